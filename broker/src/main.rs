@@ -1,0 +1,2 @@
+//! The body: one binary.
+fn main() {}

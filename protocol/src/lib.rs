@@ -1,0 +1,32 @@
+//! Bytes to types and back.
+//!
+//! ```text
+//!   frame   the 64-byte header around every log entry     record   RecordBatch v2 as views
+//!   kafka   Kafka's messages, one file per API            limits   every wire limit
+//!   ids     the numbers that must not mix                 terms    where each term starts
+//! ```
+//!
+//! Invariants
+//! - A decoder never panics, never reads past its input and never reserves memory for bytes that
+//!   are not there (`limits`).
+//! - Nothing here does I/O, reads a clock or draws a random number.
+//!
+//! Absent on purpose: compression (the body decompresses off its network threads), and any rule
+//! about what a request *means*.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss
+    )
+)]
+
+pub mod frame;
+pub mod ids;
+pub mod limits;
+pub mod terms;
