@@ -1,1 +1,3 @@
 //! The brain.
+
+pub mod clock;
