@@ -1,0 +1,1 @@
+//! Precedence, every kind of fault by its exact words, and the table of keys itself.
