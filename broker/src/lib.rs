@@ -8,6 +8,9 @@
 //!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
+pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod ready;
 pub mod server;
+pub mod telemetry;

@@ -100,14 +100,17 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// The known key with the smallest edit distance. A right name under a wrong section is nearer
-/// than any misspelling.
+/// than any misspelling; a name without a dot may be a section.
 #[must_use]
 pub fn nearest(wrong: &str) -> &'static Key {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let wrong_last = wrong.rsplit('.').next();
     let distance = |key: &&Key| {
-        let same_last = last(key.name) == last(wrong);
         let edits = edit_distance(wrong, key.name);
-        if same_last { edits.min(1) } else { edits }
+        match key.name.split_once('.') {
+            Some((_, last)) if Some(last) == wrong_last => edits.min(1),
+            Some((section, _)) => edits.min(edit_distance(wrong, section)),
+            None => edits,
+        }
     };
     KEYS.iter().min_by_key(distance).expect("the table of keys is not empty")
 }

@@ -84,12 +84,16 @@ impl Sources {
     /// Adds a file: `path` for messages, `text` as it was read.
     pub fn add_file(&mut self, path: &Path, text: &str) {
         let (table, errors) = DeTable::parse_recoverable(text);
+        let readable = errors.is_empty();
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             let origin = Origin::File { path: path.to_owned(), line: line_of(text, at) };
             self.problems.push(Problem::Source { origin, reason: error.message().to_owned() });
         }
-        self.add_table("", table.get_ref(), &FileText { path, text });
+        // What a broken file seems to say would only add faults that are not there.
+        if readable {
+            self.add_table("", table.get_ref(), &FileText { path, text });
+        }
     }
 
     /// Adds the variables `BATEAU_SECTION__KEY`; all others are somebody else's.
