@@ -139,7 +139,7 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     /// Walks `payload`, the records of the batch that starts with `header`, decompressed.
     ///
-    /// Cost: none; each step costs about 6 ns and no allocation.
+    /// Cost: none; each step costs about 8 ns and no allocation.
     #[must_use]
     pub fn new(header: &BatchHeader, payload: &'a [u8]) -> Self {
         let append_time = match header.attributes.timestamp_type() {
