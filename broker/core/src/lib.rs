@@ -1,3 +1,5 @@
 //! The brain.
 
 pub mod clock;
+pub mod controller;
+pub mod ticket;
