@@ -80,6 +80,22 @@ pub struct ProducerSequence {
     pub last_sequence: i32,
 }
 
+impl ProducerSequence {
+    /// What a validated batch says of its producer; `None` for one without an id.
+    #[must_use]
+    pub const fn of(header: &BatchHeader) -> Option<Self> {
+        if !header.has_producer() {
+            return None;
+        }
+        Some(Self {
+            id: header.producer_id,
+            epoch: header.producer_epoch,
+            first_sequence: header.base_sequence,
+            last_sequence: header.last_sequence(),
+        })
+    }
+}
+
 /// A batch that may be appended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ValidBatch {
@@ -278,12 +294,7 @@ fn check_producer(header: &BatchHeader) -> Result<Option<ProducerSequence>, Batc
     if header.producer_epoch < 0 {
         return Err(BatchError::ProducerEpoch { producer_id, found: header.producer_epoch });
     }
-    Ok(Some(ProducerSequence {
-        id: producer_id,
-        epoch: header.producer_epoch,
-        first_sequence: header.base_sequence,
-        last_sequence: header.last_sequence(),
-    }))
+    Ok(ProducerSequence::of(header))
 }
 
 /// The times in the header where no record is looked at. A maximum below the base is absent or
