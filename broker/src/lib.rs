@@ -1,10 +1,20 @@
-//! The body: everything that touches the world.
+//! The body: one binary.
 //!
 //! ```text
-//!   compression   bounded decompression of record batches     time_lookup   offsets by time
+//!   main ──► cli ──► config ──► server ──► (shards, disk, doors)
+//!                                  │
+//!                   ready ◄────────┘  the ready line or the banner
 //! ```
 //!
-//! Absent on purpose: decisions, which `bateau_core` takes.
+//! `compression` and `time_lookup` read what is inside of stored batches, off the network threads.
+//!
+//! Only this crate names tokio, sockets, threads, clocks and the environment.
 
+pub mod cli;
 pub mod compression;
+pub mod config;
+pub mod exit;
+pub mod ready;
+pub mod server;
+pub mod telemetry;
 pub mod time_lookup;
