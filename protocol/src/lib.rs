@@ -28,5 +28,6 @@
 
 pub mod frame;
 pub mod ids;
+pub mod kafka;
 pub mod limits;
 pub mod terms;
