@@ -22,7 +22,8 @@ use crate::time_lookup::{self, FoundRecord};
 use bateau_core::consumer_group::{GroupRequest, GroupResponse};
 use bateau_core::controller::{
     AutoCreateTopicResult, BrokerSettings, ControllerError, ControllerRequest, ControllerResponse,
-    CreateTopicResult, CreateTopics, DeleteTopicResult, ProducerIdBlock, TopicConfig,
+    CreateTopicResult, CreateTopics, DeleteTopicResult, NodeRegistration, ProducerIdBlock,
+    TopicConfig,
 };
 use bateau_core::replica::{Produce, ProduceAck, ProduceError};
 use bateau_protocol::frame::leader_epoch;
@@ -38,6 +39,8 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// How long a topic's creator waits for its partitions to be led, at most.
 const LEADERS_WAIT: Duration = Duration::from_secs(5);
+/// How long a node waits for its registration, in milliseconds.
+const REGISTRATION_TIMEOUT_MS: u64 = 30_000;
 /// How long a node waits for a block of producer ids, in milliseconds.
 const PRODUCER_IDS_TIMEOUT_MS: u64 = 10_000;
 
@@ -358,8 +361,22 @@ impl Broker {
         }
     }
 
+    /// Makes this node known to its cluster.
+    ///
+    /// Errors: why the cluster refuses it.
+    pub async fn register(&self, registration: NodeRegistration) -> Result<(), String> {
+        let timeout_ms = REGISTRATION_TIMEOUT_MS;
+        let request = ControllerRequest::RegisterNode { registration, timeout_ms };
+        match self.control(request).await {
+            Ok(ControllerResponse::NodeRegistered(Ok(()))) => Ok(()),
+            Ok(ControllerResponse::NodeRegistered(Err(error))) => Err(error.to_string()),
+            Ok(_) => Err(ControllerError::NotController.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Asks the controller.
-    pub(crate) async fn control(
+    async fn control(
         &self,
         request: ControllerRequest,
     ) -> Result<ControllerResponse, ControllerError> {

@@ -24,7 +24,7 @@ use bateau_core::controller::{
 };
 use bateau_core::replica::trim::{LogStart, SealedSegment};
 use bateau_core::replica::{Produce, ProduceAck, ProduceError, Vote};
-use bateau_core::shard::{Effect, Effects, Input, Reply, Shard};
+use bateau_core::shard::{Effect, Effects, Input, LogBirth, Reply, Shard};
 use bateau_core::ticket::Ticket;
 use bateau_log::{Create, Done, HardState, LogOptions, Persist, SpaceState, Work};
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId};
@@ -85,15 +85,18 @@ pub struct ShardLoop {
     waiters: Slab<Waiter>,
     retention_check: Duration,
     next_retention_check: Instant,
+    /// Views of logs that were found or made and are not in the directory yet.
+    opened: Vec<PartitionView>,
     failure: Option<String>,
 }
 
 impl ShardLoop {
-    /// A shard that has been started, with the effects of its start.
+    /// A shard that has been started, with the effects of its start and the views of its logs.
     #[must_use]
     pub fn new(
         shard: Shard,
         effects: Effects,
+        opened: Vec<PartitionView>,
         router: Arc<Router>,
         disk: DiskQueue,
         retention_check: Duration,
@@ -106,21 +109,22 @@ impl ShardLoop {
             waiters: Slab::new(),
             retention_check,
             next_retention_check: Instant::now() + retention_check,
+            opened,
             failure: None,
         }
     }
 
-    /// Runs until every sender of `asks` is gone, or something fails that stops the node.
+    /// Runs until it is told to stop, or something fails that stops the node.
     pub async fn run(
         mut self,
         mut asks: mpsc::Receiver<Ask>,
         mut disk_reports: mpsc::UnboundedReceiver<Report>,
+        mut stop: oneshot::Receiver<()>,
     ) -> Ended {
-        self.perform(Vec::new());
+        self.perform();
         let mut taken = Vec::with_capacity(TURN_ASKS_MAX);
         let mut inputs = Vec::new();
         loop {
-            let mut opened = Vec::new();
             tokio::select! {
                 count = asks.recv_many(&mut taken, TURN_ASKS_MAX) => {
                     if count == 0 {
@@ -128,16 +132,17 @@ impl ShardLoop {
                     }
                 }
                 report = disk_reports.recv() => match report {
-                    Some(Ok(done)) => self.hear(done, &mut inputs, &mut opened),
+                    Some(Ok(done)) => self.hear(done, &mut inputs),
                     Some(Err(failed)) => return Ended::Failed(failed.to_string()),
                     None => return Ended::Failed("the disk thread has ended".to_owned()),
                 },
                 () = tokio::time::sleep_until(self.next_wake()) => {}
+                _ = &mut stop => return Ended::Stopped,
             }
             // Whatever else has arrived meanwhile belongs to this turn.
             while let Ok(report) = disk_reports.try_recv() {
                 match report {
-                    Ok(done) => self.hear(done, &mut inputs, &mut opened),
+                    Ok(done) => self.hear(done, &mut inputs),
                     Err(failed) => return Ended::Failed(failed.to_string()),
                 }
             }
@@ -149,7 +154,7 @@ impl ShardLoop {
             inputs.extend(taken.drain(..).map(|ask| admit(&mut self.waiters, ask)));
             self.look_at_retention(&mut inputs);
             self.shard.step(clock::now(), inputs.drain(..), &mut self.effects);
-            self.perform(opened);
+            self.perform();
             if let Some(reason) = self.failure.take() {
                 return Ended::Failed(reason);
             }
@@ -179,19 +184,19 @@ impl ShardLoop {
         }
     }
 
-    fn hear(&mut self, done: Vec<Done>, inputs: &mut Vec<Input>, opened: &mut Vec<PartitionView>) {
+    fn hear(&mut self, done: Vec<Done>, inputs: &mut Vec<Input>) {
         for done in done {
-            if let Some(input) = heard(done, opened) {
+            if let Some(input) = heard(done, &mut self.opened) {
                 inputs.push(input);
             }
         }
     }
 
-    /// Performs the effects of a turn; `opened` are the views of logs that were just made.
-    fn perform(&mut self, opened: Vec<PartitionView>) {
+    /// Performs the effects of a turn.
+    fn perform(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
         let mut update = self.router.update();
-        for view in opened {
+        for view in self.opened.drain(..) {
             update.insert(Arc::new(view));
         }
         let mut turn = Turn { update, woken: BTreeMap::new(), replies: Vec::new() };
@@ -210,16 +215,7 @@ impl ShardLoop {
 
     fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
         match effect {
-            Effect::Create { incarnation, replica_id, vote, first, config } => {
-                let create = Create {
-                    incarnation,
-                    replica: replica_id,
-                    options: log_options(config.as_ref()),
-                    hard_state: hard_state(vote, first.index),
-                    frames: vec![first],
-                };
-                self.disk.push(Work::Create(create));
-            }
+            Effect::Create(birth) => self.disk.push(Work::Create(create(birth))),
             Effect::Persist { incarnation, ready, vote, frames } => {
                 let hard_state = vote.map(|vote| hard_state(vote, LogIndex::ZERO));
                 let persist =
@@ -347,6 +343,18 @@ fn heard(done: Done, opened: &mut Vec<PartitionView>) -> Option<Input> {
         Done::Space(space) => Input::DiskFull(space != SpaceState::Ok),
         Done::Trimmed { .. } | Done::Deleted { .. } => return None,
     })
+}
+
+/// A log's birth in the log's words.
+#[must_use]
+pub fn create(birth: LogBirth) -> Create {
+    Create {
+        incarnation: birth.incarnation,
+        replica: birth.replica_id,
+        options: log_options(birth.config.as_ref()),
+        hard_state: hard_state(birth.vote, birth.first.index),
+        frames: vec![birth.first],
+    }
 }
 
 fn hard_state(vote: Vote, commit: LogIndex) -> HardState {

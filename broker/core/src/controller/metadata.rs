@@ -218,6 +218,14 @@ impl Metadata {
         self.topic(self.topic_names.get(&id)?)
     }
 
+    /// The logs of all partitions, internal ones too, that are placed on `node`.
+    pub fn logs_on(&self, node: NodeId) -> impl Iterator<Item = Incarnation> + '_ {
+        let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
+        partitions
+            .filter(move |partition| partition.replicas.iter().any(|held| held.node == node))
+            .map(|partition| partition.incarnation)
+    }
+
     /// The internal topic of the consumer groups: [`GROUP_PARTITIONS`] partitions, from the
     /// founding on.
     #[must_use]

@@ -6,9 +6,10 @@ use crate::consumer_group::GroupResponse;
 use crate::controller::{ControllerError, ControllerResponse, Metadata, TopicConfig};
 use crate::replica::trim::LogStart;
 use crate::replica::{ProduceAck, ProduceError, Vote};
+use crate::shard::LogBirth;
 use crate::ticket::Ticket;
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, Offset, Term};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -16,19 +17,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub enum Effect {
     /// Make a log with its first frame. Answered by `Input::Created` or `Input::CreateFailed`.
-    Create {
-        /// Birth id.
-        incarnation: Incarnation,
-        /// This placement's id.
-        replica_id: ReplicaId,
-        /// Term and vote to start with.
-        vote: Vote,
-        /// The initial membership, committed from birth.
-        first: Frame,
-        /// The topic's configuration; `None` for an internal log, without which the cluster
-        /// cannot work.
-        config: Option<TopicConfig>,
-    },
+    Create(LogBirth),
     /// Write term and vote, then frames, and flush. Answered by `Input::Persisted` or
     /// `Input::PersistFailed`.
     Persist {

@@ -8,14 +8,15 @@
 //!
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
-use super::{Effect, Effects, Shard, ShardSettings, Slot, Timers};
+use super::timers::Timers;
+use super::{Effect, Effects, Shard, ShardSettings, Slot};
 use crate::clock::Now;
 use crate::controller::{MetadataEvent, PartitionPlacement, TopicConfig};
 use crate::replica::membership::{Member, Membership};
 use crate::replica::trim::{LogStart, Retention};
 use crate::replica::{DerivedStart, Replica, ReplicaSettings, ReplicaStart, StartError, Vote};
 use bateau_protocol::frame::{Frame, FrameKind};
-use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bateau_protocol::terms::TermTable;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,9 @@ pub struct RecoveredLog {
 /// Why a shard does not start.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ShardStartError {
+    /// The directory belongs to a cluster and has no metadata partition (exit code 4).
+    #[error("the metadata partition's log is missing")]
+    MetadataMissing,
     /// The metadata partition has lost a range that was durable (exit code 4).
     #[error("the metadata partition is damaged behind index {last_index}")]
     MetadataDamaged {
@@ -66,45 +70,48 @@ pub enum ShardStartError {
     Metadata(#[from] StartError),
 }
 
-/// A log that is being made.
-pub(super) struct Creation {
-    replica_id: ReplicaId,
-    first: Frame,
-    derived: DerivedStart,
-    settings: ReplicaSettings,
-    config: Option<TopicConfig>,
+/// A log to be made, with its first frame: the initial membership, committed from birth.
+#[derive(Clone, Debug)]
+pub struct LogBirth {
+    /// Birth id.
+    pub incarnation: Incarnation,
+    /// This placement's id.
+    pub replica_id: ReplicaId,
+    /// Term and vote to start with.
+    pub vote: Vote,
+    /// Frame 1.
+    pub first: Frame,
+    /// The topic's configuration; `None` for an internal log, without which the cluster cannot
+    /// work.
+    pub config: Option<TopicConfig>,
 }
 
-impl Creation {
-    fn new(
-        voters: Vec<Member>,
-        replica_id: ReplicaId,
-        derived: DerivedStart,
-        settings: ReplicaSettings,
-    ) -> Self {
+impl LogBirth {
+    fn new(incarnation: Incarnation, replica_id: ReplicaId, voters: Vec<Member>) -> Self {
         let membership = Membership::initial(voters).encode();
         let entry = (BIRTH_TERM, BIRTH_INDEX);
         let first = Frame::new(FrameKind::Membership, entry, Offset::ZERO, 0, membership);
-        Self { replica_id, first, derived, settings, config: None }
+        let vote = Vote { term: BIRTH_TERM, voted_for: ReplicaId::ZERO };
+        Self { incarnation, replica_id, vote, first, config: None }
     }
 
-    pub fn effect(&self, incarnation: Incarnation) -> Effect {
-        Effect::Create {
-            incarnation,
-            replica_id: self.replica_id,
-            vote: birth_vote(),
-            first: self.first.clone(),
-            config: self.config.clone(),
-        }
+    /// The metadata partition of a cluster that `node_id` founds: it exists before any shard
+    /// does, and its replica id is the node's own id.
+    #[must_use]
+    pub fn of_metadata(node_id: NodeId) -> Self {
+        let replica_id = ReplicaId::new(node_id.get());
+        Self::new(Incarnation::METADATA, replica_id, vec![Member { replica_id, node_id }])
     }
 
-    fn into_start(self, incarnation: Incarnation) -> (ReplicaStart, DerivedStart) {
+    /// The log as recovery would find it right after it was made.
+    #[must_use]
+    pub fn into_recovered(self) -> RecoveredLog {
         let mut terms = TermTable::default();
         terms.note(BIRTH_TERM, BIRTH_INDEX, Offset::ZERO);
-        let start = ReplicaStart {
-            incarnation,
+        RecoveredLog {
+            incarnation: self.incarnation,
             replica_id: self.replica_id,
-            vote: birth_vote(),
+            vote: self.vote,
             commit: BIRTH_INDEX,
             log_start: LogStart { index: BIRTH_INDEX, ..LogStart::default() },
             last_index: BIRTH_INDEX,
@@ -112,14 +119,16 @@ impl Creation {
             terms,
             state: None,
             frames: vec![self.first],
-            settings: self.settings,
-        };
-        (start, self.derived)
+            is_damaged: false,
+        }
     }
 }
 
-const fn birth_vote() -> Vote {
-    Vote { term: BIRTH_TERM, voted_for: ReplicaId::ZERO }
+/// A log that is being made, and what its replica will need.
+pub(super) struct Creation {
+    pub birth: LogBirth,
+    derived: DerivedStart,
+    settings: ReplicaSettings,
 }
 
 impl Shard {
@@ -145,42 +154,24 @@ impl Shard {
             is_disk_full: false,
             timers: Timers::default(),
         };
-        shard.open_metadata(DerivedStart::Metadata(settings.metadata), now, effects)?;
+        shard.open_metadata(DerivedStart::Metadata(settings.metadata), now)?;
         shard.end_turn(now, effects);
         Ok(shard)
     }
 
-    fn open_metadata(
-        &mut self,
-        derived: DerivedStart,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Result<(), ShardStartError> {
+    fn open_metadata(&mut self, derived: DerivedStart, now: Now) -> Result<(), ShardStartError> {
         let incarnation = Incarnation::METADATA;
-        if let Some(log) = self.recovered.remove(&incarnation) {
-            if log.is_damaged {
-                return Err(ShardStartError::MetadataDamaged { last_index: log.last_index });
-            }
-            let start = log.into_start(ReplicaSettings::default());
-            let mut replica = Replica::start(start, derived, now)?;
-            replica.announce_metadata();
-            replica.campaign();
-            self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
-            self.touched.insert(incarnation);
-            return Ok(());
+        let log = self.recovered.remove(&incarnation).ok_or(ShardStartError::MetadataMissing)?;
+        if log.is_damaged {
+            return Err(ShardStartError::MetadataDamaged { last_index: log.last_index });
         }
-        // At the first bootstrap the metadata partition's replica id is the node's own id.
-        let node_id = self.node_id;
-        let replica_id = ReplicaId::new(node_id.get());
-        let voters = vec![Member { replica_id, node_id }];
-        let creation = Creation::new(voters, replica_id, derived, ReplicaSettings::default());
-        self.create(incarnation, creation, effects);
+        let start = log.into_start(ReplicaSettings::default());
+        let mut replica = Replica::start(start, derived, now)?;
+        replica.announce_metadata();
+        replica.campaign();
+        self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
+        self.touched.insert(incarnation);
         Ok(())
-    }
-
-    fn create(&mut self, incarnation: Incarnation, creation: Creation, effects: &mut Effects) {
-        effects.push(creation.effect(incarnation));
-        self.slots.insert(incarnation, Slot::Creating(Box::new(creation)));
     }
 
     pub(super) fn open_created(
@@ -194,11 +185,11 @@ impl Shard {
             effects.push(Effect::Delete { incarnation });
             return;
         };
-        if let Some(config) = creation.config.clone() {
+        let Creation { birth, derived, settings } = *creation;
+        if let Some(config) = birth.config.clone() {
             effects.push(Effect::Configure { incarnation, config });
         }
-        let (start, derived) = creation.into_start(incarnation);
-        self.run(start, derived, now, effects);
+        self.run(birth.into_recovered().into_start(settings), derived, now, effects);
     }
 
     /// Starts a replica, which stands for election at once: its placement names it first, and it
@@ -259,9 +250,11 @@ impl Shard {
                 node_id: voter.node,
             };
             let voters = placement.voters.iter().map(member).collect();
-            let mut creation = Creation::new(voters, own.id, derived, settings);
-            creation.config = config;
-            self.create(incarnation, creation, effects);
+            let mut birth = LogBirth::new(incarnation, own.id, voters);
+            birth.config = config;
+            effects.push(Effect::Create(birth.clone()));
+            let creation = Box::new(Creation { birth, derived, settings });
+            self.slots.insert(incarnation, Slot::Creating(creation));
             return;
         };
         if let Some(config) = config {

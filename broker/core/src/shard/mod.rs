@@ -23,7 +23,7 @@ mod logs;
 mod timers;
 
 pub use effects::{Effect, Effects, Reply};
-pub use logs::{RecoveredLog, ShardStartError};
+pub use logs::{LogBirth, RecoveredLog, ShardStartError};
 pub use timers::{HOUSEKEEPING_MS, TICK_MS};
 
 use crate::clock::Now;

@@ -5,7 +5,7 @@
 //!
 //! Absent on purpose: the timer itself. The shell sleeps until [`Shard::next_wake_ms`].
 
-use super::{Effects, Shard, Slot};
+use super::{Effect, Effects, Shard, Slot};
 use crate::clock::Now;
 use crate::replica::Replica;
 use bateau_protocol::ids::Incarnation;
@@ -91,8 +91,8 @@ impl Shard {
         let due = self.timers.creates.iter().filter(|(_, retry_ms)| **retry_ms <= now_ms);
         for incarnation in due.map(|(incarnation, _)| *incarnation).collect::<Vec<_>>() {
             self.timers.creates.remove(&incarnation);
-            if let Some(Slot::Creating(create)) = self.slots.get(&incarnation) {
-                effects.push(create.effect(incarnation));
+            if let Some(Slot::Creating(creation)) = self.slots.get(&incarnation) {
+                effects.push(Effect::Create(creation.birth.clone()));
             }
         }
     }
