@@ -29,4 +29,5 @@
 pub mod frame;
 pub mod ids;
 pub mod limits;
+pub mod record;
 pub mod terms;

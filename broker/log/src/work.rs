@@ -1,0 +1,296 @@
+//! What the log is asked to do and what it answers: the vocabulary between a shard and the disk
+//! thread.
+//!
+//! One [`Persist`] is one Raft `Ready`: hard state, conflict truncation and frames that become
+//! durable together. Answers for one log come in the order of its requests.
+//!
+//! Absent on purpose: reads, which never pass the disk thread (see [`crate::LogReader`]).
+
+use crate::reader::LogReader;
+use bateau_protocol::frame::Frame;
+use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, ReplicaId, Term};
+use bytes::Bytes;
+use thiserror::Error;
+
+/// Smallest `segment.bytes`: the size of the first segment.
+pub const SEGMENT_BYTES_MIN: u32 = 16 * 1024;
+
+/// Default of `segment.bytes`, Kafka's own.
+pub const SEGMENT_BYTES_DEFAULT: u32 = 1 << 30;
+
+/// Default of `index.interval.bytes`, Kafka's own.
+pub const INDEX_INTERVAL_BYTES_DEFAULT: u32 = 4096;
+
+/// Settings of one log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogOptions {
+    /// Size that segments grow to, in bytes (`segment.bytes`), at least [`SEGMENT_BYTES_MIN`].
+    pub segment_bytes: u32,
+    /// Bytes of log per entry of the sparse index (`index.interval.bytes`).
+    pub index_interval_bytes: u32,
+    /// Whether the cluster cannot work without this log (metadata, group partitions): on a full
+    /// disk it may use the ballast (D20).
+    pub vital: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            index_interval_bytes: INDEX_INTERVAL_BYTES_DEFAULT,
+            vital: false,
+        }
+    }
+}
+
+/// Raft's hard state. Term and vote are flushed before anything that depends on them; the commit
+/// is stored lazily and never above what is flushed here (D2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HardState {
+    /// Current term.
+    pub term: Term,
+    /// Who got this replica's vote in `term`.
+    pub vote: Option<ReplicaId>,
+    /// Highest index known to be committed.
+    pub commit: LogIndex,
+}
+
+/// Where a log starts: the four values of a committed trim frame. `term` and `chain_crc` are those
+/// of the frame *before* `index`, which is what Raft and recovery still need of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogStart {
+    /// First offset that may be read.
+    pub offset: Offset,
+    /// Index of the first frame.
+    pub index: LogIndex,
+    /// Term of the frame before; zero at a log's birth.
+    pub term: Term,
+    /// Chain CRC of the frame before; zero at a log's birth.
+    pub chain_crc: u32,
+}
+
+impl LogStart {
+    /// A log that still has its first frame.
+    pub const BIRTH: Self =
+        Self { offset: Offset::ZERO, index: LogIndex::new(1), term: Term::ZERO, chain_crc: 0 };
+}
+
+/// A new log with its first frames.
+#[derive(Clone, Debug)]
+pub struct Create {
+    /// Birth id, unknown to this directory.
+    pub incarnation: Incarnation,
+    /// This placement's Raft id.
+    pub replica: ReplicaId,
+    /// Settings of the log.
+    pub options: LogOptions,
+    /// Initial hard state: for a founding voter term 1, commit 1.
+    pub hard_state: HardState,
+    /// Usually frame 1, the initial membership, alone.
+    pub frames: Vec<Frame>,
+}
+
+/// What one Raft `Ready` wants durable, in the order of its fields.
+#[derive(Clone, Debug)]
+pub struct Persist {
+    /// The log.
+    pub incarnation: Incarnation,
+    /// The ready's number, handed back in the answer; the log does not interpret it.
+    pub ready: u64,
+    /// The hard state, where it changed.
+    pub hard_state: Option<HardState>,
+    /// Drop every frame from this index on before the append: a follower's conflict. Costs an
+    /// extra flush of the meta log.
+    pub truncate_from: Option<LogIndex>,
+    /// Frames to append. The first one has the index behind the log's last frame (I-LOG-1).
+    pub frames: Vec<Frame>,
+}
+
+/// One request to the disk thread.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// Make a log. Answer: [`Done::Created`] or [`Done::CreateFailed`].
+    Create(Create),
+    /// Make a ready durable. Answer: [`Done::Persisted`] or [`Done::PersistFailed`].
+    Persist(Persist),
+    /// Remember a commit index lazily; it dirties nothing. No answer.
+    Commit {
+        /// The log.
+        incarnation: Incarnation,
+        /// The commit index.
+        commit: LogIndex,
+    },
+    /// A committed trim frame was applied. Readers see the new start at once; whole segments below
+    /// both it and the newest durable state file go later. Answer: [`Done::Trimmed`].
+    Trim {
+        /// The log.
+        incarnation: Incarnation,
+        /// The new start.
+        start: LogStart,
+    },
+    /// Store the derived state as applied at `applied` in a file of its own (D9), between cycles.
+    /// Answer: [`Done::StateStored`] or [`Done::StateFailed`].
+    StoreState {
+        /// The log.
+        incarnation: Incarnation,
+        /// Index that the state includes; at or below what is flushed here.
+        applied: LogIndex,
+        /// The encoded state; the log adds length and checksum.
+        state: Bytes,
+    },
+    /// Close the active segment before it is full (`segment.ms`). No answer.
+    Roll {
+        /// The log.
+        incarnation: Incarnation,
+    },
+    /// Change a log's settings; segments that exist keep their size. No answer.
+    Configure {
+        /// The log.
+        incarnation: Incarnation,
+        /// The new settings.
+        options: LogOptions,
+    },
+    /// The topic was deleted by a committed tombstone: forget the replica and move its files to
+    /// the trash. Answer: [`Done::Deleted`].
+    Delete {
+        /// The log.
+        incarnation: Incarnation,
+        /// Now, in Unix milliseconds: names the trash entry.
+        wall_ms: u64,
+    },
+    /// Remove trash that is older than a moment. No answer.
+    EmptyTrash {
+        /// Entries that came before this moment go, in Unix milliseconds.
+        before_wall_ms: u64,
+    },
+}
+
+/// An answer of the disk thread. What it reports is flushed.
+#[derive(Debug)]
+pub enum Done {
+    /// The log exists durably, with its first frames.
+    Created {
+        /// The log.
+        incarnation: Incarnation,
+        /// For everybody who reads it.
+        reader: LogReader,
+        /// Its last flushed index.
+        last_index: LogIndex,
+    },
+    /// The log was not made; nothing of it is left.
+    CreateFailed {
+        /// The request, for a retry.
+        request: Box<Create>,
+        /// Why.
+        error: WriteError,
+    },
+    /// A ready is durable.
+    Persisted {
+        /// The log.
+        incarnation: Incarnation,
+        /// Number of the ready.
+        ready: u64,
+        /// Last index of the log as of this ready.
+        last_index: LogIndex,
+        /// Offset behind the log's last record as of this ready.
+        next_offset: Offset,
+        /// The flush that did it.
+        flush_sequence: FlushSequence,
+    },
+    /// Frames could not be written; the log is as it was before, hard state excepted, which was
+    /// stored. Every later ready of this log fails with [`WriteError::Gap`] until the failed one
+    /// is repeated.
+    PersistFailed {
+        /// The request, for a retry.
+        request: Box<Persist>,
+        /// Why.
+        error: WriteError,
+    },
+    /// The log's start is durable.
+    Trimmed {
+        /// The log.
+        incarnation: Incarnation,
+        /// Where it starts now.
+        start: LogStart,
+    },
+    /// The state file is durable.
+    StateStored {
+        /// The log.
+        incarnation: Incarnation,
+        /// Index that it includes.
+        applied: LogIndex,
+    },
+    /// The state file could not be written; the one before it still stands.
+    StateFailed {
+        /// The log.
+        incarnation: Incarnation,
+        /// Index that it would have included.
+        applied: LogIndex,
+        /// Why.
+        error: WriteError,
+    },
+    /// The replica is durably forgotten.
+    Deleted {
+        /// The log.
+        incarnation: Incarnation,
+    },
+    /// The free space crossed a limit (D20).
+    Space(SpaceState),
+}
+
+/// Why one log's request failed. The directory as a whole is fine.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum WriteError {
+    /// No room for another segment or file. Retry when space has returned.
+    #[error("no space left on the data directory's filesystem")]
+    NoSpace,
+    /// The system refused a write.
+    #[error("{operation}: {message}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The system's message.
+        message: String,
+    },
+    /// An earlier ready of this log failed and comes first.
+    #[error("frame {found} does not follow the log's last frame: expected {expected}")]
+    Gap {
+        /// Index that the log waits for.
+        expected: LogIndex,
+        /// Index that came.
+        found: LogIndex,
+    },
+    /// This directory has no such log.
+    #[error("no log with incarnation {0:?}")]
+    Unknown(Incarnation),
+    /// This directory has such a log already.
+    #[error("there is a log with incarnation {0:?} already")]
+    Exists(Incarnation),
+    /// Recovery found a corrupt range: the prefix is served, nothing is appended.
+    #[error("the log has a corrupt range and takes no appends")]
+    Quarantined,
+}
+
+/// How much room the filesystem has (D20).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum SpaceState {
+    /// Above the soft limit.
+    #[default]
+    Ok,
+    /// Below the soft limit: refuse produce and new partitions.
+    Soft,
+    /// Below the hard limit: leaders of ordinary logs append nothing.
+    Hard,
+}
+
+/// A flush failed, or a write without which nothing can be promised. It is never retried (D7):
+/// the directory takes no more work in this process, and nothing that was not yet answered may be
+/// acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("the data directory failed: {operation}: {message}")]
+pub struct DiskFailed {
+    /// What was tried.
+    pub operation: &'static str,
+    /// The system's message.
+    pub message: String,
+}

@@ -1,0 +1,1 @@
+//! Batches of real clients, broken batches, and batches that lie.
