@@ -214,7 +214,7 @@ pub static KEYS: &[Key] = &[
         "topics.min_insync_replicas",
         Kind::OrAuto { max: 7, set: |config, value| config.topics.min_insync_replicas = value },
         "-1",
-        "Replicas that hold a record before its ack; -1 is the majority. This build takes -1 and 1.",
+        "Replicas that hold a record before its ack; -1: the majority. This build takes -1 and 1.",
     ),
     key(
         "groups.initial_rebalance_delay_ms",

@@ -71,6 +71,11 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
+    assert!(
+        config.listeners.allow_plaintext
+            || config.listeners.kafka.is_none_or(|listener| listener.is_loopback()),
+        "I-CONFIG-1: an unencrypted listener beyond loopback that nobody allowed"
+    );
     Ok(Loaded {
         config,
         warning: support::ignored(&effective),

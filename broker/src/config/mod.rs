@@ -8,8 +8,8 @@
 //!                                 └──── problem ◄─────┘   every fault in one go, a line each
 //! ```
 //!
-//! [`keys::KEYS`] is the one list of keys: parsing, `bateau config explain`, `docs/configuration.md`
-//! and the tests follow from it.
+//! [`keys::KEYS`] is the one list of keys: parsing, `bateau config explain`, the page
+//! `docs/configuration.md` and the tests follow from it.
 //!
 //! Invariants
 //! - `I-CONFIG-1` A [`Config`] holds only values inside their ranges, and asks for no feature that

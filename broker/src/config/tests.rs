@@ -120,7 +120,8 @@ fn a_misspelt_key_is_refused_with_the_nearest_one() {
     );
     refused(
         from_file("[topic]\n"),
-        "topic = [topic] (node.toml:1): no such key; the nearest is topics.auto_create, true or false",
+        "topic = [topic] (node.toml:1): no such key; the nearest is topics.auto_create, \
+         true or false",
     );
 }
 

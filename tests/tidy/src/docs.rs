@@ -149,7 +149,7 @@ mod tests {
 
     fn page(text: &str) -> Tree {
         let other = SourceFile::new("docs/other.md", "# Other\n\n## A `b`, c\n");
-        Tree { files: vec![SourceFile::new("docs/page.md", text), other] }
+        Tree::sample(vec![SourceFile::new("docs/page.md", text), other])
     }
 
     #[test]

@@ -58,10 +58,10 @@ mod tests {
         let hash = fingerprint(&code);
         let page = |text: String| SourceFile::new("docs/formats/b.md", &text);
         let good = page(format!("# B\n\nDescribes `a/src/b.rs` at {hash}.\n"));
-        assert_eq!(stale_pages(&Tree { files: vec![code, good.clone()] }), []);
+        assert_eq!(stale_pages(&Tree::sample(vec![code, good.clone()])), []);
         let changed = SourceFile::new("a/src/b.rs", "//! B!\n");
-        let found = stale_pages(&Tree { files: vec![changed, good] });
+        let found = stale_pages(&Tree::sample(vec![changed, good]));
         assert_eq!((found.len(), found[0].line), (1, 3));
-        assert_eq!(stale_pages(&Tree { files: vec![page("# B\n".to_owned())] }).len(), 1);
+        assert_eq!(stale_pages(&Tree::sample(vec![page("# B\n".to_owned())])).len(), 1);
     }
 }

@@ -68,7 +68,7 @@ mod tests {
     use crate::SourceFile;
 
     fn findings(text: &str) -> Vec<String> {
-        let tree = Tree { files: vec![SourceFile::new("a/src/b.rs", text)] };
+        let tree = Tree::sample(vec![SourceFile::new("a/src/b.rs", text)]);
         half_kept(&tree).iter().map(ToString::to_string).collect()
     }
 

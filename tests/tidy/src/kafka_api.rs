@@ -126,7 +126,7 @@ mod tests {
         let text =
             "//! H.\napi! {\n    Heartbeat = 12 [versions 0..=4, served 1.., flexible 4];\n}\n";
         let api = SourceFile::new("protocol/src/kafka/api/heartbeat.rs", text);
-        Tree { files: vec![api, extra] }
+        Tree::sample(vec![api, extra])
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Policy {
             let items = items.and_then(toml::Value::as_array).cloned().unwrap_or_default();
             let name = |item: &toml::Value| {
                 let name = item.as_str().or_else(|| item.get("crate")?.as_str());
-                name.expect("a text or { crate = … }").to_owned()
+                let name = name.expect("a text or { crate = … }");
+                name.split('@').next().unwrap_or(name).to_owned()
             };
             items.iter().map(name).collect()
         };

@@ -150,10 +150,11 @@ pub fn misplaced_unsafe(tree: &Tree) -> Vec<Finding> {
 #[must_use]
 pub fn has_word(line: &str, word: &str) -> bool {
     let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let open_end = !word.ends_with(char::is_alphanumeric);
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].chars().next();
-        !joins(before) && !(joins(after) && word.ends_with(|c: char| c.is_alphanumeric()))
+        !joins(before) && (open_end || !joins(after))
     })
 }
 
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     fn tree(path: &str, text: &str) -> Tree {
-        Tree { files: vec![SourceFile::new(path, text)] }
+        Tree::sample(vec![SourceFile::new(path, text)])
     }
 
     #[test]

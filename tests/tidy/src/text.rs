@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn tree(path: &str, text: &str) -> Tree {
-        Tree { files: vec![SourceFile::new(path, text)] }
+        Tree::sample(vec![SourceFile::new(path, text)])
     }
 
     #[test]

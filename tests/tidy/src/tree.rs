@@ -42,6 +42,8 @@ impl SourceFile {
 pub struct Tree {
     /// The files.
     pub files: Vec<SourceFile>,
+    /// Where they lie; `None` for a sample, which nothing writes to.
+    pub root: Option<PathBuf>,
 }
 
 impl Tree {
@@ -55,7 +57,13 @@ impl Tree {
         collect(&root, &root, &mut files);
         files.sort_by(|a, b| a.path.cmp(&b.path));
         assert!(files.iter().any(|file| file.path == "Cargo.toml"), "no tree at {root:?}");
-        Self { files }
+        Self { files, root: Some(root) }
+    }
+
+    /// A tree that exists in a test only.
+    #[must_use]
+    pub fn sample(files: Vec<SourceFile>) -> Self {
+        Self { files, root: None }
     }
 
     /// Files of this extension.
@@ -101,6 +109,6 @@ fn is_ours(path: &Path, name: &str) -> bool {
     let extension = path.extension().map(|end| end.to_string_lossy().into_owned());
     match extension {
         Some(end) => EXTENSIONS.contains(&end.as_str()),
-        None => path.is_file() && !name.starts_with("LICENSE"),
+        None => path.is_file() && name != ".git" && !name.starts_with("LICENSE"),
     }
 }
