@@ -1,6 +1,6 @@
 //! `docs/configuration.md` lists every key as the code has it.
 
-use bateau::config::keys::KEYS;
+use bateau::config::keys::{DEV_DEFAULTS, KEYS};
 use bateau::config::value::allowed;
 use tidy::{Tree, tables};
 
@@ -9,10 +9,13 @@ fn every_key_is_documented_with_its_default_and_range() {
     let headings = ["Key", "Default", "Allowed", "Meaning"];
     let mut rows = vec![headings.map(str::to_owned).to_vec()];
     for key in KEYS {
-        let default = match key.default {
+        let mut default = match key.default {
             "" => "empty".to_owned(),
             text => format!("`{text}`"),
         };
+        if let Some((_, dev)) = DEV_DEFAULTS.iter().find(|(name, _)| *name == key.name) {
+            default += &format!(", in `dev` `{dev}`");
+        }
         let name = format!("`{}`", key.name);
         rows.push(vec![name, default, allowed(key), key.meaning.to_owned()]);
     }
