@@ -6,11 +6,15 @@
 //!                   ready ◄────────┘  the ready line or the banner
 //! ```
 //!
+//! `compression` and `time_lookup` read what is inside of stored batches, off the network threads.
+//!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
 pub mod cli;
+pub mod compression;
 pub mod config;
 pub mod exit;
 pub mod ready;
 pub mod server;
 pub mod telemetry;
+pub mod time_lookup;

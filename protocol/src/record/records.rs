@@ -49,14 +49,6 @@ pub struct RecordHeaders<'a> {
     bytes: &'a [u8],
 }
 
-impl RecordHeaders<'_> {
-    /// Headers still to come.
-    #[must_use]
-    pub const fn count(&self) -> u32 {
-        self.remaining
-    }
-}
-
 impl<'a> Iterator for RecordHeaders<'a> {
     type Item = RecordHeader<'a>;
 
@@ -65,7 +57,14 @@ impl<'a> Iterator for RecordHeaders<'a> {
         // The walk that made this value has read the same bytes once: this cannot fail.
         read_header(&mut self.bytes).ok()
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let remaining = self.remaining as usize;
+        (remaining, Some(remaining))
+    }
 }
+
+impl ExactSizeIterator for RecordHeaders<'_> {}
 
 /// A record with its deltas as they stand in the payload.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +139,7 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     /// Walks `payload`, the records of the batch that starts with `header`, decompressed.
     ///
-    /// Cost: none; each step costs about 6 ns and no allocation.
+    /// Cost: none; each step costs about 8 ns and no allocation.
     #[must_use]
     pub fn new(header: &BatchHeader, payload: &'a [u8]) -> Self {
         let append_time = match header.attributes.timestamp_type() {

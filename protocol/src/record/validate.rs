@@ -3,7 +3,7 @@
 //! ```text
 //!   level    checks                                                                    cost
 //!   Header   one batch, magic, size, CRC, offsets, counts, flags, sequence, times      CRC pass
-//!   Walk     and every record of an uncompressed payload                        + 6 ns a record
+//!   Walk     and every record of an uncompressed payload                        + 8 ns a record
 //!   (full)   and every record of a compressed one: the body decompresses, off its network
 //!            threads, and hands the result to `check_records`
 //! ```
@@ -80,6 +80,22 @@ pub struct ProducerSequence {
     pub last_sequence: i32,
 }
 
+impl ProducerSequence {
+    /// What a validated batch says of its producer; `None` for one without an id.
+    #[must_use]
+    pub const fn of(header: &BatchHeader) -> Option<Self> {
+        if !header.has_producer() {
+            return None;
+        }
+        Some(Self {
+            id: header.producer_id,
+            epoch: header.producer_epoch,
+            first_sequence: header.base_sequence,
+            last_sequence: header.last_sequence(),
+        })
+    }
+}
+
 /// A batch that may be appended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ValidBatch {
@@ -149,7 +165,7 @@ impl ValidBatch {
 /// - `now_wall_ms`: Unix milliseconds.
 ///
 /// Errors: [`BatchError`], the first that Kafka would find.
-/// Cost: one checksum pass; at [`ValidationLevel::Walk`] about 6 ns per record. Nothing is copied
+/// Cost: one checksum pass; at [`ValidationLevel::Walk`] about 8 ns per record. Nothing is copied
 /// or allocated unless the batch needs a repair.
 pub fn validate(
     bytes: &Bytes,
@@ -199,7 +215,7 @@ pub fn validate(
 /// Returns the largest timestamp, -1 for none.
 ///
 /// Errors: [`BatchError::Record`], [`BatchError::Timestamp`], [`BatchError::KeyMissing`].
-/// Cost: about 6 ns per record, no allocation.
+/// Cost: about 8 ns per record, no allocation.
 pub fn check_records(
     header: &BatchHeader,
     payload: &[u8],
@@ -278,12 +294,7 @@ fn check_producer(header: &BatchHeader) -> Result<Option<ProducerSequence>, Batc
     if header.producer_epoch < 0 {
         return Err(BatchError::ProducerEpoch { producer_id, found: header.producer_epoch });
     }
-    Ok(Some(ProducerSequence {
-        id: producer_id,
-        epoch: header.producer_epoch,
-        first_sequence: header.base_sequence,
-        last_sequence: header.last_sequence(),
-    }))
+    Ok(ProducerSequence::of(header))
 }
 
 /// The times in the header where no record is looked at. A maximum below the base is absent or

@@ -30,16 +30,20 @@ pub enum VarintError {
 /// Errors: [`VarintError`]; the cursor stays.
 #[inline]
 pub fn read_unsigned(cursor: &mut &[u8]) -> Result<u32, VarintError> {
-    if let Some((&first, rest)) = cursor.split_first()
-        && first < 0x80
-    {
-        *cursor = rest;
-        return Ok(u32::from(first));
+    match *cursor {
+        [first, rest @ ..] if *first < 0x80 => {
+            *cursor = rest;
+            Ok(u32::from(*first))
+        }
+        [first, second, rest @ ..] if *second < 0x80 => {
+            *cursor = rest;
+            Ok(u32::from(*first & 0x7f) | u32::from(*second) << 7)
+        }
+        _ => read_unsigned_slow(cursor),
     }
-    read_unsigned_slow(cursor)
 }
 
-/// The general case, at most five turns: out of line so that the ordinary one-byte case inlines.
+/// The general case, out of line so that the ordinary one and two bytes inline.
 fn read_unsigned_slow(cursor: &mut &[u8]) -> Result<u32, VarintError> {
     let mut rest = *cursor;
     let mut value = 0_u32;
@@ -72,10 +76,14 @@ pub fn read_i32(cursor: &mut &[u8]) -> Result<i32, VarintError> {
 /// Errors: [`VarintError`]; the cursor stays.
 #[inline]
 pub fn read_i64(cursor: &mut &[u8]) -> Result<i64, VarintError> {
-    let raw = match cursor.split_first() {
-        Some((&first, rest)) if first < 0x80 => {
+    let raw = match *cursor {
+        [first, rest @ ..] if *first < 0x80 => {
             *cursor = rest;
-            u64::from(first)
+            u64::from(*first)
+        }
+        [first, second, rest @ ..] if *second < 0x80 => {
+            *cursor = rest;
+            u64::from(*first & 0x7f) | u64::from(*second) << 7
         }
         _ => read_u64_slow(cursor)?,
     };
