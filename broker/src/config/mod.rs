@@ -141,7 +141,7 @@ pub struct GroupSettings {
 
 /// `[limits]`: nothing in this process grows without one of these, or a constant beside its queue.
 ///
-/// `default()` is all zeros and only of use as a start; [`load`] fills every field.
+/// `default()` is all zeros and only of use as a start; [`load()`] fills every field.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Open connections, all doors together.
