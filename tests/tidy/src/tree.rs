@@ -47,7 +47,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads the repository that this crate was compiled in.
+    /// Reads the repository that the running test belongs to.
     ///
     /// Panics when a file cannot be read: then no rule can be trusted.
     #[must_use]
@@ -78,11 +78,15 @@ impl Tree {
     }
 }
 
-/// Root of the repository.
+/// Root of the repository: of the package that cargo runs, since a build may be shared by several
+/// checkouts.
 #[must_use]
 pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).expect("this crate lies two levels deep").to_owned()
+    let package = std::env::var("CARGO_MANIFEST_DIR");
+    let package = package.unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    let is_root = |path: &&Path| path.join("Cargo.lock").exists();
+    let root = Path::new(&package).ancestors().find(is_root);
+    root.expect("a package lies below the workspace's Cargo.lock").to_owned()
 }
 
 fn collect(root: &Path, directory: &Path, files: &mut Vec<SourceFile>) {
