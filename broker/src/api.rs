@@ -18,16 +18,18 @@ use crate::partition::PartitionView;
 use crate::readers::{ColdReader, Fetch, FetchError, FetchRequest, Fetched, locate, unreadable};
 use crate::router::{Directory, Router};
 use crate::shard::Ask;
-use crate::time_lookup;
+use crate::time_lookup::{self, FoundRecord};
 use bateau_core::consumer_group::{GroupRequest, GroupResponse};
 use bateau_core::controller::{
     AutoCreateTopicResult, BrokerSettings, ControllerError, ControllerRequest, ControllerResponse,
-    CreateTopics, CreateTopicResult, DeleteTopicResult, ProducerIdBlock, TopicConfig,
+    CreateTopicResult, CreateTopics, DeleteTopicResult, ProducerIdBlock, TopicConfig,
 };
 use bateau_core::replica::{Produce, ProduceAck, ProduceError};
 use bateau_protocol::frame::leader_epoch;
 use bateau_protocol::ids::{NodeId, Offset, Term, TopicId};
-use bateau_protocol::record::{BatchError, TimestampType, ValidationLevel, ValidationLimits, validate};
+use bateau_protocol::record::{
+    BatchError, TimestampType, ValidationLevel, ValidationLimits, validate,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +40,6 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 const LEADERS_WAIT: Duration = Duration::from_secs(5);
 /// How long a node waits for a block of producer ids, in milliseconds.
 const PRODUCER_IDS_TIMEOUT_MS: u64 = 10_000;
-/// Batches that one time look-up decodes before it gives up on headers that lie.
-const LOOKUP_BATCHES_MAX: usize = 64;
 
 /// A topic by name, or by id (KIP-516).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,7 +81,7 @@ pub enum ProduceRefused {
     Transactional,
     /// The partition's answer.
     #[error(transparent)]
-    Partition2(#[from] ProduceError),
+    Replica(#[from] ProduceError),
 }
 
 /// An acknowledgement that is on its way.
@@ -263,7 +263,7 @@ impl Broker {
             OffsetQuery::MaxTimestamp | OffsetQuery::AtTimestamp(_) => {
                 let record = self.inner.cold.run(move || find_record(&view, query)).await;
                 let record = record.ok_or(FetchError::NotLeader)??;
-                Ok(record.map(|(offset, timestamp)| found(offset, Some(timestamp))))
+                Ok(record.map(|record| found(record.offset, Some(record.timestamp))))
             }
         }
     }
@@ -366,7 +366,7 @@ impl Broker {
         let (sender, receiver) = oneshot::channel();
         let asked = self.inner.shard.send(Ask::Controller(request, sender)).await;
         asked.map_err(|_| ControllerError::NotController)?;
-        receiver.await.map_err(|_| ControllerError::NotController)?
+        receiver.await.unwrap_or(Err(ControllerError::NotController))
     }
 
     /// A new topic is usable when its creator is told of it, not a moment later.
@@ -394,4 +394,31 @@ fn validation_limits(config: &TopicConfig, zstd_allowed: bool) -> ValidationLimi
         zstd_allowed,
         keys_required: false,
     }
+}
+
+/// Decodes batches until a record answers. Runs on the read thread.
+fn find_record(
+    view: &PartitionView,
+    query: OffsetQuery,
+) -> Result<Option<FoundRecord>, FetchError> {
+    let (reader, end) = (view.reader(), view.high_watermark());
+    let log_start = view.log_start();
+    let OffsetQuery::AtTimestamp(timestamp) = query else {
+        let latest = reader.max_timestamp(end).map_err(|error| unreadable(error, -1))?;
+        return Ok(latest.and_then(|found| time_lookup::latest([found.batch], log_start)));
+    };
+    let mut failure = None;
+    let mut from = log_start;
+    let candidates = std::iter::from_fn(|| match reader.locate_timestamp(timestamp, from, end) {
+        Ok(found) => found.map(|candidate| {
+            from = candidate.next_offset;
+            candidate.batch
+        }),
+        Err(error) => {
+            failure = Some(unreadable(error, -1));
+            None
+        }
+    });
+    let found = time_lookup::first_at_or_after(candidates, timestamp, log_start);
+    failure.map_or(Ok(found), Err)
 }

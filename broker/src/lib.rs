@@ -10,11 +10,18 @@
 //!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
+pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod compression;
 pub mod config;
+pub mod disk_worker;
 pub mod exit;
+pub mod partition;
+pub mod readers;
 pub mod ready;
+pub mod router;
 pub mod server;
+pub mod shard;
 pub mod telemetry;
 pub mod time_lookup;

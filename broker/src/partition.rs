@@ -79,6 +79,12 @@ impl PartitionView {
         self.is_unavailable.load(Ordering::Acquire)
     }
 
+    /// Whether it is known how the partition is served: led here, or not at all.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.leader_term().is_some() || self.is_unavailable()
+    }
+
     /// The topic's configuration.
     #[must_use]
     pub fn config(&self) -> Arc<TopicConfig> {

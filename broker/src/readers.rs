@@ -137,7 +137,11 @@ pub fn locate(
     let view = directory.view(known.incarnation).ok_or(FetchError::NotLeader)?;
     // A damaged log has no leader, and its prefix is served all the same.
     let Some(term) = view.leader_term() else {
-        return if view.is_unavailable() { Ok(Arc::clone(view)) } else { Err(FetchError::NotLeader) };
+        return if view.is_unavailable() {
+            Ok(Arc::clone(view))
+        } else {
+            Err(FetchError::NotLeader)
+        };
     };
     let (found, current) = (current_leader_epoch, leader_epoch(term));
     match found {
@@ -148,18 +152,12 @@ pub fn locate(
 }
 
 /// Brings cold ranges into memory on a thread of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ColdReader {
     jobs: mpsc::Sender<ColdJob>,
 }
 
 type ColdJob = Box<dyn FnOnce() + Send>;
-
-impl std::fmt::Debug for dyn FnOnce() + Send {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("job")
-    }
-}
 
 impl ColdReader {
     /// Starts the read thread, which ends with the last handle.

@@ -19,12 +19,14 @@ use crate::disk_worker::{DiskQueue, Report};
 use crate::partition::PartitionView;
 use crate::router::{DirectoryUpdate, Router};
 use bateau_core::consumer_group::{GroupRequest, GroupResponse};
-use bateau_core::controller::{ControllerRequest, ControllerResponse, TopicConfig};
+use bateau_core::controller::{
+    ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
+};
 use bateau_core::replica::trim::{LogStart, SealedSegment};
 use bateau_core::replica::{Produce, ProduceAck, ProduceError, Vote};
 use bateau_core::shard::{Effect, Effects, Input, Reply, Shard};
 use bateau_core::ticket::Ticket;
-use bateau_log::{Create, Done, HardState, LogOptions, LogReader, Persist, SpaceState, Work};
+use bateau_log::{Create, Done, HardState, LogOptions, Persist, SpaceState, Work};
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId};
 use slab::Slab;
 use std::collections::BTreeMap;
@@ -37,6 +39,9 @@ use tokio::time::Instant;
 pub const INBOX_ASKS_MAX: usize = 8_192;
 /// Asks that one turn takes; the rest waits for the next one.
 const TURN_ASKS_MAX: usize = 256;
+
+/// What the controller answers.
+pub type ControllerResult = Result<ControllerResponse, ControllerError>;
 
 /// What a door asks of a shard.
 #[derive(Debug)]
@@ -53,7 +58,7 @@ pub enum Ask {
     /// Ask a group's coordinator.
     Group(GroupRequest, oneshot::Sender<GroupResponse>),
     /// Ask the controller.
-    Controller(ControllerRequest, oneshot::Sender<ControllerResponse>),
+    Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
 }
 
 /// Why a shard's loop ended.
@@ -68,7 +73,7 @@ pub enum Ended {
 enum Waiter {
     Produce(oneshot::Sender<Result<ProduceAck, ProduceError>>),
     Group(oneshot::Sender<GroupResponse>),
-    Controller(oneshot::Sender<ControllerResponse>),
+    Controller(oneshot::Sender<ControllerResult>),
 }
 
 /// One shard and everything that it touches.

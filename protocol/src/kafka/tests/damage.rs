@@ -1,0 +1,1 @@
+//! Requests that are cut off, that lie about lengths, or that flood.

@@ -1,0 +1,1 @@
+//! Whole frames: negotiation, refusals, and bytes that real clients sent.

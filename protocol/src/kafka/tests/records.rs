@@ -1,0 +1,1 @@
+//! Records pass through without a copy.
