@@ -1,10 +1,12 @@
 //! `bateau log dump SEGMENT`: the frames of one segment file, in order, each checked.
 //!
 //! Reads the file and nothing else: no data directory, no lock, so it works on a copy and beside
-//! a running node. It ends at the first bytes that are no frame, and says whether those are the
-//! zeros behind a tail or damage. Exit code 1 means damage.
+//! a running node. It ends at zeros, at the end of the file and at frames of another partition,
+//! which a recycled file may hold behind its tail. Anything else that is no frame ends it with
+//! exit code 1 and its place: the rest of a torn write, or damage.
 //!
-//! Absent on purpose: repair. What is wrong is reported; recovery alone changes files.
+//! Absent on purpose: telling those two apart, which takes the meta log (recovery does it), and
+//! repair.
 
 use super::{Output, print};
 use crate::exit::{Exit, Failure};
@@ -36,7 +38,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
         match frames.next().map_err(failed)? {
             Next::Frame(frame) => print(&frame.line(output))?,
             Next::End => return Ok(()),
-            Next::Damage { position, reason } => {
+            Next::Broken { position, reason } => {
                 let message = format!("{place}: at byte {position}: {reason}");
                 return Err(Failure::new(Exit::Failed, message));
             }
@@ -51,10 +53,10 @@ const HEADINGS: &str =
 enum Next {
     /// A whole frame whose checksums match.
     Frame(Found),
-    /// Zeros or the end of the file: nothing was written here.
+    /// Zeros, the end of the file or another partition's frame: nothing was written here.
     End,
-    /// Neither.
-    Damage {
+    /// The rest of a torn write, or damage.
+    Broken {
         /// Byte of the file.
         position: u64,
         /// What was found and expected.
@@ -106,25 +108,28 @@ impl<R: Read> Frames<R> {
         if !fill(&mut self.file, &mut bytes)? {
             return Ok(Next::End);
         }
-        let damage = |reason: String| Ok(Next::Damage { position, reason });
+        let broken = |reason: String| Ok(Next::Broken { position, reason });
         let header = match FrameHeader::decode(&bytes) {
             Ok(header) => header,
             Err(FrameError::Magic { .. }) if bytes.iter().all(|byte| *byte == 0) => {
                 return Ok(Next::End);
             }
-            Err(error) => return damage(error.to_string()),
+            Err(error) => return broken(error.to_string()),
         };
+        if self.previous.is_some_and(|previous| previous.incarnation != header.incarnation) {
+            return Ok(Next::End);
+        }
         let mut payload = vec![0; header.payload_bytes as usize];
         if !fill(&mut self.file, &mut payload)? {
-            return damage(format!("the file ends inside a payload of {} bytes", payload.len()));
+            return broken(format!("the file ends inside a payload of {} bytes", payload.len()));
         }
         let computed = crc32fast::hash(&payload);
         if computed != header.payload_crc {
             let found = header.payload_crc;
-            return damage(format!("payload CRC is {found:#010x}, computed {computed:#010x}"));
+            return broken(format!("payload CRC is {found:#010x}, computed {computed:#010x}"));
         }
         if let Some(reason) = self.previous.and_then(|previous| broken_link(&previous, &header)) {
-            return damage(reason);
+            return broken(reason);
         }
         self.previous = Some(header);
         self.position += header.frame_bytes();
@@ -195,7 +200,7 @@ mod tests {
             match frames.next().unwrap() {
                 Next::Frame(found) => indexes.push(found.header.index.get()),
                 Next::End => return (indexes, None),
-                Next::Damage { position, reason } => return (indexes, Some((position, reason))),
+                Next::Broken { position, reason } => return (indexes, Some((position, reason))),
             }
         }
     }
@@ -209,25 +214,36 @@ mod tests {
     fn a_flipped_payload_bit_is_reported_with_its_place() {
         let mut bytes = segment();
         bytes[84 + 64] ^= 1;
-        let (indexes, damage) = walk(&bytes);
-        let (position, reason) = damage.unwrap();
+        let (indexes, broken) = walk(&bytes);
+        let (position, reason) = broken.unwrap();
         assert_eq!((indexes, position), (vec![1], 84));
         assert!(reason.starts_with("payload CRC"), "{reason}");
+    }
+
+    #[test]
+    fn a_recycled_file_ends_where_the_frames_of_its_former_partition_begin() {
+        let entry = (Term::new(1), LogIndex::new(8));
+        let frame = Frame::new(FrameKind::Noop, entry, Offset::ZERO, 0, Bytes::new());
+        let foreign = frame.header(Incarnation::new(5), 0, FlushSequence::new(1));
+        let mut bytes = segment();
+        bytes.truncate(3 * 84);
+        bytes.extend_from_slice(&foreign.encode());
+        assert_eq!(walk(&bytes), (vec![1, 2, 3], None));
     }
 
     #[test]
     fn a_missing_frame_breaks_the_chain() {
         let mut bytes = segment();
         bytes.drain(84..168);
-        let (indexes, damage) = walk(&bytes);
+        let (indexes, broken) = walk(&bytes);
         assert_eq!(indexes, [1]);
-        assert!(damage.unwrap().1.starts_with("chain CRC"));
+        assert!(broken.unwrap().1.starts_with("chain CRC"));
     }
 
     #[test]
-    fn a_file_that_ends_inside_a_frame_is_damage() {
-        let (indexes, damage) = walk(&segment()[..160]);
+    fn a_file_that_ends_inside_a_frame_is_reported() {
+        let (indexes, broken) = walk(&segment()[..160]);
         assert_eq!(indexes, [1]);
-        assert!(damage.unwrap().1.contains("ends inside a payload"));
+        assert!(broken.unwrap().1.contains("ends inside a payload"));
     }
 }

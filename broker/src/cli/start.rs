@@ -11,7 +11,6 @@ use std::time::{Instant, SystemTime};
 
 pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Result<(), Failure> {
     let mut sources = Sources::default();
-    sources.say("node.data_dir", "./.bateau", Origin::Dev);
     sources.add_environment(environment());
     sources.add_flags(&arguments.settings);
     sources.problems.extend(unbuilt(&arguments));

@@ -115,7 +115,7 @@ pub static KEYS: &[Key] = &[
         "node.data_dir",
         Kind::Text(|config, value| config.node.data_dir = PathBuf::from(value)),
         "data",
-        "Where everything durable lives; `./.bateau` in `dev`. Relative to where the node starts.",
+        "Where everything durable lives, relative to where the node starts.",
     ),
     key(
         "node.data_dir_exclusive",
@@ -214,7 +214,7 @@ pub static KEYS: &[Key] = &[
         "topics.min_insync_replicas",
         Kind::OrAuto { max: 7, set: |config, value| config.topics.min_insync_replicas = value },
         "-1",
-        "Replicas that hold a record before its ack; -1 is the majority. This build takes -1 and 1.",
+        "Replicas that hold a record before its ack; -1: the majority. This build takes -1 and 1.",
     ),
     key(
         "groups.initial_rebalance_delay_ms",
@@ -229,6 +229,18 @@ pub static KEYS: &[Key] = &[
         count(1, 5_256_000, |config, value| config.groups.offsets_retention_minutes = value),
         "10080",
         "How long the offsets of an empty group are kept.",
+    ),
+    key(
+        "groups.session_timeout_min_ms",
+        duration_ms(1, 24 * HOUR_MS, |config, value| config.groups.session_timeout_min_ms = value),
+        "6000",
+        "Shortest session timeout that a member may ask for.",
+    ),
+    key(
+        "groups.session_timeout_max_ms",
+        duration_ms(1, 24 * HOUR_MS, |config, value| config.groups.session_timeout_max_ms = value),
+        "1800000",
+        "Longest session timeout that a member may ask for.",
     ),
     key(
         "tls.cert",
@@ -361,37 +373,52 @@ pub static KEYS: &[Key] = &[
         "Frames not applied yet, whole node, before proposals wait.",
     ),
     key(
-        "limits.topics_max",
-        count(1, 1_000_000, |config, value| config.limits.topics_max = narrow(value)),
-        "10000",
-        "Topics in the cluster.",
-    ),
-    key(
-        "limits.partitions_max",
-        count(1, 1_000_000, |config, value| config.limits.partitions_max = narrow(value)),
-        "20000",
-        "Partitions on this node.",
-    ),
-    key(
-        "limits.groups_max",
-        count(1, 1_000_000, |config, value| config.limits.groups_max = narrow(value)),
-        "10000",
-        "Consumer groups on this node.",
-    ),
-    key(
         "limits.group_members_max",
-        count(1, 100_000, |config, value| config.limits.group_members_max = narrow(value)),
-        "1000",
+        count(1, 100_000, |config, value| config.limits.group_members_max = size(value)),
+        "2000",
         "Members of one consumer group.",
     ),
     key(
-        "limits.producers_per_partition_max",
-        count(1, 1_000_000, |config, value| {
-            config.limits.producers_per_partition_max = narrow(value);
+        "limits.offset_metadata_bytes_max",
+        bytes(0, 32 * KIB - 1, |config, value| {
+            config.limits.offset_metadata_bytes_max = size(value);
         }),
-        "10000",
-        "Producer ids remembered per partition; the least recently used goes first.",
+        "4KiB",
+        "Metadata that a client may store with one committed offset.",
     ),
+    key(
+        "limits.disk_free_soft_bytes",
+        bytes(0, 1_024 * GIB, |config, value| config.limits.disk_free_soft_bytes = value),
+        "5GiB",
+        "With less free, produces get a retriable error (or with less than the percentage).",
+    ),
+    key(
+        "limits.disk_free_soft_percent",
+        count(0, 50, |config, value| config.limits.disk_free_soft_percent = value),
+        "5",
+        "As `disk_free_soft_bytes`, in percent of the filesystem; the larger of both holds.",
+    ),
+    key(
+        "limits.disk_free_hard_bytes",
+        bytes(0, 1_024 * GIB, |config, value| config.limits.disk_free_hard_bytes = value),
+        "1GiB",
+        "With less free, nothing is appended but what makes room and what groups commit.",
+    ),
+    key(
+        "limits.disk_ballast_bytes",
+        bytes(0, 64 * GIB, |config, value| config.limits.disk_ballast_bytes = value),
+        "256MiB",
+        "Room set aside so that votes, offset commits and deletions work on a full disk.",
+    ),
+];
+
+/// Keys that have another default in `dev`: its place is the project, its disk a laptop's.
+pub static DEV_DEFAULTS: &[(&str, &str)] = &[
+    ("node.data_dir", "./.bateau"),
+    ("limits.disk_free_soft_bytes", "64MiB"),
+    ("limits.disk_free_soft_percent", "0"),
+    ("limits.disk_free_hard_bytes", "16MiB"),
+    ("limits.disk_ballast_bytes", "4MiB"),
 ];
 
 /// The defaults of `protocol/src/limits.rs` and of this table are one number each.
@@ -399,3 +426,4 @@ const _: () = assert!(limits::KAFKA_FRAME_BYTES_MAX as u64 == 16 * MIB);
 const _: () = assert!(limits::CONNECTION_BYTES_INFLIGHT_MAX as u64 == 32 * MIB);
 const _: () = assert!(limits::FETCH_REPLY_BYTES_MAX as u64 == 8 * MIB);
 const _: () = assert!(limits::KAFKA_REQUESTS_INFLIGHT_MAX == 16);
+const _: () = assert!(limits::OFFSET_METADATA_BYTES_MAX as u64 == 4 * KIB);

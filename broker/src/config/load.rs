@@ -52,7 +52,8 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     let mut problems = sources.problems.clone();
     let mut config = blank(start);
     let mut effective = Effective::new();
-    for setting in Sources::defaults().settings.iter().chain(&sources.settings) {
+    let defaults = Sources::defaults(start.mode);
+    for setting in defaults.settings.iter().chain(&sources.settings) {
         let (origin, value) = (setting.origin.clone(), setting.raw.shown());
         let Some(key) = find(&setting.key) else {
             problems.push(Problem::UnknownKey { key: setting.key.clone(), origin, value });
@@ -71,6 +72,11 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
+    assert!(
+        config.listeners.allow_plaintext
+            || config.listeners.kafka.is_none_or(|listener| listener.is_loopback()),
+        "I-CONFIG-1: an unencrypted listener beyond loopback that nobody allowed"
+    );
     Ok(Loaded {
         config,
         warning: support::ignored(&effective),
@@ -107,15 +113,8 @@ struct Relations<'a> {
 
 impl Relations<'_> {
     fn problems(&self) -> Vec<Problem> {
-        let found = [
-            self.data_dir(),
-            self.voters(),
-            self.plaintext(),
-            self.advertised(),
-            self.at_most("limits.kafka_frame_bytes_max", "limits.connection_inflight_bytes_max"),
-            self.at_most("limits.connection_inflight_bytes_max", "limits.request_memory_bytes_max"),
-        ];
-        found.into_iter().flatten().collect()
+        let found = [self.data_dir(), self.voters(), self.plaintext(), self.advertised()];
+        found.into_iter().flatten().chain(self.orders()).collect()
     }
 
     fn data_dir(&self) -> Option<Problem> {
@@ -184,17 +183,26 @@ impl Relations<'_> {
         }
     }
 
-    fn at_most(&self, smaller: &'static str, larger: &'static str) -> Option<Problem> {
-        let limits = &self.config.limits;
-        let size = |key| match key {
-            "limits.kafka_frame_bytes_max" => limits.kafka_frame_bytes_max,
-            "limits.connection_inflight_bytes_max" => limits.connection_inflight_bytes_max,
-            _ => limits.request_memory_bytes_max,
-        };
-        let (value, origin) = self.said(larger);
-        (size(smaller) > size(larger)).then(|| {
-            self.relation(smaller, format!("must not exceed {larger} = {value} ({origin})"))
-        })
+    /// Keys of which the first must not exceed the second.
+    fn orders(&self) -> Vec<Problem> {
+        let Config { groups, limits, .. } = self.config;
+        let wide = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+        let frame = ("limits.kafka_frame_bytes_max", wide(limits.kafka_frame_bytes_max));
+        let connection =
+            ("limits.connection_inflight_bytes_max", wide(limits.connection_inflight_bytes_max));
+        let node = ("limits.request_memory_bytes_max", wide(limits.request_memory_bytes_max));
+        let shortest = ("groups.session_timeout_min_ms", groups.session_timeout_min_ms);
+        let longest = ("groups.session_timeout_max_ms", groups.session_timeout_max_ms);
+        let hard = ("limits.disk_free_hard_bytes", limits.disk_free_hard_bytes);
+        let soft = ("limits.disk_free_soft_bytes", limits.disk_free_soft_bytes);
+        let pairs = [(frame, connection), (connection, node), (shortest, longest), (hard, soft)];
+        let broken = pairs.into_iter().filter(|((_, small), (_, large))| small > large);
+        broken
+            .map(|((smaller, _), (larger, _))| {
+                let (value, origin) = self.said(larger);
+                self.relation(smaller, format!("must not exceed {larger} = {value} ({origin})"))
+            })
+            .collect()
     }
 
     fn relation(&self, key: &'static str, rule: String) -> Problem {
@@ -238,7 +246,12 @@ fn blank(start: Start) -> Config {
             replication_factor_default: None,
             min_insync_replicas: None,
         },
-        groups: GroupSettings { initial_rebalance_delay_ms: 0, offsets_retention_minutes: 0 },
+        groups: GroupSettings {
+            initial_rebalance_delay_ms: 0,
+            offsets_retention_minutes: 0,
+            session_timeout_min_ms: 0,
+            session_timeout_max_ms: 0,
+        },
         limits: Limits::default(),
     }
 }

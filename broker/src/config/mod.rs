@@ -8,8 +8,8 @@
 //!                                 └──── problem ◄─────┘   every fault in one go, a line each
 //! ```
 //!
-//! [`keys::KEYS`] is the one list of keys: parsing, `bateau config explain`, `docs/configuration.md`
-//! and the tests follow from it.
+//! [`keys::KEYS`] is the one list of keys: parsing, `bateau config explain`, the page
+//! `docs/configuration.md` and the tests follow from it.
 //!
 //! Invariants
 //! - `I-CONFIG-1` A [`Config`] holds only values inside their ranges, and asks for no feature that
@@ -133,11 +133,15 @@ pub struct GroupSettings {
     pub initial_rebalance_delay_ms: u64,
     /// How long an empty group's offsets are kept.
     pub offsets_retention_minutes: u64,
+    /// Shortest session timeout that a member may ask for.
+    pub session_timeout_min_ms: u64,
+    /// Longest session timeout that a member may ask for.
+    pub session_timeout_max_ms: u64,
 }
 
 /// `[limits]`: nothing in this process grows without one of these, or a constant beside its queue.
 ///
-/// `default()` is all zeros and only of use as a start; [`load`] fills every field.
+/// `default()` is all zeros and only of use as a start; [`load()`] fills every field.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Open connections, all doors together.
@@ -168,16 +172,18 @@ pub struct Limits {
     pub tail_bytes_max: usize,
     /// Frames in memory that are not applied yet, whole node, before proposals wait.
     pub tail_pinned_bytes_max: usize,
-    /// Topics in the cluster.
-    pub topics_max: u32,
-    /// Partitions on this node.
-    pub partitions_max: u32,
-    /// Consumer groups on this node.
-    pub groups_max: u32,
     /// Members of one consumer group.
-    pub group_members_max: u32,
-    /// Producer ids remembered per partition, least recently used first out.
-    pub producers_per_partition_max: u32,
+    pub group_members_max: usize,
+    /// Metadata string of one committed offset.
+    pub offset_metadata_bytes_max: usize,
+    /// Free bytes below which produces are refused; see also `disk_free_soft_percent`.
+    pub disk_free_soft_bytes: u64,
+    /// The same in percent of the filesystem; the larger of both holds.
+    pub disk_free_soft_percent: u64,
+    /// Free bytes below which leaders append nothing.
+    pub disk_free_hard_bytes: u64,
+    /// Bytes set aside for what must work on a full disk.
+    pub disk_ballast_bytes: u64,
 }
 
 /// Where every value came from, for `bateau config explain` and the log.

@@ -3,7 +3,8 @@
 //! Absent on purpose: reading the environment or a file behind the caller's back. A test hands
 //! over what `main` would have read.
 
-use super::keys::{KEYS, find};
+use super::Mode;
+use super::keys::{DEV_DEFAULTS, KEYS, find};
 use super::problem::Problem;
 use super::value::Raw;
 use std::fmt;
@@ -66,13 +67,20 @@ pub struct Sources {
 impl Sources {
     /// Every key at its default.
     #[must_use]
-    pub fn defaults() -> Self {
+    pub fn defaults(mode: Mode) -> Self {
         let setting = |key: &super::keys::Key| Setting {
             key: key.name.to_owned(),
             raw: Raw::Loose(key.default.to_owned()),
             origin: Origin::Default,
         };
-        Self { settings: KEYS.iter().map(setting).collect(), problems: Vec::new() }
+        let mut sources =
+            Self { settings: KEYS.iter().map(setting).collect(), problems: Vec::new() };
+        if mode == Mode::Dev {
+            for (key, value) in DEV_DEFAULTS {
+                sources.say(key, value, Origin::Dev);
+            }
+        }
+        sources
     }
 
     /// Adds one value.

@@ -120,7 +120,8 @@ fn a_misspelt_key_is_refused_with_the_nearest_one() {
     );
     refused(
         from_file("[topic]\n"),
-        "topic = [topic] (node.toml:1): no such key; the nearest is topics.auto_create, true or false",
+        "topic = [topic] (node.toml:1): no such key; the nearest is topics.auto_create, \
+         true or false",
     );
 }
 
@@ -284,12 +285,30 @@ fn the_only_voter_is_this_node() {
 }
 
 #[test]
-fn a_frame_fits_its_connection_and_a_connection_the_node() {
+fn limits_that_enclose_each_other_are_in_order() {
     refused(
         from_flags(&["limits.kafka_frame_bytes_max=64MiB"]),
         "limits.kafka_frame_bytes_max = 64MiB (-X): must not exceed \
          limits.connection_inflight_bytes_max = 32MiB (default)",
     );
+    refused(
+        from_flags(&["groups.session_timeout_min_ms=1h"]),
+        "groups.session_timeout_min_ms = 1h (-X): must not exceed groups.session_timeout_max_ms \
+         = 1800000 (default)",
+    );
+}
+
+#[test]
+fn dev_has_its_own_place_and_small_reserves_which_a_flag_overrides() {
+    let dev = |flags: &[&str]| load(start(Mode::Dev), &sources("", &[], flags)).unwrap();
+    let Loaded { config, origins, .. } = dev(&[]);
+    assert_eq!(config.node.data_dir, Path::new("./.bateau"));
+    assert_eq!(config.limits.disk_free_soft_bytes, 64 << 20);
+    assert_eq!(config.limits.disk_ballast_bytes, 4 << 20);
+    assert_eq!(origins["limits.disk_ballast_bytes"].to_string(), "default of dev");
+    let flag = dev(&["limits.disk_ballast_bytes=1MiB"]);
+    assert_eq!(flag.config.limits.disk_ballast_bytes, 1 << 20);
+    assert_eq!(from_file("").unwrap().config.limits.disk_free_soft_bytes, 5 << 30);
 }
 
 #[test]
