@@ -255,3 +255,99 @@ fn documentation(name: &str) -> &'static str {
         _ => "Raft never elects a replica without all acknowledged records.",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Kafka 4.3.1 calls these keys' types.
+    const KAFKA_TYPES: [(&str, &str); 28] = [
+        ("advertised.listeners", "LIST"),
+        ("auto.create.topics.enable", "BOOLEAN"),
+        ("broker.id", "INT"),
+        ("broker.rack", "STRING"),
+        ("compression.type", "STRING"),
+        ("default.replication.factor", "INT"),
+        ("delete.topic.enable", "BOOLEAN"),
+        ("group.initial.rebalance.delay.ms", "INT"),
+        ("group.max.session.timeout.ms", "INT"),
+        ("group.min.session.timeout.ms", "INT"),
+        ("log.cleanup.policy", "LIST"),
+        ("log.index.interval.bytes", "INT"),
+        ("log.message.timestamp.after.max.ms", "LONG"),
+        ("log.message.timestamp.before.max.ms", "LONG"),
+        ("log.message.timestamp.type", "STRING"),
+        ("log.retention.bytes", "LONG"),
+        ("log.retention.hours", "INT"),
+        ("log.retention.minutes", "INT"),
+        ("log.retention.ms", "LONG"),
+        ("log.roll.hours", "INT"),
+        ("log.segment.bytes", "INT"),
+        ("message.max.bytes", "INT"),
+        ("min.insync.replicas", "INT"),
+        ("node.id", "INT"),
+        ("num.partitions", "INT"),
+        ("offsets.retention.minutes", "INT"),
+        ("transaction.max.timeout.ms", "INT"),
+        ("unclean.leader.election.enable", "BOOLEAN"),
+    ];
+
+    fn value_of(settings: &BrokerSettings, key: &str) -> Option<String> {
+        describe_broker(settings, 1, Some(&[key])).remove(0).value
+    }
+
+    #[test]
+    fn the_keys_and_types_are_kafkas_and_one_that_tools_still_look_for() {
+        let described: Vec<_> = describe_broker(&BrokerSettings::default(), 1, None)
+            .into_iter()
+            .map(|entry| (entry.name, entry.config_type.name()))
+            .filter(|(name, _)| *name != "inter.broker.protocol.version")
+            .collect();
+        assert_eq!(described, KAFKA_TYPES);
+        let level = value_of(&BrokerSettings::default(), "inter.broker.protocol.version");
+        assert_eq!(level.as_deref(), Some("4.3"));
+    }
+
+    #[test]
+    fn every_entry_is_read_only_sorted_and_documented() {
+        let entries = describe_broker(&BrokerSettings::default(), 1, None);
+        assert!(entries.is_sorted_by_key(|entry| entry.name));
+        for entry in entries {
+            assert!(entry.read_only && !entry.sensitive && !entry.documentation.is_empty());
+            let first = entry.synonyms.first().map(|synonym| synonym.value.clone());
+            assert_eq!(first.unwrap_or(None), entry.value, "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn a_setting_shows_as_the_nodes_own() {
+        let settings = BrokerSettings { partitions_default: 4, ..BrokerSettings::default() };
+        let entry = describe_broker(&settings, 1, Some(&["num.partitions"])).remove(0);
+        assert_eq!(entry.value.as_deref(), Some("4"));
+        assert_eq!(entry.source, ConfigSource::StaticBrokerConfig);
+        let sources: Vec<_> =
+            entry.synonyms.iter().map(|synonym| synonym.source.number()).collect();
+        assert_eq!(sources, [4, 5]);
+    }
+
+    #[test]
+    fn what_nobody_set_has_no_value() {
+        let settings = BrokerSettings::default();
+        for key in ["broker.rack", "log.retention.ms", "log.retention.minutes"] {
+            let entry = describe_broker(&settings, 1, Some(&[key])).remove(0);
+            assert_eq!((entry.value, entry.synonyms), (None, vec![]), "{key}");
+        }
+        let racked = BrokerSettings { rack: Some("a".into()), ..settings };
+        assert_eq!(value_of(&racked, "broker.rack").as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn the_replication_factor_follows_the_nodes_up_to_three() {
+        let settings = BrokerSettings::default();
+        let factors: Vec<_> =
+            [0, 1, 2, 3, 9].map(|nodes| settings.replication_factor(nodes)).into();
+        assert_eq!(factors, [1, 1, 2, 3, 3]);
+        let fixed = BrokerSettings { replication_factor_default: Some(2), ..settings };
+        assert_eq!(fixed.replication_factor(1), 2);
+    }
+}

@@ -30,7 +30,7 @@ use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
 use super::cluster_id::ClusterId;
 use super::command::{CommandError, Topic, decode_commands};
 use super::event::{MetadataEvent, PartitionPlacement};
-use super::limits::{FIRST_REPLICA_ID, GROUP_PARTITIONS};
+use super::limits::FIRST_REPLICA_ID;
 use super::node::{Founder, NodeRegistration};
 use super::topic_config::TopicConfig;
 
@@ -167,8 +167,8 @@ impl Metadata {
         }
         let commands = decode_commands(payload)?;
         let outcomes = commands.into_iter().map(|command| self.execute(command, events)).collect();
-        assert!(index > self.applied, "I-META-1: {index} is behind {}", self.applied);
-        self.applied = index;
+        let before = std::mem::replace(&mut self.applied, index);
+        assert!(before < index, "I-META-1: {index} was applied after {before}");
         Ok(outcomes)
     }
 
@@ -226,17 +226,11 @@ impl Metadata {
             .map(|partition| partition.incarnation)
     }
 
-    /// The internal topic of the consumer groups: [`GROUP_PARTITIONS`] partitions, from the
-    /// founding on.
+    /// The internal topic of the consumer groups:
+    /// [`GROUP_PARTITIONS`](super::limits::GROUP_PARTITIONS) partitions, from the founding on.
     #[must_use]
     pub fn group_topic(&self) -> Option<&Arc<Topic>> {
         self.topics.get(GROUP_TOPIC)
-    }
-
-    /// The internal partition in which a group lives: CRC-32C of its id, modulo their number.
-    #[must_use]
-    pub fn group_partition(group: &str) -> u32 {
-        crc32c(group.as_bytes()) % GROUP_PARTITIONS
     }
 
     /// The topic and partition number of an incarnation that lives.
@@ -317,14 +311,4 @@ pub(super) fn push_created(topic: &Topic, events: &mut Vec<MetadataEvent>) {
 /// The form in which names collide.
 pub(super) fn fold_name(name: &str) -> String {
     name.replace('.', "_")
-}
-
-/// CRC-32C, bit by bit: it runs once for a group and must not differ between versions.
-fn crc32c(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL_REVERSED: u32 = 0x82f6_3b78;
-    !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (POLYNOMIAL_REVERSED & (crc & 1).wrapping_neg())
-        })
-    })
 }

@@ -68,3 +68,6 @@ pub use topic_config::{
 };
 pub use topic_name::{TopicNameError, check_topic_name, is_reserved_topic_name};
 pub use wire::WireError;
+
+#[cfg(test)]
+mod tests;

@@ -302,3 +302,6 @@ fn inherited_value(
         None => (majority(replicas.into()).to_string(), ConfigSource::DefaultConfig),
     }
 }
+
+#[cfg(test)]
+mod tests;
