@@ -10,9 +10,9 @@
 
 mod damage;
 mod debug_tree;
-mod frames;
+pub(crate) mod frames;
 mod oracle;
-mod records;
+mod primitives;
 mod sample;
 
 use super::api::Api;
