@@ -4,8 +4,8 @@
 use super::super::api::{Message, visit_all};
 use super::super::header::header_reader;
 use super::super::{
-    ApiKey, RequestError, RequestHeader, decode_request, decode_response, encode_request,
-    encode_response,
+    ApiKey, RequestError, RequestHeader, decode_request, decode_request_charged, decode_response,
+    encode_request, encode_response,
 };
 use super::{Compared, Sample, Source, Visitor, served};
 use bytes::Bytes;
@@ -159,4 +159,12 @@ impl Visitor for AnswerTwice {
 #[test]
 fn an_answer_comes_back_as_it_was_sent() {
     visit_all(&mut AnswerTwice);
+}
+
+#[test]
+fn a_request_says_what_it_holds_beside_its_frame() {
+    // Key 20 at version 1: two names, then the time-out. Each name is 32 bytes in memory.
+    let frame = frame_of(20, 1, &hex("ffff 00000002 0001 61 0001 62 00000000"));
+    let (_, _, memory) = decode_request_charged(frame).expect("it is whole");
+    assert_eq!(memory, 64);
 }
