@@ -345,7 +345,8 @@ impl From<&FetchRequestView> for FetchRequest {
 mod tests {
     use super::*;
     use crate::kafka::api::Request;
-    use crate::kafka::tests::frames::golden;
+    use crate::kafka::tests::damage::with_lies;
+    use crate::kafka::tests::frames::{golden, read_plain};
     use crate::kafka::tests::{Sample, Source};
     use crate::kafka::{
         RequestHeader, decode_request, decode_response, encode_request, encode_response,
@@ -383,6 +384,26 @@ mod tests {
                 };
                 assert_eq!(FetchRequest::from(&view), request, "v{version}");
             }
+        }
+    }
+
+    #[test]
+    fn what_the_walk_has_passed_can_be_read_and_nothing_else_passes() {
+        for version in [4, 11, 12, 13, 15, 18] {
+            let mut source = Source::new(3);
+            let request = FetchRequest::sample(&mut source, version, false);
+            let header = RequestHeader { api_version: version, ..RequestHeader::default() };
+            let frame = encode_request(&header, &request).expect("the sample fits");
+            with_lies(&frame.to_bytes().slice(4..), |frame| {
+                let plain = read_plain::<FetchRequest>(frame.clone());
+                match decode_request(frame) {
+                    Ok((_, Request::Fetch(view))) => {
+                        assert_eq!(Some(FetchRequest::from(&view)), plain);
+                    }
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) => assert_eq!(plain, None),
+                }
+            });
         }
     }
 

@@ -206,7 +206,8 @@ impl From<&ProduceRequestView> for ProduceRequest {
 mod tests {
     use super::*;
     use crate::kafka::api::Request;
-    use crate::kafka::tests::frames::{golden, hex};
+    use crate::kafka::tests::damage::with_lies;
+    use crate::kafka::tests::frames::{golden, hex, read_plain};
     use crate::kafka::tests::{Sample, Source};
     use crate::kafka::{RequestError, RequestHeader, decode_request, encode_request};
 
@@ -249,6 +250,26 @@ mod tests {
                 assert_eq!(ProduceRequest::from(&view), request, "v{version}");
                 assert_eq!(view.topics.iter().len(), request.topic_data.len());
             }
+        }
+    }
+
+    #[test]
+    fn what_the_walk_has_passed_can_be_read_and_nothing_else_passes() {
+        for version in [3, 9, 12, 13] {
+            let mut source = Source::new(3);
+            let request = ProduceRequest::sample(&mut source, version, false);
+            let header = RequestHeader { api_version: version, ..RequestHeader::default() };
+            let frame = encode_request(&header, &request).expect("the sample fits");
+            with_lies(&frame.to_bytes().slice(4..), |frame| {
+                let plain = read_plain::<ProduceRequest>(frame.clone());
+                match decode_request(frame) {
+                    Ok((_, Request::Produce(view))) => {
+                        assert_eq!(Some(ProduceRequest::from(&view)), plain);
+                    }
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) => assert_eq!(plain, None),
+                }
+            });
         }
     }
 

@@ -32,6 +32,14 @@ pub(crate) fn golden<M: Message>(digits: &str) -> (RequestHeader, M) {
     (header, message)
 }
 
+/// A request as its plain type, whatever it is decoded into otherwise; `None` for an error.
+pub(crate) fn read_plain<M: Message>(frame: Bytes) -> Option<M> {
+    let mut reader = header_reader(frame);
+    let mut header = RequestHeader::decode_start(&mut reader).ok()?;
+    header.decode_rest(M::INFO, &mut reader).ok()?;
+    M::read(&mut reader).ok()
+}
+
 /// A frame without its length, of a default request.
 pub(super) fn plain_frame<A: Compared>(version: i16) -> Vec<u8> {
     let header = RequestHeader { api_version: version, ..RequestHeader::default() };

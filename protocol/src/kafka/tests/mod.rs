@@ -8,7 +8,7 @@
 //!
 //! Absent on purpose: memory, which `tests/allocation.rs` measures from outside.
 
-mod damage;
+pub(crate) mod damage;
 mod debug_tree;
 pub(crate) mod frames;
 mod oracle;
