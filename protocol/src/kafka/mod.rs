@@ -39,6 +39,6 @@ pub use error::{DecodeError, DecodeFault, EncodeError, EncodeFault};
 pub use error_code::ErrorCode;
 pub use framing::{FrameError, Framing, Split};
 pub use header::{RequestHeader, decode_response, encode_request, encode_response};
-pub use request::{RequestError, decode_request};
+pub use request::{RequestError, decode_request, decode_request_charged};
 pub use string::KafkaString;
 pub use writer::Chain;

@@ -80,6 +80,17 @@ pub enum RequestError {
 /// # Errors
 /// [`RequestError`]; only [`RequestError::Negotiate`] has an answer.
 pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), RequestError> {
+    decode_request_charged(frame).map(|(header, request, _)| (header, request))
+}
+
+/// Decodes one frame as [`decode_request`] does, and says what the request holds in memory beside
+/// the frame, in bytes: what a connection's budget is charged for it.
+///
+/// # Errors
+/// As [`decode_request`].
+pub fn decode_request_charged(
+    frame: Bytes,
+) -> Result<(RequestHeader, Request, usize), RequestError> {
     let mut reader = header_reader(frame);
     let mut header = RequestHeader::decode_start(&mut reader)?;
     let version = header.api_version;
@@ -100,5 +111,5 @@ pub fn decode_request(frame: Bytes) -> Result<(RequestHeader, Request), RequestE
     }
     header.decode_rest(info, &mut reader)?;
     let request = Request::decode(api, &mut reader)?;
-    Ok((header, request))
+    Ok((header, request, reader.memory()))
 }

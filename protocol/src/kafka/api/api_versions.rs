@@ -85,3 +85,70 @@ impl ApiVersionsResponse {
         encode_response(&answer, 0, correlation_id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::tests::frames::golden;
+    use crate::kafka::{RequestError, decode_request, decode_response};
+    use bytes::Bytes;
+
+    #[test]
+    fn kafkajs_and_the_java_client_are_understood() {
+        let (header, _) =
+            golden::<ApiVersionsRequest>("0012 0002 00000005 000d6f726465722d73657276696365");
+        assert_eq!(header.client_id, Some("order-service".into()));
+        let (_, request) = golden::<ApiVersionsRequest>(
+            "0012 0004 00000009 00046a617661 00 \
+             126170616368652d6b61666b612d6a617661 06342e332e31 00",
+        );
+        assert_eq!(request.client_software_name, "apache-kafka-java");
+        assert!(request.names_software());
+    }
+
+    #[test]
+    fn software_is_named_by_letters_digits_dots_and_hyphens() {
+        for (name, valid) in [
+            ("a", true),
+            ("a-b.c1", true),
+            ("", false),
+            ("-a", false),
+            ("a.", false),
+            ("a b", false),
+        ] {
+            let request = ApiVersionsRequest {
+                client_software_name: name.into(),
+                client_software_version: "1".into(),
+            };
+            assert_eq!(request.names_software(), valid, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_version_is_answered_at_version_0_with_the_versions_there_are() {
+        let frame = Bytes::from_static(b"\0\x12\0\x63\0\0\0\x07whatever");
+        let Err(RequestError::Negotiate { correlation_id, .. }) = decode_request(frame) else {
+            panic!("version 99 is unknown");
+        };
+        let frame = ApiVersionsResponse::encode_unknown_version(correlation_id);
+        let frame = frame.expect("numbers have an encoding").to_bytes().slice(4..);
+        // Neither tags nor a throttle time: a header of 4 bytes, then 6 and 6 for each API.
+        assert_eq!(frame.len(), 4 + 2 + 4 + 6 * ApiKey::ALL.len());
+        let (id, answer) = decode_response::<ApiVersionsResponse>(frame, 0).expect("it is ours");
+        assert_eq!((id, answer.error_code), (7, ErrorCode::UNSUPPORTED_VERSION));
+        let own = ApiVersion { api_key: 18, min_version: 0, max_version: 4 };
+        assert!(answer.api_keys.contains(&own));
+    }
+
+    #[test]
+    fn the_header_of_the_answer_never_has_tags() {
+        let answer = ApiVersionsResponse::of_table();
+        let frame = encode_response(&answer, 4, 1).expect("it fits").to_bytes();
+        // The error code follows the correlation id at once, then the compact count.
+        assert_eq!(&frame[8..10], [0, 0]);
+        assert_eq!(usize::from(frame[10]), ApiKey::ALL.len() + 1);
+        let numbers: Vec<i16> = answer.api_keys.iter().map(|key| key.api_key).collect();
+        assert!(numbers.is_sorted());
+        assert_eq!(answer.api_keys[0].max_version, 13);
+    }
+}

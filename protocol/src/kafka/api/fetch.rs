@@ -340,3 +340,120 @@ impl From<&FetchRequestView> for FetchRequest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::api::Request;
+    use crate::kafka::tests::damage::with_lies;
+    use crate::kafka::tests::frames::{golden, read_plain};
+    use crate::kafka::tests::{Sample, Source};
+    use crate::kafka::{
+        RequestHeader, decode_request, decode_response, encode_request, encode_response,
+    };
+    use bytes::Bytes;
+
+    #[test]
+    fn kafkajs_and_the_java_client_are_understood() {
+        let (_, request) = golden::<FetchRequest>(
+            "0001 000b 00000005 000d6f726465722d73657276696365 ffffffff 00001388 00000001 \
+             00a00000 01 00000000 ffffffff 00000001 000d6f726465722d63726561746564 00000001 \
+             00000002 ffffffff 0000000000000000 ffffffffffffffff 00100000 00000000 0000",
+        );
+        assert_eq!((request.max_wait_ms, request.isolation_level), (5_000, 1));
+        let (_, request) = golden::<FetchRequest>(
+            "0001 0012 00000009 00046a617661 00 000001f4 00000001 03200000 00 00000000 ffffffff \
+             02 0102030405060708090a0b0c0d0e0f10 02 00000002 00000001 0000000000000007 ffffffff \
+             ffffffffffffffff 00100000 00 00 01 01 00",
+        );
+        assert_eq!(request.topics[0].partitions[0].fetch_offset, 7);
+        assert_eq!(request.topics[0].partitions[0].high_watermark, i64::MAX);
+    }
+
+    #[test]
+    fn the_view_holds_what_the_plain_request_holds() {
+        for version in 4..=18 {
+            for seed in 0..100 {
+                let mut source = Source::new(seed);
+                let request = FetchRequest::sample(&mut source, version, false);
+                let header = RequestHeader { api_version: version, ..RequestHeader::default() };
+                let frame = encode_request(&header, &request).expect("the sample fits");
+                let frame = frame.to_bytes().slice(4..);
+                let Ok((_, Request::Fetch(view))) = decode_request(frame) else {
+                    panic!("v{version} seed {seed} is a whole request");
+                };
+                assert_eq!(FetchRequest::from(&view), request, "v{version}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_walk_has_passed_can_be_read_and_nothing_else_passes() {
+        for version in [4, 11, 12, 13, 15, 18] {
+            let mut source = Source::new(3);
+            let request = FetchRequest::sample(&mut source, version, false);
+            let header = RequestHeader { api_version: version, ..RequestHeader::default() };
+            let frame = encode_request(&header, &request).expect("the sample fits");
+            with_lies(&frame.to_bytes().slice(4..), |frame| {
+                let plain = read_plain::<FetchRequest>(frame.clone());
+                match decode_request(frame) {
+                    Ok((_, Request::Fetch(view))) => {
+                        assert_eq!(Some(FetchRequest::from(&view)), plain);
+                    }
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) => assert_eq!(plain, None),
+                }
+            });
+        }
+    }
+
+    fn answer(records: Chain) -> FetchResponse {
+        let partition =
+            PartitionData { records: Some(records), high_watermark: 3, ..PartitionData::default() };
+        let topic = FetchableTopicResponse {
+            topic: "orders".into(),
+            partitions: vec![partition.clone(), partition],
+            ..FetchableTopicResponse::default()
+        };
+        FetchResponse { responses: vec![topic], ..FetchResponse::default() }
+    }
+
+    #[test]
+    fn each_batch_goes_out_as_the_slice_that_was_lent() {
+        let map = Bytes::from(vec![9; 10_000]);
+        let batches = [map.slice(64..1_000), map.slice(1_064..5_000), map.slice(5_064..10_000)];
+        for version in 4..=12 {
+            let answer = answer(batches.iter().cloned().collect());
+            let frame = encode_response(&answer, version, 1).expect("it fits");
+            let lent: Vec<&Bytes> = frame.parts().iter().filter(|part| part.len() > 900).collect();
+            assert_eq!(lent.len(), 6);
+            for (part, batch) in lent.iter().zip(batches.iter().cycle()) {
+                assert_eq!((part.as_ptr(), part.len()), (batch.as_ptr(), batch.len()));
+            }
+            // Head, three batches, head of the second partition, three batches, and the tags of
+            // flexible versions.
+            assert_eq!(frame.parts().len(), if version >= 12 { 9 } else { 8 });
+            let (_, back) = decode_response::<FetchResponse>(frame.to_bytes().slice(4..), version)
+                .expect("it is ours");
+            let whole = batches.concat();
+            let records = back.responses[0].partitions[1].records.as_ref();
+            assert_eq!(records.map(Chain::to_bytes).as_deref(), Some(&whole[..]));
+        }
+    }
+
+    #[test]
+    fn an_empty_partition_has_records_of_length_zero() {
+        for (version, length) in [(4, &[0_u8, 0, 0, 0][..]), (11, &[0, 0, 0, 0]), (12, &[1])] {
+            let frame = encode_response(&answer(Chain::default()), version, 1).expect("it fits");
+            let frame = frame.to_bytes();
+            // Behind the last partition's records, flexible versions have three empty tag lists.
+            let behind = if version >= 12 { 3 } else { 0 };
+            let end = frame.len() - behind;
+            assert_eq!(&frame[end - length.len()..end], length, "v{version}");
+        }
+        let empty = PartitionData::default();
+        assert_eq!(empty.records, Some(Chain::default()));
+        assert_eq!(empty.aborted_transactions, None);
+        assert_eq!(empty.preferred_read_replica, -1);
+    }
+}

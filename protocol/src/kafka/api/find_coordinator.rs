@@ -33,3 +33,24 @@ api! {
         error_message: Option<KafkaString> [4.., ignorable],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::{EncodeFault, RequestHeader, encode_request, encode_response};
+
+    #[test]
+    fn a_value_that_an_old_version_cannot_say_is_refused_and_names_the_field() {
+        let request = FindCoordinatorRequest { key_type: 1, ..FindCoordinatorRequest::default() };
+        let header = RequestHeader::default();
+        let error = encode_request(&header, &request).expect_err("version 0 knows groups only");
+        assert_eq!((error.field, error.fault), ("key_type", EncodeFault::Absent));
+        let several = FindCoordinatorResponse {
+            coordinators: vec![Coordinator::default()],
+            ..FindCoordinatorResponse::default()
+        };
+        let error = encode_response(&several, 3, 0).expect_err("one answer fits version 3");
+        assert_eq!((error.field, error.fault), ("coordinators", EncodeFault::Absent));
+        assert!(encode_response(&several, 4, 0).is_ok());
+    }
+}

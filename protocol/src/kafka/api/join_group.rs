@@ -49,3 +49,37 @@ api! {
         metadata: Bytes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::encode_response;
+    use crate::kafka::tests::frames::golden;
+
+    #[test]
+    fn kafkajs_is_understood() {
+        let (_, request) = golden::<JoinGroupRequest>(
+            "000b 0005 00000005 000d6f726465722d73657276696365 \
+             000f696e76656e746f72792d67726f7570 00007530 0000ea60 0000 ffff \
+             0008636f6e73756d6572 00000001 0012526f756e64526f62696e41737369676e6572 \
+             00000004 00010000",
+        );
+        assert_eq!(request.group_id, "inventory-group");
+        assert_eq!((request.session_timeout_ms, request.rebalance_timeout_ms), (30_000, 60_000));
+        assert_eq!(request.group_instance_id, None);
+        assert_eq!(request.protocols[0].metadata, &[0, 1, 0, 0][..]);
+    }
+
+    #[test]
+    fn no_protocol_yet_is_empty_text_for_old_clients() {
+        let old = encode_response(&JoinGroupResponse::default(), 0, 1);
+        let empty = JoinGroupResponse {
+            protocol_name: Some(KafkaString::EMPTY),
+            ..JoinGroupResponse::default()
+        };
+        assert_eq!(old, encode_response(&empty, 0, 1));
+        assert_ne!(encode_response(&JoinGroupResponse::default(), 7, 1), {
+            encode_response(&empty, 7, 1)
+        });
+    }
+}

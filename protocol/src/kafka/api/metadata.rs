@@ -62,3 +62,49 @@ api! {
         offline_replicas: Vec<i32> [5.., ignorable],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::tests::frames::{golden, hex};
+    use crate::kafka::{DecodeFault, RequestError, decode_request};
+
+    #[test]
+    fn kafkajs_and_the_java_client_are_understood() {
+        let (_, request) = golden::<MetadataRequest>(
+            "0003 0006 00000005 000d6f726465722d73657276696365 \
+             00000001 000d6f726465722d63726561746564 01",
+        );
+        let topics = request.topics.expect("one topic is asked for");
+        assert_eq!(topics[0].name, Some("order-created".into()));
+        let (_, request) = golden::<MetadataRequest>(
+            "0003 000d 00000009 00046a617661 00 \
+             02 00000000000000000000000000000000 0e6f726465722d63726561746564 00 01 00 00",
+        );
+        assert_eq!(request.topics, Some(topics));
+        assert!(request.allow_auto_topic_creation);
+    }
+
+    #[test]
+    fn null_asks_for_all_topics_and_has_no_form_at_version_0() {
+        let null = "ffffffff";
+        let at = |version: &str| decode_request(hex(&format!("0003{version}00000000ffff{null}")));
+        assert!(at("0001").is_ok());
+        let Err(RequestError::Malformed(error)) = at("0000") else { panic!("null at version 0") };
+        assert_eq!((error.field, error.fault), ("topics", DecodeFault::Null));
+        assert_eq!(
+            error.to_string(),
+            "MetadataRequest v0, field topics, byte 14: null found, a value expected"
+        );
+    }
+
+    #[test]
+    fn eight_bytes_that_ask_for_gigabytes_get_an_error() {
+        let frame = hex("0003 0008 00000000 ffff 7fffffff 00000000");
+        let Err(RequestError::Malformed(error)) = decode_request(frame) else {
+            panic!("there are no 2^31 - 1 topics in four bytes");
+        };
+        let fault = DecodeFault::Count { found: 0x7fff_ffff, elements_max: 2 };
+        assert_eq!((error.field, error.fault), ("topics", fault));
+    }
+}

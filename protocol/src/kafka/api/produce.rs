@@ -201,3 +201,127 @@ impl From<&ProduceRequestView> for ProduceRequest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::api::Request;
+    use crate::kafka::tests::damage::with_lies;
+    use crate::kafka::tests::frames::{golden, hex, read_plain};
+    use crate::kafka::tests::{Sample, Source};
+    use crate::kafka::{RequestError, RequestHeader, decode_request, encode_request};
+
+    fn decode(frame: Bytes) -> ProduceRequestView {
+        match decode_request(frame) {
+            Ok((_, Request::Produce(view))) => view,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn kafkajs_and_the_java_client_are_understood() {
+        let (_, request) = golden::<ProduceRequest>(
+            "0000 0007 00000005 000d6f726465722d73657276696365 ffff ffff 00007530 \
+             00000001 000d6f726465722d63726561746564 00000001 00000002 00000047 \
+             00000000000000000000003b000000000260f9f61e0000000000000000018bcfe568000000018bcfe56800\
+             ffffffffffffffff00000000000000000001120000000237047b7d00",
+        );
+        assert_eq!((request.acks, request.timeout_ms), (-1, 30_000));
+        let partition = &request.topic_data[0].partition_data[0];
+        assert_eq!(partition.records.as_ref().map(Chain::len), Some(71));
+        let (_, request) = golden::<ProduceRequest>(
+            "0000 000d 00000009 00046a617661 00 00 ffff 00007530 \
+             02 0102030405060708090a0b0c0d0e0f10 02 00000002 48 \
+             00000000000000000000003bffffffff02bd61ba180000000000000000018bcfe568000000018bcfe56800\
+             ffffffffffffffffffffffffffff00000001120000000237047b7d00 00 00 00",
+        );
+        assert_eq!(request.topic_data[0].topic_id.0[..4], [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn the_view_holds_what_the_plain_request_holds() {
+        for version in 3..=13 {
+            for seed in 0..100 {
+                let mut source = Source::new(seed);
+                let request = ProduceRequest::sample(&mut source, version, false);
+                let header = RequestHeader { api_version: version, ..RequestHeader::default() };
+                let frame = encode_request(&header, &request).expect("the sample fits");
+                let view = decode(frame.to_bytes().slice(4..));
+                assert_eq!(ProduceRequest::from(&view), request, "v{version}");
+                assert_eq!(view.topics.iter().len(), request.topic_data.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_walk_has_passed_can_be_read_and_nothing_else_passes() {
+        for version in [3, 9, 12, 13] {
+            let mut source = Source::new(3);
+            let request = ProduceRequest::sample(&mut source, version, false);
+            let header = RequestHeader { api_version: version, ..RequestHeader::default() };
+            let frame = encode_request(&header, &request).expect("the sample fits");
+            with_lies(&frame.to_bytes().slice(4..), |frame| {
+                let plain = read_plain::<ProduceRequest>(frame.clone());
+                match decode_request(frame) {
+                    Ok((_, Request::Produce(view))) => {
+                        assert_eq!(Some(ProduceRequest::from(&view)), plain);
+                    }
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) => assert_eq!(plain, None),
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn records_are_slices_of_the_frame_and_of_what_is_sent() {
+        let batch = Bytes::from(vec![7; 100_000]);
+        let partition = PartitionProduceData { index: 1, records: Some(batch.clone().into()) };
+        let topic = TopicProduceData {
+            name: "orders".into(),
+            partition_data: vec![partition],
+            ..TopicProduceData::default()
+        };
+        let request = ProduceRequest { topic_data: vec![topic], ..ProduceRequest::default() };
+        let header = RequestHeader { api_version: 9, ..RequestHeader::default() };
+        let sent = encode_request(&header, &request).expect("it fits");
+        assert!(sent.parts().iter().any(|part| part.as_ptr() == batch.as_ptr()));
+
+        let frame = sent.to_bytes().slice(4..);
+        let view = decode(frame.clone());
+        let topic = view.topics.iter().next().expect("one topic was sent");
+        let partition = topic.partitions.iter().next().expect("one partition was sent");
+        let records = partition.records.expect("records were sent");
+        assert_eq!(records, batch);
+        let offset = records.as_ptr() as usize - frame.as_ptr() as usize;
+        assert!(offset + records.len() <= frame.len());
+    }
+
+    #[test]
+    fn null_records_and_empty_records_are_told_apart() {
+        let body = |length: &str| {
+            format!(
+                "0000 0003 00000000 ffff ffff ffff 00000000 \
+             00000001 0001 61 00000001 00000000 {length}"
+            )
+        };
+        let records = |length: &str| {
+            let view = decode(hex(&body(length)));
+            let topic = view.topics.iter().next().expect("there is one");
+            topic.partitions.iter().next().expect("there is one").records
+        };
+        assert_eq!(records("ffffffff"), None);
+        assert_eq!(records("00000000"), Some(Bytes::new()));
+    }
+
+    #[test]
+    fn versions_0_to_2_are_advertised_and_refused() {
+        for version in 0..=2 {
+            let result = decode_request(hex(&format!("0000 000{version} 00000001 ffff")));
+            let api = crate::kafka::ApiKey::Produce;
+            let error = RequestError::NotServed { api, version, min: 3, max: 13 };
+            assert_eq!(result, Err(error));
+            assert!(api.info().advertises(version));
+        }
+    }
+}

@@ -8,11 +8,11 @@
 //!
 //! Absent on purpose: memory, which `tests/allocation.rs` measures from outside.
 
-mod damage;
+pub(crate) mod damage;
 mod debug_tree;
-mod frames;
+pub(crate) mod frames;
 mod oracle;
-mod records;
+mod primitives;
 mod sample;
 
 use super::api::Api;

@@ -1,1 +1,0 @@
-//! Records pass through without a copy.
