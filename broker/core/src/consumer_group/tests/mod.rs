@@ -5,6 +5,7 @@
 
 mod errors;
 mod joining;
+mod model;
 mod offsets;
 mod recovery;
 mod retention;
@@ -30,7 +31,7 @@ pub(super) struct World {
     pub(super) tickets: u64,
     /// Applies what is proposed at once.
     pub(super) is_prompt: bool,
-    uuids: u8,
+    uuids: u64,
 }
 
 impl World {
@@ -114,7 +115,11 @@ impl World {
     /// 16 bytes that nobody else got.
     pub(super) fn uuid(&mut self) -> [u8; 16] {
         self.uuids += 1;
-        [self.uuids; 16]
+        let mut uuid = [self.uuids as u8; 16];
+        if self.uuids > 255 {
+            uuid[..8].copy_from_slice(&self.uuids.to_be_bytes());
+        }
+        uuid
     }
 
     /// A JoinGroup of a new dynamic member of `group` with id and metadata from `client`.
