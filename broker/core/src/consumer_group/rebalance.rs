@@ -188,6 +188,9 @@ impl Turn<'_> {
             self.live.timers.arm(timer, member.session_deadline);
         } else if !member.is_new && (member.join.is_some() || member.sync.is_some()) {
             // It waits for us. The answer restarts its session.
+        } else if group.in_flight.is_some() {
+            // Perhaps it waits for an answer that waits for the log: that is our silence.
+            self.restart_session(&mut group, id);
         } else {
             self.remove_member(&mut group, id);
             self.rebalance_after_loss(&mut group);
@@ -215,6 +218,11 @@ impl Turn<'_> {
 
     /// Members that joined and never synced are gone (G47).
     pub(super) fn sync_time_over(&mut self, mut group: LiveGroup) {
+        if group.in_flight.is_some() {
+            // They may not even know the generation yet: the log is slow.
+            self.arm_sync(&group);
+            return self.put_group(group);
+        }
         let is_waiting =
             matches!(group.state, GroupState::CompletingRebalance | GroupState::Stable);
         let absent = std::mem::take(&mut group.pending_syncs);

@@ -154,6 +154,8 @@ impl Tables {
         if group.generation != command.generation || group.assigned {
             return Outcome::Refused(Refusal::Revision);
         }
+        let is_bare = group.members.values().all(|member| member.assignment.is_empty());
+        assert!(is_bare, "I-GRP-2: an assignment of another generation");
         for assigned in command.assignments {
             if let Some(member) = group.members.get_mut(&assigned.member_id) {
                 member.assignment = assigned.assignment;
@@ -224,6 +226,7 @@ impl Tables {
                 };
                 self.offset_bytes = self.offset_bytes.saturating_add(stored.bytes());
                 if let Some(old) = topic.partitions.insert(partition.partition, stored) {
+                    assert!(old.index <= index, "I-GRP-3: a position of an older commit");
                     self.offset_bytes = self.offset_bytes.saturating_sub(old.bytes());
                 }
             }

@@ -11,7 +11,7 @@
 use super::*;
 
 const PARTITIONS: i32 = 5;
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 2_000;
 const STEPS: usize = 150;
 
 /// splitmix64: the seed is the test.
