@@ -18,7 +18,7 @@ use super::command::{Command, GenerationStarted};
 use super::join::joined_group;
 use super::live::LiveGroup;
 use super::timers::Timer;
-use super::turn::Turn;
+use super::turn::{Turn, Waiting};
 use super::{GroupResponse, GroupState, JoinGroupError, Name, SyncGroupError};
 
 impl Turn<'_> {
@@ -152,7 +152,8 @@ impl Turn<'_> {
         }
         let Some(ticket) = group.take_join(id) else { return };
         let joined = joined_group(group, id, false);
-        self.answer_behind(group, ticket, true, GroupResponse::JoinGroup(Ok(joined)));
+        let response = GroupResponse::JoinGroup(Ok(joined));
+        self.answer_member(group, id, Waiting::Parked(ticket), response);
         if let Some(member) = group.member_mut(id) {
             member.is_new = false;
         }

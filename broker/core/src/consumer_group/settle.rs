@@ -90,6 +90,9 @@ impl Turn<'_> {
             self.answer_parked(ticket, response);
         }
         let Some(mut group) = self.live.groups.remove(group_id) else { return };
+        for id in &in_flight.members {
+            self.restart_session(&mut group, id);
+        }
         if group.in_flight == token {
             group.in_flight = None;
             let stored = self.tables.groups.get(group_id);

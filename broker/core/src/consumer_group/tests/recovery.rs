@@ -135,13 +135,15 @@ fn a_slow_log_costs_nobody_its_membership() {
     let mut world = World::new();
     world.is_prompt = false;
     let (id, join) = world.enter("g", "a");
-    world.pass(120_000);
+    world.pass(129_999);
     assert!(world.is_waiting(join));
     world.settle();
+    world.pass(9_999);
     assert_eq!(world.joined(join).unwrap().generation, 1);
     let sync = world.send_sync("g", 1, &id, &[(&id, "all")]);
-    world.pass(120_000);
+    world.pass(129_999);
     world.settle();
+    world.pass(9_999);
     assert_eq!(world.synced(sync).unwrap(), "all");
     assert_eq!(world.heartbeat("g", 1, &id), Ok(()));
     world.pass(20_000);
