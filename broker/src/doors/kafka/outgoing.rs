@@ -150,7 +150,7 @@ mod tests {
             stream.extend(vec![number; bytes]);
             outgoing.push(Chain::from(Bytes::from(vec![number; bytes])));
         }
-        let mut sent = Vec::new();
+        let mut sent: Vec<u8> = Vec::new();
         while !outgoing.is_empty() {
             let next: Vec<u8> = written(&outgoing).concat().into_iter().take(1_777).collect();
             sent.extend(&next);
