@@ -39,7 +39,7 @@ async function stop() {
   report('stopped')
 }
 process.on('SIGTERM', () => {
-  stop().catch((error) => report('crashed', { error: error.message }))
+  stop().finally(() => process.exit())
 })
 
 async function main() {

@@ -63,7 +63,10 @@ async function main() {
   report('stopped', { publishedCount, failedCount })
 }
 
-main().catch((error) => {
-  report('crashed', { error: error.message })
-  process.exit(1)
-})
+main().then(
+  () => process.exit(),
+  (error) => {
+    report('crashed', { error: error.message })
+    process.exit(1)
+  },
+)

@@ -159,10 +159,7 @@ pub fn check(orders: &Orders, sessions: &[Session]) -> Result<Summary, Vec<Strin
 }
 
 /// All deliveries of all sessions: order id and number of deliveries by position.
-fn merge(
-    sessions: &[&Session],
-    faults: &mut Vec<String>,
-) -> BTreeMap<Position, (i64, usize)> {
+fn merge(sessions: &[&Session], faults: &mut Vec<String>) -> BTreeMap<Position, (i64, usize)> {
     let mut delivered: BTreeMap<Position, (i64, usize)> = BTreeMap::new();
     for session in sessions {
         for (position, order) in &session.delivered {
@@ -254,10 +251,8 @@ mod tests {
 
     #[test]
     fn a_successor_that_starts_at_the_commit_is_right_and_its_repeats_are_counted() {
-        let summary = check(&orders(&[0, 1, 2, 3]), &[
-            session(1, &[0, 1, 2], 1),
-            session(2, &[1, 2, 3], 4),
-        ]);
+        let summary =
+            check(&orders(&[0, 1, 2, 3]), &[session(1, &[0, 1, 2], 1), session(2, &[1, 2, 3], 4)]);
         assert_eq!(summary.expect("no rule is broken").repeated_count, 2);
     }
 

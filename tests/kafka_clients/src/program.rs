@@ -214,9 +214,8 @@ impl Program {
     /// The end of both outputs, for messages.
     pub fn tail(&self) -> String {
         let output = self.shared.lock();
-        let last = |lines: Vec<&str>| {
-            lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n    ")
-        };
+        let last =
+            |lines: Vec<&str>| lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n    ");
         let lines = last(output.lines.iter().map(|line| line.text.as_str()).collect());
         let errors = last(output.errors.iter().map(String::as_str).collect());
         format!("\n  its stdout ended:\n    {lines}\n  its stderr ended:\n    {errors}")

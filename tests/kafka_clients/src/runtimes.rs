@@ -167,12 +167,7 @@ pub fn java() -> Option<Installed> {
             let flags = ["-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"];
             let mut arguments: Vec<PathBuf> = flags.iter().map(PathBuf::from).collect();
             arguments.extend([class_path.into(), "JavaClient".into()]);
-            Installed {
-                program: "java".into(),
-                arguments,
-                environment: Vec::new(),
-                directory,
-            }
+            Installed { program: "java".into(), arguments, environment: Vec::new(), directory }
         })
     })
     .clone()
@@ -190,12 +185,7 @@ fn source_directory() -> &'static Path {
 
 /// Fills `target/kafka_clients/<name>` by `fill(source, target)` unless its stamp says that the
 /// same `inputs` already did, and returns it.
-fn install(
-    name: &str,
-    source: &str,
-    inputs: &[&str],
-    fill: impl FnOnce(&Path, &Path),
-) -> PathBuf {
+fn install(name: &str, source: &str, inputs: &[&str], fill: impl FnOnce(&Path, &Path)) -> PathBuf {
     let source = source_directory().join(source);
     let root = target_directory().join("kafka_clients");
     let target = root.join(name);

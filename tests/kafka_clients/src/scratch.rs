@@ -1,10 +1,11 @@
 //! Directories that are removed with their owner.
 //!
-//! Invariant: a name is used once per process, and carries the process id.
+//! Invariant: a directory was made by its owner and is nobody else's.
 //! Absent on purpose: clean-up after a test process that was killed with -9.
 
+use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A directory under the system's temporary directory, removed on drop with all it holds.
 #[derive(Debug)]
@@ -15,16 +16,16 @@ pub struct ScratchDirectory {
 impl ScratchDirectory {
     /// Makes an empty directory whose name starts with `bateau-` and `purpose`.
     pub fn new(purpose: &str) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bateau-{purpose}-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        // Process ids repeat (each PID namespace has a process 1): never adopt another's files.
-        if path.exists() {
-            std::fs::remove_dir_all(&path).expect("a left-over scratch directory can be removed");
+        // Process ids do not tell test processes apart: each PID namespace has a process 1.
+        loop {
+            let number = RandomState::new().hash_one(purpose);
+            let path = std::env::temp_dir().join(format!("bateau-{purpose}-{number:016x}"));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Self { path },
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
         }
-        std::fs::create_dir_all(&path).expect("the temporary directory is writable");
-        Self { path }
     }
 
     /// Where it is.

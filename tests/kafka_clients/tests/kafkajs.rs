@@ -145,8 +145,7 @@ fn in_namespace(name: &str, body: impl FnOnce(&mut Broker, Services)) {
 }
 
 fn assert_exactly_once(summary: &Summary, orders: usize) {
-    let expected =
-        Summary { acked_count: orders, delivered_count: orders, ..Summary::default() };
+    let expected = Summary { acked_count: orders, delivered_count: orders, ..Summary::default() };
     assert_eq!(summary, &expected);
 }
 
@@ -290,7 +289,7 @@ fn a_broker_killed_in_the_middle_loses_nothing_acknowledged() {
     let name = "a_broker_killed_in_the_middle_loses_nothing_acknowledged";
     const KILLS: usize = 3;
     in_namespace(name, |broker, mut services| {
-        let orders = services.order_service(1, "Infinity", 0);
+        let orders = services.order_service(1, "Infinity", 2);
         services.orders[orders].wait_for_events("acked", 50, SOON);
         let inventory = services.inventory_service("inventory-1");
         for kill in 0..KILLS {
