@@ -169,13 +169,13 @@ impl SharedBroker {
         }
     }
 
-    /// The most memory that the broker's process ever had resident, in bytes; `None` for a
-    /// foreign broker, and where the system does not tell.
-    pub fn memory_peak_bytes(&self) -> Option<u64> {
+    /// The most address space that the broker's process ever had, in bytes, used or not; `None`
+    /// for a foreign broker, and where the system does not tell.
+    pub fn address_space_peak_bytes(&self) -> Option<u64> {
         let Self::Own(broker, _) = self else { return None };
         let id = broker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:"))?;
         let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kibibytes * 1024)
     }

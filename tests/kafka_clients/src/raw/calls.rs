@@ -8,9 +8,14 @@ use std::time::Duration;
 use super::bytes::Reader;
 use super::code;
 use super::connection::Connection;
-use super::requests::{self, API_VERSIONS, CREATE_TOPICS, FETCH, INIT_PRODUCER_ID, JOIN_GROUP};
+use super::requests::{
+    self, API_VERSIONS, CREATE_TOPICS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, JOIN_GROUP,
+};
 use super::requests::{METADATA, PRODUCE, Request, api};
 use crate::program::wait_until;
+
+/// How long a topic, a coordinator or a transaction coordinator may take to be there.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The answer to a Produce of one batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,14 +115,21 @@ pub fn metadata(connection: &mut Connection, topic: &str) -> (i16, usize) {
     (error, reader.count())
 }
 
-/// Creates `topic` by asking for it, and waits until it has a leader.
+/// Creates `topic` by asking for it, and waits until its first partition has a leader.
 pub fn create_by_metadata(connection: &mut Connection, topic: &str) {
     let message = format!("{topic} can be produced to");
-    wait_until(&message, Duration::from_secs(30), || match metadata(connection, topic) {
+    wait_until(&message, START_TIMEOUT, || match metadata(connection, topic) {
         (code::NONE, partitions) => partitions > 0,
         // Kafka answers so until the topic's partitions are led; Bateau answers at once.
         (code::UNKNOWN_TOPIC_OR_PARTITION | code::LEADER_NOT_AVAILABLE, _) => false,
         (error, _) => panic!("{topic}: error {error}"),
+    });
+    wait_until(&message, START_TIMEOUT, || {
+        match fetch(connection, topic, 0, 0, Duration::ZERO).code {
+            code::NONE => true,
+            code::UNKNOWN_TOPIC_OR_PARTITION | code::NOT_LEADER_OR_FOLLOWER => false,
+            error => panic!("{topic}: error {error}"),
+        }
     });
 }
 
@@ -136,10 +148,12 @@ pub fn create_topic(connection: &mut Connection, topic: &str) -> i16 {
 
 /// A new producer id and its epoch, from InitProducerId v1.
 pub fn new_producer(connection: &mut Connection) -> (i64, i16) {
-    let request = api(INIT_PRODUCER_ID).request_with(1, |writer| {
-        writer.nullable_string(None).int32(60_000);
+    let answer = once_coordinated(|| {
+        let request = api(INIT_PRODUCER_ID).request_with(1, |writer| {
+            writer.nullable_string(None).int32(60_000);
+        });
+        connection.call(&request)
     });
-    let answer = connection.call(&request);
     let mut reader = Reader::new(&answer);
     let (throttle, error) = (reader.int32(), reader.int16());
     assert_eq!((throttle, error), (0, code::NONE));
@@ -148,12 +162,46 @@ pub fn new_producer(connection: &mut Connection) -> (i64, i16) {
 
 /// Error code of JoinGroup v4 by a new member with this session timeout.
 pub fn join_group(connection: &mut Connection, group: &str, session_timeout_ms: i32) -> i16 {
-    let request = api(JOIN_GROUP).request_with(4, |writer| {
-        writer.string(group).int32(session_timeout_ms).int32(60_000).string("");
-        writer.string("consumer").array(1).string("range").byte_string(b"\0\0");
+    let answer = once_coordinated(|| {
+        let request = api(JOIN_GROUP).request_with(4, |writer| {
+            writer.string(group).int32(session_timeout_ms).int32(60_000).string("");
+            writer.string("consumer").array(1).string("range").byte_string(b"\0\0");
+        });
+        connection.call(&request)
     });
-    let answer = connection.call(&request);
-    let mut reader = Reader::new(&answer);
+    error_after_throttle(&answer)
+}
+
+/// Creates Kafka's internal topic for groups, without which it coordinates none.
+pub fn find_coordinator(connection: &mut Connection, group: &str) {
+    once_coordinated(|| {
+        let request = api(FIND_COORDINATOR).request_with(1, |writer| {
+            writer.string(group).int8(0);
+        });
+        connection.call(&request)
+    });
+}
+
+/// Asks again while a coordinator is on its way, as every client does.
+fn once_coordinated(mut ask: impl FnMut() -> Vec<u8>) -> Vec<u8> {
+    let mut answer = ask();
+    wait_until("a coordinator", START_TIMEOUT, || {
+        let coming = matches!(
+            error_after_throttle(&answer),
+            code::COORDINATOR_LOAD_IN_PROGRESS
+                | code::COORDINATOR_NOT_AVAILABLE
+                | code::NOT_COORDINATOR
+        );
+        if coming {
+            answer = ask();
+        }
+        !coming
+    });
+    answer
+}
+
+fn error_after_throttle(answer: &[u8]) -> i16 {
+    let mut reader = Reader::new(answer);
     let (_throttle, error) = (reader.int32(), reader.int16());
     error
 }

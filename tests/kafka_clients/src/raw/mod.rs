@@ -32,8 +32,16 @@ pub mod code {
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
     /// The topic is being created.
     pub const LEADER_NOT_AVAILABLE: i16 = 5;
+    /// The partition is led elsewhere, or not yet.
+    pub const NOT_LEADER_OR_FOLLOWER: i16 = 6;
     /// A batch is larger than `max.message.bytes`.
     pub const MESSAGE_TOO_LARGE: i16 = 10;
+    /// The coordinator reads its state.
+    pub const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
+    /// There is no coordinator yet.
+    pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+    /// The coordinator is elsewhere, or not yet here.
+    pub const NOT_COORDINATOR: i16 = 16;
     /// The topic's name is not legal.
     pub const INVALID_TOPIC_EXCEPTION: i16 = 17;
     /// Acks other than -1, 0 and 1.

@@ -90,6 +90,8 @@ pub const PRODUCE: i16 = 0;
 pub const FETCH: i16 = 1;
 /// Key of Metadata.
 pub const METADATA: i16 = 3;
+/// Key of FindCoordinator.
+pub const FIND_COORDINATOR: i16 = 10;
 /// Key of JoinGroup.
 pub const JOIN_GROUP: i16 = 11;
 /// Key of ApiVersions.
