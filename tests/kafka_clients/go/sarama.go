@@ -66,16 +66,21 @@ func (s saramaClient) produceKeyed(_ context.Context, topic string, messages []m
 
 func (s saramaClient) read(ctx context.Context, topic string, count int,
 	check func(int64, message) error) error {
-	consumer, err := sarama.NewConsumer(s.addresses(), sarama.NewConfig())
+	client, err := sarama.NewClient(s.addresses(), sarama.NewConfig())
 	if err != nil {
 		return err
 	}
-	defer consumer.Close()
+	defer client.Close()
+	consumer, err := sarama.NewConsumerFromClient(client)
+	if err != nil {
+		return err
+	}
 	partition, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
 	if err != nil {
 		return err
 	}
-	defer partition.Close()
+	// Not Close: that waits for the fetch on its way, which waits for more records.
+	defer partition.AsyncClose()
 	for range count {
 		select {
 		case found := <-partition.Messages():

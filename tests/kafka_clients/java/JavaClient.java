@@ -52,9 +52,7 @@ final class JavaClient {
                 client.produce(rest.get(0));
                 break;
             case "verify":
-                for (String topic : rest) {
-                    client.verify(topic);
-                }
+                client.verify(rest);
                 break;
             case "group":
                 client.group(rest.get(0), rest.get(1));
@@ -121,24 +119,28 @@ final class JavaClient {
         }
     }
 
-    private void verify(String topic) {
+    private void verify(List<String> topics) {
         try (var consumer = consumer(Map.of())) {
-            var partition = new TopicPartition(topic, 0);
-            consumer.assign(List.of(partition));
-            consumer.seekToBeginning(List.of(partition));
-            int next = 0;
-            for (var found : take(consumer, COUNT)) {
-                check(found, next++);
+            for (String topic : topics) {
+                var partition = new TopicPartition(topic, 0);
+                consumer.assign(List.of(partition));
+                consumer.seekToBeginning(List.of(partition));
+                int next = 0;
+                for (var found : take(consumer, COUNT)) {
+                    check(found, topic, next++);
+                }
+                System.out.printf(
+                        "{\"event\":\"verified\",\"topic\":\"%s\",\"count\":%d}%n",
+                        topic, COUNT);
             }
         }
-        System.out.printf(
-                "{\"event\":\"verified\",\"topic\":\"%s\",\"count\":%d}%n", topic, COUNT);
     }
 
-    private static void check(ConsumerRecord<byte[], byte[]> found, int number) {
-        var expected = record(found.topic(), number);
+    private static void check(
+            ConsumerRecord<byte[], byte[]> found, String topic, int number) {
+        var expected = record(topic, number);
         Header[] headers = expected.headers().toArray();
-        boolean same = found.offset() == number
+        boolean same = found.topic().equals(topic) && found.offset() == number
                 && Arrays.equals(found.key(), expected.key())
                 && Arrays.equals(found.value(), expected.value())
                 && Arrays.equals(found.headers().toArray(), headers);

@@ -66,19 +66,22 @@ impl Subject {
 pub struct Broker {
     program: Option<Program>,
     bootstrap: String,
+    defaults: bool,
     data: ScratchDirectory,
 }
 
 impl Broker {
     /// Starts a broker on an empty data directory, with four partitions for a new topic.
     ///
-    /// `address`: what the Kafka door binds; port 0 means any free port.
+    /// `address`: what the Kafka door binds (port 0 means any free port); `None` gives no
+    /// address at all, as its users start it, and takes the ports that they expect.
     ///
     /// Panics when the ready line does not come.
-    pub fn start(address: &str) -> Self {
+    pub fn start(address: Option<&str>) -> Self {
         let data = ScratchDirectory::new("data");
         let (program, bootstrap) = launch(address, data.path());
-        Self { program: Some(program), bootstrap, data }
+        let defaults = address.is_none();
+        Self { program: Some(program), bootstrap, defaults, data }
     }
 
     /// The address of the Kafka door, from the ready line.
@@ -114,7 +117,8 @@ impl Broker {
     /// Starts the broker again, on the same data and the same port.
     pub fn restart(&mut self) {
         assert!(self.program.is_none(), "a broker is stopped before it is started again");
-        let (program, bootstrap) = launch(&self.bootstrap, self.data.path());
+        let address = if self.defaults { None } else { Some(self.bootstrap.as_str()) };
+        let (program, bootstrap) = launch(address, self.data.path());
         assert_eq!(bootstrap, self.bootstrap, "the broker comes back where it was");
         self.program = Some(program);
     }
@@ -142,7 +146,7 @@ impl SharedBroker {
         let shared = Arc::new(match env::var("BATEAU_TEST_BOOTSTRAP") {
             Ok(bootstrap) => Self::Foreign(bootstrap),
             Err(_) => {
-                let broker = Broker::start("127.0.0.1:0");
+                let broker = Broker::start(Some("127.0.0.1:0"));
                 let bootstrap = broker.bootstrap().to_owned();
                 Self::Own(Mutex::new(broker), bootstrap)
             }
@@ -181,10 +185,12 @@ impl SharedBroker {
     }
 }
 
-fn launch(address: &str, data: &Path) -> (Program, String) {
+fn launch(address: Option<&str>, data: &Path) -> (Program, String) {
     let mut command = Command::new(binary());
     command.args(["dev", "-X", "topics.partitions_default=4", "--exit-on-stdin-close"]);
-    command.args(["--kafka", address, "--native", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    if let Some(address) = address {
+        command.args(["--kafka", address, "--native", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    }
     command.arg("--data-dir").arg(data);
     let program = Program::start("broker", command);
     let bootstrap = program.wait_for("ready line", START_TIMEOUT, |lines| {

@@ -38,8 +38,8 @@ pub type Position = (i64, i64);
 pub struct Orders {
     /// Order id of each acknowledged position.
     pub acked: BTreeMap<Position, i64>,
-    /// Orders handed to kafkajs whose `send` gave up.
-    pub failed: Vec<i64>,
+    /// Orders handed to kafkajs whose `send` gave up, and why.
+    pub failed: Vec<(i64, String)>,
 }
 
 impl Orders {
@@ -53,7 +53,10 @@ impl Orders {
                     let before = self.acked.insert(position, number(json, "orderId"));
                     assert_eq!(before, None, "{position:?} was acknowledged for two orders");
                 }
-                Some("failed") => self.failed.push(number(json, "orderId")),
+                Some("failed") => {
+                    let error = json.get("error").and_then(Value::as_str).unwrap_or_default();
+                    self.failed.push((number(json, "orderId"), error.to_owned()));
+                }
                 _ => {}
             }
         }

@@ -34,6 +34,7 @@ const INSIDE_VARIABLE: &str = "BATEAU_TEST_NAMESPACE";
 /// Panics when the test failed inside.
 pub fn enter(name: &str) -> bool {
     if env::var_os(INSIDE_VARIABLE).is_some() {
+        end_with_the_outside();
         return true;
     }
     let Some(mut command) = unshare() else {
@@ -44,7 +45,11 @@ pub fn enter(name: &str) -> bool {
     command.args(["sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
     command.arg(test).args(["--exact", name, "--nocapture", "--test-threads=1"]);
     command.env(INSIDE_VARIABLE, name).env(broker::BINARY_VARIABLE, broker::binary());
-    let output = command.output().expect("unshare was there a moment ago");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("unshare was there a moment ago");
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().expect("a child can be waited for");
+    drop(stdin);
     let text = String::from_utf8_lossy(&output.stdout);
     // A name that matches no test would pass without having run anything.
     let ran = text.contains("1 passed");
@@ -54,6 +59,15 @@ pub fn enter(name: &str) -> bool {
     }
     print!("{text}");
     false
+}
+
+/// The first process of a PID namespace gets no signal from a terminal: it ends when the pipe
+/// from its parent does, and everything inside with it.
+fn end_with_the_outside() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(1);
+    });
 }
 
 /// `unshare` with the fewest privileges that work here, or `None`.

@@ -220,8 +220,11 @@ fn every_client_reads_what_every_client_wrote() {
         let threads: Vec<_> = clients.iter().map(produce).collect();
         threads.into_iter().flat_map(|t| t.join().expect("its message is above")).collect()
     });
-    for (client, installed) in &clients {
-        client.verify(installed, bootstrap, &topics);
-    }
+    let topics = &topics;
+    std::thread::scope(|scope| {
+        for (client, installed) in &clients {
+            scope.spawn(move || client.verify(installed, bootstrap, topics));
+        }
+    });
     broker.assert_alive();
 }

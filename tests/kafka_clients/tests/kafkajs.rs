@@ -113,7 +113,7 @@ impl Services {
         match deliveries::check(&orders, &self.sessions()) {
             Ok(summary) => {
                 let test = std::thread::current().name().unwrap_or_default().to_owned();
-                println!("{test}: {summary:?}, {} failed sends", orders.failed.len());
+                println!("{test}: {summary:?}, failed sends: {:?}", orders.failed);
                 summary
             }
             Err(faults) => panic!("rules broken:\n  {}", faults.join("\n  ")),
@@ -137,7 +137,7 @@ fn in_namespace(name: &str, body: impl FnOnce(&mut Broker, Services)) {
         return runtimes::skip(name, "no Node.js with npm here");
     };
     if namespace::enter(name) {
-        let mut broker = Broker::start(ADDRESS);
+        let mut broker = Broker::start(None);
         assert_eq!(broker.bootstrap(), ADDRESS);
         body(&mut broker, Services::new(installed));
         assert!(broker.running(), "the broker outlives its clients");
