@@ -182,7 +182,7 @@ fn an_impossible_array_count_costs_a_connection_and_no_memory() {
     let scene = Scene::start();
     let topic = scene.new_topic("counts");
     let before = scene.broker.address_space_peak_bytes();
-    let mut tried = 0;
+    let (mut tried, mut answered) = (0, 0);
     for api in &APIS {
         for version in api.telling_versions() {
             let request = api.request(version, &Context::new(&topic));
@@ -192,10 +192,12 @@ fn an_impossible_array_count_costs_a_connection_and_no_memory() {
                 // Kafka takes any negative count of a nullable array for null and answers.
                 let outcome = scene.outcome(&with_count(&request, *count, -2));
                 assert_ne!(outcome, Outcome::Silence, "{what}, count -2");
+                answered += usize::from(outcome != Outcome::Closed);
                 tried += 1;
             }
         }
     }
+    println!("{tried} arrays; of those of -2 elements {answered} were answered");
     assert!(tried > 80, "most requests have arrays: {tried}");
     if let (Some(before), Some(after)) = (before, scene.broker.address_space_peak_bytes()) {
         // A reservation for 2^31 - 1 elements asks for 2 GiB at least, used or not.
