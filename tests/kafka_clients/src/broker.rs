@@ -193,11 +193,12 @@ fn launch(address: Option<&str>, data: &Path) -> (Program, String) {
     }
     command.arg("--data-dir").arg(data);
     let program = Program::start("broker", command);
-    let bootstrap = program.wait_for("ready line", START_TIMEOUT, |lines| {
-        let ready = lines.first()?.json.as_ref()?;
-        let address = ready.get("kafka")?.as_str()?;
-        (ready.get("ready")?.as_bool()?).then(|| address.to_owned())
-    });
+    let first = program.wait_for("ready line", START_TIMEOUT, |lines| lines.first().cloned());
+    let ready = first.json.as_ref().filter(|json| json.get("ready") == Some(&true.into()));
+    let bootstrap = ready.and_then(|ready| ready.get("kafka")?.as_str()).map(str::to_owned);
+    let Some(bootstrap) = bootstrap else {
+        panic!("not a ready line with a Kafka address: {}{}", first.text, program.tail());
+    };
     (program, bootstrap)
 }
 

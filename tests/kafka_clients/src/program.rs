@@ -131,10 +131,13 @@ impl Program {
         timeout: Duration,
         condition: impl FnMut(&[Line]) -> Option<T>,
     ) -> T {
-        match self.try_wait_for(timeout, condition) {
-            Some(found) => found,
-            None => panic!("{}: no {what} within {timeout:?}{}", self.name, self.tail()),
+        let begun = Instant::now();
+        if let Some(found) = self.try_wait_for(timeout, condition) {
+            return found;
         }
+        let waited = begun.elapsed();
+        let why = if waited < timeout { "its output ended" } else { "time is up" };
+        panic!("{}: no {what} after {waited:?}: {why}{}", self.name, self.tail())
     }
 
     /// Like [`Program::wait_for`], but returns `None` where that would panic.
