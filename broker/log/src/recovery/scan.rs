@@ -103,7 +103,7 @@ pub(super) struct LogFiles {
 }
 
 impl LogFiles {
-    /// Lists a log's directory and opens what recovery walks: the segment of the durable mark and
+    /// Lists a log's directory, takes unfinished files away and opens what recovery walks: the segment of the durable mark and
     /// everything behind it.
     pub(super) fn list(
         disk: &dyn Disk,
@@ -122,9 +122,10 @@ impl LogFiles {
         };
         for entry in disk.list(&files.dir)? {
             let name = entry.name.as_str();
-            let useless =
-                name == PREPARED_NAME || name.ends_with(REMOVED_SUFFIX) || is_temporary(name);
-            if useless {
+            if name == PREPARED_NAME || is_temporary(name) {
+                // At once: the names are used again.
+                disk.unlink(&format!("{}/{name}", files.dir))?;
+            } else if name.ends_with(REMOVED_SUFFIX) {
                 files.leftovers.push(format!("{}/{name}", files.dir));
             } else if let Some(base) = parse_name(name, ".log") {
                 files.bases.push(base);
@@ -323,9 +324,14 @@ impl LogScan {
         let known = durable.filter(|durable| durable.segment > base).and(side_file.as_ref());
         if let Some(checkpoint) = known.and_then(|file| side::read_checkpoint(&**file))
             && checkpoint.tail.segment == base
-            && files.bases.contains(&checkpoint.tail.index.next())
         {
-            return self.take_checkpoint(header, file, checkpoint);
+            // A truncation may have opened the segment again since: then the next one does not
+            // follow what the checkpoint says.
+            let here = std::mem::replace(&mut self.tail, checkpoint.tail);
+            if self.is_taken_over(disk, files)? {
+                return self.take_checkpoint(header, file, checkpoint);
+            }
+            self.tail = here;
         }
         let mut good = GoodSegment {
             header,
