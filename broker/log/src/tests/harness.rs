@@ -105,11 +105,6 @@ impl LogModel {
         }
         frames
     }
-
-    pub(super) fn settle(&mut self) {
-        self.acked = self.frames();
-        self.pending.clear();
-    }
 }
 
 impl Node {
