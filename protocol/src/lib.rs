@@ -28,5 +28,7 @@
 
 pub mod frame;
 pub mod ids;
+pub mod kafka;
 pub mod limits;
+pub mod record;
 pub mod terms;

@@ -102,6 +102,8 @@ impl SimDisk {
             calls: 0,
             fault: None,
             powered: true,
+            power_off_at: None,
+            flushes_lie: false,
             locks: BTreeMap::new(),
             lent: Vec::new(),
         })
@@ -141,8 +143,7 @@ impl SimDisk {
     #[must_use]
     pub fn kill(&self) -> Self {
         let forked = self.fork();
-        forked.state().powered = true;
-        forked.state().fault = None;
+        forked.state().power_on();
         forked
     }
 
@@ -150,6 +151,18 @@ impl SimDisk {
     /// [`SimDisk::crash`] of the disk is started.
     pub fn cut_power(&self) {
         self.state().powered = false;
+    }
+
+    /// Switches the power off at the `nth` call from now on, counted from 0.
+    pub fn cut_power_at(&self, nth: u64) {
+        let mut state = self.state();
+        state.power_off_at = Some(state.calls + nth);
+    }
+
+    /// From now on flushes return at once and make nothing durable: what a node over such a disk
+    /// acknowledges, it acknowledges before the flush.
+    pub fn lie_about_flushes(&self) {
+        self.state().flushes_lie = true;
     }
 
     /// Injects `fault` at the `nth` call from now on, counted from 0; once.
@@ -222,6 +235,7 @@ impl SimDisk {
             }
         }
         let mut state = self.state();
+        state.powered &= state.power_off_at.is_none_or(|at| state.calls < at);
         if !state.powered {
             return Err(error(io::ErrorKind::Other, "the power is off"));
         }
@@ -324,7 +338,9 @@ impl Disk for SimDisk {
         for dir in dirs {
             let mut state = self.call(true, false)?;
             let id = state.find(dir)?;
-            state.flush_directory(id);
+            if !state.flushes_lie {
+                state.flush_directory(id);
+            }
         }
         Ok(())
     }
@@ -445,6 +461,7 @@ impl DiskFile for SimFile {
 
     fn flush(&self) -> io::Result<()> {
         match self.disk.call(true, false) {
+            Ok(state) if state.flushes_lie => Ok(()),
             Ok(mut state) => {
                 state.file(self.inode)?.flush();
                 Ok(())

@@ -20,6 +20,8 @@ pub(super) struct State {
     pub(super) calls: u64,
     pub(super) fault: Option<(u64, Fault)>,
     pub(super) powered: bool,
+    pub(super) power_off_at: Option<u64>,
+    pub(super) flushes_lie: bool,
     pub(super) locks: BTreeMap<String, u32>,
     pub(super) lent: Vec<(Weak<()>, u64, u64, u64)>,
 }
@@ -108,6 +110,12 @@ impl State {
         }
     }
 
+    pub(super) fn power_on(&mut self) {
+        self.powered = true;
+        self.power_off_at = None;
+        self.fault = None;
+    }
+
     pub(super) fn flush_directory(&mut self, id: u64) {
         let changes = std::mem::take(&mut self.changes);
         for change in changes {
@@ -144,8 +152,7 @@ impl State {
     }
 
     pub(super) fn lose_what_was_not_flushed(&mut self, mut random: SimRandom) {
-        self.powered = true;
-        self.fault = None;
+        self.power_on();
         // Besides a coin for everything, crashes that keep nearly all or nearly nothing.
         let keep = [5, 50, 50, 95][size(random.below(4))];
         for change in std::mem::take(&mut self.changes) {

@@ -1,0 +1,339 @@
+//! The commands of the metadata partition: the payload of its kind-6 frames.
+//!
+//! ```text
+//!   payload  = command+          (one or more, until the payload ends)
+//!   command  = type u16 · version u16 · length u32 · body     little-endian
+//! ```
+//!
+//! All commands of one frame are applied together. Byte by byte: `docs/formats/metadata.md`.
+//!
+//! Invariants
+//! - A payload decodes as a whole or not at all; an unknown type or version is an error, because
+//!   a replica that skipped it would no longer equal the others.
+//!
+//! Absent on purpose: whether a command makes sense in a given state; `metadata` decides that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId, TopicId};
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::cluster_id::ClusterId;
+use super::node::{Founder, NodeRegistration};
+use super::wire::{Reader, WireError, Writer};
+
+/// Config overrides of a topic: Kafka's key to the value as the client wrote it.
+pub type ConfigOverrides = BTreeMap<Arc<str>, Arc<str>>;
+
+/// One placement: which replica lives on which node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Replica {
+    /// The placement's id, and its id in Raft.
+    pub id: ReplicaId,
+    /// The node that holds it.
+    pub node: NodeId,
+}
+
+/// One partition of a topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Partition {
+    /// Birth id.
+    pub incarnation: Incarnation,
+    /// Its replicas, never empty. The first is preferred as leader.
+    pub replicas: Vec<Replica>,
+}
+
+impl Partition {
+    /// Whether it has a replica, and no node holds two.
+    #[must_use]
+    pub fn has_distinct_nodes(&self) -> bool {
+        let nodes: BTreeSet<NodeId> = self.replicas.iter().map(|replica| replica.node).collect();
+        !nodes.is_empty() && nodes.len() == self.replicas.len()
+    }
+}
+
+/// A topic with its partitions, numbered from 0 by their place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Random, new when a name is created again.
+    pub id: TopicId,
+    /// Whether only we use it. Clients neither see nor reach an internal topic.
+    pub internal: bool,
+    /// The configs that were set for it.
+    pub configs: ConfigOverrides,
+    /// Its partitions; never empty.
+    pub partitions: Vec<Partition>,
+}
+
+/// A change of the cluster's metadata.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MetadataCommand {
+    /// The first command of all.
+    Found {
+        /// The new cluster's id.
+        cluster_id: ClusterId,
+        /// What the cluster's members agree to understand.
+        feature_level: u16,
+        /// Who founded it. Never empty.
+        founders: Vec<Founder>,
+    },
+    /// A node is known under these addresses from now on.
+    RegisterNode(NodeRegistration),
+    /// A topic exists.
+    CreateTopic(Topic),
+    /// A topic is gone; its incarnations become tombstones.
+    DeleteTopic {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// These are all the overrides that the topic has.
+    SetTopicConfigs {
+        /// The topic.
+        topic: TopicId,
+        /// The whole resulting map.
+        configs: ConfigOverrides,
+    },
+    /// The next block of producer ids belongs to a node.
+    AllocateProducerIds {
+        /// Who asked.
+        node: NodeId,
+        /// Ids in the block.
+        count: u32,
+    },
+    /// A node holds nothing of these deleted incarnations any more.
+    ConfirmRemoved {
+        /// The node.
+        node: NodeId,
+        /// What it has removed.
+        incarnations: Vec<Incarnation>,
+    },
+}
+
+/// Why a payload is no list of commands.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CommandError {
+    /// No command at all.
+    #[error("the payload holds no command, expected one or more")]
+    Empty,
+    /// A type that this build does not know: written by a newer one.
+    #[error("metadata command type is {found}, this build knows 1 to 7")]
+    UnknownType {
+        /// What was there.
+        found: u16,
+    },
+    /// A version that this build does not know.
+    #[error("metadata command {command} has version {found}, this build reads 1")]
+    UnknownVersion {
+        /// The command's type.
+        command: u16,
+        /// What was there.
+        found: u16,
+    },
+    /// A field does not decode.
+    #[error("metadata command {command}: {source}")]
+    Field {
+        /// The command's type, or 0 inside the command header.
+        command: u16,
+        /// What is wrong.
+        source: WireError,
+    },
+}
+
+/// Version of all command bodies.
+const COMMAND_VERSION: u16 = 1;
+
+/// Encodes commands as one frame payload.
+#[must_use]
+pub fn encode_commands(commands: &[MetadataCommand]) -> Bytes {
+    let mut writer = Writer::default();
+    for command in commands {
+        command.encode(&mut writer);
+    }
+    writer.into_bytes()
+}
+
+/// Decodes a frame payload.
+///
+/// Errors: [`CommandError`]; nothing is returned of a payload that is wrong in part.
+pub fn decode_commands(payload: &[u8]) -> Result<Vec<MetadataCommand>, CommandError> {
+    let mut reader = Reader::new(payload);
+    if reader.is_empty() {
+        return Err(CommandError::Empty);
+    }
+    let mut commands = Vec::new();
+    while !reader.is_empty() {
+        commands.push(MetadataCommand::decode(&mut reader)?);
+    }
+    Ok(commands)
+}
+
+impl MetadataCommand {
+    const fn type_number(&self) -> u16 {
+        match self {
+            Self::Found { .. } => 1,
+            Self::RegisterNode(_) => 2,
+            Self::CreateTopic(_) => 3,
+            Self::DeleteTopic { .. } => 4,
+            Self::SetTopicConfigs { .. } => 5,
+            Self::AllocateProducerIds { .. } => 6,
+            Self::ConfirmRemoved { .. } => 7,
+        }
+    }
+
+    pub(super) fn encode(&self, writer: &mut Writer) {
+        writer.u16(self.type_number());
+        writer.u16(COMMAND_VERSION);
+        let length_position = writer.len();
+        writer.u32(0);
+        let body_position = writer.len();
+        self.encode_body(writer);
+        let length = u32::try_from(writer.len() - body_position)
+            .expect("a command is limited by the limits of what it carries");
+        writer.patch_u32(length_position, length);
+    }
+
+    fn encode_body(&self, writer: &mut Writer) {
+        match self {
+            Self::Found { cluster_id, feature_level, founders } => {
+                writer.bytes(&cluster_id.0);
+                writer.u16(*feature_level);
+                writer.list(founders.iter(), |writer, founder| founder.encode(writer));
+            }
+            Self::RegisterNode(registration) => registration.encode(writer),
+            Self::CreateTopic(topic) => topic.encode(writer),
+            Self::DeleteTopic { topic } => writer.bytes(&topic.0),
+            Self::SetTopicConfigs { topic, configs } => {
+                writer.bytes(&topic.0);
+                encode_configs(configs, writer);
+            }
+            Self::AllocateProducerIds { node, count } => {
+                writer.u64(node.get());
+                writer.u32(*count);
+            }
+            Self::ConfirmRemoved { node, incarnations } => {
+                writer.u64(node.get());
+                writer.list(incarnations.iter(), |writer, incarnation| {
+                    writer.u64(incarnation.get());
+                });
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, CommandError> {
+        let header = |source| CommandError::Field { command: 0, source };
+        let command = reader.u16("command type").map_err(header)?;
+        let version = reader.u16("command version").map_err(header)?;
+        let length = reader.u32("command length").map_err(header)?;
+        let body = reader.bytes(length as usize, "command body").map_err(header)?;
+        if !(1..=7).contains(&command) {
+            return Err(CommandError::UnknownType { found: command });
+        }
+        if version != COMMAND_VERSION {
+            return Err(CommandError::UnknownVersion { command, found: version });
+        }
+        let mut body = Reader::new(body);
+        Self::decode_body(command, &mut body)
+            .and_then(|decoded| body.finish("command body").map(|()| decoded))
+            .map_err(|source| CommandError::Field { command, source })
+    }
+
+    fn decode_body(command: u16, body: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match command {
+            1 => Self::Found {
+                cluster_id: ClusterId(body.array("cluster id")?),
+                feature_level: body.u16("feature level")?,
+                founders: body.list("founders", 26, Founder::decode)?,
+            },
+            2 => Self::RegisterNode(NodeRegistration::decode(body)?),
+            3 => Self::CreateTopic(Topic::decode(body)?),
+            4 => Self::DeleteTopic { topic: TopicId(body.array("topic id")?) },
+            5 => Self::SetTopicConfigs {
+                topic: TopicId(body.array("topic id")?),
+                configs: decode_configs(body)?,
+            },
+            6 => Self::AllocateProducerIds {
+                node: NodeId::new(body.u64("node id")?),
+                count: body.u32("producer id count")?,
+            },
+            _ => Self::ConfirmRemoved {
+                node: NodeId::new(body.u64("node id")?),
+                incarnations: body.list("incarnations", 8, |reader| {
+                    reader.u64("incarnation").map(Incarnation::new)
+                })?,
+            },
+        })
+    }
+}
+
+impl Topic {
+    pub(super) fn encode(&self, writer: &mut Writer) {
+        writer.bytes(&self.id.0);
+        writer.text(&self.name);
+        writer.flag(self.internal);
+        encode_configs(&self.configs, writer);
+        writer.list(self.partitions.iter(), |writer, partition| {
+            writer.u64(partition.incarnation.get());
+            writer.list(partition.replicas.iter(), |writer, replica| {
+                writer.u64(replica.id.get());
+                writer.u64(replica.node.get());
+            });
+        });
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            id: TopicId(reader.array("topic id")?),
+            name: reader.text("topic name")?.into(),
+            internal: reader.flag("internal flag")?,
+            configs: decode_configs(reader)?,
+            partitions: reader.list("partitions", 12, |reader| {
+                Ok(Partition {
+                    incarnation: Incarnation::new(reader.u64("incarnation")?),
+                    replicas: reader.list("replicas", 16, |reader| {
+                        Ok(Replica {
+                            id: ReplicaId::new(reader.u64("replica id")?),
+                            node: NodeId::new(reader.u64("replica's node id")?),
+                        })
+                    })?,
+                })
+            })?,
+        })
+    }
+
+    /// Number of its partitions.
+    #[must_use]
+    pub fn partition_count(&self) -> u32 {
+        u32::try_from(self.partitions.len()).unwrap_or(u32::MAX)
+    }
+
+    /// One of its partitions by number.
+    #[must_use]
+    pub fn partition(&self, number: u32) -> Option<&Partition> {
+        self.partitions.get(number as usize)
+    }
+
+    /// Replicas of its first partition. All partitions are created with the same number.
+    #[must_use]
+    pub fn replication_factor(&self) -> u16 {
+        let replicas = self.partitions.first().map_or(0, |partition| partition.replicas.len());
+        u16::try_from(replicas).unwrap_or(u16::MAX)
+    }
+}
+
+fn encode_configs(configs: &ConfigOverrides, writer: &mut Writer) {
+    writer.list(configs.iter(), |writer, (name, value)| {
+        writer.text(name);
+        writer.text(value);
+    });
+}
+
+fn decode_configs(reader: &mut Reader<'_>) -> Result<ConfigOverrides, WireError> {
+    let pairs = reader.list("configs", 4, |reader| {
+        Ok((Arc::from(reader.text("config name")?), Arc::from(reader.text("config value")?)))
+    })?;
+    Ok(pairs.into_iter().collect())
+}

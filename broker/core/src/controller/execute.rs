@@ -1,0 +1,224 @@
+//! What each command does to the state.
+//!
+//! One function for each command; each either changes everything that it names and says `Done`,
+//! or changes nothing and says why.
+//!
+//! Absent on purpose: policy (see `metadata`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bateau_protocol::ids::{Incarnation, NodeId, TopicId};
+
+use super::command::{ConfigOverrides, MetadataCommand, Topic};
+use super::entropy::is_drawable;
+use super::event::MetadataEvent;
+use super::metadata::{
+    CommandOutcome, Founding, Metadata, ProducerIdBlock, Refusal, fold_name, push_created,
+};
+use super::node::NodeRegistration;
+use super::topic_config::TopicConfig;
+
+/// Producer ids are positive `i64` on Kafka's wire.
+const PRODUCER_ID_END: u64 = i64::MAX as u64;
+
+impl Metadata {
+    /// Does one command. Never fails: a contradiction is an outcome.
+    pub(super) fn execute(
+        &mut self,
+        command: MetadataCommand,
+        events: &mut Vec<MetadataEvent>,
+    ) -> CommandOutcome {
+        let outcome = match command {
+            MetadataCommand::Found { cluster_id, feature_level, founders } => {
+                self.found(Founding { cluster_id, feature_level, founders }, events)
+            }
+            _ if self.founding.is_none() => Err(Refusal::NotFounded),
+            MetadataCommand::RegisterNode(registration) => self.register(registration, events),
+            MetadataCommand::CreateTopic(topic) => self.create(topic, events),
+            MetadataCommand::DeleteTopic { topic } => self.delete(topic, events),
+            MetadataCommand::SetTopicConfigs { topic, configs } => {
+                self.set_configs(topic, configs, events)
+            }
+            MetadataCommand::AllocateProducerIds { node: _, count } => {
+                return self.allocate_producer_ids(count);
+            }
+            MetadataCommand::ConfirmRemoved { node, incarnations } => {
+                self.confirm_removed(node, &incarnations);
+                Ok(())
+            }
+        };
+        outcome.map_or_else(CommandOutcome::Refused, |()| CommandOutcome::Done)
+    }
+
+    fn found(
+        &mut self,
+        founding: Founding,
+        events: &mut Vec<MetadataEvent>,
+    ) -> Result<(), Refusal> {
+        if self.founding.is_some() {
+            return Err(Refusal::AlreadyFounded);
+        }
+        events.push(MetadataEvent::ClusterFounded {
+            cluster_id: founding.cluster_id,
+            feature_level: founding.feature_level,
+        });
+        self.founding = Some(Arc::new(founding));
+        Ok(())
+    }
+
+    fn register(
+        &mut self,
+        registration: NodeRegistration,
+        events: &mut Vec<MetadataEvent>,
+    ) -> Result<(), Refusal> {
+        let node = registration.node;
+        let stale =
+            self.nodes.get(&node).is_some_and(|known| !known.boot.admits(registration.boot));
+        if stale {
+            return Err(Refusal::StaleBoot);
+        }
+        self.nodes.insert(node, Arc::new(registration));
+        events.push(MetadataEvent::NodeRegistered { node });
+        Ok(())
+    }
+
+    fn create(&mut self, topic: Topic, events: &mut Vec<MetadataEvent>) -> Result<(), Refusal> {
+        if self.topics.contains_key(&topic.name) || self.topic_names.contains_key(&topic.id) {
+            return Err(Refusal::TopicExists);
+        }
+        let next_replica_id = self.check_partitions(&topic)?;
+        self.next_replica_id = next_replica_id;
+        push_created(&topic, events);
+        self.index_topic(&topic);
+        self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+        Ok(())
+    }
+
+    /// Checks the ids of a new topic (I-META-2, I-META-3) and returns the next free replica id.
+    fn check_partitions(&self, topic: &Topic) -> Result<u64, Refusal> {
+        if topic.partitions.is_empty() {
+            return Err(Refusal::Malformed);
+        }
+        let mut next_replica_id = self.next_replica_id;
+        let mut new_incarnations = BTreeSet::new();
+        for partition in &topic.partitions {
+            let taken = !is_drawable(partition.incarnation)
+                || self.knows_incarnation(partition.incarnation)
+                || !new_incarnations.insert(partition.incarnation);
+            if taken {
+                return Err(Refusal::IncarnationTaken);
+            }
+            if !partition.has_distinct_nodes() {
+                return Err(Refusal::Malformed);
+            }
+            for replica in &partition.replicas {
+                if replica.id.get() < next_replica_id {
+                    return Err(Refusal::ReplicaIdTaken);
+                }
+                next_replica_id = replica.id.get().checked_add(1).ok_or(Refusal::ReplicaIdTaken)?;
+            }
+        }
+        Ok(next_replica_id)
+    }
+
+    fn delete(&mut self, id: TopicId, events: &mut Vec<MetadataEvent>) -> Result<(), Refusal> {
+        let topic = self
+            .topic_names
+            .get(&id)
+            .cloned()
+            .and_then(|name| self.topics.remove(&name))
+            .ok_or(Refusal::TopicUnknown)?;
+        self.unindex_topic(&topic);
+        for partition in &topic.partitions {
+            let nodes: BTreeSet<NodeId> =
+                partition.replicas.iter().map(|replica| replica.node).collect();
+            events.push(MetadataEvent::PartitionDeleted {
+                incarnation: partition.incarnation,
+                nodes: nodes.iter().copied().collect(),
+            });
+            self.tombstones.insert(partition.incarnation, nodes);
+        }
+        events.push(MetadataEvent::TopicDeleted { topic: Arc::clone(&topic.name), topic_id: id });
+        Ok(())
+    }
+
+    fn set_configs(
+        &mut self,
+        id: TopicId,
+        configs: ConfigOverrides,
+        events: &mut Vec<MetadataEvent>,
+    ) -> Result<(), Refusal> {
+        let topic = self
+            .topic_names
+            .get(&id)
+            .and_then(|name| self.topics.get_mut(name))
+            .ok_or(Refusal::TopicUnknown)?;
+        let topic = Arc::make_mut(topic);
+        topic.configs = configs;
+        events.push(MetadataEvent::TopicConfigChanged {
+            topic_id: id,
+            topic: Arc::clone(&topic.name),
+            incarnations: topic.partitions.iter().map(|each| each.incarnation).collect(),
+            config: TopicConfig::from_overrides(&topic.configs),
+        });
+        Ok(())
+    }
+
+    fn allocate_producer_ids(&mut self, count: u32) -> CommandOutcome {
+        let end = self.next_producer_id.saturating_add(count.into());
+        if count == 0 || end > PRODUCER_ID_END {
+            return CommandOutcome::Refused(Refusal::ProducerIds);
+        }
+        let block = ProducerIdBlock { first: self.next_producer_id, count };
+        self.next_producer_id = end;
+        CommandOutcome::ProducerIds(block)
+    }
+
+    fn confirm_removed(&mut self, node: NodeId, incarnations: &[Incarnation]) {
+        for incarnation in incarnations {
+            if let Some(nodes) = self.tombstones.get_mut(incarnation) {
+                nodes.remove(&node);
+                if nodes.is_empty() {
+                    self.tombstones.remove(incarnation);
+                }
+            }
+        }
+    }
+
+    /// Whether an incarnation lives or is a tombstone.
+    pub(super) fn knows_incarnation(&self, incarnation: Incarnation) -> bool {
+        self.incarnations.contains_key(&incarnation) || self.tombstones.contains_key(&incarnation)
+    }
+
+    /// Enters a topic into the derived indexes (I-META-4).
+    pub(super) fn index_topic(&mut self, topic: &Topic) {
+        self.topic_names.insert(topic.id, Arc::clone(&topic.name));
+        self.folded_names.insert((fold_name(&topic.name), Arc::clone(&topic.name)));
+        for (number, partition) in (0..).zip(&topic.partitions) {
+            self.incarnations.insert(partition.incarnation, (topic.id, number));
+            for (place, replica) in partition.replicas.iter().enumerate() {
+                let load = self.node_loads.entry(replica.node).or_default();
+                load.replicas += 1;
+                load.preferred += u32::from(place == 0);
+            }
+        }
+    }
+
+    fn unindex_topic(&mut self, topic: &Topic) {
+        self.topic_names.remove(&topic.id);
+        self.folded_names.remove(&(fold_name(&topic.name), Arc::clone(&topic.name)));
+        for partition in &topic.partitions {
+            self.incarnations.remove(&partition.incarnation);
+            for (place, replica) in partition.replicas.iter().enumerate() {
+                if let Some(load) = self.node_loads.get_mut(&replica.node) {
+                    load.replicas -= 1;
+                    load.preferred -= u32::from(place == 0);
+                    if load.replicas == 0 {
+                        self.node_loads.remove(&replica.node);
+                    }
+                }
+            }
+        }
+    }
+}

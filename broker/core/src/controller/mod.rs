@@ -1,0 +1,73 @@
+//! The metadata partition's state machine: which topics, nodes and producer ids a cluster has.
+//!
+//! ```text
+//!              handle(request, ticket)                      apply(index, token, payload)
+//!   doors ────────────────────────────> Controller <──────────────────────── committed frames
+//!                                        │      │
+//!             reply(ticket, response) <──┤      ├──> events: make logs, take logs away
+//!                                        │      │
+//!          propose(token, payload) <─────┘      └──> Metadata, read by everybody
+//! ```
+//!
+//! - [`Metadata`] is the applied state, the same on every node: a pure function of the commands.
+//! - [`Controller`] holds it, and on the leader decides requests: it checks them, makes commands,
+//!   and answers when those are applied. On the other nodes it only applies.
+//! - `placement` says which nodes hold a new partition; `topic_config` what a topic's configs may
+//!   be; `broker_config` what tools see of a node's.
+//!
+//! Invariants: `I-META-1` to `I-META-4` in `metadata`, `I-META-5` in `leader`.
+//!
+//! Absent on purpose: time-outs of dead nodes, moving replicas, adding partitions, ACLs and
+//! quotas. They come with the cluster and with security.
+
+mod broker_config;
+mod cluster_id;
+mod command;
+mod config_entry;
+mod create;
+mod decide;
+mod entropy;
+mod event;
+mod execute;
+mod leader;
+pub mod limits;
+mod metadata;
+mod node;
+pub mod placement;
+mod request;
+mod snapshot;
+mod topic_config;
+mod topic_name;
+mod wire;
+
+pub use broker_config::{BrokerSettings, KAFKA_LEVEL, describe_broker};
+pub use cluster_id::ClusterId;
+pub use command::{
+    CommandError, ConfigOverrides, MetadataCommand, Partition, Replica, Topic, decode_commands,
+    encode_commands,
+};
+pub use config_entry::{ConfigEntry, ConfigSource, ConfigSynonym, ConfigType};
+pub use entropy::{Entropy, draw_cluster_id};
+pub use event::{MetadataEvent, PartitionPlacement};
+pub use leader::{Controller, ControllerEffect, FEATURE_LEVEL, FoundingPlan, ProposalToken};
+pub use metadata::{
+    CommandOutcome, Founding, GROUP_TOPIC, Metadata, NodeLoad, ProducerIdBlock, Refusal,
+};
+pub use node::{BootEpoch, Founder, ListenerAddress, NodeRegistration};
+pub use request::{
+    AlterTopicConfigs, AlterTopicConfigsError, AssignmentError, AutoCreateTopicError,
+    AutoCreateTopicResult, ControllerError, ControllerRequest, ControllerResponse,
+    CreateTopicError, CreateTopicResult, CreateTopics, CreatedTopic, DeleteTopicError,
+    DeleteTopicResult, LimitError, NewTopic, PartitionAssignment, ProducerIdsError,
+    RegisterNodeError, TopicReference,
+};
+pub use snapshot::SnapshotError;
+pub use topic_config::{
+    Domain, Enforcement, TOPIC_KEYS, TopicConfig, TopicConfigError, TopicKey, check_override,
+    check_overrides, describe_topic, majority, topic_key,
+};
+pub use topic_name::{TopicNameError, check_topic_name, is_reserved_topic_name};
+pub use wire::WireError;
+
+#[cfg(test)]
+mod tests;

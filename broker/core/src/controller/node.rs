@@ -1,0 +1,142 @@
+//! What the cluster knows of its nodes.
+//!
+//! Absent on purpose: whether a node lives. That is observed, not committed.
+
+use std::sync::Arc;
+
+use bateau_protocol::ids::NodeId;
+
+use super::wire::{Reader, WireError, Writer};
+
+/// One address under which clients of one listener reach a node.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ListenerAddress {
+    /// The listener's name: `kafka`, `native`, `http`, `peers`.
+    pub name: Arc<str>,
+    /// Host name or address, without brackets.
+    pub host: Arc<str>,
+    /// TCP or UDP port.
+    pub port: u16,
+}
+
+/// Which start of a node speaks (reliability rule D10).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BootEpoch {
+    /// Rises with every start and is flushed before it is shown. 0: the node counts no starts,
+    /// and nothing is checked.
+    pub epoch: u64,
+    /// Random, drawn at the start: tells a repeated request from an old copy of a disk.
+    pub start_id: u64,
+}
+
+impl BootEpoch {
+    /// Whether a node that was last registered as `self` may now register as `next`: a higher
+    /// epoch, or the same start asking again.
+    #[must_use]
+    pub const fn admits(self, next: Self) -> bool {
+        next.epoch > self.epoch
+            || (next.epoch == self.epoch && (next.epoch == 0 || next.start_id == self.start_id))
+    }
+}
+
+/// A node as it registers itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeRegistration {
+    /// The node.
+    pub node: NodeId,
+    /// The start that speaks.
+    pub boot: BootEpoch,
+    /// Failure domain; `None` where none is configured.
+    pub rack: Option<Arc<str>>,
+    /// Its advertised addresses, sorted by name, each name once.
+    pub listeners: Vec<ListenerAddress>,
+}
+
+impl NodeRegistration {
+    /// The address that the listener `name` advertises.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<&ListenerAddress> {
+        self.listeners.iter().find(|listener| &*listener.name == name)
+    }
+
+    pub(super) fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.node.get());
+        writer.u64(self.boot.epoch);
+        writer.u64(self.boot.start_id);
+        writer.flag(self.rack.is_some());
+        if let Some(rack) = &self.rack {
+            writer.text(rack);
+        }
+        writer.list(self.listeners.iter(), |writer, listener| {
+            writer.text(&listener.name);
+            writer.text(&listener.host);
+            writer.u16(listener.port);
+        });
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            node: NodeId::new(reader.u64("node id")?),
+            boot: BootEpoch { epoch: reader.u64("boot epoch")?, start_id: reader.u64("start id")? },
+            rack: match reader.flag("rack flag")? {
+                true => Some(reader.text("rack")?.into()),
+                false => None,
+            },
+            listeners: reader.list("listeners", 6, |reader| {
+                Ok(ListenerAddress {
+                    name: reader.text("listener name")?.into(),
+                    host: reader.text("listener host")?.into(),
+                    port: reader.u16("listener port")?,
+                })
+            })?,
+        })
+    }
+}
+
+/// One of the nodes that founded the cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Founder {
+    /// The node. At the founding also its replica id in the metadata partition.
+    pub node: NodeId,
+    /// What it drew before it met the others.
+    pub founding_id: [u8; 16],
+    /// Its peers address, as `cluster.voters` named it.
+    pub peers_address: Arc<str>,
+}
+
+impl Founder {
+    pub(super) fn encode(&self, writer: &mut Writer) {
+        writer.u64(self.node.get());
+        writer.bytes(&self.founding_id);
+        writer.text(&self.peers_address);
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            node: NodeId::new(reader.u64("founder node id")?),
+            founding_id: reader.array("founding id")?,
+            peers_address: reader.text("founder peers address")?.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_may_repeat_itself_but_not_go_back() {
+        let registered = BootEpoch { epoch: 5, start_id: 77 };
+        assert!(registered.admits(BootEpoch { epoch: 6, start_id: 1 }));
+        assert!(registered.admits(registered));
+        assert!(!registered.admits(BootEpoch { epoch: 5, start_id: 78 }));
+        assert!(!registered.admits(BootEpoch { epoch: 4, start_id: 77 }));
+        assert!(!registered.admits(BootEpoch { epoch: 0, start_id: 77 }));
+    }
+
+    #[test]
+    fn a_node_that_counts_no_starts_is_not_checked() {
+        let uncounted = BootEpoch { epoch: 0, start_id: 1 };
+        assert!(uncounted.admits(BootEpoch { epoch: 0, start_id: 2 }));
+    }
+}

@@ -1,0 +1,174 @@
+//! The applied state as bytes, for the state file and for a replica that is behind the log.
+//!
+//! The file around it carries the checksum. Byte by byte: `docs/formats/metadata.md`.
+//!
+//! Invariants
+//! - `restore(snapshot(state))` equals `state`; equal states have equal bytes.
+//! - Bytes that contradict themselves are refused, never repaired.
+//!
+//! Absent on purpose: what follows from the topics (the indexes); it is worked out again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId};
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::cluster_id::ClusterId;
+use super::command::Topic;
+use super::entropy::is_drawable;
+use super::limits::FIRST_REPLICA_ID;
+use super::metadata::{Founding, Metadata};
+use super::node::{Founder, NodeRegistration};
+use super::wire::{Reader, WireError, Writer};
+
+/// Version of the whole snapshot.
+const SNAPSHOT_VERSION: u16 = 1;
+
+/// Why bytes are no snapshot.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum SnapshotError {
+    /// Written by a newer Bateau.
+    #[error("metadata snapshot has version {found}, this build reads {SNAPSHOT_VERSION}")]
+    Version {
+        /// What was there.
+        found: u16,
+    },
+    /// A field does not decode.
+    #[error("metadata snapshot: {0}")]
+    Field(#[from] WireError),
+    /// Every field decodes, but they cannot be true together.
+    #[error("metadata snapshot breaks {invariant}")]
+    Contradiction {
+        /// What is broken.
+        invariant: &'static str,
+    },
+}
+
+impl Metadata {
+    /// Encodes the state.
+    /// Cost: linear in topics, partitions and tombstones.
+    #[must_use]
+    pub fn snapshot(&self) -> Bytes {
+        let mut writer = Writer::default();
+        writer.u16(SNAPSHOT_VERSION);
+        writer.u64(self.applied.get());
+        writer.flag(self.founding.is_some());
+        if let Some(founding) = &self.founding {
+            writer.bytes(&founding.cluster_id.0);
+            writer.u16(founding.feature_level);
+            writer.list(founding.founders.iter(), |writer, founder| founder.encode(writer));
+        }
+        writer.u64(self.next_producer_id);
+        writer.u64(self.next_replica_id);
+        writer.list(self.nodes.values(), |writer, node| node.encode(writer));
+        writer.list(self.topics.values(), |writer, topic| topic.encode(writer));
+        writer.list(self.tombstones.iter(), |writer, (incarnation, nodes)| {
+            writer.u64(incarnation.get());
+            writer.list(nodes.iter(), |writer, node| writer.u64(node.get()));
+        });
+        writer.into_bytes()
+    }
+
+    /// Decodes a state.
+    ///
+    /// Errors: [`SnapshotError`].
+    pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u16("snapshot version")?;
+        if version != SNAPSHOT_VERSION {
+            return Err(SnapshotError::Version { found: version });
+        }
+        let mut state = Self::new();
+        state.applied = LogIndex::new(reader.u64("applied index")?);
+        if reader.flag("founding flag")? {
+            state.founding = Some(Arc::new(Founding {
+                cluster_id: ClusterId(reader.array("cluster id")?),
+                feature_level: reader.u16("feature level")?,
+                founders: reader.list("founders", 26, Founder::decode)?,
+            }));
+        }
+        state.next_producer_id = reader.u64("next producer id")?;
+        state.next_replica_id = reader.u64("next replica id")?;
+        let nodes = reader.list("nodes", 29, NodeRegistration::decode)?;
+        let topics = reader.list("topics", 27, Topic::decode)?;
+        let tombstones = reader.list("tombstones", 12, |reader| {
+            let incarnation = Incarnation::new(reader.u64("tombstone")?);
+            let nodes = reader.list("tombstone nodes", 8, |reader| {
+                reader.u64("tombstone node").map(NodeId::new)
+            })?;
+            Ok((incarnation, nodes))
+        })?;
+        reader.finish("metadata snapshot")?;
+        state.fill(nodes, topics, tombstones)?;
+        Ok(state)
+    }
+
+    fn fill(
+        &mut self,
+        nodes: Vec<NodeRegistration>,
+        topics: Vec<Topic>,
+        tombstones: Vec<(Incarnation, Vec<NodeId>)>,
+    ) -> Result<(), SnapshotError> {
+        let (node_count, topic_count) = (nodes.len(), topics.len());
+        let tombstone_count = tombstones.len();
+        self.nodes = nodes.into_iter().map(|node| (node.node, Arc::new(node))).collect();
+        for topic in topics {
+            self.index_topic(&topic);
+            self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
+        }
+        self.tombstones = tombstones
+            .into_iter()
+            .map(|(incarnation, nodes)| (incarnation, nodes.into_iter().collect()))
+            .collect();
+        let unique = self.nodes.len() == node_count
+            && self.topics.len() == topic_count
+            && self.tombstones.len() == tombstone_count;
+        let contradiction = match unique {
+            true => self.contradiction(),
+            false => Some("uniqueness of nodes, topics and tombstones"),
+        };
+        match contradiction {
+            None => Ok(()),
+            Some(invariant) => Err(SnapshotError::Contradiction { invariant }),
+        }
+    }
+
+    /// Stops the process where the state contradicts itself.
+    /// Cost: linear in topics, partitions and tombstones: for tests, simulation and rare moments.
+    /// Invariants: I-META-2, I-META-3, I-META-4.
+    pub fn check_invariants(&self) {
+        let contradiction = self.contradiction();
+        assert!(contradiction.is_none(), "metadata breaks {contradiction:?}");
+    }
+
+    /// The first invariant that the state breaks.
+    fn contradiction(&self) -> Option<&'static str> {
+        let partitions = || self.topics.values().flat_map(|topic| &topic.partitions);
+        let incarnations: BTreeSet<_> = partitions().map(|each| each.incarnation).collect();
+        let distinct = incarnations.len() == partitions().count()
+            && incarnations
+                .iter()
+                .all(|each| is_drawable(*each) && !self.tombstones.contains_key(each));
+        if !distinct {
+            return Some("I-META-2");
+        }
+        let replicas = || partitions().flat_map(|each| &each.replicas);
+        let ids: BTreeSet<_> = replicas().map(|replica| replica.id.get()).collect();
+        let given = FIRST_REPLICA_ID..self.next_replica_id;
+        if ids.len() != replicas().count() || !ids.iter().all(|id| given.contains(id)) {
+            return Some("I-META-3");
+        }
+        let whole = self.topics.values().all(|topic| !topic.partitions.is_empty())
+            && partitions().all(|each| each.has_distinct_nodes());
+        let mut again = Self { topics: self.topics.clone(), ..Self::new() };
+        self.topics.values().for_each(|topic| again.index_topic(topic));
+        let agree = again.topic_names == self.topic_names
+            && again.topic_names.len() == self.topics.len()
+            && again.incarnations == self.incarnations
+            && again.folded_names == self.folded_names
+            && again.node_loads == self.node_loads;
+        (!(whole && agree)).then_some("I-META-4")
+    }
+}

@@ -1,0 +1,189 @@
+//! From raft to the world: what must be written, what is committed, who is acknowledged.
+//!
+//! Invariants
+//! - `I-ACK-1` An ack leaves only when its entry is committed. This file holds the rule.
+//! - Derived state follows the entries that raft hands out, in index order, each once.
+//! - The high watermark is published before the acks that it allows.
+//!
+//! Absent on purpose: followers' reads; they see min(commit, written here) by the same rule.
+
+use super::derived::Applied;
+use super::raft_view::Ready;
+use super::tail::Stamp;
+use super::trim::{LogStart, SealedSegment};
+use super::{Membership, ProduceError, Replica, Role};
+use crate::clock::Now;
+use crate::codec::DecodeError;
+use crate::shard::{Effect, Effects};
+use bateau_protocol::frame::FrameKind;
+use bateau_protocol::ids::{LogIndex, Term};
+use bytes::Bytes;
+
+impl Replica {
+    /// Stands for election at once: for the first replica of a placement and for a lone voter.
+    pub fn campaign(&mut self) {
+        self.raft.campaign();
+    }
+
+    /// Ends a turn: proposes what gathered and performs what raft wants, until it wants nothing.
+    ///
+    /// Errors: [`DecodeError`] where a committed command does not decode. The log's checksums are
+    /// fine, so this replica must not go on: the caller isolates it.
+    pub fn drain_ready(&mut self, now: Now, effects: &mut Effects) -> Result<(), DecodeError> {
+        loop {
+            self.admit_held(effects);
+            self.take_machine_effects(effects);
+            self.propose_gathered(effects);
+            let Some(ready) = self.raft.take_ready() else { break };
+            self.handle_ready(ready, now, effects)?;
+        }
+        self.publish(effects);
+        self.store_state_if_due(now, effects);
+        Ok(())
+    }
+
+    fn handle_ready(
+        &mut self,
+        ready: Ready,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), DecodeError> {
+        if ready.must_persist() {
+            let (incarnation, number) = (self.incarnation, ready.number);
+            let (vote, frames) = (ready.vote, ready.frames);
+            effects.push(Effect::Persist { incarnation, ready: number, vote, frames });
+        }
+        self.follow_raft_role(effects);
+        for entry in ready.committed {
+            let stamp = Stamp::decode(&entry.context);
+            let kind = stamp.map_or(FrameKind::Noop, |stamp| stamp.kind);
+            let index = LogIndex::new(entry.index);
+            let token = self.take_token(index);
+            if let Some(stamp) = stamp {
+                let applied = Applied { index, kind, base_offset: stamp.base_offset, token };
+                self.apply(&applied, &entry.data, now)?;
+            }
+            self.state_file.note_applied(entry.data.len(), now);
+            if kind == FrameKind::Noop && Term::new(entry.term) == self.raft.term() {
+                self.begin_to_lead(now, effects);
+            }
+            self.applied = index;
+        }
+        self.raft.applied(self.applied);
+        Ok(())
+    }
+
+    /// Applies one committed frame; also what a replay at start does.
+    pub(super) fn apply(
+        &mut self,
+        applied: &Applied,
+        payload: &Bytes,
+        now: Now,
+    ) -> Result<(), DecodeError> {
+        assert!(applied.index > self.applied, "I5: an entry is applied once, in order");
+        match applied.kind {
+            FrameKind::Records | FrameKind::Command => self.derived.apply(applied, payload, now),
+            FrameKind::Membership => {
+                self.membership = Membership::decode(payload)?;
+                Ok(())
+            }
+            FrameKind::Trim => {
+                self.log_start = LogStart::decode(payload)?;
+                self.state_file.note_trim();
+                Ok(())
+            }
+            FrameKind::Noop | FrameKind::Gap => Ok(()),
+        }
+    }
+
+    fn take_token(&mut self, index: LogIndex) -> Option<u64> {
+        let (first, token) = *self.tokens.front()?;
+        if first != index {
+            return None;
+        }
+        self.tokens.pop_front();
+        Some(token)
+    }
+
+    fn follow_raft_role(&mut self, effects: &mut Effects) {
+        match (self.role, self.raft.is_leader()) {
+            (Role::Follower, true) => self.role = Role::Electing,
+            (Role::Electing | Role::Leader, false) => {
+                self.resign(ProduceError::NotLeader, effects);
+                let (incarnation, term) = (self.incarnation, self.raft.term());
+                effects.push(Effect::Deposed { incarnation, term });
+            }
+            (Role::Follower, false) | (Role::Electing | Role::Leader, true) => {}
+        }
+    }
+
+    /// The no-op of our own term is applied: everything of earlier terms is in the derived state.
+    fn begin_to_lead(&mut self, now: Now, effects: &mut Effects) {
+        if self.role != Role::Electing {
+            return;
+        }
+        self.role = Role::Leader;
+        self.derived.lead(now);
+        effects.push(Effect::Leads { incarnation: self.incarnation, term: self.raft.term() });
+    }
+
+    fn publish(&mut self, effects: &mut Effects) {
+        let commit = self.raft.commit().min(self.raft.persisted_index());
+        if let Some(high_watermark) = self.raft.tail().end_offset_at(commit)
+            && (high_watermark > self.high_watermark || self.state_file.moves_commit(commit))
+        {
+            assert!(high_watermark >= self.high_watermark, "I5: a high watermark never falls");
+            self.high_watermark = high_watermark;
+            let incarnation = self.incarnation;
+            effects.push(Effect::Committed { incarnation, commit, high_watermark });
+        }
+        for (ticket, ack) in self.acks.release(self.raft.commit()) {
+            effects.reply_produce(ticket, Ok(ack));
+        }
+        if self.state_file.take_trim() {
+            let start = self.log_start;
+            self.raft.trim_to(start.index, start.previous_term, start.offset);
+            effects.push(Effect::Trim { incarnation: self.incarnation, start });
+        }
+    }
+
+    fn store_state_if_due(&mut self, now: Now, effects: &mut Effects) {
+        if self.state_file.is_due(now) {
+            let state = self.encode_state();
+            self.state_file.note_asked(state.len());
+            let (incarnation, applied) = (self.incarnation, self.applied);
+            effects.push(Effect::StoreState { incarnation, applied, state });
+        }
+    }
+
+    /// A state file is durable (`true`), or could not be written and is tried again later.
+    pub fn handle_state_stored(&mut self, applied: LogIndex, is_stored: bool, now: Now) {
+        self.state_file.note_stored(applied, is_stored, now);
+    }
+
+    /// A segment was sealed: derived state is checkpointed with it.
+    pub fn handle_rolled(&mut self) {
+        self.state_file.note_rolled();
+    }
+
+    /// Looks whether a prefix of the log may go, and proposes it.
+    ///
+    /// Topics keep what their retention says; of a state machine's commands everything goes that
+    /// its newest durable state file includes.
+    pub fn check_retention(&mut self, sealed: &[SealedSegment], log_bytes: u64, now: Now) {
+        if self.role != Role::Leader || self.stall.is_some() {
+            return;
+        }
+        let start = if self.derived.producers().is_some() {
+            let retention = self.settings.retention;
+            retention.log_start(sealed, log_bytes, self.applied, now.wall_ms)
+        } else {
+            let stored = self.state_file.stored();
+            let gone = |segment: &&SealedSegment| segment.next_start.index.previous() <= stored;
+            sealed.iter().take_while(gone).last().map(|segment| segment.next_start)
+        };
+        if let Some(start) = start.filter(|start| start.index > self.log_start.index) {
+            self.gather_trim(start.encode());
+        }
+    }
+}

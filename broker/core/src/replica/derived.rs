@@ -1,0 +1,317 @@
+//! What a replica derives from its log: the one thing in which partitions differ.
+//!
+//! | log of | derived |
+//! |---|---|
+//! | a topic's partition | [`Producers`]: idempotence |
+//! | an internal group partition | [`GroupCoordinator`]: consumer groups and offsets |
+//! | the metadata partition | [`Controller`]: topics, nodes, producer ids |
+//!
+//! Invariants: derived state is a function of the applied prefix (expiry of producer ids, which is
+//! each replica's own, excepted); a state machine's answers leave only after what they rest on is
+//! applied.
+//!
+//! Absent on purpose: a trait. There are three kinds, and they share no more than what is here.
+
+use super::{Producers, Replica};
+use crate::clock::Now;
+use crate::codec::{DecodeError, Reader};
+use crate::consumer_group::{
+    GroupCoordinator, GroupEffects, GroupRequest, GroupSettings, ProposalToken as GroupToken,
+};
+use crate::controller::{
+    BrokerSettings, Controller, ControllerEffect, ControllerRequest, Entropy, FoundingPlan,
+    Metadata, MetadataEvent, ProposalToken as ControllerToken,
+};
+use crate::shard::{Effect, Effects, Reply};
+use crate::ticket::Ticket;
+use bateau_protocol::frame::FrameKind;
+use bateau_protocol::ids::{LogIndex, Offset, TopicId};
+use bateau_protocol::record::{BatchHeader, ProducerSequence};
+use bytes::Bytes;
+
+/// Which kind of state a partition's log builds, and what an empty one needs.
+pub enum DerivedStart {
+    /// A topic's partition.
+    Records,
+    /// An internal group partition.
+    Groups(GroupSettings),
+    /// The metadata partition.
+    Metadata(MetadataStart),
+}
+
+/// What a controller needs beside its log.
+pub struct MetadataStart {
+    /// What requests are decided by.
+    pub settings: BrokerSettings,
+    /// With what the cluster begins, if this node has to found it.
+    pub founding: FoundingPlan,
+    /// Where ids come from.
+    pub entropy: Box<dyn Entropy>,
+}
+
+/// State derived from a log.
+pub enum Derived {
+    /// Idempotence of a topic's partition.
+    Records(Producers),
+    /// Consumer groups.
+    Groups(Box<Groups>),
+    /// The metadata.
+    Metadata(Box<MetadataMachine>),
+}
+
+/// A coordinator and what it wants done.
+pub struct Groups {
+    coordinator: GroupCoordinator,
+    effects: GroupEffects,
+}
+
+/// A controller, what it wants done, and what its commands mean for this node.
+pub struct MetadataMachine {
+    controller: Controller,
+    effects: Vec<ControllerEffect>,
+    events: Vec<MetadataEvent>,
+}
+
+/// A committed frame's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Applied {
+    pub index: LogIndex,
+    pub kind: FrameKind,
+    pub base_offset: Offset,
+    /// The proposal's token, where this replica made it and still leads.
+    pub token: Option<u64>,
+}
+
+impl Derived {
+    /// What an empty log gives.
+    pub(super) fn new(start: DerivedStart) -> Self {
+        match start {
+            DerivedStart::Records => Self::Records(Producers::default()),
+            DerivedStart::Groups(settings) => Self::groups(GroupCoordinator::new(settings)),
+            DerivedStart::Metadata(start) => Self::metadata_machine(Metadata::new(), start),
+        }
+    }
+
+    /// What a state file holds.
+    ///
+    /// Errors: [`DecodeError`], under a valid checksum: the partition must not be opened.
+    pub(super) fn decode(start: DerivedStart, state: &[u8]) -> Result<Self, DecodeError> {
+        let unreadable = |what, reason: String| DecodeError::because(what, reason);
+        match start {
+            DerivedStart::Records => {
+                let mut reader = Reader::new("producers", state);
+                let producers = Producers::decode(&mut reader)?;
+                reader.finish()?;
+                Ok(Self::Records(producers))
+            }
+            DerivedStart::Groups(settings) => {
+                let restored = GroupCoordinator::restore(settings, state);
+                let (coordinator, _) =
+                    restored.map_err(|error| unreadable("groups", error.to_string()))?;
+                Ok(Self::groups(coordinator))
+            }
+            DerivedStart::Metadata(start) => {
+                let restored = Metadata::restore(state);
+                let metadata =
+                    restored.map_err(|error| unreadable("metadata", error.to_string()))?;
+                Ok(Self::metadata_machine(metadata, start))
+            }
+        }
+    }
+
+    fn groups(coordinator: GroupCoordinator) -> Self {
+        Self::Groups(Box::new(Groups { coordinator, effects: GroupEffects::default() }))
+    }
+
+    fn metadata_machine(metadata: Metadata, start: MetadataStart) -> Self {
+        let MetadataStart { settings, founding, entropy } = start;
+        let controller = Controller::new(metadata, settings, founding, entropy);
+        let (effects, events) = (Vec::new(), Vec::new());
+        Self::Metadata(Box::new(MetadataMachine { controller, effects, events }))
+    }
+
+    /// Appends the state to a state file.
+    pub(super) fn encode(&self, applied: LogIndex, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Records(producers) => producers.encode(bytes),
+            Self::Groups(groups) => {
+                bytes.extend_from_slice(&groups.coordinator.snapshot(applied));
+            }
+            Self::Metadata(machine) => {
+                bytes.extend_from_slice(&machine.controller.metadata().snapshot());
+            }
+        }
+    }
+
+    /// A topic's producers.
+    #[must_use]
+    pub fn producers(&self) -> Option<&Producers> {
+        if let Self::Records(producers) = self { Some(producers) } else { None }
+    }
+
+    pub(super) fn producers_mut(&mut self) -> Option<&mut Producers> {
+        if let Self::Records(producers) = self { Some(producers) } else { None }
+    }
+
+    /// The cluster's metadata.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        if let Self::Metadata(machine) = self { Some(machine.controller.metadata()) } else { None }
+    }
+
+    /// The coordinator of a group partition.
+    #[must_use]
+    pub fn coordinator(&self) -> Option<&GroupCoordinator> {
+        if let Self::Groups(groups) = self { Some(&groups.coordinator) } else { None }
+    }
+
+    /// When the state machine wants to be ticked, on the monotonic clock.
+    #[must_use]
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        match self {
+            Self::Records(_) => None,
+            Self::Groups(groups) => groups.coordinator.next_deadline(),
+            Self::Metadata(machine) => machine.controller.next_deadline_ms(),
+        }
+    }
+
+    /// Applies a committed batch or command.
+    pub(super) fn apply(
+        &mut self,
+        applied: &Applied,
+        payload: &Bytes,
+        now: Now,
+    ) -> Result<(), DecodeError> {
+        let index = applied.index;
+        match self {
+            Self::Records(producers) => {
+                let header = BatchHeader::parse(payload)
+                    .map_err(|error| DecodeError::because("batch header", error.to_string()))?;
+                if let Some(batch) = ProducerSequence::of(&header) {
+                    let used_ms = used_ms(&header, now);
+                    producers.commit(index, &batch, applied.base_offset, used_ms);
+                }
+                Ok(())
+            }
+            Self::Groups(groups) => {
+                let token = applied.token.map(GroupToken);
+                let effects = &mut groups.effects;
+                let result = groups.coordinator.apply(now, index, payload, token, effects);
+                result.map_err(|error| DecodeError::because("group command", error.to_string()))
+            }
+            Self::Metadata(machine) => {
+                let token = applied.token.map(ControllerToken);
+                let effects = &mut machine.effects;
+                let result = machine.controller.apply(index, token, payload, effects);
+                result.map_err(|error| DecodeError::because("metadata command", error.to_string()))
+            }
+        }
+    }
+
+    /// This replica leads, and everything of earlier terms is applied.
+    pub(super) fn lead(&mut self, now: Now) {
+        match self {
+            Self::Records(_) => {}
+            Self::Groups(groups) => groups.coordinator.become_leader(now, &mut groups.effects),
+            Self::Metadata(machine) => machine.controller.lead(now, &mut machine.effects),
+        }
+    }
+
+    /// This replica leads no more; what was appended and not committed may never be.
+    pub(super) fn resign(&mut self) {
+        match self {
+            Self::Records(_) => {}
+            Self::Groups(groups) => groups.coordinator.resign(&mut groups.effects),
+            Self::Metadata(machine) => machine.controller.resign(&mut machine.effects),
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Now) {
+        match self {
+            Self::Records(producers) => producers.expire(now.wall_ms),
+            Self::Groups(groups) => groups.coordinator.tick(now, &mut groups.effects),
+            Self::Metadata(machine) => machine.controller.tick(now, &mut machine.effects),
+        }
+    }
+}
+
+/// When a batch's producer was last active: its own time, as far as it is not ahead of ours, or
+/// now if it says nothing.
+fn used_ms(header: &BatchHeader, now: Now) -> u64 {
+    u64::try_from(header.max_timestamp).map_or(now.wall_ms, |claimed| claimed.min(now.wall_ms))
+}
+
+impl Replica {
+    /// Asks the coordinator of a group partition.
+    pub fn ask_group(&mut self, request: GroupRequest, ticket: Ticket, now: Now) {
+        if let Derived::Groups(groups) = &mut self.derived {
+            groups.coordinator.handle(now, request, ticket, &mut groups.effects);
+        }
+    }
+
+    /// Drops what groups hold for a deleted topic.
+    pub fn forget_topic(&mut self, name: &str, id: TopicId, now: Now) {
+        if let Derived::Groups(groups) = &mut self.derived {
+            groups.coordinator.topic_deleted(now, name, id, &mut groups.effects);
+        }
+    }
+
+    /// Asks the controller.
+    pub fn ask_controller(&mut self, request: ControllerRequest, ticket: Ticket, now: Now) {
+        if let Derived::Metadata(machine) = &mut self.derived {
+            machine.controller.handle(now, request, ticket, &mut machine.effects);
+        }
+    }
+
+    /// What applied metadata commands mean for this node, in order.
+    pub fn take_metadata_events(&mut self) -> Vec<MetadataEvent> {
+        match &mut self.derived {
+            Derived::Metadata(machine) => std::mem::take(&mut machine.events),
+            Derived::Records(_) | Derived::Groups(_) => Vec::new(),
+        }
+    }
+
+    /// Makes the events of the whole metadata anew, for a node that starts.
+    pub fn announce_metadata(&mut self) {
+        if let Derived::Metadata(machine) = &mut self.derived {
+            machine.effects.clear();
+            machine.events.clear();
+            machine.controller.metadata().replay_events(&mut machine.events);
+        }
+    }
+
+    /// Moves what the state machine wants done to where it is done.
+    pub(super) fn take_machine_effects(&mut self, effects: &mut Effects) {
+        match &mut self.derived {
+            Derived::Records(_) => {}
+            Derived::Groups(groups) => {
+                let wanted = std::mem::take(&mut groups.effects);
+                for (ticket, response) in wanted.replies {
+                    effects.push(Effect::Reply(ticket, Reply::Group(response)));
+                }
+                for proposal in wanted.proposals {
+                    self.gather_command(proposal.payload, proposal.token.0);
+                }
+            }
+            Derived::Metadata(machine) => {
+                for effect in std::mem::take(&mut machine.effects) {
+                    match effect {
+                        ControllerEffect::Propose { token, payload } => {
+                            self.gather_command(payload, token.0);
+                        }
+                        ControllerEffect::Event(event) => self.note_event(event),
+                        ControllerEffect::Reply { ticket, response } => {
+                            effects.push(Effect::Reply(ticket, Reply::Controller(response)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_event(&mut self, event: MetadataEvent) {
+        if let Derived::Metadata(machine) = &mut self.derived {
+            machine.events.push(event);
+        }
+    }
+}

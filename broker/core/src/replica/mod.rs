@@ -1,0 +1,308 @@
+//! One copy of one partition on this node: proposes, applies, acknowledges, remembers.
+//!
+//! ```text
+//!   produce ──> gather ──> raft ──> Effect::Persist ──(disk)──> persisted ──> raft
+//!   command ─┘   (sequence, offsets)                                           │ committed
+//!                                          acks, high watermark  <── apply ────┘
+//! ```
+//!
+//! The same replica serves topics, consumer groups and the metadata: they differ in what is
+//! [derived](Derived) from the log. A turn is: any number of inputs, then one
+//! [`Replica::drain_ready`].
+//!
+//! Invariants
+//! - `I-ACK-1` An ack leaves only when its entry is committed, which raft says only after a
+//!   majority has flushed it. `acks=1` is the same promise.
+//! - `I5` Term, commit, applied index, high watermark and log start never fall.
+//! - `I10` At most one append per (producer id, epoch, sequence).
+//! - Offsets are handed out in the order in which raft takes entries, and without holes.
+//! - A produce is admitted only after the no-op of the leader's own term is applied.
+//!
+//! Absent on purpose: I/O, clocks and threads; messages to other replicas, snapshots and
+//! membership changes, which come with the second voter.
+
+mod acks;
+mod apply;
+mod derived;
+pub mod membership;
+mod producers;
+mod propose;
+mod raft_view;
+mod start;
+mod state_file;
+mod tail;
+pub mod trim;
+
+pub use derived::{Derived, DerivedStart, MetadataStart};
+pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
+pub use raft_view::{StartError, Vote};
+pub use start::ReplicaStart;
+
+use crate::clock::Now;
+use crate::shard::{Effect, Effects};
+use crate::ticket::Ticket;
+use acks::Acks;
+use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
+use bateau_protocol::record::ProducerSequence;
+use bytes::Bytes;
+use membership::Membership;
+use propose::Gathered;
+use raft_view::RaftView;
+use std::collections::VecDeque;
+use thiserror::Error;
+use trim::{LogStart, Retention};
+
+/// Milliseconds between two attempts to write what a full disk refused.
+const STALL_RETRY_MS: u64 = 500;
+
+/// A batch that a producer wants appended. Its bytes have been validated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Produce {
+    /// The record batch as it came.
+    pub batch: Bytes,
+    /// Offsets that it spans, at least 1.
+    pub record_count: u32,
+    /// The idempotent producer's part.
+    pub producer: Option<ProducerSequence>,
+    /// Who waits; `None` for `acks=0`.
+    pub ticket: Option<Ticket>,
+    /// When the waiter is told REQUEST_TIMED_OUT, on the monotonic clock in milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// What an acknowledged producer is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProduceAck {
+    /// Offset of the batch's first record.
+    pub base_offset: Offset,
+    /// Where the log starts.
+    pub log_start: Offset,
+    /// Whether the batch was in the log already.
+    pub is_duplicate: bool,
+}
+
+/// Why a batch was not acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum ProduceError {
+    /// This replica does not lead the partition. After the append the outcome is unknown.
+    #[error("this replica does not lead the partition")]
+    NotLeader,
+    /// The commit did not come in time; the batch may be in the log.
+    #[error("the batch was not committed within the request's timeout")]
+    TimedOut,
+    /// An idempotent producer's batch does not fit.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// Fewer voters than `min.insync.replicas`; nothing was appended.
+    #[error("{found} in-sync replicas, min.insync.replicas asks for {required}")]
+    NotEnoughReplicas {
+        /// What the topic asks for.
+        required: usize,
+        /// Live voters.
+        found: usize,
+    },
+    /// The disk is full or the partition damaged. Appended or not, a retry settles it.
+    #[error("the partition's storage takes no appends now")]
+    Storage,
+}
+
+/// What may change about a replica while it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReplicaSettings {
+    /// The topic's `min.insync.replicas`; values below the majority do not weaken it.
+    pub min_insync_replicas: usize,
+    /// How much of the log is kept.
+    pub retention: Retention,
+}
+
+/// Whether produce is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Follower,
+    /// Elected in `term`; the no-op that opens it is not applied yet.
+    Electing,
+    /// Leader, and everything of earlier terms is applied.
+    Leader,
+}
+
+/// A write that the disk refused and that is tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stall {
+    retry_at_ms: u64,
+    /// Number of the newest ready whose write has been refused.
+    ready: u64,
+    in_flight: bool,
+}
+
+/// One copy of one partition.
+pub struct Replica {
+    incarnation: Incarnation,
+    replica_id: ReplicaId,
+    raft: RaftView,
+    role: Role,
+    membership: Membership,
+    settings: ReplicaSettings,
+    derived: Derived,
+    applied: LogIndex,
+    high_watermark: Offset,
+    log_start: LogStart,
+    /// Entries of this turn, in order; raft gets them in one proposal.
+    gathered: Vec<Gathered>,
+    gathered_bytes: usize,
+    /// Waiting for admission or for room. Bounded by the request memory that doors grant.
+    held: VecDeque<Produce>,
+    acks: Acks,
+    /// Commands in flight: their entry and the state machine's own token.
+    tokens: VecDeque<(LogIndex, u64)>,
+    stall: Option<Stall>,
+    /// Whether the data directory is too full for new records (D20).
+    is_disk_full: bool,
+    state_file: state_file::Schedule,
+}
+
+impl Replica {
+    /// Birth id of the partition.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// This placement's id.
+    #[must_use]
+    pub fn replica_id(&self) -> ReplicaId {
+        self.replica_id
+    }
+
+    /// Whether this replica leads and admits requests.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.raft.term()
+    }
+
+    /// First offset that is not committed.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark
+    }
+
+    /// Where the log starts.
+    #[must_use]
+    pub fn log_start(&self) -> LogStart {
+        self.log_start
+    }
+
+    /// The configuration as applied here.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// What is derived from the log.
+    #[must_use]
+    pub fn derived(&self) -> &Derived {
+        &self.derived
+    }
+
+    /// Changes what may change.
+    pub fn configure(&mut self, settings: ReplicaSettings) {
+        self.settings = settings;
+    }
+
+    /// The disk has become too full for records, or has room again (D20).
+    pub fn set_disk_full(&mut self, is_full: bool) {
+        self.is_disk_full = is_full;
+    }
+
+    /// A write is flushed: the ready of this number and every earlier one.
+    pub fn handle_persisted(&mut self, ready: u64) {
+        if self.stall.is_some_and(|stall| ready >= stall.ready) {
+            self.stall = None;
+        }
+        self.raft.persisted(ready);
+    }
+
+    /// A write was refused and nothing of it is in the log. Waiting producers are told; the
+    /// entries stay and are written again later, so idempotent retries join them.
+    pub fn handle_persist_failed(&mut self, now: Now, ready: u64, effects: &mut Effects) {
+        let ready = self.stall.map_or(ready, |stall| stall.ready.max(ready));
+        let retry_at_ms = now.monotonic_ms + STALL_RETRY_MS;
+        self.stall = Some(Stall { retry_at_ms, ready, in_flight: false });
+        self.fail_waiters(ProduceError::Storage, effects);
+    }
+
+    /// Advances timers: produce timeouts, raft's clock, the retry of refused writes, expiry.
+    pub fn tick(&mut self, now: Now, effects: &mut Effects) {
+        if self.raft.needs_ticks() {
+            self.raft.tick();
+        }
+        for ticket in self.acks.expire(now.monotonic_ms) {
+            effects.reply_produce(ticket, Err(ProduceError::TimedOut));
+        }
+        self.expire_held(now.monotonic_ms, effects);
+        self.retry_stalled_write(now, effects);
+    }
+
+    /// Whether [`Replica::tick`] has something to do soon.
+    #[must_use]
+    pub fn wants_ticks(&self) -> bool {
+        self.raft.needs_ticks()
+            || !self.acks.is_empty()
+            || !self.held.is_empty()
+            || self.stall.is_some()
+    }
+
+    /// Leadership, the disk or the partition is lost: everybody who waits is told.
+    pub fn resign(&mut self, error: ProduceError, effects: &mut Effects) {
+        self.role = Role::Follower;
+        self.fail_waiters(error, effects);
+        self.gathered.clear();
+        self.gathered_bytes = 0;
+        self.tokens.clear();
+        self.derived.resign();
+        self.take_machine_effects(effects);
+    }
+
+    /// This replica is out of service for the rest of the process.
+    pub fn quarantine(&mut self, effects: &mut Effects) {
+        self.resign(ProduceError::Storage, effects);
+    }
+
+    /// A deadline of the state machine is due.
+    pub fn tick_machine(&mut self, now: Now) {
+        self.derived.tick(now);
+    }
+
+    /// What has time: expiry, and a state file that is due.
+    pub fn keep_house(&mut self, now: Now) {
+        if self.derived.producers().is_some() {
+            self.derived.tick(now);
+        }
+    }
+
+    fn fail_waiters(&mut self, error: ProduceError, effects: &mut Effects) {
+        for ticket in self.acks.fail_all() {
+            effects.reply_produce(ticket, Err(error));
+        }
+        let held = self.held.drain(..).filter_map(|produce| produce.ticket);
+        for ticket in held.collect::<Vec<_>>() {
+            effects.reply_produce(ticket, Err(error));
+        }
+    }
+
+    fn retry_stalled_write(&mut self, now: Now, effects: &mut Effects) {
+        let Some(stall) = &mut self.stall else { return };
+        if stall.in_flight || now.monotonic_ms < stall.retry_at_ms {
+            return;
+        }
+        stall.in_flight = true;
+        let ready = stall.ready;
+        let frames = self.raft.unpersisted_frames();
+        effects.push(Effect::Persist { incarnation: self.incarnation, ready, vote: None, frames });
+    }
+}

@@ -1,0 +1,215 @@
+//! From a request to raft: sequence check, offsets, one proposal per turn.
+//!
+//! Invariants
+//! - Offsets are assigned in the order in which raft takes the entries; a dropped proposal leaves
+//!   no hole.
+//! - Requests of one caller stay in order: nothing passes what is held.
+//!
+//! Absent on purpose: validation of a batch's bytes, which its door has done.
+
+use super::acks::PendingAck;
+use super::producers::Sequencing;
+use super::raft_view::UNCOMMITTED_BYTES_MAX;
+use super::tail::Stamp;
+use super::{Produce, ProduceAck, ProduceError, Replica, Role};
+use crate::shard::Effects;
+use crate::ticket::Ticket;
+use bateau_protocol::frame::{Frame, FrameKind};
+use bateau_protocol::ids::{LogIndex, Offset};
+use bytes::Bytes;
+
+/// Batches below this size are copied out of the receive buffer, so that a small batch that waits
+/// for its commit never pins a large buffer.
+const COPIED_BATCH_BYTES_MAX: usize = 16 * 1024;
+
+/// An entry of this turn.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    payload: Bytes,
+    stamp: Stamp,
+    waiter: Waiter,
+}
+
+#[derive(Debug)]
+enum Waiter {
+    Nobody,
+    Producer { ticket: Option<Ticket>, deadline_ms: u64 },
+    Machine { token: u64 },
+}
+
+impl Replica {
+    /// Takes a batch to be appended. It is answered through effects, unless `acks=0`.
+    pub fn produce(&mut self, produce: Produce, effects: &mut Effects) {
+        let refusal = if self.role == Role::Follower {
+            Some(ProduceError::NotLeader)
+        } else if self.is_disk_full || self.stall.is_some() {
+            Some(ProduceError::Storage)
+        } else {
+            None
+        };
+        match refusal {
+            Some(error) => effects.reply_maybe(produce.ticket, Err(error)),
+            None if self.must_hold(&produce) => self.held.push_back(produce),
+            None => self.gather_produce(produce, effects),
+        }
+    }
+
+    fn must_hold(&self, produce: &Produce) -> bool {
+        self.role != Role::Leader || !self.held.is_empty() || !self.has_room_for(&produce.batch)
+    }
+
+    /// R14: what would exceed raft's uncommitted bytes waits; it is never refused.
+    fn has_room_for(&self, batch: &Bytes) -> bool {
+        let bytes = self.gathered_bytes.saturating_add(batch.len());
+        self.gathered.is_empty() && self.raft.has_room_for(bytes)
+            || bytes <= UNCOMMITTED_BYTES_MAX && self.raft.has_room_for(bytes)
+    }
+
+    /// Lets held batches in, as far as there is room.
+    pub(super) fn admit_held(&mut self, effects: &mut Effects) {
+        while self.role == Role::Leader
+            && let Some(first) = self.held.front()
+            && self.has_room_for(&first.batch)
+            && let Some(produce) = self.held.pop_front()
+        {
+            self.gather_produce(produce, effects);
+        }
+    }
+
+    pub(super) fn expire_held(&mut self, now_ms: u64, effects: &mut Effects) {
+        self.held.retain(|produce| {
+            let is_late = produce.deadline_ms <= now_ms;
+            if is_late {
+                effects.reply_maybe(produce.ticket, Err(ProduceError::TimedOut));
+            }
+            !is_late
+        });
+    }
+
+    fn gather_produce(&mut self, produce: Produce, effects: &mut Effects) {
+        if let Err(error) = self.try_gather(&produce, effects) {
+            effects.reply_maybe(produce.ticket, Err(error));
+        }
+    }
+
+    fn try_gather(&mut self, produce: &Produce, effects: &mut Effects) -> Result<(), ProduceError> {
+        self.check_replicas()?;
+        let base_offset = self.next_offset();
+        if let Some(batch) = produce.producer {
+            let producers = self.derived.producers_mut().ok_or(ProduceError::NotLeader)?;
+            match producers.check(&batch)? {
+                Sequencing::New => {
+                    let gathered = u64::try_from(self.gathered.len()).unwrap_or(u64::MAX);
+                    let index = LogIndex::new(self.raft.last().index.get() + gathered + 1);
+                    producers.append(index, &batch, base_offset);
+                }
+                Sequencing::Duplicate { base_offset, index } => {
+                    self.join_original(produce, base_offset, index, effects);
+                    return Ok(());
+                }
+            }
+        }
+        let payload = if produce.batch.len() < COPIED_BATCH_BYTES_MAX {
+            Bytes::copy_from_slice(&produce.batch)
+        } else {
+            produce.batch.clone()
+        };
+        let waiter = Waiter::Producer { ticket: produce.ticket, deadline_ms: produce.deadline_ms };
+        self.gather(FrameKind::Records, produce.record_count, payload, waiter);
+        Ok(())
+    }
+
+    fn check_replicas(&self) -> Result<(), ProduceError> {
+        let (required, found) = (self.settings.min_insync_replicas, self.membership.voters.len());
+        if required > found {
+            return Err(ProduceError::NotEnoughReplicas { required, found });
+        }
+        Ok(())
+    }
+
+    /// A retry is answered like its original, and never before it.
+    fn join_original(
+        &mut self,
+        produce: &Produce,
+        base_offset: Offset,
+        index: Option<LogIndex>,
+        effects: &mut Effects,
+    ) {
+        let log_start = self.log_start.offset;
+        let ack = ProduceAck { base_offset, log_start, is_duplicate: true };
+        let Some(index) = index else {
+            effects.reply_maybe(produce.ticket, Ok(ack));
+            return;
+        };
+        let (ticket, deadline_ms) = (produce.ticket, produce.deadline_ms);
+        self.acks.push(PendingAck { index, ticket, deadline_ms, ack });
+    }
+
+    /// Takes a command of the derived state machine; it is told the token when it is applied.
+    pub(super) fn gather_command(&mut self, payload: Bytes, token: u64) {
+        self.gather(FrameKind::Command, 0, payload, Waiter::Machine { token });
+    }
+
+    pub(super) fn gather_trim(&mut self, payload: Bytes) {
+        self.gather(FrameKind::Trim, 0, payload, Waiter::Nobody);
+    }
+
+    fn next_offset(&self) -> Offset {
+        let gathered = self.gathered.last().map(|last| {
+            let stamp = &last.stamp;
+            stamp.base_offset.plus(stamp.record_count)
+        });
+        gathered.unwrap_or_else(|| self.raft.last().next_offset)
+    }
+
+    fn gather(&mut self, kind: FrameKind, record_count: u32, payload: Bytes, waiter: Waiter) {
+        let base_offset = self.next_offset();
+        let term = self.raft.term();
+        let payload_crc = Frame::stamped_payload_crc(kind, term, base_offset, &payload);
+        self.gathered_bytes += payload.len();
+        let stamp = Stamp { kind, base_offset, record_count, payload_crc };
+        self.gathered.push(Gathered { payload, stamp, waiter });
+    }
+
+    /// Hands raft everything that gathered, as one proposal.
+    ///
+    /// Raft drops it only when leadership is lost in this very turn: then nothing of it is in the
+    /// log, offsets and sequences are given back, and everybody is told.
+    pub(super) fn propose_gathered(&mut self, effects: &mut Effects) {
+        if self.gathered.is_empty() {
+            return;
+        }
+        let first = self.raft.last().index.next();
+        let entries = self.gathered.iter().map(|one| (one.payload.clone(), one.stamp.encode()));
+        if self.raft.propose(entries).is_err() {
+            self.fail_gathered(first, effects);
+            return;
+        }
+        let log_start = self.log_start.offset;
+        for (place, gathered) in (0_u64..).zip(self.gathered.drain(..)) {
+            let index = LogIndex::new(first.get() + place);
+            match gathered.waiter {
+                Waiter::Nobody | Waiter::Producer { ticket: None, .. } => {}
+                Waiter::Producer { ticket, deadline_ms } => {
+                    let base_offset = gathered.stamp.base_offset;
+                    let ack = ProduceAck { base_offset, log_start, is_duplicate: false };
+                    self.acks.push(PendingAck { index, ticket, deadline_ms, ack });
+                }
+                Waiter::Machine { token } => self.tokens.push_back((index, token)),
+            }
+        }
+        self.gathered_bytes = 0;
+    }
+
+    fn fail_gathered(&mut self, first: LogIndex, effects: &mut Effects) {
+        if let Some(producers) = self.derived.producers_mut() {
+            producers.truncate_from(first);
+        }
+        for gathered in std::mem::take(&mut self.gathered) {
+            if let Waiter::Producer { ticket, .. } = gathered.waiter {
+                effects.reply_maybe(ticket, Err(ProduceError::NotLeader));
+            }
+        }
+        self.resign(ProduceError::NotLeader, effects);
+    }
+}

@@ -1,0 +1,149 @@
+//! What a turn wants done, in order.
+//!
+//! Absent on purpose: doing it. The shell performs effects and decides nothing.
+
+use crate::consumer_group::GroupResponse;
+use crate::controller::{ControllerError, ControllerResponse, Metadata, TopicConfig};
+use crate::replica::trim::LogStart;
+use crate::replica::{ProduceAck, ProduceError, Vote};
+use crate::shard::LogBirth;
+use crate::ticket::Ticket;
+use bateau_protocol::frame::Frame;
+use bateau_protocol::ids::{Incarnation, LogIndex, Offset, Term};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// One thing to be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Make a log with its first frame. Answered by `Input::Created` or `Input::CreateFailed`.
+    Create(LogBirth),
+    /// Write term and vote, then frames, and flush. Answered by `Input::Persisted` or
+    /// `Input::PersistFailed`.
+    Persist {
+        /// The log.
+        incarnation: Incarnation,
+        /// Number to answer with.
+        ready: u64,
+        /// Term and vote, where they changed.
+        vote: Option<Vote>,
+        /// Frames; the first one follows the log's last.
+        frames: Vec<Frame>,
+    },
+    /// Store derived state in a file of its own. Answered by `Input::StateStored`.
+    StoreState {
+        /// The log.
+        incarnation: Incarnation,
+        /// Index that the state includes.
+        applied: LogIndex,
+        /// The encoded state.
+        state: Bytes,
+    },
+    /// A committed trim: the log starts here now, and what lies before may go.
+    Trim {
+        /// The log.
+        incarnation: Incarnation,
+        /// Its new start.
+        start: LogStart,
+    },
+    /// The topic is gone by a committed tombstone: so is the log.
+    Delete {
+        /// The log.
+        incarnation: Incarnation,
+    },
+    /// A topic's configuration governs this log.
+    Configure {
+        /// The log.
+        incarnation: Incarnation,
+        /// The whole configuration.
+        config: TopicConfig,
+    },
+    /// Readers may see more, and the commit index may be remembered.
+    Committed {
+        /// The log.
+        incarnation: Incarnation,
+        /// Last committed index that is flushed here.
+        commit: LogIndex,
+        /// First offset that is not committed.
+        high_watermark: Offset,
+    },
+    /// This replica leads and admits requests.
+    Leads {
+        /// The log.
+        incarnation: Incarnation,
+        /// The term that it leads.
+        term: Term,
+    },
+    /// This replica does not lead any more.
+    Deposed {
+        /// The log.
+        incarnation: Incarnation,
+        /// The term in which somebody else may lead.
+        term: Term,
+    },
+    /// This replica must not go on: it is out of service until the next start.
+    Isolated {
+        /// The log.
+        incarnation: Incarnation,
+        /// Why, for the operator.
+        reason: String,
+    },
+    /// The metadata changed.
+    Metadata(Arc<Metadata>),
+    /// An answer.
+    Reply(Ticket, Reply),
+}
+
+/// An answer to a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// To a produce.
+    Produce(Result<ProduceAck, ProduceError>),
+    /// To a group request.
+    Group(GroupResponse),
+    /// To a controller request.
+    Controller(Result<ControllerResponse, ControllerError>),
+}
+
+/// Effects of one turn, in the order in which they are to be performed.
+#[derive(Debug, Default)]
+pub struct Effects {
+    list: Vec<Effect>,
+}
+
+impl Effects {
+    /// Adds an effect.
+    pub fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    /// Takes everything, oldest first.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.list.drain(..)
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn reply_produce(
+        &mut self,
+        ticket: Ticket,
+        result: Result<ProduceAck, ProduceError>,
+    ) {
+        self.push(Effect::Reply(ticket, Reply::Produce(result)));
+    }
+
+    /// Answers, unless nobody waits (`acks=0`).
+    pub(crate) fn reply_maybe(
+        &mut self,
+        ticket: Option<Ticket>,
+        result: Result<ProduceAck, ProduceError>,
+    ) {
+        if let Some(ticket) = ticket {
+            self.reply_produce(ticket, result);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Logs and replicas: opened where the metadata places them, created where they are missing.
+//!
+//! Invariants
+//! - "I do not know this partition" is never a reason to delete: a recovered log that the metadata
+//!   does not name stays as it is, a tombstone alone takes it away (D10).
+//! - A log is made with frame 1, the initial membership, committed from birth with term 1.
+//! - The metadata partition opens first; without it the node does not start.
+//!
+//! Absent on purpose: files, and a log whose replica lives elsewhere.
+
+use super::timers::Timers;
+use super::{Effect, Effects, Shard, ShardSettings, Slot};
+use crate::clock::Now;
+use crate::controller::{MetadataEvent, PartitionPlacement, TopicConfig};
+use crate::replica::membership::{Member, Membership};
+use crate::replica::trim::{LogStart, Retention};
+use crate::replica::{DerivedStart, Replica, ReplicaSettings, ReplicaStart, StartError, Vote};
+use bateau_protocol::frame::{Frame, FrameKind};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
+use bateau_protocol::terms::TermTable;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use thiserror::Error;
+
+/// The term in which every partition is born.
+const BIRTH_TERM: Term = Term::new(1);
+const BIRTH_INDEX: LogIndex = LogIndex::new(1);
+
+/// What recovery found of one log.
+#[derive(Clone, Debug)]
+pub struct RecoveredLog {
+    /// Birth id of the partition.
+    pub incarnation: Incarnation,
+    /// This placement's id.
+    pub replica_id: ReplicaId,
+    /// Stored term and vote.
+    pub vote: Vote,
+    /// Stored commit index.
+    pub commit: LogIndex,
+    /// Where the log starts.
+    pub log_start: LogStart,
+    /// Last verified and flushed index.
+    pub last_index: LogIndex,
+    /// Offset behind the last record.
+    pub end_offset: Offset,
+    /// The log's terms.
+    pub terms: TermTable,
+    /// The newest valid state file and the index that it includes.
+    pub state: Option<(LogIndex, Bytes)>,
+    /// The frames behind that index (or from the log's start), to the last one.
+    pub frames: Vec<Frame>,
+    /// A range that had been durable is gone: what lies before it is served, nothing appended.
+    pub is_damaged: bool,
+}
+
+/// Why a shard does not start.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ShardStartError {
+    /// The directory belongs to a cluster and has no metadata partition (exit code 4).
+    #[error("the metadata partition's log is missing")]
+    MetadataMissing,
+    /// The metadata partition has lost a range that was durable (exit code 4).
+    #[error("the metadata partition is damaged behind index {last_index}")]
+    MetadataDamaged {
+        /// The last index that can be read.
+        last_index: LogIndex,
+    },
+    /// The metadata partition cannot be opened.
+    #[error("the metadata partition cannot be opened: {0}")]
+    Metadata(#[from] StartError),
+}
+
+/// A log to be made, with its first frame: the initial membership, committed from birth.
+#[derive(Clone, Debug)]
+pub struct LogBirth {
+    /// Birth id.
+    pub incarnation: Incarnation,
+    /// This placement's id.
+    pub replica_id: ReplicaId,
+    /// Term and vote to start with.
+    pub vote: Vote,
+    /// Frame 1.
+    pub first: Frame,
+    /// The topic's configuration; `None` for an internal log, without which the cluster cannot
+    /// work.
+    pub config: Option<TopicConfig>,
+}
+
+impl LogBirth {
+    fn new(incarnation: Incarnation, replica_id: ReplicaId, voters: Vec<Member>) -> Self {
+        let membership = Membership::initial(voters).encode();
+        let entry = (BIRTH_TERM, BIRTH_INDEX);
+        let first = Frame::new(FrameKind::Membership, entry, Offset::ZERO, 0, membership);
+        let vote = Vote { term: BIRTH_TERM, voted_for: ReplicaId::ZERO };
+        Self { incarnation, replica_id, vote, first, config: None }
+    }
+
+    /// The metadata partition of a cluster that `node_id` founds: it exists before any shard
+    /// does, and its replica id is the node's own id.
+    #[must_use]
+    pub fn of_metadata(node_id: NodeId) -> Self {
+        let replica_id = ReplicaId::new(node_id.get());
+        Self::new(Incarnation::METADATA, replica_id, vec![Member { replica_id, node_id }])
+    }
+
+    /// The log as recovery would find it right after it was made.
+    #[must_use]
+    pub fn into_recovered(self) -> RecoveredLog {
+        let mut terms = TermTable::default();
+        terms.note(BIRTH_TERM, BIRTH_INDEX, Offset::ZERO);
+        RecoveredLog {
+            incarnation: self.incarnation,
+            replica_id: self.replica_id,
+            vote: self.vote,
+            commit: BIRTH_INDEX,
+            log_start: LogStart { index: BIRTH_INDEX, ..LogStart::default() },
+            last_index: BIRTH_INDEX,
+            end_offset: Offset::ZERO,
+            terms,
+            state: None,
+            frames: vec![self.first],
+            is_damaged: false,
+        }
+    }
+}
+
+/// A log that is being made, and what its replica will need.
+pub(super) struct Creation {
+    pub birth: LogBirth,
+    derived: DerivedStart,
+    settings: ReplicaSettings,
+}
+
+impl Shard {
+    /// Opens what recovery found, beginning with the metadata, and asks for what is missing.
+    ///
+    /// Errors: [`ShardStartError`]; nothing has been changed then.
+    pub fn start(
+        settings: ShardSettings,
+        recovered: Vec<RecoveredLog>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<Self, ShardStartError> {
+        let by_incarnation = recovered.into_iter().map(|log| (log.incarnation, log));
+        let mut shard = Self {
+            node_id: settings.node_id,
+            groups: settings.groups,
+            min_insync_replicas: settings.min_insync_replicas,
+            slots: BTreeMap::new(),
+            recovered: by_incarnation.collect(),
+            group_logs: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            published: LogIndex::ZERO,
+            is_disk_full: false,
+            timers: Timers::default(),
+        };
+        shard.open_metadata(DerivedStart::Metadata(settings.metadata), now)?;
+        shard.end_turn(now, effects);
+        Ok(shard)
+    }
+
+    fn open_metadata(&mut self, derived: DerivedStart, now: Now) -> Result<(), ShardStartError> {
+        let incarnation = Incarnation::METADATA;
+        let log = self.recovered.remove(&incarnation).ok_or(ShardStartError::MetadataMissing)?;
+        if log.is_damaged {
+            return Err(ShardStartError::MetadataDamaged { last_index: log.last_index });
+        }
+        let start = log.into_start(ReplicaSettings::default());
+        let mut replica = Replica::start(start, derived, now)?;
+        replica.announce_metadata();
+        replica.campaign();
+        self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
+        self.touched.insert(incarnation);
+        Ok(())
+    }
+
+    pub(super) fn open_created(
+        &mut self,
+        incarnation: Incarnation,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let Some(Slot::Creating(creation)) = self.slots.remove(&incarnation) else {
+            // The topic was deleted while its log was being made.
+            effects.push(Effect::Delete { incarnation });
+            return;
+        };
+        let Creation { birth, derived, settings } = *creation;
+        if let Some(config) = birth.config.clone() {
+            effects.push(Effect::Configure { incarnation, config });
+        }
+        self.run(birth.into_recovered().into_start(settings), derived, now, effects);
+    }
+
+    /// Starts a replica, which stands for election at once: its placement names it first, and it
+    /// is its only voter.
+    fn run(&mut self, start: ReplicaStart, derived: DerivedStart, now: Now, effects: &mut Effects) {
+        let incarnation = start.incarnation;
+        match Replica::start(start, derived, now) {
+            Ok(mut replica) => {
+                replica.set_disk_full(self.is_disk_full);
+                replica.campaign();
+                self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
+                self.touched.insert(incarnation);
+            }
+            Err(error) => {
+                self.slots.insert(incarnation, Slot::Unavailable);
+                effects.push(Effect::Isolated { incarnation, reason: error.to_string() });
+            }
+        }
+    }
+
+    pub(super) fn follow_event(&mut self, event: MetadataEvent, now: Now, effects: &mut Effects) {
+        match event {
+            MetadataEvent::PartitionCreated(placement) => self.place(&placement, now, effects),
+            MetadataEvent::PartitionDeleted { incarnation, nodes } => {
+                if nodes.contains(&self.node_id) {
+                    self.take_away(incarnation, effects);
+                }
+            }
+            MetadataEvent::TopicConfigChanged { incarnations, config, .. } => {
+                for incarnation in incarnations {
+                    self.configure(incarnation, &config, effects);
+                }
+            }
+            MetadataEvent::TopicDeleted { topic, topic_id } => {
+                self.forget_topic(&topic, topic_id, now, effects);
+            }
+            MetadataEvent::ClusterFounded { .. } | MetadataEvent::NodeRegistered { .. } => {}
+        }
+    }
+
+    fn place(&mut self, placement: &PartitionPlacement, now: Now, effects: &mut Effects) {
+        let incarnation = placement.incarnation;
+        let Some(own) = placement.replica_on(self.node_id) else { return };
+        if self.slots.contains_key(&incarnation) {
+            return;
+        }
+        let derived = if placement.internal {
+            self.group_logs.insert(placement.partition, incarnation);
+            DerivedStart::Groups(self.groups.clone())
+        } else {
+            DerivedStart::Records
+        };
+        let settings = self.replica_settings(&placement.config);
+        let config = (!placement.internal).then(|| placement.config.clone());
+        let Some(log) = self.recovered.remove(&incarnation) else {
+            let member = |voter: &crate::controller::Replica| Member {
+                replica_id: voter.id,
+                node_id: voter.node,
+            };
+            let voters = placement.voters.iter().map(member).collect();
+            let mut birth = LogBirth::new(incarnation, own.id, voters);
+            birth.config = config;
+            effects.push(Effect::Create(birth.clone()));
+            let creation = Box::new(Creation { birth, derived, settings });
+            self.slots.insert(incarnation, Slot::Creating(creation));
+            return;
+        };
+        if let Some(config) = config {
+            effects.push(Effect::Configure { incarnation, config });
+        }
+        if log.is_damaged {
+            self.serve_prefix(&log, effects);
+        } else {
+            self.run(log.into_start(settings), derived, now, effects);
+        }
+    }
+
+    /// What lies before a damaged range may be read; nothing is appended (decision 24).
+    fn serve_prefix(&mut self, log: &RecoveredLog, effects: &mut Effects) {
+        let incarnation = log.incarnation;
+        self.slots.insert(incarnation, Slot::Unavailable);
+        let (commit, high_watermark) = (log.last_index, log.end_offset);
+        effects.push(Effect::Committed { incarnation, commit, high_watermark });
+        let reason = format!("the log is damaged behind index {}", log.last_index);
+        effects.push(Effect::Isolated { incarnation, reason });
+    }
+
+    /// A committed tombstone: the log goes, and with it whoever waits.
+    fn take_away(&mut self, incarnation: Incarnation, effects: &mut Effects) {
+        self.timers.forget(incarnation);
+        self.touched.remove(&incarnation);
+        let is_recovered = self.recovered.remove(&incarnation).is_some();
+        match self.slots.remove(&incarnation) {
+            Some(Slot::Running(mut replica)) => {
+                replica.resign(crate::replica::ProduceError::NotLeader, effects);
+            }
+            // The log may not exist yet: it is deleted when it was made.
+            Some(Slot::Creating(_)) => return,
+            Some(Slot::Unavailable) => {}
+            None if !is_recovered => return,
+            None => {}
+        }
+        effects.push(Effect::Delete { incarnation });
+    }
+
+    fn configure(&mut self, incarnation: Incarnation, config: &TopicConfig, effects: &mut Effects) {
+        let settings = self.replica_settings(config);
+        if let Some(Slot::Running(replica)) = self.slots.get_mut(&incarnation) {
+            replica.configure(settings);
+            effects.push(Effect::Configure { incarnation, config: config.clone() });
+        }
+    }
+
+    fn replica_settings(&self, config: &TopicConfig) -> ReplicaSettings {
+        let least = config.min_insync_replicas.or(self.min_insync_replicas);
+        ReplicaSettings {
+            min_insync_replicas: least.map_or(0, |least| least as usize),
+            retention: Retention {
+                age_ms: config.retention_ms,
+                size_bytes: config.retention_bytes,
+            },
+        }
+    }
+}
+
+impl RecoveredLog {
+    fn into_start(self, settings: ReplicaSettings) -> ReplicaStart {
+        ReplicaStart {
+            incarnation: self.incarnation,
+            replica_id: self.replica_id,
+            vote: self.vote,
+            commit: self.commit,
+            log_start: self.log_start,
+            last_index: self.last_index,
+            end_offset: self.end_offset,
+            terms: self.terms,
+            state: self.state,
+            frames: self.frames,
+            settings,
+        }
+    }
+}

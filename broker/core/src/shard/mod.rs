@@ -1,0 +1,328 @@
+//! A turn over the replicas that a shard owns: inputs in, effects out.
+//!
+//! ```text
+//!   inbox, disk, clock ──> Shard::step ──┬─ handle each input ── one replica each
+//!                                        └─ end of turn: drain every replica that was touched,
+//!                                           follow what the metadata says, until all is quiet
+//! ```
+//!
+//! The shell drains its inbox, calls [`Shard::step`], performs the effects in order and comes
+//! back with what they led to. It decides nothing.
+//!
+//! Invariants
+//! - A replica lives on one shard; nothing else touches it.
+//! - One turn makes one `Persist` effect or a few per touched replica, however many requests.
+//! - A log is made where the metadata places a replica, and taken away by a tombstone alone (D10).
+//! - A panic in one replica isolates that replica (D21); of the metadata, it ends the node.
+//!
+//! Absent on purpose: a second shard. One owner per partition is what the code assumes; which
+//! shard that is will be the router's business.
+
+mod effects;
+mod logs;
+mod timers;
+
+pub use effects::{Effect, Effects, Reply};
+pub use logs::{LogBirth, RecoveredLog, ShardStartError};
+pub use timers::{HOUSEKEEPING_MS, TICK_MS};
+
+use crate::clock::Now;
+use crate::consumer_group::{CoordinatorError, GroupRequest, GroupResponse, GroupSettings};
+use crate::consumer_group::{GROUP_PARTITIONS, partition_of};
+use crate::controller::{ControllerRequest, Metadata};
+use crate::replica::trim::SealedSegment;
+use crate::replica::{MetadataStart, Produce, ProduceError, Replica};
+use crate::ticket::Ticket;
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
+use logs::Creation;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use timers::Timers;
+
+/// What a shard is told.
+#[derive(Debug)]
+pub enum Input {
+    /// Append a batch.
+    Produce {
+        /// To this partition.
+        incarnation: Incarnation,
+        /// The batch and who waits.
+        produce: Produce,
+    },
+    /// Ask a group's coordinator.
+    Group {
+        /// What.
+        request: GroupRequest,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// Ask the controller.
+    Controller {
+        /// What.
+        request: ControllerRequest,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// A log was made, with its first frame.
+    Created {
+        /// Which.
+        incarnation: Incarnation,
+    },
+    /// A log could not be made; it is tried again.
+    CreateFailed {
+        /// Which.
+        incarnation: Incarnation,
+    },
+    /// A write is flushed.
+    Persisted {
+        /// Of this log.
+        incarnation: Incarnation,
+        /// The effect's number.
+        ready: u64,
+    },
+    /// A write was refused, and nothing of it is in the log.
+    PersistFailed {
+        /// Of this log.
+        incarnation: Incarnation,
+        /// The effect's number.
+        ready: u64,
+    },
+    /// A state file was stored, or not.
+    StateStored {
+        /// Of this log.
+        incarnation: Incarnation,
+        /// Index that it includes.
+        applied: LogIndex,
+        /// Whether it is durable.
+        is_stored: bool,
+    },
+    /// Segments that are closed, for retention.
+    Sealed {
+        /// Of this log.
+        incarnation: Incarnation,
+        /// Oldest first.
+        segments: Vec<SealedSegment>,
+        /// Bytes of the whole log.
+        log_bytes: u64,
+    },
+    /// The data directory has no room for records, or has it again (D20).
+    DiskFull(bool),
+}
+
+/// What a shard needs to know of its node.
+pub struct ShardSettings {
+    /// This node.
+    pub node_id: NodeId,
+    /// Consumer groups.
+    pub groups: GroupSettings,
+    /// The controller.
+    pub metadata: MetadataStart,
+    /// `min.insync.replicas` of topics that set none; `None`: the majority.
+    pub min_insync_replicas: Option<u32>,
+}
+
+/// Where a partition's replica stands.
+enum Slot {
+    /// Its log is being made, or the making failed and is tried again.
+    Creating(Box<Creation>),
+    Running(Box<Replica>),
+    /// Damaged or isolated: its log may be read, nothing is appended.
+    Unavailable,
+}
+
+/// The replicas of one shard.
+pub struct Shard {
+    node_id: NodeId,
+    groups: GroupSettings,
+    min_insync_replicas: Option<u32>,
+    slots: BTreeMap<Incarnation, Slot>,
+    /// Logs that recovery found and the metadata has not named yet.
+    recovered: BTreeMap<Incarnation, RecoveredLog>,
+    /// Whose replica holds group partition 0, 1, …
+    group_logs: BTreeMap<u32, Incarnation>,
+    /// Touched in this turn.
+    touched: BTreeSet<Incarnation>,
+    published: LogIndex,
+    is_disk_full: bool,
+    timers: Timers,
+}
+
+impl Shard {
+    /// One turn: handles `inputs`, acts on due timers, and drains what was touched.
+    pub fn step(&mut self, now: Now, inputs: impl Iterator<Item = Input>, effects: &mut Effects) {
+        for input in inputs {
+            self.handle(input, now, effects);
+        }
+        self.tick(now, effects);
+        self.end_turn(now, effects);
+    }
+
+    fn handle(&mut self, input: Input, now: Now, effects: &mut Effects) {
+        match input {
+            Input::Produce { incarnation, produce } => self.produce(incarnation, produce, effects),
+            Input::Group { request, ticket } => self.ask_group(request, ticket, now, effects),
+            Input::Controller { request, ticket } => {
+                self.with(Incarnation::METADATA, effects, |replica, _| {
+                    replica.ask_controller(request, ticket, now);
+                });
+            }
+            Input::Created { incarnation } => self.open_created(incarnation, now, effects),
+            Input::CreateFailed { incarnation } => self.timers.retry_create(incarnation, now),
+            Input::Persisted { incarnation, ready } => {
+                self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
+            }
+            Input::PersistFailed { incarnation, ready } => {
+                self.with(incarnation, effects, |replica, effects| {
+                    replica.handle_persist_failed(now, ready, effects);
+                });
+            }
+            Input::StateStored { incarnation, applied, is_stored } => {
+                self.with(incarnation, effects, |replica, _| {
+                    replica.handle_state_stored(applied, is_stored, now);
+                });
+            }
+            Input::Sealed { incarnation, segments, log_bytes } => {
+                self.with(incarnation, effects, |replica, _| {
+                    replica.check_retention(&segments, log_bytes, now);
+                });
+            }
+            Input::DiskFull(is_full) => self.set_disk_full(is_full, effects),
+        }
+    }
+
+    fn produce(&mut self, incarnation: Incarnation, produce: Produce, effects: &mut Effects) {
+        match self.slots.get(&incarnation) {
+            Some(Slot::Running(_)) => self.with(incarnation, effects, |replica, effects| {
+                replica.produce(produce, effects);
+            }),
+            Some(Slot::Unavailable) => {
+                effects.reply_maybe(produce.ticket, Err(ProduceError::Storage));
+            }
+            Some(Slot::Creating(_)) | None => {
+                effects.reply_maybe(produce.ticket, Err(ProduceError::NotLeader));
+            }
+        }
+    }
+
+    fn ask_group(
+        &mut self,
+        request: GroupRequest,
+        ticket: Ticket,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let partition = partition_of(request.group_id());
+        let log = self.group_logs.get(&partition).copied();
+        let is_running =
+            log.is_some_and(|log| matches!(self.slots.get(&log), Some(Slot::Running(_))));
+        match log {
+            Some(log) if is_running => self.with(log, effects, |replica, _| {
+                replica.ask_group(request, ticket, now);
+            }),
+            _ => {
+                let refused = GroupResponse::refused(&request, CoordinatorError::NotAvailable);
+                effects.push(Effect::Reply(ticket, Reply::Group(refused)));
+            }
+        }
+    }
+
+    fn set_disk_full(&mut self, is_full: bool, effects: &mut Effects) {
+        self.is_disk_full = is_full;
+        for incarnation in self.running() {
+            self.with(incarnation, effects, |replica, _| replica.set_disk_full(is_full));
+        }
+    }
+
+    fn running(&self) -> Vec<Incarnation> {
+        let running = |(incarnation, slot): (&Incarnation, &Slot)| match slot {
+            Slot::Running(_) => Some(*incarnation),
+            Slot::Creating(_) | Slot::Unavailable => None,
+        };
+        self.slots.iter().filter_map(running).collect()
+    }
+
+    /// The metadata as applied here; `None` while its own log is being made.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&Metadata> {
+        match self.slots.get(&Incarnation::METADATA) {
+            Some(Slot::Running(replica)) => replica.derived().metadata(),
+            _ => None,
+        }
+    }
+
+    /// Touches one replica; a panic inside isolates it (D21).
+    fn with(
+        &mut self,
+        incarnation: Incarnation,
+        effects: &mut Effects,
+        act: impl FnOnce(&mut Replica, &mut Effects),
+    ) {
+        let Some(Slot::Running(replica)) = self.slots.get_mut(&incarnation) else { return };
+        self.touched.insert(incarnation);
+        let result = catch_unwind(AssertUnwindSafe(|| act(replica, effects)));
+        if let Err(panic) = result {
+            self.isolate(incarnation, panic_message(&*panic), effects);
+        }
+    }
+
+    /// Takes a replica out of service for the rest of this process.
+    fn isolate(&mut self, incarnation: Incarnation, reason: String, effects: &mut Effects) {
+        self.touched.remove(&incarnation);
+        self.timers.forget(incarnation);
+        let slot = self.slots.insert(incarnation, Slot::Unavailable);
+        if let Some(Slot::Running(mut replica)) = slot {
+            // Whoever waits is told; should the replica panic at that too, they time out.
+            let told = catch_unwind(AssertUnwindSafe(|| replica.quarantine(effects)));
+            drop(told);
+        }
+        effects.push(Effect::Isolated { incarnation, reason });
+    }
+
+    /// Drains every touched replica and follows the metadata until nothing moves.
+    fn end_turn(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(incarnation) = self.touched.pop_first() {
+            let Some(Slot::Running(replica)) = self.slots.get_mut(&incarnation) else { continue };
+            let drained = catch_unwind(AssertUnwindSafe(|| replica.drain_ready(now, effects)));
+            match drained {
+                Ok(Ok(())) => self.timers.note(incarnation, replica, now),
+                Ok(Err(error)) => self.isolate(incarnation, error.to_string(), effects),
+                Err(panic) => self.isolate(incarnation, panic_message(&*panic), effects),
+            }
+            if incarnation == Incarnation::METADATA {
+                self.follow_metadata(now, effects);
+            }
+        }
+    }
+
+    /// Acts on what the metadata has applied, and publishes it.
+    fn follow_metadata(&mut self, now: Now, effects: &mut Effects) {
+        let Some(Slot::Running(replica)) = self.slots.get_mut(&Incarnation::METADATA) else {
+            return;
+        };
+        let events = replica.take_metadata_events();
+        let Some(metadata) = replica.derived().metadata() else { return };
+        if metadata.applied() > self.published {
+            self.published = metadata.applied();
+            effects.push(Effect::Metadata(Arc::new(metadata.clone())));
+        }
+        for event in events {
+            self.follow_event(event, now, effects);
+        }
+    }
+
+    /// Offsets that groups hold for a deleted topic go with it.
+    fn forget_topic(&mut self, name: &str, id: TopicId, now: Now, effects: &mut Effects) {
+        for partition in 0..GROUP_PARTITIONS {
+            if let Some(log) = self.group_logs.get(&partition).copied() {
+                self.with(log, effects, |replica, _| replica.forget_topic(name, id, now));
+            }
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "the replica panicked".to_owned())
+}

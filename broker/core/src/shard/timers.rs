@@ -1,0 +1,99 @@
+//! When a shard has to look at its replicas without being asked.
+//!
+//! Invariants: an idle shard is woken once per [`HOUSEKEEPING_MS`] and by no replica; replicas
+//! that wait for something are looked at every [`TICK_MS`].
+//!
+//! Absent on purpose: the timer itself. The shell sleeps until [`Shard::next_wake_ms`].
+
+use super::{Effect, Effects, Shard, Slot};
+use crate::clock::Now;
+use crate::replica::Replica;
+use bateau_protocol::ids::Incarnation;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Milliseconds of one tick of raft's clock, and of timeouts' resolution.
+pub const TICK_MS: u64 = 100;
+/// Milliseconds between two looks at every replica.
+pub const HOUSEKEEPING_MS: u64 = 5_000;
+/// Milliseconds until a log is made again whose making failed.
+const CREATE_RETRY_MS: u64 = 1_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    ticking: BTreeSet<Incarnation>,
+    next_tick_ms: u64,
+    next_housekeeping_ms: u64,
+    /// Deadlines of state machines, as they said after they were last touched.
+    deadlines: BTreeMap<Incarnation, u64>,
+    creates: BTreeMap<Incarnation, u64>,
+}
+
+impl Timers {
+    /// Notes what a replica waits for after it was drained.
+    pub fn note(&mut self, incarnation: Incarnation, replica: &Replica, now: Now) {
+        if !replica.wants_ticks() {
+            self.ticking.remove(&incarnation);
+        } else if self.ticking.insert(incarnation) && self.ticking.len() == 1 {
+            self.next_tick_ms = now.monotonic_ms + TICK_MS;
+        }
+        match replica.derived().next_deadline_ms() {
+            Some(deadline_ms) => self.deadlines.insert(incarnation, deadline_ms),
+            None => self.deadlines.remove(&incarnation),
+        };
+    }
+
+    pub fn forget(&mut self, incarnation: Incarnation) {
+        self.ticking.remove(&incarnation);
+        self.deadlines.remove(&incarnation);
+        self.creates.remove(&incarnation);
+    }
+
+    pub fn retry_create(&mut self, incarnation: Incarnation, now: Now) {
+        self.creates.insert(incarnation, now.monotonic_ms + CREATE_RETRY_MS);
+    }
+}
+
+impl Shard {
+    /// When [`Shard::step`] wants to be called even without inputs, on the monotonic clock.
+    #[must_use]
+    pub fn next_wake_ms(&self) -> u64 {
+        let timers = &self.timers;
+        let tick = (!timers.ticking.is_empty()).then_some(timers.next_tick_ms);
+        let machines = timers.deadlines.values().copied().min();
+        let creates = timers.creates.values().copied().min();
+        let soonest = [tick, machines, creates].into_iter().flatten().min();
+        soonest
+            .map_or(timers.next_housekeeping_ms, |soonest| soonest.min(timers.next_housekeeping_ms))
+    }
+
+    pub(super) fn tick(&mut self, now: Now, effects: &mut Effects) {
+        let now_ms = now.monotonic_ms;
+        if now_ms >= self.timers.next_tick_ms && !self.timers.ticking.is_empty() {
+            self.timers.next_tick_ms = now_ms + TICK_MS;
+            for incarnation in self.timers.ticking.clone() {
+                self.with(incarnation, effects, |replica, effects| replica.tick(now, effects));
+            }
+        }
+        let due = self.timers.deadlines.iter().filter(|(_, deadline_ms)| **deadline_ms <= now_ms);
+        for incarnation in due.map(|(incarnation, _)| *incarnation).collect::<Vec<_>>() {
+            self.with(incarnation, effects, |replica, _| replica.tick_machine(now));
+        }
+        if now_ms >= self.timers.next_housekeeping_ms {
+            self.timers.next_housekeeping_ms = now_ms + HOUSEKEEPING_MS;
+            for incarnation in self.running() {
+                self.with(incarnation, effects, |replica, _| replica.keep_house(now));
+            }
+        }
+        self.retry_creates(now_ms, effects);
+    }
+
+    fn retry_creates(&mut self, now_ms: u64, effects: &mut Effects) {
+        let due = self.timers.creates.iter().filter(|(_, retry_ms)| **retry_ms <= now_ms);
+        for incarnation in due.map(|(incarnation, _)| *incarnation).collect::<Vec<_>>() {
+            self.timers.creates.remove(&incarnation);
+            if let Some(Slot::Creating(creation)) = self.slots.get(&incarnation) {
+                effects.push(Effect::Create(creation.birth.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! What every door asks: typed requests to one broker, no wire formats.
+//!
+//! ```text
+//!   door ──> Broker ──┬─ produce: validate once, then the shard's inbox   (hop 2)
+//!                     ├─ fetch, offsets: views and the log, past the shard
+//!                     └─ groups, topics, producer ids: the shard's inbox
+//! ```
+//!
+//! Invariants
+//! - A batch's CRC-32C and size are checked here, once, whatever door it came through.
+//! - Batches of one caller for one partition enter the inbox in the order of the calls.
+//! - Internal topics do not exist for anybody who asks here.
+//!
+//! Absent on purpose: authorization, which has its place before each `locate` and each ask.
+
+use crate::clock;
+use crate::partition::PartitionView;
+use crate::readers::{ColdReader, Fetch, FetchError, FetchRequest, Fetched, locate, unreadable};
+use crate::router::{Directory, Router};
+use crate::shard::Ask;
+use crate::time_lookup::{self, FoundRecord};
+use bateau_core::consumer_group::{GroupRequest, GroupResponse};
+use bateau_core::controller::{
+    AutoCreateTopicResult, BrokerSettings, ControllerError, ControllerRequest, ControllerResponse,
+    CreateTopicResult, CreateTopics, DeleteTopicResult, NodeRegistration, ProducerIdBlock,
+    TopicConfig,
+};
+use bateau_core::replica::{Produce, ProduceAck, ProduceError};
+use bateau_protocol::frame::leader_epoch;
+use bateau_protocol::ids::{NodeId, Offset, Term, TopicId};
+use bateau_protocol::record::{
+    BatchError, TimestampType, ValidationLevel, ValidationLimits, validate,
+};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+/// How long a topic's creator waits for its partitions to be led, at most.
+const LEADERS_WAIT: Duration = Duration::from_secs(5);
+/// How long a node waits for its registration, in milliseconds.
+const REGISTRATION_TIMEOUT_MS: u64 = 30_000;
+/// How long a node waits for a block of producer ids, in milliseconds.
+const PRODUCER_IDS_TIMEOUT_MS: u64 = 10_000;
+
+/// A topic by name, or by id (KIP-516).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TopicReference {
+    /// By name.
+    Name(String),
+    /// By id.
+    Id(TopicId),
+}
+
+/// A batch to append.
+#[derive(Clone, Debug)]
+pub struct ProduceRequest<'a> {
+    /// The topic.
+    pub topic: &'a TopicReference,
+    /// Its partition.
+    pub partition: i32,
+    /// The record batch, as it came.
+    pub records: Bytes,
+    /// Whether the producer wants an answer; without one nothing is promised (`acks=0`).
+    pub wants_ack: bool,
+    /// How long the producer waits.
+    pub timeout: Duration,
+    /// Whether the request's version knows zstd (KIP-110).
+    pub zstd_allowed: bool,
+}
+
+/// Why a batch was not acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ProduceRefused {
+    /// No such topic, partition, leader here.
+    #[error(transparent)]
+    Partition(FetchError),
+    /// The bytes are not a batch that may be appended.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// Transactions are not served yet.
+    #[error("the batch is part of a transaction, which this broker does not serve")]
+    Transactional,
+    /// The partition's answer.
+    #[error(transparent)]
+    Replica(#[from] ProduceError),
+}
+
+/// An acknowledgement that is on its way.
+#[derive(Debug)]
+pub struct PendingAck {
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Now(Result<ProduceAck, ProduceRefused>),
+    Later(oneshot::Receiver<Result<ProduceAck, ProduceError>>),
+    /// `acks=0`: nobody is told.
+    Never,
+}
+
+impl PendingAck {
+    fn refused(refused: impl Into<ProduceRefused>) -> Self {
+        Self { answer: Answer::Now(Err(refused.into())) }
+    }
+
+    /// The answer; `None` for `acks=0` unless the batch was refused before it was queued.
+    pub async fn wait(self) -> Option<Result<ProduceAck, ProduceRefused>> {
+        match self.answer {
+            Answer::Now(answer) => Some(answer),
+            Answer::Never => None,
+            Answer::Later(receiver) => Some(match receiver.await {
+                Ok(answer) => answer.map_err(ProduceRefused::from),
+                // The node stops: whether the batch is in the log is not known.
+                Err(_) => Err(ProduceError::NotLeader.into()),
+            }),
+        }
+    }
+}
+
+/// What is asked of a partition's offsets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OffsetQuery {
+    /// The high watermark.
+    Latest,
+    /// The log start.
+    Earliest,
+    /// The record with the largest timestamp (KIP-734).
+    MaxTimestamp,
+    /// The first record with at least this timestamp, in Unix milliseconds.
+    AtTimestamp(i64),
+}
+
+/// Where an [`OffsetQuery`] leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FoundOffset {
+    /// The offset.
+    pub offset: Offset,
+    /// The record's timestamp, where a record was looked for.
+    pub timestamp: Option<i64>,
+    /// The leader's epoch.
+    pub leader_epoch: i32,
+}
+
+/// What the node is, for doors that describe it.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// Its id.
+    pub node_id: NodeId,
+    /// What its broker configs say.
+    pub settings: BrokerSettings,
+}
+
+/// The broker behind the doors. Cheap to clone.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: NodeInfo,
+    router: Arc<Router>,
+    shard: mpsc::Sender<Ask>,
+    cold: ColdReader,
+    producer_ids: Mutex<ProducerIds>,
+}
+
+/// Ids of this node's block that are not given yet.
+#[derive(Debug, Default)]
+struct ProducerIds {
+    next: u64,
+    left: u32,
+}
+
+impl Broker {
+    /// A broker over a running shard.
+    #[must_use]
+    pub fn new(
+        node: NodeInfo,
+        router: Arc<Router>,
+        shard: mpsc::Sender<Ask>,
+        cold: ColdReader,
+    ) -> Self {
+        let producer_ids = Mutex::default();
+        Self { inner: Arc::new(Inner { node, router, shard, cold, producer_ids }) }
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> &NodeInfo {
+        &self.inner.node
+    }
+
+    /// The present metadata and partitions.
+    #[must_use]
+    pub fn directory(&self) -> Arc<Directory> {
+        self.inner.router.directory()
+    }
+
+    /// Queues a batch. Two calls one after the other are appended in that order.
+    ///
+    /// Cost: one CRC pass and one walk over the records; waits only while the inbox is full.
+    pub async fn produce(&self, request: ProduceRequest<'_>) -> PendingAck {
+        let directory = self.directory();
+        let view = match locate(&directory, request.topic, request.partition, -1) {
+            Ok(view) => view,
+            Err(error) => return PendingAck::refused(ProduceRefused::Partition(error)),
+        };
+        if view.is_unavailable() {
+            return PendingAck::refused(ProduceError::Storage);
+        }
+        let now = clock::now();
+        let limits = validation_limits(&view.config(), request.zstd_allowed);
+        let checked = validate(&request.records, &limits, ValidationLevel::Walk, now.wall_ms);
+        let valid = match checked {
+            Ok(valid) if valid.is_transactional() => {
+                return PendingAck::refused(ProduceRefused::Transactional);
+            }
+            Ok(valid) => valid,
+            Err(error) => return PendingAck::refused(error),
+        };
+        let timeout_ms = u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX);
+        let produce = Produce {
+            batch: valid.bytes,
+            record_count: valid.record_count,
+            producer: valid.producer,
+            ticket: None,
+            deadline_ms: now.monotonic_ms.saturating_add(timeout_ms),
+        };
+        let (reply, answer) = if request.wants_ack {
+            let (sender, receiver) = oneshot::channel();
+            (Some(sender), Answer::Later(receiver))
+        } else {
+            (None, Answer::Never)
+        };
+        let incarnation = view.incarnation();
+        match self.inner.shard.send(Ask::Produce { incarnation, produce, reply }).await {
+            Ok(()) => PendingAck { answer },
+            Err(_) => PendingAck::refused(ProduceError::NotLeader),
+        }
+    }
+
+    /// Serves a fetch; see [`Fetch::serve`].
+    pub async fn fetch(&self, request: &FetchRequest) -> Vec<Result<Fetched, FetchError>> {
+        Fetch::new(request, &self.inner.cold).serve(|| self.directory()).await
+    }
+
+    /// Looks an offset up. `Ok(None)`: no record is that young.
+    ///
+    /// Errors: [`FetchError`]. Cost: for a time, the decoding of a batch on the read thread.
+    pub async fn find_offset(
+        &self,
+        topic: &TopicReference,
+        partition: i32,
+        current_leader_epoch: i32,
+        query: OffsetQuery,
+    ) -> Result<Option<FoundOffset>, FetchError> {
+        let view = locate(&self.directory(), topic, partition, current_leader_epoch)?;
+        let epoch = view.leader_term().map_or(-1, leader_epoch);
+        let found = |offset, timestamp| FoundOffset { offset, timestamp, leader_epoch: epoch };
+        match query {
+            OffsetQuery::Latest => Ok(Some(found(view.high_watermark(), None))),
+            OffsetQuery::Earliest => Ok(Some(found(view.log_start(), None))),
+            OffsetQuery::MaxTimestamp | OffsetQuery::AtTimestamp(_) => {
+                let record = self.inner.cold.run(move || find_record(&view, query)).await;
+                let record = record.ok_or(FetchError::NotLeader)??;
+                Ok(record.map(|record| found(record.offset, Some(record.timestamp))))
+            }
+        }
+    }
+
+    /// Where a leader epoch ends in this partition's log (KIP-320): the largest epoch at or below
+    /// the one asked for, and its end. `None`: no such epoch is known.
+    ///
+    /// Errors: [`FetchError`].
+    pub fn epoch_end(
+        &self,
+        topic: &TopicReference,
+        partition: i32,
+        current_leader_epoch: i32,
+        epoch: i32,
+    ) -> Result<Option<(Term, Offset)>, FetchError> {
+        let view = locate(&self.directory(), topic, partition, current_leader_epoch)?;
+        let Ok(term) = u64::try_from(epoch).map(Term::new) else { return Ok(None) };
+        let end = view.reader().bounds().end_offset;
+        Ok(view.reader().terms().end_offset_for(term, end))
+    }
+
+    /// Asks a group's coordinator. `None` when the node stops.
+    pub async fn group(&self, request: GroupRequest) -> Option<GroupResponse> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.shard.send(Ask::Group(request, sender)).await.ok()?;
+        receiver.await.ok()
+    }
+
+    /// Creates topics, and waits until the new partitions are led.
+    pub async fn create_topics(
+        &self,
+        request: CreateTopics,
+    ) -> Result<Vec<CreateTopicResult>, ControllerError> {
+        let response = self.control(ControllerRequest::CreateTopics(request)).await?;
+        let ControllerResponse::TopicsCreated(results) = response else {
+            return Err(ControllerError::NotController);
+        };
+        let created = results.iter().filter_map(|result| result.result.as_ref().ok());
+        self.until_led(created.map(|topic| topic.id).collect()).await;
+        Ok(results)
+    }
+
+    /// Creates those of the topics that do not exist, and waits until their partitions are led.
+    pub async fn auto_create_topics(
+        &self,
+        names: Vec<String>,
+        timeout_ms: u64,
+    ) -> Result<Vec<AutoCreateTopicResult>, ControllerError> {
+        let request = ControllerRequest::AutoCreateTopics { names, timeout_ms };
+        let ControllerResponse::TopicsAutoCreated(results) = self.control(request).await? else {
+            return Err(ControllerError::NotController);
+        };
+        let ids = results.iter().filter_map(|result| result.result.as_ref().ok());
+        self.until_led(ids.copied().collect()).await;
+        Ok(results)
+    }
+
+    /// Deletes topics.
+    pub async fn delete_topics(
+        &self,
+        topics: Vec<bateau_core::controller::TopicReference>,
+        timeout_ms: u64,
+    ) -> Result<Vec<DeleteTopicResult>, ControllerError> {
+        let request = ControllerRequest::DeleteTopics { topics, timeout_ms };
+        match self.control(request).await? {
+            ControllerResponse::TopicsDeleted(results) => Ok(results),
+            _ => Err(ControllerError::NotController),
+        }
+    }
+
+    /// A producer id that nobody ever had.
+    ///
+    /// Errors: [`ControllerError`]. Cost: every thousandth call asks the controller.
+    pub async fn producer_id(&self) -> Result<u64, ControllerError> {
+        let mut ids = self.inner.producer_ids.lock().await;
+        if ids.left == 0 {
+            let block = self.producer_id_block().await?;
+            *ids = ProducerIds { next: block.first, left: block.count };
+        }
+        let id = ids.next;
+        ids.next += 1;
+        ids.left -= 1;
+        Ok(id)
+    }
+
+    async fn producer_id_block(&self) -> Result<ProducerIdBlock, ControllerError> {
+        let (node, timeout_ms) = (self.inner.node.node_id, PRODUCER_IDS_TIMEOUT_MS);
+        let request = ControllerRequest::AllocateProducerIds { node, timeout_ms };
+        match self.control(request).await? {
+            ControllerResponse::ProducerIdsAllocated(Ok(block)) => Ok(block),
+            _ => Err(ControllerError::NotController),
+        }
+    }
+
+    /// Makes this node known to its cluster.
+    ///
+    /// Errors: why the cluster refuses it.
+    pub async fn register(&self, registration: NodeRegistration) -> Result<(), String> {
+        let timeout_ms = REGISTRATION_TIMEOUT_MS;
+        let request = ControllerRequest::RegisterNode { registration, timeout_ms };
+        match self.control(request).await {
+            Ok(ControllerResponse::NodeRegistered(Ok(()))) => Ok(()),
+            Ok(ControllerResponse::NodeRegistered(Err(error))) => Err(error.to_string()),
+            Ok(_) => Err(ControllerError::NotController.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Asks the controller.
+    async fn control(
+        &self,
+        request: ControllerRequest,
+    ) -> Result<ControllerResponse, ControllerError> {
+        let (sender, receiver) = oneshot::channel();
+        let asked = self.inner.shard.send(Ask::Controller(request, sender)).await;
+        asked.map_err(|_| ControllerError::NotController)?;
+        receiver.await.unwrap_or(Err(ControllerError::NotController))
+    }
+
+    /// A new topic is usable when its creator is told of it, not a moment later.
+    async fn until_led(&self, topics: Vec<TopicId>) {
+        let is_led = |directory: &Directory| {
+            topics.iter().filter(|id| **id != TopicId::ZERO).all(|id| {
+                directory.topic_by_id(*id).is_none_or(|topic| {
+                    let mut logs = topic.partitions.iter().map(|part| part.incarnation);
+                    logs.all(|log| directory.view(log).is_some_and(|view| view.is_settled()))
+                })
+            })
+        };
+        // A partition that is not led in time is for its clients to ask for again.
+        let _ = tokio::time::timeout(LEADERS_WAIT, self.inner.router.until(is_led)).await;
+    }
+}
+
+fn validation_limits(config: &TopicConfig, zstd_allowed: bool) -> ValidationLimits {
+    let milliseconds = |value| i64::try_from(value).unwrap_or(i64::MAX);
+    ValidationLimits {
+        batch_bytes_max: config.message_bytes_max as usize,
+        timestamp_type: TimestampType::CreateTime,
+        timestamp_before_max_ms: milliseconds(config.timestamp_before_max_ms),
+        timestamp_after_max_ms: milliseconds(config.timestamp_after_max_ms),
+        zstd_allowed,
+        keys_required: false,
+    }
+}
+
+/// Decodes batches until a record answers. Runs on the read thread.
+fn find_record(
+    view: &PartitionView,
+    query: OffsetQuery,
+) -> Result<Option<FoundRecord>, FetchError> {
+    let (reader, end) = (view.reader(), view.high_watermark());
+    let log_start = view.log_start();
+    let OffsetQuery::AtTimestamp(timestamp) = query else {
+        let latest = reader.max_timestamp(end).map_err(|error| unreadable(error, -1))?;
+        return Ok(latest.and_then(|found| time_lookup::latest([found.batch], log_start)));
+    };
+    let mut failure = None;
+    let mut from = log_start;
+    let candidates = std::iter::from_fn(|| match reader.locate_timestamp(timestamp, from, end) {
+        Ok(found) => found.map(|candidate| {
+            from = candidate.next_offset;
+            candidate.batch
+        }),
+        Err(error) => {
+            failure = Some(unreadable(error, -1));
+            None
+        }
+    });
+    let found = time_lookup::first_at_or_after(candidates, timestamp, log_start);
+    failure.map_or(Ok(found), Err)
+}

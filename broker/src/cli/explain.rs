@@ -1,0 +1,70 @@
+//! `bateau config check` and `bateau config explain`.
+//!
+//! Absent on purpose: `config import`, which comes with the rest of the migration tools.
+
+use super::{Output, print, start};
+use crate::config::keys::{KEYS, Key};
+use crate::config::value::allowed;
+use crate::config::{Announce, Loaded, Mode, Start, load, problem};
+use crate::exit::{Exit, Failure};
+use serde_json::json;
+use std::path::Path;
+
+pub(super) fn check(file: &Path, output: Output) -> Result<(), Failure> {
+    let loaded = loaded(Some(file))?;
+    let warning = loaded.warning.as_deref();
+    print(&match output {
+        Output::Json => format!("{}\n", json!({ "ok": true, "warning": warning })),
+        Output::Text => {
+            let warned = warning.map(|text| format!("warning: {text}\n")).unwrap_or_default();
+            format!("{warned}ok  {}\n", file.display())
+        }
+    })
+}
+
+pub(super) fn explain(
+    key: Option<&str>,
+    file: Option<&Path>,
+    output: Output,
+) -> Result<(), Failure> {
+    let loaded = loaded(file)?;
+    let wanted = |known: &&Key| key.is_none_or(|name| name == known.name);
+    let mut text = String::new();
+    for known in KEYS.iter().filter(wanted) {
+        text += &described(known, &loaded, output);
+    }
+    match key {
+        Some(name) if text.is_empty() => {
+            let near = problem::nearest(name).name;
+            let message = format!("{name}: no such key; the nearest is {near}");
+            Err(Failure::new(Exit::Usage, message))
+        }
+        _ => print(&text),
+    }
+}
+
+fn described(key: &Key, loaded: &Loaded, output: Output) -> String {
+    let value = loaded.values.get(key.name).map(String::as_str).unwrap_or_default();
+    let origin = loaded.origins.get(key.name).map(ToString::to_string).unwrap_or_default();
+    let range = allowed(key);
+    match output {
+        Output::Json => {
+            let object = json!({
+                "key": key.name, "value": value, "origin": origin, "default": key.default,
+                "allowed": range, "meaning": key.meaning,
+            });
+            format!("{object}\n")
+        }
+        Output::Text => format!(
+            "{} = {value}\n  origin   {origin}\n  default  {}\n  allowed  {range}\n  {}\n",
+            key.name, key.default, key.meaning
+        ),
+    }
+}
+
+fn loaded(file: Option<&Path>) -> Result<Loaded, Failure> {
+    let announce = Announce::Banner;
+    let start = Start { mode: Mode::Serve, ephemeral: false, exit_on_stdin_close: false, announce };
+    let problems = |problems: problem::Problems| Failure::new(Exit::Usage, problems.to_string());
+    load(start, &start::with_file(file)?).map_err(problems)
+}

@@ -1,0 +1,249 @@
+//! `bateau log dump SEGMENT`: the frames of one segment file, in order, each checked.
+//!
+//! Reads the file and nothing else: no data directory, no lock, so it works on a copy and beside
+//! a running node. It ends at zeros, at the end of the file and at frames of another partition,
+//! which a recycled file may hold behind its tail. Anything else that is no frame ends it with
+//! exit code 1 and its place: the rest of a torn write, or damage.
+//!
+//! Absent on purpose: telling those two apart, which takes the meta log (recovery does it), and
+//! repair.
+
+use super::{Output, print};
+use crate::exit::{Exit, Failure};
+use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
+use serde_json::json;
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::path::Path;
+
+/// Bytes of the segment's own header, before its first frame (`docs/formats/segment.md`).
+const SEGMENT_HEADER_BYTES: u64 = 4096;
+
+pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
+    let place = path.display();
+    let failed = |error: io::Error| {
+        let exit = match error.kind() {
+            ErrorKind::NotFound => Exit::NotFoundOrHeld,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, format!("{place}: {error}"))
+    };
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    skip(&mut file, SEGMENT_HEADER_BYTES).map_err(failed)?;
+    let mut frames = Frames { file, position: SEGMENT_HEADER_BYTES, previous: None };
+    if output == Output::Text {
+        print(HEADINGS)?;
+    }
+    loop {
+        match frames.next().map_err(failed)? {
+            Next::Frame(frame) => print(&frame.line(output))?,
+            Next::End => return Ok(()),
+            Next::Broken { position, reason } => {
+                let message = format!("{place}: at byte {position}: {reason}");
+                return Err(Failure::new(Exit::Failed, message));
+            }
+        }
+    }
+}
+
+const HEADINGS: &str =
+    "  POSITION     INDEX   TERM       OFFSET  RECORDS KIND          BYTES FLUSH\n";
+
+/// What the file holds next.
+enum Next {
+    /// A whole frame whose checksums match.
+    Frame(Found),
+    /// Zeros, the end of the file or another partition's frame: nothing was written here.
+    End,
+    /// The rest of a torn write, or damage.
+    Broken {
+        /// Byte of the file.
+        position: u64,
+        /// What was found and expected.
+        reason: String,
+    },
+}
+
+struct Found {
+    position: u64,
+    header: FrameHeader,
+}
+
+impl Found {
+    fn line(&self, output: Output) -> String {
+        let Self { position, header } = self;
+        let kind = format!("{:?}", header.kind).to_lowercase();
+        let (index, term, offset) = (header.index, header.term, header.base_offset);
+        let (records, bytes, flush) =
+            (header.record_count, header.payload_bytes, header.flush_sequence);
+        match output {
+            Output::Json => {
+                let object = json!({
+                    "position": position, "index": index.get(), "term": term.get(),
+                    "base_offset": offset.get(), "record_count": records, "kind": kind,
+                    "payload_bytes": bytes, "payload_crc": header.payload_crc,
+                    "incarnation": format!("{:016x}", header.incarnation.get()),
+                    "flush_sequence": flush.get(),
+                });
+                format!("{object}\n")
+            }
+            Output::Text => format!(
+                "{position:>10} {index:>9} {term:>6} {offset:>12} {records:>8} {kind:<10} \
+                 {bytes:>8} {flush:>5}\n"
+            ),
+        }
+    }
+}
+
+struct Frames<R> {
+    file: R,
+    position: u64,
+    previous: Option<FrameHeader>,
+}
+
+impl<R: Read> Frames<R> {
+    fn next(&mut self) -> io::Result<Next> {
+        let position = self.position;
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        if !fill(&mut self.file, &mut bytes)? {
+            return Ok(Next::End);
+        }
+        let broken = |reason: String| Ok(Next::Broken { position, reason });
+        let header = match FrameHeader::decode(&bytes) {
+            Ok(header) => header,
+            Err(FrameError::Magic { .. }) if bytes.iter().all(|byte| *byte == 0) => {
+                return Ok(Next::End);
+            }
+            Err(error) => return broken(error.to_string()),
+        };
+        if self.previous.is_some_and(|previous| previous.incarnation != header.incarnation) {
+            return Ok(Next::End);
+        }
+        let mut payload = vec![0; header.payload_bytes as usize];
+        if !fill(&mut self.file, &mut payload)? {
+            return broken(format!("the file ends inside a payload of {} bytes", payload.len()));
+        }
+        let computed = crc32fast::hash(&payload);
+        if computed != header.payload_crc {
+            let found = header.payload_crc;
+            return broken(format!("payload CRC is {found:#010x}, computed {computed:#010x}"));
+        }
+        if let Some(reason) = self.previous.and_then(|previous| broken_link(&previous, &header)) {
+            return broken(reason);
+        }
+        self.previous = Some(header);
+        self.position += header.frame_bytes();
+        Ok(Next::Frame(Found { position, header }))
+    }
+}
+
+/// Why `header` cannot follow `previous` (`I-LOG-1`, `I-LOG-2`).
+fn broken_link(previous: &FrameHeader, header: &FrameHeader) -> Option<String> {
+    let (index, offset) = previous.next_coordinates();
+    let chain = previous.chain_crc();
+    if header.previous_crc != chain {
+        let found = header.previous_crc;
+        return Some(format!("chain CRC is {found:#010x}, expected {chain:#010x}"));
+    }
+    if header.index != index && header.kind != bateau_protocol::frame::FrameKind::Gap {
+        return Some(format!("index is {}, expected {index}", header.index));
+    }
+    (header.base_offset != offset)
+        .then(|| format!("base offset is {}, expected {offset}", header.base_offset))
+}
+
+/// Fills `bytes`; false when the file ends before.
+fn fill(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn skip(file: &mut impl Read, bytes: u64) -> io::Result<()> {
+    let skipped = io::copy(&mut file.take(bytes), &mut io::sink())?;
+    match skipped == bytes {
+        true => Ok(()),
+        false => Err(io::Error::new(ErrorKind::InvalidData, "shorter than a segment's header")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bateau_protocol::frame::{Frame, FrameKind};
+    use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, Term};
+    use bytes::Bytes;
+
+    /// Three frames and the zeros of a preallocated file.
+    fn segment() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut previous_crc = 0;
+        for index in 1..=3 {
+            let entry = (Term::new(1), LogIndex::new(index));
+            let payload = Bytes::from(vec![index as u8; 20]);
+            let frame = Frame::new(FrameKind::Command, entry, Offset::ZERO, 0, payload);
+            let header = frame.header(Incarnation::new(9), previous_crc, FlushSequence::new(4));
+            previous_crc = header.chain_crc();
+            bytes.extend_from_slice(&header.encode());
+            bytes.extend_from_slice(&frame.stamped_payload());
+        }
+        bytes.extend_from_slice(&[0; 100]);
+        bytes
+    }
+
+    fn walk(bytes: &[u8]) -> (Vec<u64>, Option<(u64, String)>) {
+        let mut frames = Frames { file: bytes, position: 0, previous: None };
+        let mut indexes = Vec::new();
+        loop {
+            match frames.next().unwrap() {
+                Next::Frame(found) => indexes.push(found.header.index.get()),
+                Next::End => return (indexes, None),
+                Next::Broken { position, reason } => return (indexes, Some((position, reason))),
+            }
+        }
+    }
+
+    #[test]
+    fn whole_frames_are_listed_up_to_the_zeros_behind_them() {
+        assert_eq!(walk(&segment()), (vec![1, 2, 3], None));
+    }
+
+    #[test]
+    fn a_flipped_payload_bit_is_reported_with_its_place() {
+        let mut bytes = segment();
+        bytes[84 + 64] ^= 1;
+        let (indexes, broken) = walk(&bytes);
+        let (position, reason) = broken.unwrap();
+        assert_eq!((indexes, position), (vec![1], 84));
+        assert!(reason.starts_with("payload CRC"), "{reason}");
+    }
+
+    #[test]
+    fn a_recycled_file_ends_where_the_frames_of_its_former_partition_begin() {
+        let entry = (Term::new(1), LogIndex::new(8));
+        let frame = Frame::new(FrameKind::Noop, entry, Offset::ZERO, 0, Bytes::new());
+        let foreign = frame.header(Incarnation::new(5), 0, FlushSequence::new(1));
+        let mut bytes = segment();
+        bytes.truncate(3 * 84);
+        bytes.extend_from_slice(&foreign.encode());
+        assert_eq!(walk(&bytes), (vec![1, 2, 3], None));
+    }
+
+    #[test]
+    fn a_missing_frame_breaks_the_chain() {
+        let mut bytes = segment();
+        bytes.drain(84..168);
+        let (indexes, broken) = walk(&bytes);
+        assert_eq!(indexes, [1]);
+        assert!(broken.unwrap().1.starts_with("chain CRC"));
+    }
+
+    #[test]
+    fn a_file_that_ends_inside_a_frame_is_reported() {
+        let (indexes, broken) = walk(&segment()[..160]);
+        assert_eq!(indexes, [1]);
+        assert!(broken.unwrap().1.contains("ends inside a payload"));
+    }
+}

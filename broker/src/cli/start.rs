@@ -1,0 +1,136 @@
+//! `bateau dev` and `bateau serve`: flags, variables and file to a configuration, then the node.
+//!
+//! Absent on purpose: signals and the end of stdin. They are the running server's business.
+
+use super::{DevArguments, Output, ServeArguments, open_files};
+use crate::config::{Announce, Config, Loaded, Mode, Origin, Problem, Sources, Start, load};
+use crate::exit::{Exit, Failure};
+use crate::{server, telemetry};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Result<(), Failure> {
+    let mut sources = Sources::default();
+    sources.add_environment(environment());
+    sources.add_flags(&arguments.settings);
+    sources.problems.extend(unbuilt(&arguments));
+    let DevArguments { kafka, native, http, data_dir, ephemeral, .. } = arguments;
+    let temporary = ephemeral.then(temporary_name);
+    let flags = [
+        ("--kafka", "listeners.kafka", kafka),
+        ("--native", "listeners.native", native),
+        ("--http", "listeners.http", http),
+        ("--data-dir", "node.data_dir", data_dir),
+        ("--ephemeral", "node.data_dir", temporary),
+    ];
+    for (flag, key, value) in flags {
+        if let Some(value) = value {
+            sources.say(key, &value, Origin::Flag(flag.to_owned()));
+        }
+    }
+    let exit_on_stdin_close = arguments.exit_on_stdin_close;
+    let announce = announce(output);
+    run(Start { mode: Mode::Dev, ephemeral, exit_on_stdin_close, announce }, &sources, begun)
+}
+
+pub(super) fn serve(
+    arguments: &ServeArguments,
+    output: Output,
+    begun: Instant,
+) -> Result<(), Failure> {
+    let mut sources = with_file(Some(&arguments.config))?;
+    sources.add_flags(&arguments.settings);
+    let announce = announce(output);
+    let start = Start { mode: Mode::Serve, ephemeral: false, exit_on_stdin_close: false, announce };
+    run(start, &sources, begun)
+}
+
+/// The sources of a node that serves: file, then environment.
+pub(super) fn with_file(file: Option<&Path>) -> Result<Sources, Failure> {
+    let mut sources = Sources::default();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(Exit::Usage, format!("{}: cannot be read: {error}", path.display()))
+        })?;
+        sources.add_file(path, &text);
+    }
+    sources.add_environment(environment());
+    Ok(sources)
+}
+
+fn run(start: Start, sources: &Sources, begun: Instant) -> Result<(), Failure> {
+    let loaded = load(start, sources);
+    let Loaded { config, warning, .. } =
+        loaded.map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
+    telemetry::init();
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    open_files::raise();
+    let temporary = Temporary::create(&config)?;
+    let done = server::run(&config, begun);
+    drop(temporary);
+    done
+}
+
+const fn announce(output: Output) -> Announce {
+    match output {
+        Output::Json => Announce::ReadyLine,
+        Output::Text => Announce::Banner,
+    }
+}
+
+/// What flags without a key ask for and this build does not have.
+fn unbuilt(arguments: &DevArguments) -> Vec<Problem> {
+    let refuse = |key, value: String, feature| {
+        let origin = Origin::Flag("dev".to_owned());
+        Problem::NotBuilt { key, origin, value, feature }
+    };
+    let mut problems = Vec::new();
+    if arguments.nodes != 1 {
+        let count = arguments.nodes.to_string();
+        problems.push(refuse("--nodes", count, "second node; 1 is accepted"));
+    }
+    if arguments.test_control {
+        problems.push(refuse("--test-control", "true".to_owned(), "test control"));
+    }
+    problems
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
+
+/// A name that no other process has now, and none had a moment ago.
+fn temporary_name() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let name = format!("bateau-{}-{:x}", std::process::id(), since.as_nanos());
+    std::env::temp_dir().join(name).to_string_lossy().into_owned()
+}
+
+/// The data directory of `--ephemeral`, removed when the node has stopped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn create(config: &Config) -> Result<Option<Self>, Failure> {
+        use std::os::unix::fs::DirBuilderExt;
+        if !config.ephemeral {
+            return Ok(None);
+        }
+        let path = config.node.data_dir.clone();
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map(|()| Some(Self(path))).map_err(|error| {
+            let place = config.node.data_dir.display();
+            Failure::new(Exit::Failed, format!("{place}: cannot be created: {error}"))
+        })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(directory = %self.0.display(), %error, "temporary data stays behind");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Sources to a [`Config`]: values into fields, then what one value says about another.
+//!
+//! Absent on purpose: I/O. Whether a directory exists or a port is free shows when it is used.
+
+use super::keys::find;
+use super::problem::{Problem, Problems};
+use super::sources::{Origin, Sources};
+use super::value::{Raw, store};
+use super::{
+    Advertised, Announce, ClusterSettings, Config, GroupSettings, Limits, ListenerSettings, Mode,
+    NodeSettings, Origins, TopicSettings, support,
+};
+use bateau_protocol::ids::NodeId;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+/// The value that holds for each key, and who said it.
+pub(super) type Effective = BTreeMap<&'static str, (Raw, Origin)>;
+
+/// What the command line says beside keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// `dev` or `serve`.
+    pub mode: Mode,
+    /// `--ephemeral`
+    pub ephemeral: bool,
+    /// `--exit-on-stdin-close`
+    pub exit_on_stdin_close: bool,
+    /// Ready line or banner.
+    pub announce: Announce,
+}
+
+/// A configuration and its history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// The checked values.
+    pub config: Config,
+    /// Where each of them came from.
+    pub origins: Origins,
+    /// The values as written, for `bateau config explain`.
+    pub values: BTreeMap<&'static str, String>,
+    /// What was accepted without effect: at most one sentence, to be logged once.
+    pub warning: Option<String>,
+}
+
+/// Judges all sources (`I-CONFIG-1`).
+///
+/// Errors: every [`Problem`] of every source, also of values that a stronger source overrides: a
+/// file with a fault is a fault, whatever was tried on the command line.
+pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
+    let mut problems = sources.problems.clone();
+    let mut config = blank(start);
+    let mut effective = Effective::new();
+    let defaults = Sources::defaults(start.mode);
+    for setting in defaults.settings.iter().chain(&sources.settings) {
+        let (origin, value) = (setting.origin.clone(), setting.raw.shown());
+        let Some(key) = find(&setting.key) else {
+            problems.push(Problem::UnknownKey { key: setting.key.clone(), origin, value });
+            continue;
+        };
+        match store(key, &setting.raw, &mut config) {
+            Some(()) => {
+                effective.insert(key.name, (setting.raw.clone(), origin));
+            }
+            None => problems.push(Problem::BadValue { key: key.name, origin, value }),
+        }
+    }
+    adapt(&mut config, &effective);
+    problems.extend(support::unbuilt(&effective));
+    problems.extend(Relations { config: &config, effective: &effective }.problems());
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    assert!(
+        config.listeners.allow_plaintext
+            || config.listeners.kafka.is_none_or(|listener| listener.is_loopback()),
+        "I-CONFIG-1: an unencrypted listener beyond loopback that nobody allowed"
+    );
+    Ok(Loaded {
+        config,
+        warning: support::ignored(&effective),
+        values: effective.iter().map(|(key, (raw, _))| (*key, raw.shown())).collect(),
+        origins: effective.into_iter().map(|(key, (_, origin))| (key, origin)).collect(),
+    })
+}
+
+/// What follows from a default and something else.
+fn adapt(config: &mut Config, effective: &Effective) {
+    let is_default = |key| effective.get(key).is_some_and(|(_, origin)| *origin == Origin::Default);
+    if is_default("cluster.voters") {
+        config.cluster.voters = vec![format!("{}@127.0.0.1:9644", config.node.id)];
+    }
+    if config.mode != Mode::Dev {
+        return;
+    }
+    if is_default("limits.connections_per_ip_max") {
+        config.limits.connections_per_ip_max = None;
+    }
+    if is_default("limits.connections_per_ip_second_max") {
+        config.limits.connections_per_ip_second_max = None;
+    }
+    if let Some(listener) = &mut config.listeners.kafka {
+        listener.pair_loopback |= listener.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
+    }
+}
+
+/// Checks that concern two keys.
+struct Relations<'a> {
+    config: &'a Config,
+    effective: &'a Effective,
+}
+
+impl Relations<'_> {
+    fn problems(&self) -> Vec<Problem> {
+        let found = [self.data_dir(), self.voters(), self.plaintext(), self.advertised()];
+        found.into_iter().flatten().chain(self.orders()).collect()
+    }
+
+    fn data_dir(&self) -> Option<Problem> {
+        let empty = self.config.node.data_dir.as_os_str().is_empty();
+        empty.then(|| self.relation("node.data_dir", "names no directory".to_owned()))
+    }
+
+    fn voters(&self) -> Option<Problem> {
+        let voters = &self.config.cluster.voters;
+        let [voter] = voters.as_slice() else {
+            if voters.is_empty() {
+                let rule = "one entry, this node's own, is a complete cluster".to_owned();
+                return Some(self.relation("cluster.voters", rule));
+            }
+            let (value, origin) = self.said("cluster.voters");
+            let feature = "second node; one entry, this node's own, is accepted";
+            return Some(Problem::NotBuilt { key: "cluster.voters", origin, value, feature });
+        };
+        let parts = voter.split_once('@').and_then(|(id, address)| {
+            let named = matches!(address.parse(), Ok(Advertised::At { .. }));
+            Some(id.parse::<u64>().ok()?).filter(|_| named)
+        });
+        match parts {
+            Some(id) if id == self.config.node.id.get() => None,
+            Some(id) => {
+                let (own, origin) = self.said("node.id");
+                let rule = format!("names node {id}, but node.id is {own} ({origin})");
+                Some(self.relation("cluster.voters", rule))
+            }
+            None => {
+                let rule = "expected id@host:port".to_owned();
+                Some(self.relation("cluster.voters", rule))
+            }
+        }
+    }
+
+    fn plaintext(&self) -> Option<Problem> {
+        let listener = self.config.listeners.kafka?;
+        if listener.is_loopback() || self.config.listeners.allow_plaintext {
+            return None;
+        }
+        let (value, origin) = self.said("listeners.allow_plaintext");
+        let rule = format!(
+            "a listener beyond loopback without TLS needs listeners.allow_plaintext = true, \
+             which is {value} ({origin})"
+        );
+        Some(self.relation("listeners.kafka", rule))
+    }
+
+    fn advertised(&self) -> Option<Problem> {
+        let listener = self.config.listeners.kafka?;
+        match &self.config.listeners.kafka_advertised {
+            Advertised::Auto if self.config.mode == Mode::Serve && !listener.is_loopback() => {
+                let (value, origin) = self.said("listeners.kafka");
+                let rule = format!(
+                    "listeners.kafka = {value} ({origin}) lies beyond loopback, so name the \
+                     host:port that clients reach"
+                );
+                Some(self.relation("listeners.kafka_advertised", rule))
+            }
+            Advertised::At { host, .. } if is_unspecified(host) => {
+                let rule = "is an address to listen on, which no client can reach".to_owned();
+                Some(self.relation("listeners.kafka_advertised", rule))
+            }
+            _ => None,
+        }
+    }
+
+    /// Keys of which the first must not exceed the second.
+    fn orders(&self) -> Vec<Problem> {
+        let Config { groups, limits, .. } = self.config;
+        let wide = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+        let frame = ("limits.kafka_frame_bytes_max", wide(limits.kafka_frame_bytes_max));
+        let connection =
+            ("limits.connection_inflight_bytes_max", wide(limits.connection_inflight_bytes_max));
+        let node = ("limits.request_memory_bytes_max", wide(limits.request_memory_bytes_max));
+        let shortest = ("groups.session_timeout_min_ms", groups.session_timeout_min_ms);
+        let longest = ("groups.session_timeout_max_ms", groups.session_timeout_max_ms);
+        let hard = ("limits.disk_free_hard_bytes", limits.disk_free_hard_bytes);
+        let soft = ("limits.disk_free_soft_bytes", limits.disk_free_soft_bytes);
+        let pairs = [(frame, connection), (connection, node), (shortest, longest), (hard, soft)];
+        let broken = pairs.into_iter().filter(|((_, small), (_, large))| small > large);
+        broken
+            .map(|((smaller, _), (larger, _))| {
+                let (value, origin) = self.said(larger);
+                self.relation(smaller, format!("must not exceed {larger} = {value} ({origin})"))
+            })
+            .collect()
+    }
+
+    fn relation(&self, key: &'static str, rule: String) -> Problem {
+        let (value, origin) = self.said(key);
+        Problem::Relation { key, origin, value, rule }
+    }
+
+    fn said(&self, key: &'static str) -> (String, Origin) {
+        let found = self.effective.get(key);
+        found.map_or((String::new(), Origin::Default), |(raw, by)| (raw.shown(), by.clone()))
+    }
+}
+
+fn is_unspecified(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
+}
+
+/// A configuration in which every field waits for its default.
+fn blank(start: Start) -> Config {
+    Config {
+        mode: start.mode,
+        ephemeral: start.ephemeral,
+        exit_on_stdin_close: start.exit_on_stdin_close,
+        announce: start.announce,
+        node: NodeSettings {
+            id: NodeId::new(0),
+            data_dir: PathBuf::new(),
+            data_dir_exclusive: false,
+            rack: None,
+            shutdown_grace_ms: 0,
+        },
+        listeners: ListenerSettings {
+            kafka: None,
+            kafka_advertised: Advertised::Auto,
+            allow_plaintext: false,
+        },
+        cluster: ClusterSettings { voters: Vec::new() },
+        topics: TopicSettings {
+            auto_create: false,
+            partitions_default: 0,
+            replication_factor_default: None,
+            min_insync_replicas: None,
+        },
+        groups: GroupSettings {
+            initial_rebalance_delay_ms: 0,
+            offsets_retention_minutes: 0,
+            session_timeout_min_ms: 0,
+            session_timeout_max_ms: 0,
+        },
+        limits: Limits::default(),
+    }
+}

@@ -1,0 +1,54 @@
+//! What this build cannot do, by the keys that would ask for it.
+//!
+//! A setting whose feature is missing stops the start: a node that runs as if it had been obeyed
+//! is worse than one that does not run. Only the listeners of doors to come are let through, with
+//! a warning.
+//!
+//! Absent on purpose: anything that a later build removes from these tables by deleting a row
+//! and nothing else.
+
+use super::load::Effective;
+use super::problem::Problem;
+use super::sources::Origin;
+
+/// Keys that take nothing but these values, and what is missing.
+const UNBUILT: &[(&str, &[&str], &str)] = &[
+    ("listeners.peers", &["127.0.0.1:9644", "off"], "peers listener (one node only)"),
+    ("listeners.peers_advertised", &["auto"], "peers listener (one node only)"),
+    ("topics.replication_factor_default", &["-1", "1"], "second node; -1 and 1 are accepted"),
+    ("topics.min_insync_replicas", &["-1", "1"], "second node; -1 and 1 are accepted"),
+    ("tls.cert", &[""], "TLS"),
+    ("tls.key", &[""], "TLS"),
+    ("tls.client_ca", &[""], "TLS"),
+    ("auth.required", &["false"], "authentication"),
+    ("auth.superusers", &[""], "authentication"),
+];
+
+/// Keys of doors to come.
+const IGNORED: &[&str] = &["listeners.native", "listeners.native_advertised", "listeners.http"];
+
+/// One problem for each key that asks for a feature that is not built.
+pub(super) fn unbuilt(effective: &Effective) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (key, accepted, feature) in UNBUILT {
+        let Some((raw, origin)) = effective.get(key) else { continue };
+        if !accepted.contains(&raw.plain().as_str()) {
+            let (origin, value) = (origin.clone(), raw.shown());
+            problems.push(Problem::NotBuilt { key, origin, value, feature });
+        }
+    }
+    problems
+}
+
+/// One sentence for all keys that were set and have no effect, or `None`.
+pub(super) fn ignored(effective: &Effective) -> Option<String> {
+    let set = |key: &&str| {
+        let (raw, origin) = effective.get(*key)?;
+        let said = *origin != Origin::Default && raw.plain() != "off";
+        said.then(|| format!("{key} ({origin})"))
+    };
+    let keys: Vec<String> = IGNORED.iter().filter_map(set).collect();
+    let names = keys.join(", ");
+    (!keys.is_empty())
+        .then(|| format!("this build has no native and no HTTP door; ignored: {names}"))
+}

@@ -1,0 +1,140 @@
+//! The disk thread: one per data directory. Only the thread and its queue; what it does with the
+//! work is `bateau_log::CommitCycle`.
+//!
+//! ```text
+//!   shard ──Work──> queue ──(all that gathered)──> CommitCycle::run ──Vec<Done>──> shard
+//! ```
+//!
+//! Invariants
+//! - While a flush runs, the next batch gathers; there is no timer on the ack path (D3).
+//! - Answers leave after the flush that they rest on, in order.
+//! - After the first failure nothing is written, flushed or answered any more (D7).
+//!
+//! The queue's bound is what replicas may have uncommitted, which raft's limit sets.
+//!
+//! Absent on purpose: a second writer.
+
+use bateau_log::{CommitCycle, DiskFailed, Done, Work};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Quiet time before the closing flush (D2, recovery's write order).
+const CLOSING_FLUSH_AFTER: Duration = Duration::from_millis(50);
+/// Pause between two slices of background work on an otherwise quiet directory (D5).
+const BACKGROUND_PAUSE: Duration = Duration::from_millis(1);
+/// Between two looks at the free space.
+const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the disk thread reports.
+pub type Report = Result<Vec<Done>, DiskFailed>;
+
+/// The sending half. When the last one is gone, the thread makes the closing flush and ends.
+#[derive(Clone, Debug)]
+pub struct DiskQueue {
+    sender: Sender<Work>,
+}
+
+impl DiskQueue {
+    /// Queues work. After a failure of the directory it is dropped: nothing is answered then.
+    pub fn push(&self, work: Work) {
+        let _ = self.sender.send(work);
+    }
+}
+
+/// Starts the thread.
+///
+/// - `report`: called on the disk thread with the answers of each cycle, and once with the
+///   failure, if there is one.
+///
+/// Errors: the system refused a thread.
+pub fn spawn(
+    cycle: CommitCycle,
+    report: impl Fn(Report) + Send + 'static,
+) -> std::io::Result<(DiskQueue, JoinHandle<()>)> {
+    let (sender, queue) = channel();
+    let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(move || {
+        let mut worker = Worker { cycle, queue, report: &report, done: Vec::new() };
+        let ended = worker.run();
+        let Worker { cycle, .. } = worker;
+        if let Err(failed) = ended.and_then(|()| cycle.close()) {
+            report(Err(failed));
+        }
+    })?;
+    Ok((DiskQueue { sender }, thread))
+}
+
+struct Worker<'a> {
+    cycle: CommitCycle,
+    queue: Receiver<Work>,
+    report: &'a dyn Fn(Report),
+    done: Vec<Done>,
+}
+
+/// What a quiet moment is used for next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Quiet {
+    Background,
+    ClosingFlush,
+    SpaceCheck,
+}
+
+impl Quiet {
+    const fn after(self) -> Duration {
+        match self {
+            Self::Background => BACKGROUND_PAUSE,
+            Self::ClosingFlush => CLOSING_FLUSH_AFTER,
+            Self::SpaceCheck => SPACE_CHECK_INTERVAL,
+        }
+    }
+}
+
+impl Worker<'_> {
+    fn run(&mut self) -> Result<(), DiskFailed> {
+        let mut work = Vec::new();
+        let mut quiet = Quiet::Background;
+        loop {
+            match self.queue.recv_timeout(quiet.after()) {
+                Ok(first) => {
+                    work.push(first);
+                    work.extend(self.queue.try_iter());
+                    self.cycle.run(&mut work, &mut self.done)?;
+                    self.report();
+                    let has_more = self.background()?;
+                    quiet = if has_more { Quiet::Background } else { Quiet::ClosingFlush };
+                }
+                Err(RecvTimeoutError::Timeout) => quiet = self.use_quiet_moment(quiet)?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+
+    fn use_quiet_moment(&mut self, quiet: Quiet) -> Result<Quiet, DiskFailed> {
+        let next = match quiet {
+            Quiet::Background if self.background()? => Quiet::Background,
+            Quiet::Background => Quiet::ClosingFlush,
+            Quiet::ClosingFlush => {
+                self.cycle.on_idle(&mut self.done)?;
+                Quiet::SpaceCheck
+            }
+            Quiet::SpaceCheck => {
+                self.cycle.check_space(&mut self.done)?;
+                Quiet::SpaceCheck
+            }
+        };
+        self.report();
+        Ok(next)
+    }
+
+    fn background(&mut self) -> Result<bool, DiskFailed> {
+        let has_more = self.cycle.background_step(&mut self.done)?;
+        self.report();
+        Ok(has_more)
+    }
+
+    fn report(&mut self) {
+        if !self.done.is_empty() {
+            (self.report)(Ok(std::mem::take(&mut self.done)));
+        }
+    }
+}

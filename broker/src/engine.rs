@@ -1,0 +1,345 @@
+//! The node without its doors: data directory, recovery, shard, disk thread.
+//!
+//! ```text
+//!   Engine::open ─ lock, IDENTITY, recovery ─> Shard::start ─> Engine::run ─> Broker answers
+//! ```
+//!
+//! Invariants
+//! - Nothing is voted or acknowledged before recovery has flushed what it found (recovery's rule 6).
+//! - The metadata log exists and is flushed before `IDENTITY` says "founded" (decision 16).
+//! - The same engine runs on the real disk and, in tests, on a simulated one.
+//!
+//! Absent on purpose: listeners, signals, the ready line.
+
+use crate::api::{Broker, NodeInfo};
+use crate::clock;
+use crate::disk_worker::{self, Report};
+use crate::exit::{Exit, Failure};
+use crate::partition::PartitionView;
+use crate::readers::ColdReader;
+use crate::router::Router;
+use crate::shard::{self, Ask, Ended, INBOX_ASKS_MAX, ShardLoop, from_log_start};
+use bateau_core::consumer_group::GroupSettings;
+use bateau_core::controller::{BootEpoch, BrokerSettings, Founder, FoundingPlan};
+use bateau_core::controller::{ListenerAddress, NodeRegistration};
+use bateau_core::replica::{MetadataStart, Vote};
+use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
+use bateau_log::{
+    CommitCycle, DataDir, DataDirOptions, Disk, Identity, OpenError, RecoveryReport, Work,
+};
+use bateau_protocol::frame::Frame;
+use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// What an engine is told.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// This node.
+    pub node_id: NodeId,
+    /// Its rack.
+    pub rack: Option<Arc<str>>,
+    /// The addresses that it registers, sorted by listener name.
+    pub listeners: Vec<ListenerAddress>,
+    /// Where its voter entry says that peers find it.
+    pub peers_address: Arc<str>,
+    /// What requests are decided by, and what its broker configs say.
+    pub broker: BrokerSettings,
+    /// Consumer groups.
+    pub groups: GroupSettings,
+    /// The data directory.
+    pub data_dir: DataDirOptions,
+    /// Between two looks at what retention allows to go.
+    pub retention_check: Duration,
+}
+
+/// An open node.
+pub struct Engine {
+    /// What the doors ask.
+    pub broker: Broker,
+    /// What recovery found.
+    pub report: RecoveryReport,
+    router: Arc<Router>,
+    registration: NodeRegistration,
+    shard_loop: ShardLoop,
+    asks: mpsc::Receiver<Ask>,
+    disk_reports: mpsc::UnboundedReceiver<Report>,
+    disk_thread: JoinHandle<()>,
+}
+
+impl Engine {
+    /// Opens the data directory behind `disk` and everything in it.
+    ///
+    /// Errors: [`Failure`] with the exit code of its cause; the directory is as it was, apart from
+    /// what recovery itself may do.
+    pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
+        let data_dir = DataDir::lock(disk, std::process::id()).map_err(open_failure)?;
+        let founding_id = random_bytes();
+        let identity = identity(&data_dir, settings.node_id, founding_id)?;
+        let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
+        let (mut cycle, report) = (opened.cycle, opened.report);
+        let mut views = Vec::new();
+        let mut recovered = Vec::new();
+        for log in opened.logs {
+            views.push(PartitionView::new(log.incarnation, log.reader.clone()));
+            recovered.push(recovered_log(&log)?);
+        }
+        let founder = founder(&settings, identity.founding_id);
+        if !identity.founded {
+            let birth = LogBirth::of_metadata(settings.node_id);
+            views.extend(make_log(&mut cycle, birth.clone())?);
+            let founded =
+                Identity { founded: true, founders: vec![founder_entry(&founder)], ..identity };
+            data_dir.store_identity(&founded).map_err(open_failure)?;
+            recovered.push(birth.into_recovered());
+        }
+        let registration = registration(&settings, report.boot_epoch);
+        let founding = FoundingPlan { founders: vec![founder], nodes: vec![registration.clone()] };
+        let shard_settings = ShardSettings {
+            node_id: settings.node_id,
+            groups: settings.groups,
+            metadata: MetadataStart {
+                settings: settings.broker.clone(),
+                founding,
+                entropy: Box::new(random_u64),
+            },
+            min_insync_replicas: settings.broker.min_insync_replicas,
+        };
+        let mut effects = Effects::default();
+        let shard = Shard::start(shard_settings, recovered, clock::now(), &mut effects)
+            .map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
+        let (sender, disk_reports) = mpsc::unbounded_channel();
+        let report_done = move |report| drop(sender.send(report));
+        let (disk_queue, disk_thread) =
+            disk_worker::spawn(cycle, report_done).map_err(thread_failure)?;
+        let cold = ColdReader::spawn().map_err(thread_failure)?;
+        let router = Arc::new(Router::default());
+        let (ask, asks) = mpsc::channel(INBOX_ASKS_MAX);
+        let node = NodeInfo { node_id: settings.node_id, settings: settings.broker };
+        let broker = Broker::new(node, Arc::clone(&router), ask, cold);
+        let shard_loop = ShardLoop::new(
+            shard,
+            effects,
+            views,
+            Arc::clone(&router),
+            disk_queue,
+            settings.retention_check,
+        );
+        Ok(Self {
+            broker,
+            report,
+            router,
+            registration,
+            shard_loop,
+            asks,
+            disk_reports,
+            disk_thread,
+        })
+    }
+
+    /// Splits into the loop, to be run, and what waits for the node to be ready.
+    #[must_use]
+    pub fn into_parts(self) -> (RunningEngine, Starting) {
+        let starting =
+            Starting { broker: self.broker, router: self.router, registration: self.registration };
+        let running = RunningEngine {
+            shard_loop: self.shard_loop,
+            asks: self.asks,
+            disk_reports: self.disk_reports,
+            disk_thread: self.disk_thread,
+        };
+        (running, starting)
+    }
+}
+
+/// The loop of an open node.
+pub struct RunningEngine {
+    shard_loop: ShardLoop,
+    asks: mpsc::Receiver<Ask>,
+    disk_reports: mpsc::UnboundedReceiver<Report>,
+    disk_thread: JoinHandle<()>,
+}
+
+impl RunningEngine {
+    /// Runs until `stop` says so or something fails that stops the node, then makes the closing
+    /// flush and waits for it.
+    ///
+    /// Errors: what failed, in the operator's words.
+    pub async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), String> {
+        let ended = self.shard_loop.run(self.asks, self.disk_reports, stop).await;
+        // The loop held the last handle of the disk's queue: the thread closes and ends.
+        let closed = tokio::task::spawn_blocking(move || self.disk_thread.join()).await;
+        match (ended, closed) {
+            (Ended::Failed(reason), _) => Err(reason),
+            (Ended::Stopped, Ok(Ok(()))) => Ok(()),
+            (Ended::Stopped, _) => Err("the disk thread panicked".to_owned()),
+        }
+    }
+}
+
+/// A node that is on its way to being ready.
+pub struct Starting {
+    /// What the doors ask.
+    pub broker: Broker,
+    router: Arc<Router>,
+    registration: NodeRegistration,
+}
+
+impl Starting {
+    /// Waits until the cluster is founded, this node registered in it, and every partition that
+    /// the metadata places here is led or known to be damaged.
+    ///
+    /// Errors: the cluster refuses this node (exit code 4).
+    pub async fn until_ready(&self) -> Result<(), Failure> {
+        self.router
+            .until(|directory| {
+                let controller = directory.view(Incarnation::METADATA);
+                directory.metadata.founding().is_some()
+                    && controller.is_some_and(|view| view.is_settled())
+            })
+            .await;
+        let registered = self.broker.register(self.registration.clone()).await;
+        registered.map_err(|reason| Failure::new(Exit::Refused, reason))?;
+        let node_id = self.registration.node;
+        self.router
+            .until(|directory| {
+                let placed = directory.metadata.logs_on(node_id);
+                placed.into_iter().chain([Incarnation::METADATA]).all(|incarnation| {
+                    directory.view(incarnation).is_some_and(|view| view.is_settled())
+                })
+            })
+            .await;
+        Ok(())
+    }
+}
+
+/// The directory's identity; a new one is stored before anything else is.
+fn identity(data_dir: &DataDir, node: NodeId, founding_id: [u8; 16]) -> Result<Identity, Failure> {
+    if let Some(identity) = data_dir.identity(node).map_err(open_failure)? {
+        return Ok(identity);
+    }
+    let (founders, cluster_id) = (Vec::new(), None);
+    let identity = Identity { node, founding_id, founded: false, founders, cluster_id };
+    data_dir.store_identity(&identity).map_err(open_failure)?;
+    Ok(identity)
+}
+
+fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<PartitionView>, Failure> {
+    let failed = |reason: String| Failure::new(Exit::Failed, reason);
+    let mut done = Vec::new();
+    let mut work = vec![Work::Create(shard::create(birth))];
+    cycle.run(&mut work, &mut done).map_err(|error| failed(error.to_string()))?;
+    for answer in done {
+        match answer {
+            bateau_log::Done::Created { incarnation, reader, .. } => {
+                return Ok(Some(PartitionView::new(incarnation, reader)));
+            }
+            bateau_log::Done::CreateFailed { error, .. } => {
+                return Err(failed(format!("the metadata log cannot be made: {error}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// What recovery found, in the brain's words. The frames behind the state file are read now.
+fn recovered_log(log: &bateau_log::RecoveredLog) -> Result<RecoveredLog, Failure> {
+    let replayed = log.state.as_ref().map(|state| state.applied.next());
+    let from = replayed.unwrap_or(log.start.index);
+    let (last, commit) = (log.last_index, log.hard_state.commit);
+    let frames = if from > last || log.corrupt.is_some() {
+        Vec::new()
+    } else {
+        log.reader.frames(from, last, commit, usize::MAX).map_err(|error| {
+            Failure::new(Exit::Failed, format!("a recovered log cannot be read: {error}"))
+        })?
+    };
+    Ok(RecoveredLog {
+        incarnation: log.incarnation,
+        replica_id: log.replica,
+        vote: Vote {
+            term: log.hard_state.term,
+            voted_for: log.hard_state.vote.unwrap_or(ReplicaId::ZERO),
+        },
+        commit,
+        log_start: from_log_start(log.start),
+        last_index: last,
+        end_offset: log.end_offset,
+        terms: log.reader.terms().as_ref().clone(),
+        state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
+        frames: frames.into_iter().map(frame).collect(),
+        is_damaged: log.corrupt.is_some(),
+    })
+}
+
+fn frame(stored: bateau_log::StoredFrame) -> Frame {
+    let header = stored.header;
+    Frame {
+        kind: header.kind,
+        term: header.term,
+        index: header.index,
+        base_offset: header.base_offset,
+        record_count: header.record_count,
+        payload_crc: header.payload_crc,
+        payload: stored.payload,
+    }
+}
+
+fn founder(settings: &EngineSettings, founding_id: [u8; 16]) -> Founder {
+    let peers_address = Arc::clone(&settings.peers_address);
+    Founder { node: settings.node_id, founding_id, peers_address }
+}
+
+fn founder_entry(founder: &Founder) -> bateau_log::Founder {
+    bateau_log::Founder {
+        node: founder.node,
+        address: founder.peers_address.to_string(),
+        founding_id: founder.founding_id,
+    }
+}
+
+fn registration(settings: &EngineSettings, boot_epoch: u64) -> NodeRegistration {
+    NodeRegistration {
+        node: settings.node_id,
+        boot: BootEpoch { epoch: boot_epoch, start_id: random_u64() },
+        rack: settings.rack.clone(),
+        listeners: settings.listeners.clone(),
+    }
+}
+
+fn open_failure(error: OpenError) -> Failure {
+    let exit = match &error {
+        OpenError::Locked { .. } => Exit::NotFoundOrHeld,
+        OpenError::OtherNode { .. }
+        | OpenError::NewerFormat { .. }
+        | OpenError::Corrupt { .. }
+        | OpenError::MetaLogLost => Exit::Refused,
+        OpenError::Io { .. } => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn thread_failure(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("a thread cannot be started: {error}"))
+}
+
+fn random_u64() -> u64 {
+    u64::from_le_bytes(random_bytes())
+}
+
+/// Bytes from the operating system's generator, which never runs dry once the machine is up.
+fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("the operating system gives no random numbers: {error}"),
+        }
+    }
+    bytes
+}

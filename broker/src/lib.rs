@@ -1,0 +1,29 @@
+//! The body: one binary.
+//!
+//! ```text
+//!   main ──► cli ──► config ──► server ──► (shards, disk, doors)
+//!                                  │
+//!                   ready ◄────────┘  the ready line or the banner
+//! ```
+//!
+//! `compression` and `time_lookup` read what is inside of stored batches, off the network threads.
+//!
+//! Only this crate names tokio, sockets, threads, clocks and the environment.
+
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod compression;
+pub mod config;
+pub mod disk_worker;
+pub mod doors;
+pub mod engine;
+pub mod exit;
+pub mod partition;
+pub mod readers;
+pub mod ready;
+pub mod router;
+pub mod server;
+pub mod shard;
+pub mod telemetry;
+pub mod time_lookup;

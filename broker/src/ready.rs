@@ -1,0 +1,184 @@
+//! What a node says once it is ready: one JSON line for programs, a banner for people.
+//!
+//! Nothing is said before every listener answers and every local partition is recovered, and a
+//! start that fails says nothing here: a program that reads stdout gets the line or the end.
+//!
+//! Absent on purpose: keys of doors that this build or configuration does not have.
+
+use crate::config::{Announce, Config, Mode};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the server learned while starting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Started {
+    /// Where the Kafka door really listens; `None` when it is off.
+    pub kafka: Option<SocketAddr>,
+    /// From the start of the process until now.
+    pub took: Duration,
+}
+
+/// The ready line; its keys are an interface, in this order.
+#[derive(Serialize)]
+struct ReadyLine {
+    ready: bool,
+    version: &'static str,
+    node_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kafka: Option<SocketAddr>,
+    data_dir: String,
+    durability: &'static str,
+    ready_ms: u64,
+}
+
+/// Says that the node is ready, the way the configuration asks for.
+///
+/// A closed stdout or stderr is no reason to stop serving: such an error is dropped.
+pub fn announce(config: &Config, started: Started) {
+    let said = match config.announce {
+        Announce::ReadyLine => {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(ready_line(config, started).as_bytes()).and_then(|()| stdout.flush())
+        }
+        Announce::Banner => io::stderr().lock().write_all(banner(config, started).as_bytes()),
+    };
+    if let Err(error) = said {
+        tracing::warn!(%error, "the announcement could not be written");
+    }
+}
+
+/// The JSON line, with its line end.
+#[must_use]
+pub fn ready_line(config: &Config, started: Started) -> String {
+    let line = ReadyLine {
+        ready: true,
+        version: env!("CARGO_PKG_VERSION"),
+        node_id: config.node.id.get(),
+        kafka: started.kafka,
+        data_dir: data_dir(config),
+        durability: if config.ephemeral { "ephemeral" } else { "flushed" },
+        ready_ms: u64::try_from(started.took.as_millis()).unwrap_or(u64::MAX),
+    };
+    let mut text = serde_json::to_string(&line).expect("strings and numbers are always JSON");
+    text.push('\n');
+    text
+}
+
+/// The banner, with addresses to paste and one line per insecure setting.
+#[must_use]
+pub fn banner(config: &Config, started: Started) -> String {
+    let mut text = format!("bateau {}  ", env!("CARGO_PKG_VERSION"));
+    let place = config.node.data_dir.display();
+    text += &match (config.mode, config.ephemeral) {
+        (Mode::Dev, true) => "dev mode: nothing is kept, nothing is flushed".to_owned(),
+        (Mode::Dev, false) => {
+            format!("dev mode: data in {place} (kept; --ephemeral keeps nothing)")
+        }
+        (Mode::Serve, _) => format!("node {}: data in {place}", config.node.id),
+    };
+    text += if config.topics.auto_create { ", topics created on first use\n" } else { "\n" };
+    if let Some(kafka) = started.kafka {
+        let address = kafka.to_string();
+        let paste = format!("brokers: ['{address}']");
+        line(&mut text, "Kafka", &format!("{address:<22} {paste:<34} <- paste into kafkajs"));
+    }
+    line(
+        &mut text,
+        "Durability",
+        match config.ephemeral {
+            true => "ephemeral: an acknowledged record is in memory and goes with this process",
+            false => "acknowledged = flushed to disk, 1 copy",
+        },
+    );
+    if config.listeners.kafka.is_some_and(|listener| !listener.is_loopback()) {
+        line(&mut text, "INSECURE", "plaintext beyond loopback, and everybody may do everything");
+    }
+    let took = started.took.as_millis();
+    let _ = writeln!(text, "  ready in {took} ms   stop: Ctrl-C");
+    text
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "  {name:<10} {value}");
+}
+
+fn data_dir(config: &Config) -> String {
+    let path = &config.node.data_dir;
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    absolute.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, Start, load};
+
+    fn config(mode: Mode, ephemeral: bool, flags: &[&str]) -> Config {
+        let announce = Announce::ReadyLine;
+        let start = Start { mode, ephemeral, exit_on_stdin_close: false, announce };
+        let mut sources = Sources::default();
+        sources.add_flags(&flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>());
+        load(start, &sources).expect("the flags are good").config
+    }
+
+    fn started() -> Started {
+        let kafka = Some("127.0.0.1:51234".parse().unwrap());
+        Started { kafka, took: Duration::from_millis(17) }
+    }
+
+    #[test]
+    fn the_ready_line_has_the_keys_that_programs_read_in_their_order() {
+        let config = config(Mode::Serve, false, &["node.data_dir=/srv/bateau", "node.id=3"]);
+        let expected = concat!(
+            r#"{"ready":true,"version":""#,
+            env!("CARGO_PKG_VERSION"),
+            r#"","node_id":3,"kafka":"127.0.0.1:51234","data_dir":"/srv/bateau","#,
+            r#""durability":"flushed","ready_ms":17}"#,
+            "\n"
+        );
+        assert_eq!(ready_line(&config, started()), expected);
+    }
+
+    #[test]
+    fn a_door_that_is_off_has_no_key() {
+        let config = config(Mode::Serve, false, &["listeners.kafka=off"]);
+        let line = ready_line(&config, Started { kafka: None, ..started() });
+        assert!(!line.contains("kafka"), "{line}");
+    }
+
+    #[test]
+    fn an_ephemeral_node_says_so_to_programs_and_to_people() {
+        let config = config(Mode::Dev, true, &[]);
+        assert!(ready_line(&config, started()).contains(r#""durability":"ephemeral""#));
+        assert!(banner(&config, started()).contains("nothing is kept, nothing is flushed"));
+    }
+
+    #[test]
+    fn the_banner_has_an_address_to_paste() {
+        let config = config(Mode::Dev, false, &["node.data_dir=./.bateau"]);
+        let version = env!("CARGO_PKG_VERSION");
+        let expected = format!(
+            "bateau {version}  dev mode: data in ./.bateau (kept; --ephemeral keeps nothing), \
+             topics created on first use\n  \
+             Kafka      127.0.0.1:51234        brokers: ['127.0.0.1:51234']       \
+             <- paste into kafkajs\n  \
+             Durability acknowledged = flushed to disk, 1 copy\n  \
+             ready in 17 ms   stop: Ctrl-C\n"
+        );
+        assert_eq!(banner(&config, started()), expected);
+    }
+
+    #[test]
+    fn the_banner_names_what_is_insecure() {
+        let flags = [
+            "listeners.kafka=0.0.0.0:9092",
+            "listeners.kafka_advertised=broker:9092",
+            "listeners.allow_plaintext=true",
+        ];
+        assert!(banner(&config(Mode::Serve, false, &flags), started()).contains("INSECURE"));
+        assert!(!banner(&config(Mode::Serve, false, &[]), started()).contains("INSECURE"));
+    }
+}

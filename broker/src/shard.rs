@@ -1,0 +1,399 @@
+//! The event loop of a shard: drains its inbox and the disk's answers, calls `Shard::step`,
+//! performs the effects. It decides nothing.
+//!
+//! ```text
+//!   doors ──Ask──> inbox ─┐                        ┌─> disk queue
+//!   disk  ──Done────────> ├─> Shard::step ─effects ├─> views, directory
+//!   clock ──────────────> ┘                        └─> replies
+//! ```
+//!
+//! Invariants
+//! - Every ask is answered once, or its caller sees the channel close when the node stops.
+//! - Views are published before the replies of the same turn leave, and sleepers are woken once
+//!   per turn.
+//!
+//! Absent on purpose: any rule about what an effect means.
+
+use crate::clock;
+use crate::disk_worker::{DiskQueue, Report};
+use crate::partition::PartitionView;
+use crate::router::{DirectoryUpdate, Router};
+use bateau_core::consumer_group::{GroupRequest, GroupResponse};
+use bateau_core::controller::{
+    ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
+};
+use bateau_core::replica::trim::{LogStart, SealedSegment};
+use bateau_core::replica::{Produce, ProduceAck, ProduceError, Vote};
+use bateau_core::shard::{Effect, Effects, Input, LogBirth, Reply, Shard};
+use bateau_core::ticket::Ticket;
+use bateau_log::{Create, Done, HardState, LogOptions, Persist, SpaceState, Work};
+use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId};
+use slab::Slab;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Asks that may wait for a shard before their callers wait.
+pub const INBOX_ASKS_MAX: usize = 8_192;
+/// Asks that one turn takes; the rest waits for the next one.
+const TURN_ASKS_MAX: usize = 256;
+
+/// What the controller answers.
+pub type ControllerResult = Result<ControllerResponse, ControllerError>;
+
+/// What a door asks of a shard.
+#[derive(Debug)]
+pub enum Ask {
+    /// Append a batch; `reply` is `None` for `acks=0`.
+    Produce {
+        /// To this partition.
+        incarnation: Incarnation,
+        /// The batch, without a ticket.
+        produce: Produce,
+        /// Where the answer goes.
+        reply: Option<oneshot::Sender<Result<ProduceAck, ProduceError>>>,
+    },
+    /// Ask a group's coordinator.
+    Group(GroupRequest, oneshot::Sender<GroupResponse>),
+    /// Ask the controller.
+    Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
+}
+
+/// Why a shard's loop ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Nobody can ask any more.
+    Stopped,
+    /// The data directory failed or the metadata partition cannot go on: the process must stop.
+    Failed(String),
+}
+
+enum Waiter {
+    Produce(oneshot::Sender<Result<ProduceAck, ProduceError>>),
+    Group(oneshot::Sender<GroupResponse>),
+    Controller(oneshot::Sender<ControllerResult>),
+}
+
+/// One shard and everything that it touches.
+pub struct ShardLoop {
+    shard: Shard,
+    effects: Effects,
+    router: Arc<Router>,
+    disk: DiskQueue,
+    waiters: Slab<Waiter>,
+    retention_check: Duration,
+    next_retention_check: Instant,
+    /// Views of logs that were found or made and are not in the directory yet.
+    opened: Vec<PartitionView>,
+    failure: Option<String>,
+}
+
+impl ShardLoop {
+    /// A shard that has been started, with the effects of its start and the views of its logs.
+    #[must_use]
+    pub fn new(
+        shard: Shard,
+        effects: Effects,
+        opened: Vec<PartitionView>,
+        router: Arc<Router>,
+        disk: DiskQueue,
+        retention_check: Duration,
+    ) -> Self {
+        Self {
+            shard,
+            effects,
+            router,
+            disk,
+            waiters: Slab::new(),
+            retention_check,
+            next_retention_check: Instant::now() + retention_check,
+            opened,
+            failure: None,
+        }
+    }
+
+    /// Runs until it is told to stop, or something fails that stops the node.
+    pub async fn run(
+        mut self,
+        mut asks: mpsc::Receiver<Ask>,
+        mut disk_reports: mpsc::UnboundedReceiver<Report>,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Ended {
+        self.perform();
+        let mut taken = Vec::with_capacity(TURN_ASKS_MAX);
+        let mut inputs = Vec::new();
+        loop {
+            tokio::select! {
+                count = asks.recv_many(&mut taken, TURN_ASKS_MAX) => {
+                    if count == 0 {
+                        return Ended::Stopped;
+                    }
+                }
+                report = disk_reports.recv() => match report {
+                    Some(Ok(done)) => self.hear(done, &mut inputs),
+                    Some(Err(failed)) => return Ended::Failed(failed.to_string()),
+                    None => return Ended::Failed("the disk thread has ended".to_owned()),
+                },
+                () = tokio::time::sleep_until(self.next_wake()) => {}
+                _ = &mut stop => return Ended::Stopped,
+            }
+            // Whatever else has arrived meanwhile belongs to this turn.
+            while let Ok(report) = disk_reports.try_recv() {
+                match report {
+                    Ok(done) => self.hear(done, &mut inputs),
+                    Err(failed) => return Ended::Failed(failed.to_string()),
+                }
+            }
+            while taken.len() < TURN_ASKS_MAX
+                && let Ok(ask) = asks.try_recv()
+            {
+                taken.push(ask);
+            }
+            inputs.extend(taken.drain(..).map(|ask| admit(&mut self.waiters, ask)));
+            self.look_at_retention(&mut inputs);
+            self.shard.step(clock::now(), inputs.drain(..), &mut self.effects);
+            self.perform();
+            if let Some(reason) = self.failure.take() {
+                return Ended::Failed(reason);
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Instant {
+        let wait_ms = self.shard.next_wake_ms().saturating_sub(clock::now().monotonic_ms);
+        (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check)
+    }
+
+    /// Offers every log's closed segments to its replica, which knows what may go.
+    fn look_at_retention(&mut self, inputs: &mut Vec<Input>) {
+        if Instant::now() < self.next_retention_check {
+            return;
+        }
+        self.next_retention_check = Instant::now() + self.retention_check;
+        for view in self.router.directory().views() {
+            let reader = view.reader();
+            let sealed = reader.sealed();
+            if sealed.is_empty() {
+                continue;
+            }
+            let segments = sealed.iter().map(sealed_segment).collect();
+            let (incarnation, log_bytes) = (view.incarnation(), reader.size_bytes());
+            inputs.push(Input::Sealed { incarnation, segments, log_bytes });
+        }
+    }
+
+    fn hear(&mut self, done: Vec<Done>, inputs: &mut Vec<Input>) {
+        for done in done {
+            if let Some(input) = heard(done, &mut self.opened) {
+                inputs.push(input);
+            }
+        }
+    }
+
+    /// Performs the effects of a turn.
+    fn perform(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut update = self.router.update();
+        for view in self.opened.drain(..) {
+            update.insert(Arc::new(view));
+        }
+        let mut turn = Turn { update, woken: BTreeMap::new(), replies: Vec::new() };
+        for effect in effects.drain() {
+            self.perform_one(effect, &mut turn);
+        }
+        self.effects = effects;
+        self.router.publish(turn.update);
+        for view in turn.woken.into_values() {
+            view.wake();
+        }
+        for (ticket, reply) in turn.replies {
+            self.reply(ticket, reply);
+        }
+    }
+
+    fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
+        match effect {
+            Effect::Create(birth) => self.disk.push(Work::Create(create(birth))),
+            Effect::Persist { incarnation, ready, vote, frames } => {
+                let hard_state = vote.map(|vote| hard_state(vote, LogIndex::ZERO));
+                let persist =
+                    Persist { incarnation, ready, hard_state, truncate_from: None, frames };
+                self.disk.push(Work::Persist(persist));
+            }
+            Effect::StoreState { incarnation, applied, state } => {
+                self.disk.push(Work::StoreState { incarnation, applied, state });
+            }
+            Effect::Trim { incarnation, start } => {
+                self.disk.push(Work::Trim { incarnation, start: to_log_start(start) });
+            }
+            Effect::Delete { incarnation } => {
+                if let Some(view) = turn.update.remove(incarnation) {
+                    view.set_unavailable();
+                    turn.woken.insert(incarnation, view);
+                }
+                self.disk.push(Work::Delete { incarnation, wall_ms: clock::wall_ms() });
+            }
+            Effect::Configure { incarnation, config } => {
+                let options = log_options(Some(&config));
+                self.disk.push(Work::Configure { incarnation, options });
+                if let Some(view) = turn.update.view(incarnation) {
+                    view.set_config(config);
+                }
+            }
+            Effect::Committed { incarnation, commit, high_watermark } => {
+                self.disk.push(Work::Commit { incarnation, commit });
+                turn.change(incarnation, |view| view.set_high_watermark(high_watermark));
+            }
+            Effect::Leads { incarnation, term } => {
+                turn.change(incarnation, |view| view.set_leader_term(Some(term)));
+                turn.update.touch();
+            }
+            Effect::Deposed { incarnation, .. } => {
+                turn.change(incarnation, |view| view.set_leader_term(None));
+                turn.update.touch();
+            }
+            Effect::Isolated { incarnation, reason } => self.isolate(incarnation, &reason, turn),
+            Effect::Metadata(metadata) => turn.update.set_metadata(metadata),
+            Effect::Reply(ticket, reply) => turn.replies.push((ticket, reply)),
+        }
+    }
+
+    fn isolate(&mut self, incarnation: Incarnation, reason: &str, turn: &mut Turn) {
+        tracing::error!(incarnation = incarnation.get(), reason, "a partition is out of service");
+        turn.change(incarnation, PartitionView::set_unavailable);
+        turn.update.touch();
+        if incarnation == Incarnation::METADATA {
+            self.failure = Some(format!("the metadata partition cannot go on: {reason}"));
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        let key = usize::try_from(ticket.0).unwrap_or(usize::MAX);
+        let Some(waiter) = self.waiters.try_remove(key) else { return };
+        // A caller that has gone away does not want its answer.
+        match (waiter, reply) {
+            (Waiter::Produce(sender), Reply::Produce(reply)) => drop(sender.send(reply)),
+            (Waiter::Group(sender), Reply::Group(reply)) => drop(sender.send(reply)),
+            (Waiter::Controller(sender), Reply::Controller(reply)) => drop(sender.send(reply)),
+            (_, reply) => unreachable!("ticket {ticket:?} got the answer of another: {reply:?}"),
+        }
+    }
+}
+
+/// What one turn has changed outside the shard.
+struct Turn {
+    update: DirectoryUpdate,
+    woken: BTreeMap<Incarnation, Arc<PartitionView>>,
+    replies: Vec<(Ticket, Reply)>,
+}
+
+impl Turn {
+    fn change(&mut self, incarnation: Incarnation, change: impl FnOnce(&PartitionView)) {
+        if let Some(view) = self.update.view(incarnation) {
+            change(view);
+            self.woken.insert(incarnation, Arc::clone(view));
+        }
+    }
+}
+
+/// Gives an ask its ticket.
+fn admit(waiters: &mut Slab<Waiter>, ask: Ask) -> Input {
+    let mut ticket = |waiter| Ticket(waiters.insert(waiter) as u64);
+    match ask {
+        Ask::Produce { incarnation, produce, reply } => {
+            let ticket = reply.map(|sender| ticket(Waiter::Produce(sender)));
+            Input::Produce { incarnation, produce: Produce { ticket, ..produce } }
+        }
+        Ask::Group(request, sender) => {
+            Input::Group { request, ticket: ticket(Waiter::Group(sender)) }
+        }
+        Ask::Controller(request, sender) => {
+            Input::Controller { request, ticket: ticket(Waiter::Controller(sender)) }
+        }
+    }
+}
+
+/// What the disk said, in the shard's words.
+fn heard(done: Done, opened: &mut Vec<PartitionView>) -> Option<Input> {
+    Some(match done {
+        Done::Created { incarnation, reader, .. } => {
+            opened.push(PartitionView::new(incarnation, reader));
+            Input::Created { incarnation }
+        }
+        Done::CreateFailed { request, error } => {
+            let incarnation = request.incarnation;
+            tracing::warn!(incarnation = incarnation.get(), %error, "a log could not be made");
+            Input::CreateFailed { incarnation }
+        }
+        Done::Persisted { incarnation, ready, .. } => Input::Persisted { incarnation, ready },
+        Done::PersistFailed { request, error } => {
+            let (incarnation, ready) = (request.incarnation, request.ready);
+            tracing::warn!(incarnation = incarnation.get(), %error, "an append was refused");
+            Input::PersistFailed { incarnation, ready }
+        }
+        Done::StateStored { incarnation, applied } => {
+            Input::StateStored { incarnation, applied, is_stored: true }
+        }
+        Done::StateFailed { incarnation, applied, error } => {
+            tracing::warn!(incarnation = incarnation.get(), %error, "no state file was written");
+            Input::StateStored { incarnation, applied, is_stored: false }
+        }
+        Done::Space(space) => Input::DiskFull(space != SpaceState::Ok),
+        Done::Trimmed { .. } | Done::Deleted { .. } => return None,
+    })
+}
+
+/// A log's birth in the log's words.
+#[must_use]
+pub fn create(birth: LogBirth) -> Create {
+    Create {
+        incarnation: birth.incarnation,
+        replica: birth.replica_id,
+        options: log_options(birth.config.as_ref()),
+        hard_state: hard_state(birth.vote, birth.first.index),
+        frames: vec![birth.first],
+    }
+}
+
+fn hard_state(vote: Vote, commit: LogIndex) -> HardState {
+    let voted_for = Some(vote.voted_for).filter(|replica| *replica != ReplicaId::ZERO);
+    HardState { term: vote.term, vote: voted_for, commit }
+}
+
+fn log_options(config: Option<&TopicConfig>) -> LogOptions {
+    config.map_or(LogOptions { vital: true, ..LogOptions::default() }, |config| LogOptions {
+        segment_bytes: config.segment_bytes,
+        index_interval_bytes: config.index_interval_bytes,
+        vital: false,
+    })
+}
+
+fn to_log_start(start: LogStart) -> bateau_log::LogStart {
+    bateau_log::LogStart {
+        offset: start.offset,
+        index: start.index,
+        term: start.previous_term,
+        chain_crc: start.previous_crc,
+    }
+}
+
+/// The log's start in the brain's words.
+#[must_use]
+pub fn from_log_start(start: bateau_log::LogStart) -> LogStart {
+    LogStart {
+        offset: start.offset,
+        index: start.index,
+        previous_term: start.term,
+        previous_crc: start.chain_crc,
+    }
+}
+
+fn sealed_segment(segment: &bateau_log::SealedSegment) -> SealedSegment {
+    SealedSegment {
+        next_start: from_log_start(segment.next_start),
+        size_bytes: segment.bytes,
+        timestamp_max_ms: segment.timestamp_max.and_then(|max| u64::try_from(max).ok()),
+    }
+}

@@ -1,0 +1,141 @@
+//! The binary from outside: exit codes, and what goes to stdout and to stderr.
+//!
+//! Absent on purpose: a running node; the client programs have one.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs the binary with nothing of this process's environment that could reach it.
+fn bateau(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bateau"));
+    command.env_clear().args(arguments);
+    command.output().expect("the binary can be started")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the binary prints UTF-8")
+}
+
+/// Expects a refusal: the code, nothing on stdout, and this on stderr.
+#[track_caller]
+fn refused(arguments: &[&str], code: i32, stderr: &str) {
+    let output = bateau(arguments);
+    assert_eq!(text(&output.stderr), stderr);
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(output.status.code(), Some(code));
+}
+
+fn file(directory: &Path, content: &str) -> String {
+    let path = directory.join("node.toml");
+    std::fs::write(&path, content).expect("a temporary directory can be written");
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn the_version_is_an_object_in_a_pipe_and_a_line_on_request() {
+    let version = env!("CARGO_PKG_VERSION");
+    let piped = bateau(&["version"]);
+    assert_eq!(text(&piped.stdout), format!("{{\"version\":\"{version}\"}}\n"));
+    assert_eq!(piped.status.code(), Some(0));
+    assert_eq!(text(&bateau(&["version", "-o", "text"]).stdout), format!("bateau {version}\n"));
+    assert_eq!(text(&bateau(&["--version"]).stdout), format!("bateau {version}\n"));
+}
+
+#[test]
+fn commands_of_later_builds_are_usage_errors() {
+    for arguments in [&["topic", "list"][..], &["produce", "orders"], &["status"], &[]] {
+        let output = bateau(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        assert!(text(&output.stderr).contains("Usage:"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn dev_refuses_what_this_build_lacks_by_name() {
+    refused(
+        &["dev", "--nodes", "3", "--test-control", "-X", "auth.required=true"],
+        2,
+        "error: --nodes = 3 (dev): this build has no second node; 1 is accepted\n\
+         error: --test-control = true (dev): this build has no test control\n\
+         error: auth.required = true (-X): this build has no authentication\n",
+    );
+}
+
+#[test]
+fn a_flag_with_a_bad_address_is_named_as_it_was_typed() {
+    refused(
+        &["dev", "--kafka", "here"],
+        2,
+        "error: listeners.kafka = here (--kafka): allowed is an address such as \
+         127.0.0.1:9092, [::1]:9092 or localhost:9092, or \"off\"\n",
+    );
+}
+
+#[test]
+fn ephemeral_data_has_no_place_of_its_own() {
+    let output = bateau(&["dev", "--ephemeral", "--data-dir", "x"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot be used with"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn serve_needs_a_file_that_it_can_read() {
+    refused(
+        &["serve", "--config", "nowhere/node.toml"],
+        2,
+        "error: nowhere/node.toml: cannot be read: No such file or directory (os error 2)\n",
+    );
+    assert_eq!(bateau(&["serve"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_wrong_file_stops_serve_and_check_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), "[topics]\npartitions_defualt = 4\n");
+    let expected = format!(
+        "error: topics.partitions_defualt = 4 ({path}:2): no such key; the nearest is \
+         topics.partitions_default, 1 to 10000\n"
+    );
+    refused(&["serve", "--config", &path], 2, &expected);
+    refused(&["config", "check", &path], 2, &expected);
+}
+
+#[test]
+fn check_accepts_a_good_file_and_says_what_has_no_effect() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), "[listeners]\nhttp = \"127.0.0.1:8080\"\n");
+    let output = bateau(&["config", "check", &path]);
+    let warning =
+        format!("this build has no native and no HTTP door; ignored: listeners.http ({path}:2)");
+    let expected = format!("{{\"ok\":true,\"warning\":{}}}\n", serde_json::json!(warning));
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn explain_names_value_origin_default_and_range() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = file(directory.path(), "[topics]\npartitions_default = 4\n");
+    let key = "topics.partitions_default";
+    let arguments = ["config", "explain", key, "--config", &path, "-o", "text"];
+    let expected = format!(
+        "topics.partitions_default = 4\n  origin   {path}:2\n  default  1\n  \
+         allowed  1 to 10000\n  Partitions of a topic whose creator names no number.\n"
+    );
+    assert_eq!(text(&bateau(&arguments).stdout), expected);
+    refused(
+        &["config", "explain", "topics.partition"],
+        2,
+        "error: topics.partition: no such key; the nearest is topics.partitions_default\n",
+    );
+}
+
+#[test]
+fn dumping_a_segment_that_is_not_there_is_not_found() {
+    refused(
+        &["log", "dump", "nowhere.log"],
+        3,
+        "error: nowhere.log: No such file or directory (os error 2)\n",
+    );
+}

@@ -1,0 +1,34 @@
+//! DeleteTopics: topics go, by name or by id.
+
+use super::api;
+use crate::ids::TopicId;
+use crate::kafka::{ErrorCode, KafkaString};
+
+api! {
+    /// Deletes topics; by id from version 6 on (KIP-516).
+    DeleteTopics = 20 [versions 1..=6, flexible 4];
+
+    request DeleteTopicsRequest {
+        topics: Vec<DeleteTopicState> [6..],
+        topic_names: Vec<KafkaString> [0..=5, ignorable],
+        timeout_ms: i32,
+    }
+
+    response DeleteTopicsResponse {
+        throttle_time_ms: i32 [1.., ignorable],
+        responses: Vec<DeletableTopicResult>,
+    }
+
+    struct DeleteTopicState {
+        /// Null where the id is given.
+        name: Option<KafkaString> [6..],
+        topic_id: TopicId [6..],
+    }
+
+    struct DeletableTopicResult {
+        name: Option<KafkaString> [nullable 6..] = Some(KafkaString::EMPTY),
+        topic_id: TopicId [6.., ignorable],
+        error_code: ErrorCode,
+        error_message: Option<KafkaString> [5.., ignorable],
+    }
+}

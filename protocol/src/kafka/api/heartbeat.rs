@@ -1,0 +1,21 @@
+//! Heartbeat: a group member says that it is alive and hears of rebalances.
+
+use super::api;
+use crate::kafka::{ErrorCode, KafkaString};
+
+api! {
+    /// Keeps a member of a group alive.
+    Heartbeat = 12 [versions 0..=4, flexible 4];
+
+    request HeartbeatRequest {
+        group_id: KafkaString,
+        generation_id: i32,
+        member_id: KafkaString,
+        group_instance_id: Option<KafkaString> [3..],
+    }
+
+    response HeartbeatResponse {
+        throttle_time_ms: i32 [1.., ignorable],
+        error_code: ErrorCode,
+    }
+}

@@ -1,0 +1,44 @@
+//! Kafka's wire protocol: frames, headers, and one description per API.
+//!
+//! ```text
+//!   socket ─► framing ─► request ─► header ─► api::Request      frames in, typed requests out
+//!                                     │           ▲
+//!                                     │     notation: one description per API (`api/*.rs`)
+//!                                     │           │
+//!                                     │      wire ─► reader, writer: bounded primitives
+//!                                     ▼           ▼
+//!   socket ◄───── parts of bytes ◄─ Chain ◄─ api::Response      answers out, records lent
+//! ```
+//!
+//! Invariants
+//! - Decoding never panics, never reads past its frame, and holds at most 32 times the frame's
+//!   bytes plus 64 KiB; requests that carry or ask for records allocate nothing.
+//! - Record bytes are never copied, in neither direction.
+//! - An answer is encoded at the version of its request, in the form of Kafka 4.3.
+//!
+//! Absent on purpose: what requests mean, compression, authentication state, and messages that
+//! brokers of Kafka's own send each other.
+
+pub mod api;
+pub mod error;
+pub mod error_code;
+pub mod framing;
+pub mod header;
+mod notation;
+pub mod reader;
+pub mod request;
+pub mod string;
+#[cfg(test)]
+mod tests;
+pub mod view;
+pub mod wire;
+pub mod writer;
+
+pub use api::{ApiInfo, ApiKey, Request, Response};
+pub use error::{DecodeError, DecodeFault, EncodeError, EncodeFault};
+pub use error_code::ErrorCode;
+pub use framing::{FrameError, Framing, Split};
+pub use header::{RequestHeader, decode_response, encode_request, encode_response};
+pub use request::{RequestError, decode_request, decode_request_charged};
+pub use string::KafkaString;
+pub use writer::Chain;
