@@ -79,16 +79,22 @@ pub fn fetch(plan: &Plan) -> Result<Outcome, Failure> {
         }
         buffer = plan.receive(&mut stream, buffer, number % plan.requests, |_| Ok(()))?;
     }
+    let wall = start.elapsed();
     let loader_cpu = thread_cpu()?.saturating_sub(before);
     let payload_bytes = (total * plan.batches * plan.shape.batch_bytes) as u64;
-    Ok(Outcome { wall: start.elapsed(), loader_cpu, payload_bytes })
+    Ok(Outcome { wall, loader_cpu, payload_bytes })
 }
 
-/// Reads so many bytes of a stream that nobody has to ask for.
+/// Reads so many bytes of a stream that nobody has to ask for, and calls `then` before the
+/// connection ends: the peer ends with it.
 ///
 /// # Errors
 /// The connection broke or ended early.
-pub fn drain(address: SocketAddr, payload_bytes: u64) -> Result<Outcome, Failure> {
+pub fn drain<T>(
+    address: SocketAddr,
+    payload_bytes: u64,
+    then: impl FnOnce() -> T,
+) -> Result<(Outcome, T), Failure> {
     let mut stream = connect(address)?;
     let mut buffer = vec![1; 1024 * 1024];
     let (start, before) = (Instant::now(), thread_cpu()?);
@@ -102,8 +108,9 @@ pub fn drain(address: SocketAddr, payload_bytes: u64) -> Result<Outcome, Failure
             count => left = left.saturating_sub(count as u64),
         }
     }
+    let wall = start.elapsed();
     let loader_cpu = thread_cpu()?.saturating_sub(before);
-    Ok(Outcome { wall: start.elapsed(), loader_cpu, payload_bytes })
+    Ok((Outcome { wall, loader_cpu, payload_bytes }, then()))
 }
 
 impl Plan {

@@ -307,7 +307,8 @@ mod tests {
         let total = 2_000_001;
         std::thread::scope(|scope| {
             let server = scope.spawn(|| source.serve(&listener, total));
-            assert_eq!(drain(address, total).unwrap().payload_bytes, total);
+            let (outcome, ()) = drain(address, total, || ()).unwrap();
+            assert_eq!(outcome.payload_bytes, total);
             server.join().unwrap().unwrap();
         });
     }

@@ -148,9 +148,10 @@ impl Row {
         if let Some(gate) = self.gate_text() {
             line("gate", &gate);
         }
-        line("contract", &joined(&self.contract));
-        if !self.beside.is_empty() {
-            line("beside", &joined(&self.beside));
+        for (label, pairs) in [("contract", &self.contract), ("beside", &self.beside)] {
+            for (number, part) in wrapped(pairs).iter().enumerate() {
+                line(if number == 0 { label } else { "" }, part);
+            }
         }
         text
     }
@@ -174,9 +175,21 @@ impl Row {
     }
 }
 
-fn joined(pairs: &[(&'static str, String)]) -> String {
-    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-    pairs.join("; ")
+/// Names and values with semicolons between them, in lines of a readable width.
+fn wrapped(pairs: &[(&'static str, String)]) -> Vec<String> {
+    const WIDTH: usize = 88;
+    let mut lines: Vec<String> = Vec::new();
+    for (name, value) in pairs {
+        let pair = format!("{name}: {value}");
+        match lines.last_mut() {
+            Some(line) if line.len() + pair.len() + 2 <= WIDTH => {
+                line.push_str("; ");
+                line.push_str(&pair);
+            }
+            _ => lines.push(pair),
+        }
+    }
+    lines
 }
 
 fn summary(summary: &Summary, decimals: usize) -> String {
@@ -222,6 +235,16 @@ mod tests {
         assert_eq!(row.holds(), None);
         assert!(row.text().contains("ratio at least 0.5: not judged, the load is scaled"));
         assert!(row.json()["holds"].is_null());
+    }
+
+    #[test]
+    fn a_long_contract_is_wrapped_between_its_terms() {
+        let terms = [("a", "x".repeat(50)), ("b", "y".repeat(50)), ("c", "z".to_owned())];
+        let lines = wrapped(&terms);
+        assert_eq!(
+            lines,
+            [format!("a: {}", "x".repeat(50)), format!("b: {}; c: z", "y".repeat(50))]
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bateau_benches::machine::{output, source_root};
 use bateau_benches::probe::{FetchSource, serve_produce};
 use bateau_benches::report::Row;
 use bateau_benches::rows::{ALL, Context, Foreign, Kind, Settings};
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
 use std::io::{Read, Write};
@@ -29,7 +30,7 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     bateau: Option<PathBuf>,
     /// Only this row, or these; see --list
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = row_names())]
     only: Vec<String>,
     /// List the rows
     #[arg(long)]
@@ -117,18 +118,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     }
     let kinds = chosen(arguments)?;
     cleanup::on_signals()?;
-    let binary = match (&arguments.bateau, arguments.bootstrap) {
-        (Some(binary), _) => std::path::absolute(binary).tried(|| binary.display().to_string())?,
-        (None, Some(_)) => PathBuf::new(),
-        (None, None) => build()?,
-    };
-    let foreign = arguments.bootstrap.map(|address| Foreign { address, pid: arguments.pid });
-    let settings = Settings { binary, foreign, pairs: arguments.pairs, scale: arguments.scale };
-    let parent = match &arguments.dir {
-        Some(dir) => dir.clone(),
-        None => target_directory()?.join("first_light"),
-    };
-    let context = Context::new(settings, &parent)?;
+    let context = context(arguments)?;
     match arguments.output {
         Output::Text => say(&format!("{}\n\n", context.machine.text()))?,
         Output::Json => say(&format!("{}\n", json!({"machine": context.machine.json()})))?,
@@ -151,19 +141,35 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(good)
 }
 
+/// Whom to measure, and where.
+fn context(arguments: &Arguments) -> Result<Context, Failure> {
+    let binary = match (&arguments.bateau, arguments.bootstrap) {
+        (Some(binary), _) => std::path::absolute(binary).tried(|| binary.display().to_string())?,
+        (None, Some(_)) => PathBuf::new(),
+        (None, None) => build()?,
+    };
+    let foreign = arguments.bootstrap.map(|address| Foreign { address, pid: arguments.pid });
+    let settings = Settings { binary, foreign, pairs: arguments.pairs, scale: arguments.scale };
+    let parent = match &arguments.dir {
+        Some(dir) => dir.clone(),
+        None => target_directory()?.join("first_light"),
+    };
+    Context::new(settings, &parent)
+}
+
+fn row_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(ALL.iter().map(|kind| kind.name))
+}
+
 /// The rows that were asked for, without those that a foreign broker cannot have.
 fn chosen(arguments: &Arguments) -> Result<Vec<&'static Kind>, Failure> {
-    for name in &arguments.only {
-        if !ALL.iter().any(|kind| kind.name == name) {
-            let names: Vec<_> = ALL.iter().map(|kind| kind.name).collect();
-            return Err(Failure::unexpected("--only", name, names.join(", ")));
-        }
+    let named = |kind: &Kind| arguments.only.iter().any(|name| name == kind.name);
+    let can = |kind: &Kind| kind.foreign || arguments.bootstrap.is_none();
+    if let Some(kind) = ALL.iter().find(|kind| named(kind) && !can(kind)) {
+        let needs = "a row that does not start its broker, with --bootstrap";
+        return Err(Failure::unexpected("--only", kind.name, needs));
     }
-    let wanted = |kind: &&Kind| {
-        let named =
-            arguments.only.is_empty() || arguments.only.iter().any(|name| name == kind.name);
-        named && (kind.foreign || arguments.bootstrap.is_none())
-    };
+    let wanted = |kind: &&Kind| (arguments.only.is_empty() || named(kind)) && can(kind);
     Ok(ALL.iter().filter(wanted).collect())
 }
 

@@ -47,8 +47,11 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
             interval: BAD_INTERVAL,
         })?;
         let noticed = slice(&mut client);
-        counts = abuse.end()?;
-        noticed
+        let ended = abuse.end();
+        // What the bystander met says more than what the abusers met.
+        let noticed = noticed?;
+        counts = ended?;
+        Ok(noticed)
     };
     let (disturbed, quiet) = interleave(context.settings.pairs, disturbed, |_| slice(&mut other))?;
     let p99 = |outcomes: &[Outcome]| -> Vec<f64> {

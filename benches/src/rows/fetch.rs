@@ -96,8 +96,7 @@ fn on_bare_loop(context: &Context, file_bytes: u64, total: u64) -> Result<Slice,
     let running = context.bare_loop(&arguments)?;
     settle();
     let before = process_cpu(running.pid())?;
-    let outcome = drain(running.address, total)?;
-    let cpu = process_cpu(running.pid())?.saturating_sub(before);
+    let (outcome, after) = drain(running.address, total, || process_cpu(running.pid()))?;
     running.kill();
-    Ok(slice(outcome, Some(cpu)))
+    Ok(slice(outcome, Some(after?.saturating_sub(before))))
 }

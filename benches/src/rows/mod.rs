@@ -246,12 +246,16 @@ fn note_noise(row: &mut Row, stolen: f64) {
     const STOLEN_MAX: f64 = 0.02;
     /// Distance of a probe's extremes, as a share of its median.
     const SPREAD_MAX: f64 = 0.15;
+    let mut noise = Vec::new();
     if stolen > STOLEN_MAX {
-        row.beside.push(("noise", format!("{:.1} % of the time was stolen", stolen * 100.0)));
+        noise.push(format!("{:.1} % of the time was stolen", stolen * 100.0));
     }
     let spread = row.probe.as_ref().map_or(0.0, |probe| probe.figures.spread());
     if spread > SPREAD_MAX {
-        row.beside.push(("noise", format!("the probe moved by {:.0} %", spread * 100.0)));
+        noise.push(format!("the probe moved by {:.0} %", spread * 100.0));
+    }
+    if !noise.is_empty() {
+        row.beside.push(("noise", noise.join(", ")));
     }
 }
 
@@ -282,7 +286,7 @@ impl Slice {
     }
 }
 
-/// CPU columns of slices whose amount is bytes: seconds per 10^9 bytes, which are nanoseconds each.
+/// CPU columns of slices whose amount is bytes: seconds per 10^9 bytes.
 fn cpu_per_gigabyte(row: &mut Row, ours: &[Slice], theirs: &[Slice]) {
     let server = |slices: &[Slice]| {
         let each: Vec<f64> = slices.iter().filter_map(Slice::server_us_each).collect();
