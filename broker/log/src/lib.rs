@@ -22,13 +22,28 @@
     )
 )]
 
+mod bytes_io;
 mod cycle;
 mod data_dir;
 mod disk;
+mod frames;
+mod index;
+mod meta;
 mod reader;
 mod recovery;
+mod segment;
+mod shared;
+mod side;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim_disk;
+mod space;
+mod state_file;
 mod sys;
+mod tail;
+#[cfg(test)]
+mod tests;
 mod work;
+mod writer;
 
 pub use cycle::CommitCycle;
 pub use data_dir::{DataDir, DataDirOptions, Founder, Identity, OpenError, Opened};
