@@ -12,7 +12,8 @@ use bateau_benches::probe::{FetchSource, serve_produce};
 use bateau_benches::report::Row;
 use bateau_benches::rows::{ALL, Context, Foreign, Kind, Settings};
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -116,7 +117,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         }
         return Ok(true);
     }
-    let kinds = chosen(arguments)?;
+    let kinds = chosen(arguments);
     cleanup::on_signals()?;
     let context = context(arguments)?;
     match arguments.output {
@@ -162,15 +163,15 @@ fn row_names() -> PossibleValuesParser {
 }
 
 /// The rows that were asked for, without those that a foreign broker cannot have.
-fn chosen(arguments: &Arguments) -> Result<Vec<&'static Kind>, Failure> {
+fn chosen(arguments: &Arguments) -> Vec<&'static Kind> {
     let named = |kind: &Kind| arguments.only.iter().any(|name| name == kind.name);
     let can = |kind: &Kind| kind.foreign || arguments.bootstrap.is_none();
     if let Some(kind) = ALL.iter().find(|kind| named(kind) && !can(kind)) {
-        let needs = "a row that does not start its broker, with --bootstrap";
-        return Err(Failure::unexpected("--only", kind.name, needs));
+        let message = format!("row {} starts its broker: not with --bootstrap", kind.name);
+        Arguments::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     let wanted = |kind: &&Kind| (arguments.only.is_empty() || named(kind)) && can(kind);
-    Ok(ALL.iter().filter(wanted).collect())
+    ALL.iter().filter(wanted).collect()
 }
 
 fn show(row: &Row, output: Output) -> String {
