@@ -19,13 +19,15 @@ use crate::partition::PartitionView;
 use crate::readers::ColdReader;
 use crate::router::Router;
 use crate::shard::{self, Ask, Ended, INBOX_ASKS_MAX, ShardLoop, from_log_start};
+use crate::telemetry;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BootEpoch, BrokerSettings, Founder, FoundingPlan};
 use bateau_core::controller::{ListenerAddress, NodeRegistration};
 use bateau_core::replica::{MetadataStart, Vote};
 use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
 use bateau_log::{
-    CommitCycle, DataDir, DataDirOptions, Disk, Identity, OpenError, RecoveryReport, Work,
+    CommitCycle, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, RecoveryReport,
+    SpaceState, Work,
 };
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
@@ -80,6 +82,9 @@ impl Engine {
         let identity = identity(&data_dir, settings.node_id, founding_id)?;
         let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
         let (mut cycle, report) = (opened.cycle, opened.report);
+        // Before anything can be refused: what was found is needed most then.
+        telemetry::report_recovery(&report);
+        refuse_damaged_metadata(&report)?;
         let mut views = Vec::new();
         let mut recovered = Vec::new();
         for log in opened.logs {
@@ -96,21 +101,14 @@ impl Engine {
             recovered.push(birth.into_recovered());
         }
         let registration = registration(&settings, report.boot_epoch);
-        let founding = FoundingPlan { founders: vec![founder], nodes: vec![registration.clone()] };
-        let shard_settings = ShardSettings {
-            node_id: settings.node_id,
-            groups: settings.groups,
-            metadata: MetadataStart {
-                settings: settings.broker.clone(),
-                founding,
-                entropy: Box::new(random_u64),
-            },
-            min_insync_replicas: settings.broker.min_insync_replicas,
-        };
         let mut effects = Effects::default();
-        let shard = Shard::start(shard_settings, recovered, clock::now(), &mut effects)
-            .map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
+        let shard = start_shard(&settings, &registration, founder, recovered, &mut effects)?;
+        refuse_foreign_metadata(&shard, settings.node_id, identity.founding_id)?;
         let (sender, disk_reports) = mpsc::unbounded_channel();
+        // Later only changes are told, and the shard starts as if there were room.
+        if cycle.space() != SpaceState::Ok {
+            let _ = sender.send(Ok(vec![Done::Space(cycle.space())]));
+        }
         let report_done = move |report| drop(sender.send(report));
         let (disk_queue, disk_thread) =
             disk_worker::spawn(cycle, report_done).map_err(thread_failure)?;
@@ -226,6 +224,61 @@ fn identity(data_dir: &DataDir, node: NodeId, founding_id: [u8; 16]) -> Result<I
     Ok(identity)
 }
 
+fn start_shard(
+    settings: &EngineSettings,
+    registration: &NodeRegistration,
+    founder: Founder,
+    recovered: Vec<RecoveredLog>,
+    effects: &mut Effects,
+) -> Result<Shard, Failure> {
+    let founding = FoundingPlan { founders: vec![founder], nodes: vec![registration.clone()] };
+    let metadata = MetadataStart {
+        settings: settings.broker.clone(),
+        founding,
+        entropy: Box::new(random_u64),
+    };
+    let shard_settings = ShardSettings {
+        node_id: settings.node_id,
+        groups: settings.groups.clone(),
+        metadata,
+        min_insync_replicas: settings.broker.min_insync_replicas,
+    };
+    Shard::start(shard_settings, recovered, clock::now(), effects)
+        .map_err(|error| Failure::new(Exit::Refused, error.to_string()))
+}
+
+/// Without its metadata a node knows nothing, so it does not start (decision 24).
+fn refuse_damaged_metadata(report: &RecoveryReport) -> Result<(), Failure> {
+    let damaged = report.corrupt.iter().find(|(log, _)| *log == Incarnation::METADATA);
+    let Some((_, range)) = damaged else { return Ok(()) };
+    let (first, last) = (range.first_index, range.last_index);
+    let (segment, position) = (range.segment, range.position);
+    let (reason, proof) = (&range.reason, &range.proof);
+    let message = format!(
+        "the metadata partition is damaged from index {first} to {last}, in segment {segment} at \
+         byte {position}: {reason}; it was durable by {proof}"
+    );
+    Err(Failure::new(Exit::Refused, message))
+}
+
+/// The founding names every founder's id, and `IDENTITY` this node's: they part where files of
+/// two clusters were mixed.
+fn refuse_foreign_metadata(
+    shard: &Shard,
+    node: NodeId,
+    founding_id: [u8; 16],
+) -> Result<(), Failure> {
+    let founding = shard.metadata().and_then(|metadata| metadata.founding());
+    let recorded = founding.and_then(|founding| {
+        founding.founders.iter().find(|founder| founder.node == node).map(|one| one.founding_id)
+    });
+    if recorded.is_none_or(|recorded| recorded == founding_id) {
+        return Ok(());
+    }
+    let message = "the data directory holds the metadata of another cluster than its IDENTITY";
+    Err(Failure::new(Exit::Refused, message))
+}
+
 fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<PartitionView>, Failure> {
     let failed = |reason: String| Failure::new(Exit::Failed, reason);
     let mut done = Vec::new();
@@ -233,10 +286,10 @@ fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<Partition
     cycle.run(&mut work, &mut done).map_err(|error| failed(error.to_string()))?;
     for answer in done {
         match answer {
-            bateau_log::Done::Created { incarnation, reader, .. } => {
+            Done::Created { incarnation, reader, .. } => {
                 return Ok(Some(PartitionView::new(incarnation, reader)));
             }
-            bateau_log::Done::CreateFailed { error, .. } => {
+            Done::CreateFailed { error, .. } => {
                 return Err(failed(format!("the metadata log cannot be made: {error}")));
             }
             _ => {}

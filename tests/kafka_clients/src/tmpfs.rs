@@ -37,19 +37,14 @@ impl Tmpfs {
         self.directory.path()
     }
 
-    /// Takes `bytes` of the room away.
-    ///
-    /// Panics when there are not so many.
-    pub fn fill(&self, bytes: u64) {
-        let filler = File::create(self.filler()).expect("a new file takes no room");
-        let left = self.take(filler, bytes);
-        assert_eq!(left, 0, "there was no room for {left} bytes of the filler");
+    /// Takes room away until `left_bytes` are left.
+    pub fn fill_to(&self, left_bytes: u64) {
+        self.take(self.free_bytes().saturating_sub(left_bytes));
     }
 
     /// Takes all room that is left, to the last page.
     pub fn fill_up(&self) {
-        let filler = File::options().create(true).append(true).open(self.filler());
-        self.take(filler.expect("a file takes no room before it is written"), u64::MAX);
+        self.take(u64::MAX);
     }
 
     /// Gives back what the filler took.
@@ -61,18 +56,24 @@ impl Tmpfs {
         self.path().join("filler")
     }
 
-    /// Returns the bytes that found no room.
-    fn take(&self, mut filler: File, mut bytes: u64) -> u64 {
+    fn free_bytes(&self) -> u64 {
+        let found = rustix::fs::statvfs(self.path()).expect("a mounted filesystem has figures");
+        found.f_bavail * found.f_frsize
+    }
+
+    /// Takes so many bytes, or all that are left.
+    fn take(&self, mut bytes: u64) {
         const PAGE: [u8; 4096] = [b'f'; 4096];
+        let filler = File::options().create(true).append(true).open(self.filler());
+        let mut filler = filler.expect("a file takes no room before it is written");
         while bytes > 0 {
             let length = usize::try_from(bytes).unwrap_or(PAGE.len()).min(PAGE.len());
             match filler.write(&PAGE[..length]) {
                 Ok(written) => bytes -= u64::try_from(written).expect("a page has few bytes"),
-                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) if error.kind() == ErrorKind::StorageFull => return,
                 Err(error) => panic!("{}: {error}", self.filler().display()),
             }
         }
-        bytes
     }
 }
 

@@ -191,15 +191,23 @@ fn a_newer_format_is_refused_with_4_and_untouched() {
 }
 
 #[test]
-fn an_identity_of_another_cluster_is_refused_with_4_and_untouched() {
-    let (broker, _) = used_directory();
+fn an_identity_of_another_cluster_is_refused_with_4_and_no_log_is_touched() {
+    let (mut broker, topic) = used_directory();
     let (foreign, _) = used_directory();
-    fs::copy(foreign.data().join("IDENTITY"), broker.data().join("IDENTITY")).unwrap();
-    let before = fingerprint(broker.data());
+    let identity = broker.data().join("IDENTITY");
+    let own = fs::read(&identity).unwrap();
+    fs::copy(foreign.data().join("IDENTITY"), &identity).unwrap();
+    // The meta log notes every start; the logs themselves are what must not be mixed.
+    let logs = broker.data().join("partitions");
+    let before = fingerprint(&logs);
     let ended = broker.refused_restart();
     assert_eq!((ended.code, ended.lines.len()), (Some(4), 0), "{ended:?}");
-    assert!(ended.reason().contains("cluster"), "{ended:?}");
-    assert_eq!(fingerprint(broker.data()), before);
+    assert!(ended.reason().contains("another cluster"), "{ended:?}");
+    assert_eq!(fingerprint(&logs), before);
+    fs::write(&identity, own).unwrap();
+    broker.restart();
+    let mut connection = Connection::open(broker.bootstrap());
+    assert_eq!(calls::list_offset(&mut connection, &topic, calls::LATEST), (code::NONE, 0));
 }
 
 #[test]

@@ -161,16 +161,16 @@ impl Replica {
         self.state_file.note_stored(applied, is_stored, now);
     }
 
-    /// A segment was sealed: derived state is checkpointed with it.
-    pub fn handle_rolled(&mut self) {
-        self.state_file.note_rolled();
-    }
-
-    /// Looks whether a prefix of the log may go, and proposes it.
+    /// Looks whether a prefix of the log may go, and proposes it. A segment that was sealed since
+    /// the newest state file gets one: without it the log may not let go of the segment.
     ///
     /// Topics keep what their retention says; of a state machine's commands everything goes that
     /// its newest durable state file includes.
     pub fn check_retention(&mut self, sealed: &[SealedSegment], log_bytes: u64, now: Now) {
+        let sealed_to = sealed.last().map(|segment| segment.next_start.index.previous());
+        if sealed_to > Some(self.state_file.stored()) {
+            self.state_file.note_rolled();
+        }
         if self.role != Role::Leader || self.stall.is_some() {
             return;
         }
