@@ -26,11 +26,11 @@ use bateau_core::controller::{ListenerAddress, NodeRegistration};
 use bateau_core::replica::{MetadataStart, Vote};
 use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
 use bateau_log::{
-    CommitCycle, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, RecoveryReport,
-    SpaceState, Work,
+    CommitCycle, CorruptRange, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, ReadError,
+    RecoveryReport, SpaceState, Work,
 };
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -81,16 +81,18 @@ impl Engine {
         let founding_id = random_bytes();
         let identity = identity(&data_dir, settings.node_id, founding_id)?;
         let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
-        let (mut cycle, report) = (opened.cycle, opened.report);
-        // Before anything can be refused: what was found is needed most then.
-        telemetry::report_recovery(&report);
-        refuse_damaged_metadata(&report)?;
+        let (mut cycle, mut report) = (opened.cycle, opened.report);
         let mut views = Vec::new();
         let mut recovered = Vec::new();
         for log in opened.logs {
             views.push(PartitionView::new(log.incarnation, log.reader.clone()));
-            recovered.push(recovered_log(&log)?);
+            let (log, unreadable) = recovered_log(&log);
+            report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
+            recovered.push(log);
         }
+        // Before anything can be refused: what was found is needed most then.
+        telemetry::report_recovery(&report);
+        refuse_damaged_metadata(&report)?;
         let founder = founder(&settings, identity.founding_id);
         if !identity.founded {
             let birth = LogBirth::of_metadata(settings.node_id);
@@ -298,19 +300,21 @@ fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<Partition
     Ok(None)
 }
 
-/// What recovery found, in the brain's words. The frames behind the state file are read now.
-fn recovered_log(log: &bateau_log::RecoveredLog) -> Result<RecoveredLog, Failure> {
+/// What recovery found, in the brain's words. The frames behind the state file are read now;
+/// those at or below the durable mark for the first time, so some may turn out to be damaged.
+fn recovered_log(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<CorruptRange>) {
     let replayed = log.state.as_ref().map(|state| state.applied.next());
     let from = replayed.unwrap_or(log.start.index);
     let (last, commit) = (log.last_index, log.hard_state.commit);
-    let frames = if from > last || log.corrupt.is_some() {
-        Vec::new()
-    } else {
-        log.reader.frames(from, last, commit, usize::MAX).map_err(|error| {
-            Failure::new(Exit::Failed, format!("a recovered log cannot be read: {error}"))
-        })?
-    };
-    Ok(RecoveredLog {
+    let mut unreadable = None;
+    let mut frames = Vec::new();
+    if from <= last && log.corrupt.is_none() {
+        match log.reader.frames(from, last, commit, usize::MAX) {
+            Ok(found) => frames = found,
+            Err(error) => unreadable = Some(unreadable_range(log, from, &error)),
+        }
+    }
+    let recovered = RecoveredLog {
         incarnation: log.incarnation,
         replica_id: log.replica,
         vote: Vote {
@@ -324,8 +328,48 @@ fn recovered_log(log: &bateau_log::RecoveredLog) -> Result<RecoveredLog, Failure
         terms: log.reader.terms().as_ref().clone(),
         state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
         frames: frames.into_iter().map(frame).collect(),
-        is_damaged: log.corrupt.is_some(),
-    })
+        is_damaged: log.corrupt.is_some() || unreadable.is_some(),
+    };
+    (recovered, unreadable)
+}
+
+/// From the first to the last frame that cannot be read, among those from `from` on.
+fn unreadable_range(
+    log: &bateau_log::RecoveredLog,
+    from: LogIndex,
+    error: &ReadError,
+) -> CorruptRange {
+    let read = |index| log.reader.frames(index, index, log.hard_state.commit, usize::MAX);
+    let (mut first_index, mut last_index) = (None, log.last_index);
+    let mut first_offset = log.start.offset;
+    let mut index = from;
+    while index <= log.last_index {
+        match read(index) {
+            Ok(found) if first_index.is_none() => {
+                let ends = found.last().map(|frame| frame.header.next_coordinates().1);
+                first_offset = ends.unwrap_or(first_offset);
+            }
+            Ok(_) => {}
+            Err(_) => {
+                first_index.get_or_insert(index);
+                last_index = index;
+            }
+        }
+        index = index.next();
+    }
+    let (segment, position) = match error {
+        ReadError::Damaged { segment, position, .. } => (*segment, *position),
+        ReadError::OutOfRange { .. } | ReadError::IndexOutOfRange { .. } => (LogIndex::ZERO, 0),
+    };
+    CorruptRange {
+        first_index: first_index.unwrap_or(from),
+        last_index,
+        first_offset,
+        segment,
+        position,
+        reason: error.to_string(),
+        proof: "the durable mark".to_owned(),
+    }
 }
 
 fn frame(stored: bateau_log::StoredFrame) -> Frame {

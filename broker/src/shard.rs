@@ -40,6 +40,9 @@ pub const INBOX_ASKS_MAX: usize = 8_192;
 /// Asks that one turn takes; the rest waits for the next one.
 const TURN_ASKS_MAX: usize = 256;
 
+/// How long deleted logs are kept, in milliseconds; less where room is short (D10).
+const TRASH_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// What the controller answers.
 pub type ControllerResult = Result<ControllerResponse, ControllerError>;
 
@@ -172,6 +175,8 @@ impl ShardLoop {
             return;
         }
         self.next_retention_check = Instant::now() + self.retention_check;
+        let before_wall_ms = clock::now().wall_ms.saturating_sub(TRASH_KEPT_MS);
+        self.disk.push(Work::EmptyTrash { before_wall_ms });
         for view in self.router.directory().views() {
             let reader = view.reader();
             let sealed = reader.sealed();
