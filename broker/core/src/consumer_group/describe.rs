@@ -2,9 +2,13 @@
 //!
 //! Absent on purpose: filters and authorization (the caller's), and wire forms.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
-use super::Name;
+use super::live::LiveGroup;
+use super::tables::StoredGroup;
+use super::{GroupCoordinator, Name};
 
 /// A group's state, as Kafka names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,4 +94,87 @@ pub struct GroupTotals {
     pub parked_count: usize,
     /// Commands proposed and not yet applied.
     pub inflight_count: usize,
+}
+
+impl GroupCoordinator {
+    /// All groups by id, for ListGroups. Groups of a follower are as its tables have them.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupListing> {
+        let mut listings = BTreeMap::new();
+        for (group_id, stored) in &self.tables.groups {
+            let listing = GroupListing {
+                group_id: group_id.clone(),
+                protocol_type: stored.protocol_type.clone(),
+                state: stored_state(stored),
+            };
+            listings.insert(group_id.clone(), listing);
+        }
+        for (group_id, group) in &self.live.groups {
+            let listing = GroupListing {
+                group_id: group_id.clone(),
+                protocol_type: group.protocol_type.clone(),
+                state: group.state,
+            };
+            listings.insert(group_id.clone(), listing);
+        }
+        listings.into_values().collect()
+    }
+
+    /// One group, for DescribeGroups; `None` if there is none.
+    #[must_use]
+    pub fn describe(&self, group_id: &str) -> Option<GroupDescription> {
+        let live = self.live.groups.get(group_id);
+        let Some(group) = live else {
+            let stored = self.tables.groups.get_key_value(group_id);
+            return stored
+                .map(|(id, stored)| describe(&LiveGroup::from_stored(id.clone(), 0, stored)));
+        };
+        Some(describe(group))
+    }
+
+    /// Totals, for metrics. Cost: of the groups.
+    #[must_use]
+    pub fn totals(&self) -> GroupTotals {
+        let unstored =
+            self.live.groups.keys().filter(|id| !self.tables.groups.contains_key(*id)).count();
+        GroupTotals {
+            group_count: self.tables.groups.len() + unstored,
+            offset_count: self.tables.groups.values().map(StoredGroup::offset_count).sum(),
+            parked_count: self.live.parked,
+            inflight_count: self.live.in_flight.len(),
+        }
+    }
+}
+
+fn stored_state(stored: &StoredGroup) -> GroupState {
+    match (stored.members.is_empty(), stored.assigned) {
+        (true, _) => GroupState::Empty,
+        (false, true) => GroupState::Stable,
+        (false, false) => GroupState::CompletingRebalance,
+    }
+}
+
+fn describe(group: &LiveGroup) -> GroupDescription {
+    let is_stable = group.state == GroupState::Stable;
+    let members = group.members().map(|member| {
+        let member = &member.member;
+        let shown = |bytes: Bytes| if is_stable { bytes } else { Bytes::new() };
+        MemberDescription {
+            member_id: member.id.clone(),
+            group_instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: shown(member.metadata(&group.protocol)),
+            assignment: shown(member.assignment.clone()),
+        }
+    });
+    GroupDescription {
+        group_id: group.id.clone(),
+        state: group.state,
+        protocol_type: group.protocol_type.clone(),
+        protocol_name: if is_stable { group.protocol.clone() } else { Name::default() },
+        generation: group.generation,
+        leader: group.leader.clone(),
+        members: members.collect(),
+    }
 }

@@ -27,11 +27,30 @@
 //! whether a topic exists, and the meaning of subscription metadata (except for the topics of a
 //! static member that restarts, see `subscription`).
 
+mod codec;
+mod command;
 mod describe;
 mod effects;
 mod errors;
+mod housekeeping;
+mod join;
+mod leave;
+mod live;
+mod member;
+mod offsets;
+mod rebalance;
 mod requests;
 mod settings;
+mod settle;
+mod snapshot;
+mod subscription;
+mod sync;
+mod tables;
+mod timers;
+mod turn;
+
+#[cfg(test)]
+mod tests;
 
 pub use describe::{GroupDescription, GroupListing, GroupState, GroupTotals, MemberDescription};
 pub use effects::{GroupEffects, Proposal, ProposalToken};
@@ -45,6 +64,11 @@ pub use settings::*;
 use bateau_protocol::ids::{LogIndex, TopicId};
 use bytes::Bytes;
 
+use self::command::Command;
+use self::settle::Scope;
+use self::tables::Tables;
+use self::timers::Timers;
+use self::turn::{Live, Turn};
 use crate::clock::Now;
 use crate::ticket::Ticket;
 
@@ -136,33 +160,43 @@ pub enum CoordinatorRole {
 pub struct GroupCoordinator {
     settings: GroupSettings,
     role: CoordinatorRole,
+    tables: Tables,
+    /// Index of the newest command in `tables`.
+    applied: LogIndex,
+    live: Live,
 }
 
 impl GroupCoordinator {
     /// An empty follower.
     #[must_use]
     pub fn new(settings: GroupSettings) -> Self {
-        Self { settings, role: CoordinatorRole::Follower }
+        Self {
+            settings,
+            role: CoordinatorRole::Follower,
+            tables: Tables::default(),
+            applied: LogIndex::ZERO,
+            live: Live::default(),
+        }
     }
 
     /// A follower with the state of a snapshot, and the index up to which it has applied.
     ///
     /// # Errors
-    /// [`SnapshotError`]; the bytes are checked whole before anything is built.
+    /// [`SnapshotError`]; length and checksum are verified before anything is built.
     pub fn restore(
         settings: GroupSettings,
         snapshot: &[u8],
     ) -> Result<(Self, LogIndex), SnapshotError> {
-        let _ = snapshot;
-        Ok((Self::new(settings), LogIndex::ZERO))
+        let (tables, applied) = snapshot::decode(snapshot)?;
+        Ok((Self { tables, applied, ..Self::new(settings) }, applied))
     }
 
     /// The state of the tables. `applied` is the replica's applied index, which may be ahead of
     /// the last command. Cost: a copy of the whole state.
     #[must_use]
     pub fn snapshot(&self, applied: LogIndex) -> Bytes {
-        let _ = applied;
-        Bytes::new()
+        assert!(applied >= self.applied, "a snapshot cannot be older than the state it holds");
+        snapshot::encode(&self.tables, applied)
     }
 
     /// What this coordinator may answer now.
@@ -173,33 +207,34 @@ impl GroupCoordinator {
 
     /// This replica won an election, but its term's no-op is not yet applied here.
     pub fn become_loading(&mut self, effects: &mut GroupEffects) {
-        self.resign(effects);
-        self.role = CoordinatorRole::Loading;
+        self.leave_office(CoordinatorRole::Loading, CoordinatorError::NotCoordinator, effects);
     }
 
     /// This replica leads and has applied everything up to its term's no-op. Groups are rebuilt
     /// from the tables; all session timers start in full.
     pub fn become_leader(&mut self, now: Now, effects: &mut GroupEffects) {
-        let _ = now;
-        self.resign(effects);
-        self.role = CoordinatorRole::Leader;
+        self.leave_office(CoordinatorRole::Leader, CoordinatorError::NotCoordinator, effects);
+        let group_ids: Vec<Name> = self.tables.groups.keys().cloned().collect();
+        let mut turn = self.turn(now, effects);
+        for group_id in &group_ids {
+            turn.load_group(group_id);
+        }
     }
 
     /// This replica does not lead (any more): everything that waits gets NOT_COORDINATOR.
     /// Proposals of before may still be applied; their tokens are then ignored.
     pub fn resign(&mut self, effects: &mut GroupEffects) {
-        let _ = effects;
-        self.role = CoordinatorRole::Follower;
+        self.leave_office(CoordinatorRole::Follower, CoordinatorError::NotCoordinator, effects);
     }
 
     /// The partition cannot be trusted or reached any more: everything that waits, and every
     /// later request, gets COORDINATOR_NOT_AVAILABLE.
     pub fn quarantine(&mut self, effects: &mut GroupEffects) {
-        let _ = effects;
-        self.role = CoordinatorRole::Unavailable;
+        self.leave_office(CoordinatorRole::Unavailable, CoordinatorError::NotAvailable, effects);
     }
 
-    /// Takes one request. The answer is in `effects` of this or of a later call.
+    /// Takes one request. The answer is in `effects` of this or of a later call. Without members
+    /// in common, requests of different groups do not wait for each other.
     pub fn handle(
         &mut self,
         now: Now,
@@ -207,9 +242,19 @@ impl GroupCoordinator {
         ticket: Ticket,
         effects: &mut GroupEffects,
     ) {
-        let _ = (now, &self.settings);
-        let refusal = CoordinatorError::NotAvailable;
-        effects.reply(ticket, GroupResponse::refused(&request, refusal));
+        if let Err(error) = self.may_serve(&request) {
+            return effects.reply(ticket, GroupResponse::refused(&request, error));
+        }
+        let mut turn = self.turn(now, effects);
+        match request {
+            GroupRequest::JoinGroup(request) => turn.join_group(request, ticket),
+            GroupRequest::SyncGroup(request) => turn.sync_group(request, ticket),
+            GroupRequest::Heartbeat(request) => turn.heartbeat(&request, ticket),
+            GroupRequest::LeaveGroup(request) => turn.leave_group(request, ticket),
+            GroupRequest::OffsetCommit(request) => turn.commit_offsets(request, ticket),
+            GroupRequest::OffsetFetch(request) => turn.fetch_offsets(request, ticket),
+            GroupRequest::DeleteGroup(request) => turn.delete_group(&request, ticket),
+        }
     }
 
     /// A topic is gone: its offsets are dropped by command. Offsets committed for a later topic
@@ -221,15 +266,16 @@ impl GroupCoordinator {
         topic_id: TopicId,
         effects: &mut GroupEffects,
     ) {
-        let _ = (now, topic, topic_id);
-        effects.propose(ProposalToken(0), Bytes::new());
+        if self.role == CoordinatorRole::Leader {
+            self.turn(now, effects).delete_topic(topic, topic_id);
+        }
     }
 
     /// Applies a committed kind-6 payload. `token` names the proposal where it was made by this
     /// coordinator, in any of its leaderships. Indexes rise from call to call.
     ///
     /// # Errors
-    /// [`CommandError`]: the caller stops the partition.
+    /// [`CommandError`]: nothing of the payload is applied and the caller stops the partition.
     pub fn apply(
         &mut self,
         now: Now,
@@ -238,43 +284,79 @@ impl GroupCoordinator {
         token: Option<ProposalToken>,
         effects: &mut GroupEffects,
     ) -> Result<(), CommandError> {
-        let _ = (now, index, payload, token, effects);
+        let commands = Command::decode_all(payload)?;
+        assert!(index > self.applied, "commands are applied once and in order");
+        self.applied = index;
+        let mut in_flight = token.and_then(|token| self.live.in_flight.remove(&token));
+        for command in commands {
+            let scope = Scope::of(&command);
+            let outcome = self.tables.apply(index, command);
+            if self.role == CoordinatorRole::Leader {
+                let mut turn = self.turn(now, effects);
+                turn.settle(&scope, outcome, token, in_flight.take());
+            }
+        }
         Ok(())
     }
 
     /// A proposal will never be committed. What waits for it is refused with NOT_COORDINATOR, and
     /// its group is rebuilt from the tables.
     pub fn dropped(&mut self, now: Now, token: ProposalToken, effects: &mut GroupEffects) {
-        let _ = (now, token, effects);
+        if let Some(in_flight) = self.live.in_flight.remove(&token) {
+            self.turn(now, effects).fail(in_flight, CoordinatorError::NotCoordinator);
+        }
     }
 
     /// When [`tick`](Self::tick) has something to do, in `monotonic_ms`. May be early, never late.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        None
+        self.live.timers.next_deadline()
     }
 
     /// Acts on every deadline up to `now`. Cost: of the due deadlines, not of the groups.
     pub fn tick(&mut self, now: Now, effects: &mut GroupEffects) {
-        let _ = (now, effects);
+        while let Some(timer) = self.live.timers.pop_due(now.monotonic_ms) {
+            self.turn(now, effects).fire(timer);
+        }
     }
 
-    /// All groups by id, for ListGroups.
-    #[must_use]
-    pub fn groups(&self) -> Vec<GroupListing> {
-        Vec::new()
+    fn turn<'a>(&'a mut self, now: Now, effects: &'a mut GroupEffects) -> Turn<'a> {
+        let (settings, tables, live) = (&self.settings, &self.tables, &mut self.live);
+        Turn { now, settings, tables, live, effects }
     }
 
-    /// One group, for DescribeGroups; `None` if there is none.
-    #[must_use]
-    pub fn describe(&self, group_id: &str) -> Option<GroupDescription> {
-        let _ = group_id;
-        None
+    fn may_serve(&self, request: &GroupRequest) -> Result<(), CoordinatorError> {
+        match self.role {
+            CoordinatorRole::Follower => return Err(CoordinatorError::NotCoordinator),
+            CoordinatorRole::Loading => return Err(CoordinatorError::LoadInProgress),
+            CoordinatorRole::Unavailable => return Err(CoordinatorError::NotAvailable),
+            CoordinatorRole::Leader => {}
+        }
+        let may_wait =
+            !matches!(request, GroupRequest::Heartbeat(_) | GroupRequest::OffsetFetch(_));
+        if may_wait && self.live.parked >= PARKED_REQUESTS_MAX {
+            return Err(CoordinatorError::NotAvailable);
+        }
+        Ok(())
     }
 
-    /// Totals, for metrics.
-    #[must_use]
-    pub fn totals(&self) -> GroupTotals {
-        GroupTotals::default()
+    /// Answers everything that waits and forgets the live part.
+    fn leave_office(
+        &mut self,
+        role: CoordinatorRole,
+        error: CoordinatorError,
+        effects: &mut GroupEffects,
+    ) {
+        self.role = role;
+        // Nothing that is done on the way out looks at the time.
+        let mut turn = self.turn(Now::default(), effects);
+        while let Some((_, group)) = turn.live.groups.pop_first() {
+            turn.dismiss_group(group, error);
+        }
+        while let Some((_, in_flight)) = turn.live.in_flight.pop_first() {
+            turn.refuse(in_flight.replies, error);
+        }
+        assert_eq!(self.live.parked, 0, "I-GRP-4: a ticket is neither waiting nor answered");
+        self.live.timers = Timers::default();
     }
 }

@@ -324,3 +324,19 @@ impl GroupResponse {
         }
     }
 }
+
+impl GroupResponse {
+    /// The same kind of answer, as a refusal.
+    #[must_use]
+    pub(super) fn into_refused(self, error: CoordinatorError) -> Self {
+        match self {
+            Self::JoinGroup(_) => Self::JoinGroup(Err(error.into())),
+            Self::SyncGroup(_) => Self::SyncGroup(Err(error.into())),
+            Self::Heartbeat(_) => Self::Heartbeat(Err(error.into())),
+            Self::LeaveGroup(_) => Self::LeaveGroup(Err(error.into())),
+            Self::OffsetCommit(_) => Self::OffsetCommit(Err(error.into())),
+            Self::OffsetFetch(_) => Self::OffsetFetch(Err(error.into())),
+            Self::DeleteGroup(_) => Self::DeleteGroup(Err(error.into())),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Commands and snapshots as bytes.
+
+use super::*;
+use crate::consumer_group::command::{
+    AssignmentsStored, GenerationStarted, GroupRemoved, OffsetsCommitted, OffsetsExpired,
+    StaticMemberReplaced, TopicDeleted,
+};
+use crate::consumer_group::member::Member;
+
+fn member() -> Member {
+    Member {
+        id: "app-1".into(),
+        instance_id: Some("A".into()),
+        client_id: "app".into(),
+        client_host: "::1".into(),
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 60_000,
+        protocols: vec![protocol("range", "m"), protocol("sticky", "")],
+        assignment: Bytes::new(),
+    }
+}
+
+fn commands() -> Vec<Command> {
+    vec![
+        Command::GenerationStarted(GenerationStarted {
+            group_id: "g".into(),
+            revision: 7,
+            generation: 3,
+            protocol_type: "consumer".into(),
+            protocol: "range".into(),
+            leader: "app-1".into(),
+            wall_ms: 5,
+            members: vec![member(), Member { instance_id: None, ..member() }],
+        }),
+        Command::AssignmentsStored(AssignmentsStored {
+            group_id: "g".into(),
+            revision: 8,
+            generation: 3,
+            assignments: vec![Assignment { member_id: "app-1".into(), assignment: "p".into() }],
+        }),
+        Command::StaticMemberReplaced(StaticMemberReplaced {
+            group_id: "g".into(),
+            revision: 9,
+            old_member_id: "app-0".into(),
+            member: member(),
+        }),
+        Command::GroupRemoved(GroupRemoved {
+            group_id: "g".into(),
+            revision: 10,
+            with_offsets: true,
+        }),
+        Command::OffsetsCommitted(OffsetsCommitted {
+            group_id: "g".into(),
+            generation: -1,
+            member_id: "".into(),
+            wall_ms: 6,
+            expires_wall_ms: Some(99),
+            topics: vec![commit_topic("orders", &[(0, -1), (9, i64::MIN)])],
+        }),
+        Command::OffsetsExpired(OffsetsExpired {
+            group_id: "g".into(),
+            revision: 10,
+            offsets: vec![("orders".into(), 9, LogIndex::new(4))],
+        }),
+        Command::TopicDeleted(TopicDeleted { topic: "orders".into(), topic_id: TopicId([1; 16]) }),
+    ]
+}
+
+#[test]
+fn every_command_comes_back_as_it_was_and_several_share_a_payload() {
+    let mut payload = Vec::new();
+    for command in commands() {
+        let bytes = command.to_payload();
+        assert_eq!(Command::decode_all(&bytes).unwrap(), std::slice::from_ref(&command));
+        payload.extend_from_slice(&bytes);
+    }
+    assert_eq!(Command::decode_all(&payload).unwrap(), commands());
+}
+
+#[test]
+fn the_bytes_of_a_command_are_written_down() {
+    let command = Command::GroupRemoved(GroupRemoved {
+        group_id: "g".into(),
+        revision: 10,
+        with_offsets: true,
+    });
+    let header = [4, 0, 1, 0, 14, 0, 0, 0];
+    let body = [1, 0, 0, 0, b'g', 10, 0, 0, 0, 0, 0, 0, 0, 1];
+    assert_eq!(command.to_payload(), [&header[..], &body[..]].concat());
+}
+
+#[test]
+fn every_truncation_and_every_surplus_is_refused() {
+    for command in commands() {
+        let bytes = command.to_payload();
+        for length in 0..bytes.len() {
+            let outcome = Command::decode_all(&bytes[..length]);
+            assert!(outcome.is_err(), "{length} of {} bytes of {command:?}", bytes.len());
+        }
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        let length = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) + 1;
+        longer[4..8].copy_from_slice(&length.to_le_bytes());
+        let outcome = Command::decode_all(&longer);
+        assert!(matches!(outcome, Err(CommandError::Malformed { .. })), "{outcome:?}");
+    }
+}
+
+#[test]
+fn damaged_commands_never_panic_and_never_ask_for_much() {
+    let mut state = 1_u64;
+    for command in commands() {
+        let bytes = command.to_payload();
+        for _ in 0..20_000 {
+            let mut damaged = bytes.to_vec();
+            for _ in 0..3 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let position = (state >> 33) as usize % damaged.len();
+                damaged[position] = (state >> 17) as u8;
+            }
+            let _ = Command::decode_all(&damaged);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_command_names_itself() {
+    let outcome = Command::decode_all(&[42, 0, 1, 0, 0, 0, 0, 0]);
+    assert_eq!(outcome, Err(CommandError::Unknown { kind: 42, version: 1 }));
+    let outcome = Command::decode_all(&[4, 0, 2, 0, 0, 0, 0, 0]);
+    assert_eq!(outcome, Err(CommandError::Unknown { kind: 4, version: 2 }));
+}
+
+#[test]
+fn a_damaged_command_stops_the_caller_and_changes_nothing() {
+    let mut world = World::new();
+    world.commit("g", -1, "", 1).unwrap();
+    let before = world.coordinator.tables.clone();
+    let [good, mut bad] = [0, 1].map(|_| commands()[4].to_payload().to_vec());
+    bad.truncate(bad.len() - 1);
+    let payload = [good, bad].concat();
+    let mut effects = GroupEffects::default();
+    let index = LogIndex::new(2);
+    let outcome = world.coordinator.apply(world.now, index, &payload, None, &mut effects);
+    assert!(matches!(outcome, Err(CommandError::Truncated { .. })), "{outcome:?}");
+    assert_eq!(world.coordinator.tables, before);
+}
+
+#[test]
+fn a_snapshot_restores_to_itself() {
+    let mut world = World::new();
+    let (generation, ids) = world.stable("g", &["a", "b"]);
+    world.commit("g", generation, &ids[0], 4).unwrap();
+    world.commit("simple", -1, "", 5).unwrap();
+    let bytes = world.coordinator.snapshot(LogIndex::new(50));
+    let settings = GroupSettings::default();
+    let (restored, applied) = GroupCoordinator::restore(settings, &bytes).unwrap();
+    assert_eq!(applied, LogIndex::new(50));
+    assert_eq!(restored.tables, world.coordinator.tables);
+    assert_eq!(restored.snapshot(applied), bytes);
+    assert_eq!(restored.role(), CoordinatorRole::Follower);
+}
+
+#[test]
+fn a_snapshot_that_is_cut_or_flipped_is_refused() {
+    let mut world = World::new();
+    let (generation, ids) = world.stable("g", &["a"]);
+    world.commit("g", generation, &ids[0], 4).unwrap();
+    let bytes = world.coordinator.snapshot(LogIndex::new(50));
+    let restore = |bytes: &[u8]| GroupCoordinator::restore(GroupSettings::default(), bytes);
+    for length in 0..bytes.len() {
+        let error = restore(&bytes[..length]).map(|_| ()).unwrap_err();
+        assert!(matches!(error, SnapshotError::Length { .. }), "{error}");
+    }
+    for position in 0..bytes.len() {
+        let mut flipped = bytes.to_vec();
+        flipped[position] ^= 0x40;
+        assert!(restore(&flipped).is_err(), "byte {position}");
+    }
+    let mut other = bytes.to_vec();
+    other[4] = 2;
+    let error = restore(&other).map(|_| ()).unwrap_err();
+    assert!(matches!(error, SnapshotError::NotASnapshot { found: 2, expected: 1, .. }), "{error}");
+}
+
+#[test]
+fn a_snapshot_whose_body_lies_is_refused_without_a_panic() {
+    let mut world = World::new();
+    let (generation, ids) = world.stable("g", &["a"]);
+    world.commit("g", generation, &ids[0], 4).unwrap();
+    let bytes = world.coordinator.snapshot(LogIndex::new(50));
+    let mut state = 7_u64;
+    for _ in 0..20_000 {
+        let mut damaged = bytes.to_vec();
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let position = 28 + (state >> 33) as usize % (damaged.len() - 28);
+        damaged[position] = (state >> 17) as u8;
+        let checksum = crc32c::crc32c_append(crc32c::crc32c(&damaged[..24]), &damaged[28..]);
+        damaged[24..28].copy_from_slice(&checksum.to_le_bytes());
+        let _ = GroupCoordinator::restore(GroupSettings::default(), &damaged);
+    }
+}
