@@ -13,7 +13,7 @@
 //!
 //! Absent on purpose: whether a command makes sense in a given state; `metadata` decides that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId, TopicId};
@@ -43,6 +43,15 @@ pub struct Partition {
     pub incarnation: Incarnation,
     /// Its replicas, never empty. The first is preferred as leader.
     pub replicas: Vec<Replica>,
+}
+
+impl Partition {
+    /// Whether it has a replica, and no node holds two.
+    #[must_use]
+    pub fn has_distinct_nodes(&self) -> bool {
+        let nodes: BTreeSet<NodeId> = self.replicas.iter().map(|replica| replica.node).collect();
+        !nodes.is_empty() && nodes.len() == self.replicas.len()
+    }
 }
 
 /// A topic with its partitions, numbered from 0 by their place.

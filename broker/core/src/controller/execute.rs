@@ -109,9 +109,7 @@ impl Metadata {
             if taken {
                 return Err(Refusal::IncarnationTaken);
             }
-            let nodes: BTreeSet<_> =
-                partition.replicas.iter().map(|replica| replica.node).collect();
-            if nodes.is_empty() || nodes.len() != partition.replicas.len() {
+            if !partition.has_distinct_nodes() {
                 return Err(Refusal::Malformed);
             }
             for replica in &partition.replicas {

@@ -160,8 +160,8 @@ impl Metadata {
         if ids.len() != replicas().count() || !ids.iter().all(|id| given.contains(id)) {
             return Some("I-META-3");
         }
-        let whole = partitions().all(|each| !each.replicas.is_empty())
-            && self.topics.values().all(|topic| !topic.partitions.is_empty());
+        let whole = self.topics.values().all(|topic| !topic.partitions.is_empty())
+            && partitions().all(|each| each.has_distinct_nodes());
         let mut again = Self { topics: self.topics.clone(), ..Self::new() };
         self.topics.values().for_each(|topic| again.index_topic(topic));
         let agree = again.topic_names == self.topic_names

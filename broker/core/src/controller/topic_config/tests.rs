@@ -218,3 +218,35 @@ fn the_default_of_min_insync_is_what_is_done() {
     assert_eq!(entry.value.as_deref(), Some("3"));
     assert_eq!(entry.source, ConfigSource::StaticBrokerConfig);
 }
+
+/// What the page says about each key: what is taken, and what it does.
+fn documented_rows() -> String {
+    let range = |key: &TopicKey| match key.domain {
+        Domain::Number { min: i64::MIN, max: i64::MAX } => "any number".to_owned(),
+        Domain::Number { min, max: i64::MAX } => format!("from {min}"),
+        Domain::Number { min, max } => format!("{min} to {max}"),
+        Domain::Boolean => "`true`, `false`".to_owned(),
+        Domain::OneOf(texts) | Domain::ListOf(texts) => format!("`{}`", texts.join("`, `")),
+        Domain::OnlyDefault => "its default".to_owned(),
+    };
+    let effect = |key: &TopicKey| match key.enforcement {
+        Enforcement::Enforced => "enforced",
+        Enforcement::HoldsAnyway => "none needed",
+        Enforcement::OnlyDefault => "not in this release",
+    };
+    let row = |key: &TopicKey| {
+        let default = if key.default.is_empty() { "empty" } else { key.default };
+        let (name, kind) = (key.name, key.config_type.name());
+        format!("| {name} | {kind} | {default} | {} | {} |\n", range(key), effect(key))
+    };
+    let heading = "| Key | Type | Default | Taken | Effect |\n|---|---|---|---|---|\n";
+    heading.to_owned() + &TOPIC_KEYS.iter().map(row).collect::<String>()
+}
+
+#[test]
+fn the_page_of_topic_configs_equals_the_table() {
+    let page = include_str!("../../../../../docs/topic-configs.md");
+    let (_, rest) = page.split_once("<!-- table: topic-configs -->\n").unwrap();
+    let (found, _) = rest.split_once("<!-- end -->").unwrap();
+    assert_eq!(found, documented_rows());
+}
