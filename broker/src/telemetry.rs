@@ -4,6 +4,7 @@
 //!
 //! Absent on purpose: log files and rotation; whoever runs the process owns its stderr.
 
+use bateau_log::RecoveryReport;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -21,5 +22,48 @@ pub fn init() {
     };
     if let Err(error) = set {
         tracing::debug!(%error, "logs were set up before");
+    }
+}
+
+/// One line about what recovery found; on a log file it is one JSON object.
+pub fn report_recovery(report: &RecoveryReport) {
+    let torn_frames: u64 = report.torn.iter().map(|torn| torn.frames).sum();
+    let torn_bytes: u64 = report.torn.iter().map(|torn| torn.bytes).sum();
+    let torn = report.torn.iter().map(|torn| {
+        let (log, first) = (torn.incarnation, torn.first_index);
+        format!("{:016x} from index {first}: {} bytes", log.get(), torn.bytes)
+    });
+    let corrupt = report.corrupt.iter().map(|(log, range)| {
+        let (first, last) = (range.first_index, range.last_index);
+        format!("{:016x} index {first} to {last}: {}", log.get(), range.reason)
+    });
+    let torn = torn.collect::<Vec<_>>().join("; ");
+    let corrupt = corrupt.collect::<Vec<_>>().join("; ");
+    let is_damaged = !report.corrupt.is_empty();
+    let (logs, clean) = (report.logs, report.clean);
+    let (walked_frames, walked_bytes) = (report.walked_frames, report.walked_bytes);
+    if is_damaged {
+        tracing::error!(
+            logs,
+            clean,
+            walked_frames,
+            walked_bytes,
+            torn_frames,
+            torn_bytes,
+            torn,
+            corrupt,
+            "recovered, with damaged partitions"
+        );
+    } else {
+        tracing::info!(
+            logs,
+            clean,
+            walked_frames,
+            walked_bytes,
+            torn_frames,
+            torn_bytes,
+            torn,
+            "recovered"
+        );
     }
 }

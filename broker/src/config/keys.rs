@@ -359,20 +359,6 @@ pub static KEYS: &[Key] = &[
         "Request bytes in memory, whole node, before connections are not read further.",
     ),
     key(
-        "limits.tail_bytes_max",
-        bytes(MIB, 64 * GIB, |config, value| config.limits.tail_bytes_max = size(value)),
-        "32MiB",
-        "Recent frames kept in memory for readers, whole node.",
-    ),
-    key(
-        "limits.tail_pinned_bytes_max",
-        bytes(32 * MIB, 64 * GIB, |config, value| {
-            config.limits.tail_pinned_bytes_max = size(value);
-        }),
-        "256MiB",
-        "Frames not applied yet, whole node, before proposals wait.",
-    ),
-    key(
         "limits.group_members_max",
         count(1, 100_000, |config, value| config.limits.group_members_max = size(value)),
         "2000",
@@ -385,6 +371,12 @@ pub static KEYS: &[Key] = &[
         }),
         "4KiB",
         "Metadata that a client may store with one committed offset.",
+    ),
+    key(
+        "limits.retention_check_ms",
+        duration_ms(10, 24 * HOUR_MS, |config, value| config.limits.retention_check_ms = value),
+        "30000",
+        "Between two looks at what retention allows to go (Kafka: 5 minutes).",
     ),
     key(
         "limits.disk_free_soft_bytes",

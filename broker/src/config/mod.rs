@@ -168,10 +168,8 @@ pub struct Limits {
     pub stall_bytes_per_second_min: u64,
     /// Request bytes in memory, whole node, before connections are not read further.
     pub request_memory_bytes_max: usize,
-    /// Recent frames kept in memory for readers, whole node.
-    pub tail_bytes_max: usize,
-    /// Frames in memory that are not applied yet, whole node, before proposals wait.
-    pub tail_pinned_bytes_max: usize,
+    /// Between two looks at what retention allows to go.
+    pub retention_check_ms: u64,
     /// Members of one consumer group.
     pub group_members_max: usize,
     /// Metadata string of one committed offset.

@@ -91,11 +91,11 @@ fn dev_honours_a_limit_per_address_that_somebody_asked_for() {
 #[test]
 fn sizes_and_durations_are_numbers_or_strings_with_a_unit() {
     let file = "[limits]\nconnection_idle_ms = \"5m\"\nrequest_memory_bytes_max = \"2GiB\"\n\
-                tail_bytes_max = 2097152\n[node]\nshutdown_grace_ms = 250\n";
+                kafka_frame_bytes_max = 2097152\n[node]\nshutdown_grace_ms = 250\n";
     let config = from_file(file).unwrap().config;
     assert_eq!(config.limits.connection_idle_ms, 300_000);
     assert_eq!(config.limits.request_memory_bytes_max, 2 << 30);
-    assert_eq!(config.limits.tail_bytes_max, 2 << 20);
+    assert_eq!(config.limits.kafka_frame_bytes_max, 2 << 20);
     assert_eq!(config.node.shutdown_grace_ms, 250);
     let mib = from_flags(&["limits.fetch_reply_bytes_max=1MB"]).unwrap().config;
     assert_eq!(mib.limits.fetch_reply_bytes_max, 1_000_000);

@@ -155,6 +155,14 @@ fn commands_that_contradict_the_state_are_refused_by_every_replica_alike() {
             other(&|topic| topic.partitions[0].replicas = existing.partitions[0].replicas.clone()),
             Refusal::ReplicaIdTaken,
         ),
+        (
+            other(&|topic| {
+                let mut again = topic.partitions[0].clone();
+                again.replicas[0].id = bateau_protocol::ids::ReplicaId::new((1 << 32) + 101);
+                topic.partitions.push(again);
+            }),
+            Refusal::IncarnationTaken,
+        ),
         (other(&|topic| topic.partitions.clear()), Refusal::Malformed),
         (other(&|topic| topic.partitions[0].replicas.clear()), Refusal::Malformed),
         (MetadataCommand::DeleteTopic { topic: TopicId([8; 16]) }, Refusal::TopicUnknown),
