@@ -72,6 +72,13 @@ pub struct MetadataMachine {
     events: Vec<MetadataEvent>,
 }
 
+impl MetadataMachine {
+    pub(super) fn check_invariants(&self) {
+        self.controller.check_invariants();
+        assert!(self.effects.is_empty(), "what the controller wants done is done in its turn");
+    }
+}
+
 /// A committed frame's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Applied {

@@ -24,6 +24,7 @@
 mod acks;
 mod apply;
 mod derived;
+mod invariants;
 pub mod membership;
 mod producers;
 mod propose;
@@ -32,6 +33,9 @@ mod start;
 mod state_file;
 mod tail;
 pub mod trim;
+
+#[cfg(test)]
+mod tests;
 
 pub use derived::{Derived, DerivedStart, MetadataStart};
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
@@ -189,6 +193,12 @@ impl Replica {
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark
+    }
+
+    /// Last index that is applied to the derived state.
+    #[must_use]
+    pub fn applied(&self) -> LogIndex {
+        self.applied
     }
 
     /// Where the log starts.

@@ -37,6 +37,20 @@ enum Waiter {
     Machine { token: u64 },
 }
 
+impl Gathered {
+    pub fn base_offset(&self) -> Offset {
+        self.stamp.base_offset
+    }
+
+    pub fn end_offset(&self) -> Offset {
+        self.stamp.base_offset.plus(self.stamp.record_count)
+    }
+
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
+}
+
 impl Replica {
     /// Takes a batch to be appended. It is answered through effects, unless `acks=0`.
     pub fn produce(&mut self, produce: Produce, effects: &mut Effects) {
@@ -155,10 +169,7 @@ impl Replica {
     }
 
     fn next_offset(&self) -> Offset {
-        let gathered = self.gathered.last().map(|last| {
-            let stamp = &last.stamp;
-            stamp.base_offset.plus(stamp.record_count)
-        });
+        let gathered = self.gathered.last().map(Gathered::end_offset);
         gathered.unwrap_or_else(|| self.raft.last().next_offset)
     }
 
