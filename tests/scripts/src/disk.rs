@@ -103,6 +103,12 @@ impl DiskLog {
         self.frames.back().map_or(self.start.index.previous(), |last| last.index)
     }
 
+    /// Offset behind the last flushed record.
+    #[must_use]
+    pub fn end_offset(&self) -> Offset {
+        self.next_offset
+    }
+
     /// Where the log starts, durably.
     #[must_use]
     pub fn start(&self) -> LogStart {

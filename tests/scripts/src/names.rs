@@ -19,7 +19,7 @@ pub(crate) struct Names {
 impl Names {
     pub fn learn(&mut self, metadata: &Metadata) {
         self.note(Incarnation::METADATA, "metadata", true);
-        for topic in metadata.topics() {
+        for topic in metadata.topics().chain(metadata.group_topic()) {
             for (number, partition) in topic.partitions.iter().enumerate() {
                 let place = if topic.internal {
                     format!("group/{number}")

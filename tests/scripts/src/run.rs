@@ -22,6 +22,7 @@ use crate::disk::Survivors;
 use crate::groups::Clients;
 use crate::render::Renderer;
 use crate::world::{Asked, NODE, Shown, World, WorldSettings};
+use bateau_core::consumer_group::partition_of;
 use bateau_core::controller::{
     AlterTopicConfigs, ControllerRequest, CreateTopics, NewTopic, TopicReference,
 };
@@ -31,6 +32,8 @@ use bateau_core::ticket::Ticket;
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{Incarnation, LogIndex, TopicId};
 use bateau_protocol::record::{BatchBuilder, BatchHeader, NewRecord, ProducerSequence};
+use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// Milliseconds that a request waits where a script says nothing.
 const TIMEOUT_MS: u64 = 30_000;
@@ -39,6 +42,8 @@ pub(crate) struct Runner {
     world: Option<World>,
     settings: WorldSettings,
     clients: Clients,
+    /// Batches by log, producer, epoch, sequence and text: a retry sends the same bytes.
+    sent: BTreeMap<(Incarnation, String), Bytes>,
     memory: Option<crate::world::Memory>,
     shows_internal: bool,
     lines: Vec<String>,
@@ -50,6 +55,7 @@ impl Runner {
             world: None,
             settings: WorldSettings::default(),
             clients: Clients::default(),
+            sent: BTreeMap::new(),
             memory: None,
             shows_internal: false,
             lines: Vec::new(),
@@ -151,35 +157,30 @@ impl Runner {
         }
     }
 
+    /// The log of a name such as `orders/0`, or the one in which a group lives: `group:NAME`.
     fn log(&mut self, name: &str) -> Incarnation {
-        let found = self.world().log_of(name);
+        let home = name.strip_prefix("group:").map(|id| format!("group/{}", partition_of(id)));
+        let found = self.world().log_of(home.as_deref().unwrap_or(name));
         found.unwrap_or_else(|| panic!("there is no log {name}"))
     }
 
     fn produce(&mut self, command: &mut Command) -> Input {
         let incarnation = self.log(command.argument(0));
         let now = self.world().now();
-        let timestamp = i64::try_from(now.wall_ms).unwrap();
-        let age_ms = command.take_ms("age").unwrap_or(0);
-        let timestamp = timestamp - i64::try_from(age_ms).unwrap();
-        let text = command.take_bytes("bytes").map(|length| "x".repeat(length));
-        let text = text.unwrap_or_else(|| command.argument(1).to_owned());
-        let mut builder = BatchBuilder::new();
-        if let Some(id) = command.take("producer") {
-            let epoch = command.take("epoch").unwrap_or(0);
-            builder = builder.producer(id, epoch, command.take("seq").expect("seq=…"));
-        }
-        for _ in 0..command.take("count").unwrap_or(1) {
-            let value = Some(text.as_bytes());
-            builder.push(&NewRecord { timestamp, key: None, value, headers: &[] }).unwrap();
-        }
-        let batch = builder.build().unwrap();
         let timeout_ms = command.take_ms("timeout").unwrap_or(TIMEOUT_MS);
         let wants_reply = command.take("acks") != Some(0);
+        let what = format!("{command:?}");
+        let built = batch(command, now.wall_ms);
+        let header = BatchHeader::parse(&built).unwrap();
+        let batch = if header.has_producer() {
+            self.sent.entry((incarnation, what)).or_insert(built).clone()
+        } else {
+            built
+        };
         let asked = Asked::Produce(incarnation, batch.clone());
         let produce = Produce {
-            record_count: builder.record_count(),
-            producer: ProducerSequence::of(&BatchHeader::parse(&batch).unwrap()),
+            record_count: u32::try_from(header.record_count).unwrap(),
+            producer: ProducerSequence::of(&header),
             ticket: wants_reply.then(|| self.world().ticket(asked)),
             deadline_ms: now.monotonic_ms + timeout_ms,
             batch,
@@ -234,7 +235,7 @@ impl Runner {
             "damage" => {
                 let log = self.log(command.argument(0));
                 let behind = LogIndex::new(command.take("behind").expect("behind=…"));
-                self.world().disk.log_mut(log).unwrap().damage_behind(behind);
+                self.world().damage(log, behind);
                 self.memory = None;
             }
             "garble" => {
@@ -333,6 +334,23 @@ impl Runner {
             self.lines.extend(renderer.line(shown));
         }
     }
+}
+
+fn batch(command: &mut Command, wall_ms: u64) -> Bytes {
+    let age_ms = command.take_ms("age").unwrap_or(0);
+    let timestamp = i64::try_from(wall_ms - age_ms).unwrap();
+    let text = command.take_bytes("bytes").map(|length| "x".repeat(length));
+    let text = text.unwrap_or_else(|| command.argument(1).to_owned());
+    let mut builder = BatchBuilder::new();
+    if let Some(id) = command.take("producer") {
+        let epoch = command.take("epoch").unwrap_or(0);
+        builder = builder.producer(id, epoch, command.take("seq").expect("seq=…"));
+    }
+    for _ in 0..command.take("count").unwrap_or(1) {
+        let value = Some(text.as_bytes());
+        builder.push(&NewRecord { timestamp, key: None, value, headers: &[] }).unwrap();
+    }
+    builder.build().unwrap()
 }
 
 fn survivors(command: &mut Command) -> Survivors {

@@ -206,6 +206,17 @@ impl Producers {
         self.committed.is_empty()
     }
 
+    /// Whether every committed batch that `other` recognises is recognised here, with the same
+    /// offset: two replicas of one log differ only in what has expired.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        other.committed.iter().all(|(id, theirs)| {
+            let ours = self.committed.get(id);
+            let has = |batch| ours.is_some_and(|ours| ours.window.contains(batch));
+            ours.is_some_and(|ours| ours.epoch == theirs.epoch) && theirs.window.iter().all(has)
+        })
+    }
+
     fn forget_oldest(&mut self) {
         if let Some((_, producer_id)) = self.by_use.pop_first() {
             self.committed.remove(&producer_id);
