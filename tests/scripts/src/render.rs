@@ -15,11 +15,13 @@ use bateau_core::replica::{ProduceAck, ProduceError};
 use bateau_core::shard::{Effect, Reply};
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, Offset};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 pub(crate) struct Renderer<'a> {
     pub names: &'a mut Names,
-    pub shows_internal: bool,
+    /// Internal logs that are printed.
+    pub shows: &'a BTreeSet<Incarnation>,
 }
 
 impl Renderer<'_> {
@@ -72,7 +74,8 @@ impl Renderer<'_> {
             }
             Effect::Metadata(_) | Effect::Reply(..) => return None,
         };
-        (self.shows_internal || !self.names.is_internal(incarnation)).then_some(line)
+        let is_shown = !self.names.is_internal(incarnation) || self.shows.contains(&incarnation);
+        is_shown.then_some(line)
     }
 
     fn about(&self, what: &str, incarnation: Incarnation) -> String {

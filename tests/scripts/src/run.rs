@@ -13,7 +13,7 @@
 //! | `stop [keep=N votes=lost others=lost]`, `start`, `crash` (both) | the process |
 //! | `roll LOG`, `retention`, `damage LOG behind=N`, `garble LOG KIND` | what happens to logs |
 //! | `persisted LOG ready=N` | an answer of the disk that nobody asked for |
-//! | `describe NAME`, `waiting`, `show internal` | looks |
+//! | `describe LOG`, `waiting`, `show LOG` | looks |
 //!
 //! Absent on purpose: conditions and loops. Random runs are written in Rust.
 
@@ -33,7 +33,7 @@ use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{Incarnation, LogIndex, TopicId};
 use bateau_protocol::record::{BatchBuilder, BatchHeader, NewRecord, ProducerSequence};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds that a request waits where a script says nothing.
 const TIMEOUT_MS: u64 = 30_000;
@@ -45,7 +45,8 @@ pub(crate) struct Runner {
     /// Batches by log, producer, epoch, sequence and text: a retry sends the same bytes.
     sent: BTreeMap<(Incarnation, String), Bytes>,
     memory: Option<crate::world::Memory>,
-    shows_internal: bool,
+    /// Internal logs that are printed.
+    shows: BTreeSet<Incarnation>,
     lines: Vec<String>,
 }
 
@@ -57,7 +58,7 @@ impl Runner {
             clients: Clients::default(),
             sent: BTreeMap::new(),
             memory: None,
-            shows_internal: false,
+            shows: BTreeSet::new(),
             lines: Vec::new(),
         }
     }
@@ -255,7 +256,10 @@ impl Runner {
                 let line: String = waiting.map(|Ticket(number)| format!(" #{number}")).collect();
                 self.lines.push(format!("waiting:{line}"));
             }
-            "show" => self.shows_internal = command.argument(0) == "internal",
+            "show" => {
+                let log = self.log(command.argument(0));
+                self.shows.insert(log);
+            }
             other => panic!("{other} is no command"),
         }
     }
@@ -322,8 +326,7 @@ impl Runner {
     fn print(&mut self) {
         let Some(world) = &mut self.world else { return };
         let shown = std::mem::take(&mut world.shown);
-        let shows_internal = self.shows_internal;
-        let mut renderer = Renderer { names: &mut world.names, shows_internal };
+        let mut renderer = Renderer { names: &mut world.names, shows: &self.shows };
         for shown in &shown {
             if let Shown::Answer(answer) = shown
                 && let (Asked::Group(Some(name)), Reply::Group(response)) =

@@ -141,7 +141,7 @@ impl Producers {
 
     /// Notes a batch as committed at `index`; also what a replay and a follower do.
     ///
-    /// `used_ms` is the later of the batch's own timestamp, capped at now, and the wall clock.
+    /// `used_ms` is the wall clock when it was applied, in Unix milliseconds.
     pub fn commit(
         &mut self,
         index: LogIndex,

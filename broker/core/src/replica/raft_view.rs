@@ -250,6 +250,11 @@ impl RaftView {
         self.node.store().frames_behind(self.persisted_index())
     }
 
+    /// Number of the newest ready that wanted something written.
+    pub fn newest_written(&self) -> u64 {
+        self.newest_written
+    }
+
     /// Last index that is flushed here.
     pub fn persisted_index(&self) -> LogIndex {
         LogIndex::new(self.node.raft.raft_log.persisted)

@@ -176,9 +176,9 @@ impl Shard {
             Input::Persisted { incarnation, ready } => {
                 self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
             }
-            Input::PersistFailed { incarnation, ready } => {
+            Input::PersistFailed { incarnation, .. } => {
                 self.with(incarnation, effects, |replica, effects| {
-                    replica.handle_persist_failed(now, ready, effects);
+                    replica.handle_persist_failed(now, effects);
                 });
             }
             Input::StateStored { incarnation, applied, is_stored } => {
