@@ -5,8 +5,8 @@
 //! | `+ command …` | puts the command into the inbox; `turn` takes a turn over the inbox |
 //! | `given command …` | carries it out, flushes, and prints nothing of it |
 //! | `topic`, `delete-topic`, `auto-create`, `alter`, `producer-ids` | ask the controller |
-//! | `produce LOG "text"` | asks a partition; `producer= epoch= seq= count= bytes= timeout= acks=0` |
-//! | `join`, `sync`, `heartbeat`, `leave`, `commit`, `fetch-offsets`, `delete-group` | ask a group |
+//! | `produce LOG "text"` | asks a partition; `producer epoch seq count bytes timeout acks age` |
+//! | `join`, `sync`, `heartbeat`, `leave`, `commit`, `fetch-offsets`, … | ask a group |
 //! | `flush [LOG or one]` | the disk does what it was asked to do, until it is idle |
 //! | `refuse`, `accept` `LOG`, `creation` or `state-files` | how the disk answers from now on |
 //! | `disk full`, `disk ok`, `advance TIME`, `wall TIME` | what the world does |

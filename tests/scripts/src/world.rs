@@ -360,6 +360,11 @@ impl World {
         self.waiting.keys().copied()
     }
 
+    /// What the requests that have not been answered asked for.
+    pub fn waiting_for(&self) -> impl Iterator<Item = (Ticket, &Asked)> {
+        self.waiting.iter().map(|(ticket, asked)| (*ticket, asked))
+    }
+
     /// Takes the answers since the last call; everything else that was shown is dropped.
     pub fn take_answers(&mut self) -> Vec<Answer> {
         let shown = std::mem::take(&mut self.shown).into_iter();
@@ -433,7 +438,7 @@ fn derived_state(replica: &Replica) -> DerivedState {
         other => {
             let groups = other.coordinator().map(|groups| groups.snapshot(replica.applied()));
             let metadata = other.metadata().map(Metadata::snapshot);
-            DerivedState::Snapshot(groups.or(metadata.map(Into::into)).unwrap_or_default())
+            DerivedState::Snapshot(groups.or(metadata).unwrap_or_default())
         }
     }
 }

@@ -258,7 +258,8 @@ impl Producers {
     /// Appends the committed table to a state file.
     ///
     /// ```text
-    /// count u32, then per id: id i64 | epoch i16 | last use u64 | batches u32, then first i32 | last i32 | offset u64
+    /// count u32, then per id: id i64 | epoch i16 | last use u64 | batches u32, then of each
+    ///                         first i32 | last i32 | offset u64
     /// ```
     pub fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.put_count(self.committed.len());

@@ -191,14 +191,8 @@ impl RaftView {
         &mut self,
         entries: impl Iterator<Item = (Bytes, Bytes)>,
     ) -> Result<(), ProposalDropped> {
-        let entries: Vec<Entry> = entries
-            .map(|(payload, context)| {
-                let mut entry = Entry::default();
-                entry.data = payload;
-                entry.context = context;
-                entry
-            })
-            .collect();
+        let entries: Vec<Entry> =
+            entries.map(|(data, context)| Entry { data, context, ..Entry::default() }).collect();
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.node.raft.id;

@@ -1,7 +1,7 @@
 //! A new log start, and when the leader proposes one (frame kind 4).
 //!
 //! ```text
-//! offset u64 | index u64 | term u64 | chain CRC u32        of the frame before `index`: term and CRC
+//! offset u64 | index u64 | term u64 | chain CRC u32      term and CRC of the frame before `index`
 //! ```
 //!
 //! Retention is a committed frame: every replica drops the same prefix, and only whole segments
