@@ -17,7 +17,7 @@ use super::live::{LiveGroup, LiveMember};
 use super::member::{Member, protocols_bytes};
 use super::subscription;
 use super::timers::Timer;
-use super::turn::Turn;
+use super::turn::{Turn, Waiting};
 use super::{
     GROUP_METADATA_BYTES_MAX, GROUPS_PER_PARTITION_MAX, GroupResponse, GroupState, JoinGroup,
     JoinGroupError, JoinedGroup, MEMBER_METADATA_BYTES_MAX, NAME_BYTES_MAX,
@@ -204,7 +204,8 @@ impl Turn<'_> {
         if is_current {
             self.restart_session(group, &member_id);
             let joined = joined_group(group, &member_id, false);
-            self.answer_behind(group, ticket, false, GroupResponse::JoinGroup(Ok(joined)));
+            let response = GroupResponse::JoinGroup(Ok(joined));
+            self.answer_member(group, &member_id, Waiting::New(ticket), response);
         } else {
             self.update_member(group, request, ticket);
         }
@@ -309,7 +310,8 @@ impl Turn<'_> {
             joined.leader = old_id.clone();
             joined.members = Vec::new();
         }
-        self.answer_behind(group, ticket, false, GroupResponse::JoinGroup(Ok(joined)));
+        let response = GroupResponse::JoinGroup(Ok(joined));
+        self.answer_member(group, &member_id, Waiting::New(ticket), response);
     }
 
     /// Answers what a replaced member still waits for.

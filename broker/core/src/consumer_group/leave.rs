@@ -7,7 +7,7 @@ use super::command::{Command, GroupRemoved};
 use super::join::Stranger;
 use super::live::LiveGroup;
 use super::timers::Timer;
-use super::turn::Turn;
+use super::turn::{Turn, Waiting};
 use super::{
     DeleteGroup, DeleteGroupError, GroupResponse, GroupState, LeaveGroup, LeaveGroupError,
     LeaveMemberError, LeavingMember, LeftMember, NAME_BYTES_MAX,
@@ -35,7 +35,7 @@ impl Turn<'_> {
             self.rebalance_after_loss(&mut group);
         }
         let response = GroupResponse::LeaveGroup(Ok(members));
-        self.answer_behind(&group, ticket, false, response);
+        self.answer_behind(&group, Waiting::New(ticket), response);
         self.put_group(group);
     }
 
@@ -89,7 +89,7 @@ impl Turn<'_> {
         }
         let group = self.propose_removal(group, true);
         let response = GroupResponse::DeleteGroup(Ok(()));
-        self.answer_behind(&group, ticket, false, response);
+        self.answer_behind(&group, Waiting::New(ticket), response);
         self.put_group(group);
         Ok(())
     }

@@ -293,4 +293,6 @@ pub(super) struct InFlight {
     pub(super) instance: Option<u64>,
     /// Answers that leave once it is applied.
     pub(super) replies: Vec<(Ticket, GroupResponse)>,
+    /// Members among those answered, whose sessions then start anew.
+    pub(super) members: Vec<Name>,
 }

@@ -18,7 +18,7 @@ use super::command::{Command, GenerationStarted};
 use super::join::joined_group;
 use super::live::LiveGroup;
 use super::timers::Timer;
-use super::turn::Turn;
+use super::turn::{Turn, Waiting};
 use super::{GroupResponse, GroupState, JoinGroupError, Name, SyncGroupError};
 
 impl Turn<'_> {
@@ -152,7 +152,8 @@ impl Turn<'_> {
         }
         let Some(ticket) = group.take_join(id) else { return };
         let joined = joined_group(group, id, false);
-        self.answer_behind(group, ticket, true, GroupResponse::JoinGroup(Ok(joined)));
+        let response = GroupResponse::JoinGroup(Ok(joined));
+        self.answer_member(group, id, Waiting::Parked(ticket), response);
         if let Some(member) = group.member_mut(id) {
             member.is_new = false;
         }
@@ -188,6 +189,9 @@ impl Turn<'_> {
             self.live.timers.arm(timer, member.session_deadline);
         } else if !member.is_new && (member.join.is_some() || member.sync.is_some()) {
             // It waits for us. The answer restarts its session.
+        } else if group.in_flight.is_some() {
+            // Perhaps it waits for an answer that waits for the log: that is our silence.
+            self.restart_session(&mut group, id);
         } else {
             self.remove_member(&mut group, id);
             self.rebalance_after_loss(&mut group);
@@ -215,6 +219,11 @@ impl Turn<'_> {
 
     /// Members that joined and never synced are gone (G47).
     pub(super) fn sync_time_over(&mut self, mut group: LiveGroup) {
+        if group.in_flight.is_some() {
+            // They may not even know the generation yet: the log is slow.
+            self.arm_sync(&group);
+            return self.put_group(group);
+        }
         let is_waiting =
             matches!(group.state, GroupState::CompletingRebalance | GroupState::Stable);
         let absent = std::mem::take(&mut group.pending_syncs);

@@ -65,6 +65,7 @@ impl Turn<'_> {
                 self.schedule_after_commit(group_id, *expires_wall_ms);
             }
             Scope::Expiry(group_id) => self.schedule_housekeeping(group_id),
+            // A group that this emptied goes when its timer, set for the offsets, looks again.
             Scope::Topic => {}
         }
     }
@@ -89,8 +90,15 @@ impl Turn<'_> {
             self.answer_parked(ticket, response);
         }
         let Some(mut group) = self.live.groups.remove(group_id) else { return };
+        for id in &in_flight.members {
+            self.restart_session(&mut group, id);
+        }
         if group.in_flight == token {
             group.in_flight = None;
+            let stored = self.tables.groups.get(group_id);
+            let known = stored.map_or((0, 0), |stored| (stored.revision, stored.generation));
+            let own = (group.revision, group.generation);
+            assert_eq!(own, known, "I-GRP-5: all is applied, and the tables disagree");
         }
         self.put_group(group);
     }

@@ -12,7 +12,7 @@ use super::command::{AssignmentsStored, Command};
 use super::join::Stranger;
 use super::live::LiveGroup;
 use super::timers::Timer;
-use super::turn::Turn;
+use super::turn::{Turn, Waiting};
 use super::{
     Assignment, GROUP_ASSIGNMENT_BYTES_MAX, GroupResponse, GroupState, Heartbeat, HeartbeatError,
     NAME_BYTES_MAX, Name, SyncGroup, SyncGroupError, SyncedGroup,
@@ -61,7 +61,7 @@ impl Turn<'_> {
                 self.has_synced(group, id);
                 self.restart_session(group, id);
                 let response = synced_group(group, id);
-                self.answer_behind(group, ticket, false, response);
+                self.answer_member(group, id, Waiting::New(ticket), response);
             }
         }
         Ok(())
@@ -114,7 +114,7 @@ impl Turn<'_> {
                 continue;
             };
             let response = synced_group(group, &id);
-            self.answer_behind(group, ticket, true, response);
+            self.answer_member(group, &id, Waiting::Parked(ticket), response);
             self.restart_session(group, &id);
         }
     }

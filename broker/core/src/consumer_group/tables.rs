@@ -3,6 +3,7 @@
 //! Invariants
 //! - The tables are a pure function of the commands: no clock, no settings, no randomness.
 //! - `I-GRP-1` The generation of an existing group only rises, by one.
+//! - `I-GRP-2` A generation takes assignments once.
 //! - `I-GRP-3` Positions change by the three commands that name them, and no other.
 //! - `I-GRP-5` A command about a group's membership counts only for the revision it was made for.
 //!
@@ -11,7 +12,6 @@
 use std::collections::BTreeMap;
 
 use bateau_protocol::ids::{LogIndex, TopicId};
-use bytes::Bytes;
 
 use super::Name;
 use super::command::{
@@ -149,12 +149,13 @@ impl Tables {
         let Some(group) = self.revised(&command.group_id, command.revision) else {
             return Outcome::Refused(Refusal::Revision);
         };
-        if group.generation != command.generation {
+        // I-GRP-2: once per generation. A generation begins without assignments, so whom the
+        // leader left out has none.
+        if group.generation != command.generation || group.assigned {
             return Outcome::Refused(Refusal::Revision);
         }
-        for member in group.members.values_mut() {
-            member.assignment = Bytes::new();
-        }
+        let is_bare = group.members.values().all(|member| member.assignment.is_empty());
+        assert!(is_bare, "I-GRP-2: an assignment of another generation");
         for assigned in command.assignments {
             if let Some(member) = group.members.get_mut(&assigned.member_id) {
                 member.assignment = assigned.assignment;
@@ -225,6 +226,7 @@ impl Tables {
                 };
                 self.offset_bytes = self.offset_bytes.saturating_add(stored.bytes());
                 if let Some(old) = topic.partitions.insert(partition.partition, stored) {
+                    assert!(old.index <= index, "I-GRP-3: a position of an older commit");
                     self.offset_bytes = self.offset_bytes.saturating_sub(old.bytes());
                 }
             }

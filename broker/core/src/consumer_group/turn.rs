@@ -36,6 +36,15 @@ impl Live {
     }
 }
 
+/// A ticket, and whether `parked` counts it already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waiting {
+    /// Of the request at hand.
+    New(Ticket),
+    /// Of an earlier request.
+    Parked(Ticket),
+}
+
 /// The borrowed parts of a coordinator during one call.
 pub(super) struct Turn<'a> {
     pub(super) now: Now,
@@ -122,26 +131,42 @@ impl Turn<'_> {
         self.effects.reply(ticket, response);
     }
 
-    /// Answers once all that the group's state rests on is applied. `is_parked` says whether the
-    /// ticket waited before.
+    /// Answers once all that the group's state rests on is applied.
     pub(super) fn answer_behind(
         &mut self,
         group: &LiveGroup,
-        ticket: Ticket,
-        is_parked: bool,
+        waiting: Waiting,
         response: GroupResponse,
     ) {
         let token = group.in_flight;
-        let Some(in_flight) = token.and_then(|token| self.live.in_flight.get_mut(&token)) else {
-            if is_parked {
-                self.answer_parked(ticket, response);
-            } else {
-                self.answer(ticket, response);
+        let in_flight = token.and_then(|token| self.live.in_flight.get_mut(&token));
+        match (in_flight, waiting) {
+            (None, Waiting::New(ticket)) => self.answer(ticket, response),
+            (None, Waiting::Parked(ticket)) => self.answer_parked(ticket, response),
+            (Some(in_flight), Waiting::New(ticket)) => {
+                in_flight.replies.push((ticket, response));
+                self.live.parked += 1;
             }
-            return;
-        };
-        self.live.parked += usize::from(!is_parked);
-        in_flight.replies.push((ticket, response));
+            (Some(in_flight), Waiting::Parked(ticket)) => {
+                in_flight.replies.push((ticket, response));
+            }
+        }
+    }
+
+    /// The same for a member that is told its generation or assignment: its session starts anew
+    /// when the answer leaves.
+    pub(super) fn answer_member(
+        &mut self,
+        group: &LiveGroup,
+        member_id: &Name,
+        waiting: Waiting,
+        response: GroupResponse,
+    ) {
+        let token = group.in_flight;
+        if let Some(in_flight) = token.and_then(|token| self.live.in_flight.get_mut(&token)) {
+            in_flight.members.push(member_id.clone());
+        }
+        self.answer_behind(group, waiting, response);
     }
 
     /// Proposes a change of a group's membership.
@@ -163,7 +188,9 @@ impl Turn<'_> {
         let token = ProposalToken(self.live.next_token);
         self.live.parked += replies.len();
         let group_id = group_id.clone();
-        self.live.in_flight.insert(token, InFlight { group_id, instance, replies });
+        self.live
+            .in_flight
+            .insert(token, InFlight { group_id, instance, replies, members: Vec::new() });
         self.effects.propose(token, command.to_payload());
         token
     }

@@ -128,10 +128,10 @@ fn a_generation_always_fits_one_command() {
         let ticket = world.send_join(request);
         if !world.is_waiting(ticket) {
             let outcome = world.joined(ticket);
-            let what = "metadata bytes";
-            assert!(
-                matches!(outcome, Err(JoinGroupError::GroupMaxSizeReached { what: w, .. }) if w == what)
-            );
+            let Err(JoinGroupError::GroupMaxSizeReached { what, .. }) = outcome else {
+                panic!("{outcome:?}")
+            };
+            assert_eq!(what, "metadata bytes");
             break;
         }
         tickets.push(ticket);

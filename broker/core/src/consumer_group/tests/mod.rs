@@ -27,6 +27,8 @@ pub(super) struct World {
     /// Committed payloads, by index from 1.
     pub(super) log: Vec<Bytes>,
     pub(super) replies: BTreeMap<Ticket, GroupResponse>,
+    /// The groups' stored generations when a commit was acknowledged.
+    pub(super) generations_at: BTreeMap<Ticket, BTreeMap<Name, i32>>,
     /// Tickets handed in.
     pub(super) tickets: u64,
     /// Applies what is proposed at once.
@@ -45,7 +47,17 @@ impl World {
         coordinator.become_leader(now, &mut GroupEffects::default());
         let (log, replies) = (Vec::new(), BTreeMap::new());
         let proposed = VecDeque::new();
-        Self { coordinator, now, proposed, log, replies, tickets: 0, is_prompt: true, uuids: 0 }
+        Self {
+            coordinator,
+            now,
+            proposed,
+            log,
+            replies,
+            generations_at: BTreeMap::new(),
+            tickets: 0,
+            is_prompt: true,
+            uuids: 0,
+        }
     }
 
     /// Runs one call on the coordinator and takes its effects.
@@ -54,6 +66,11 @@ impl World {
         run(&mut self.coordinator, self.now, &mut effects);
         for (ticket, response) in effects.replies {
             assert!(ticket.0 <= self.tickets, "an answer to a ticket that nobody handed in");
+            if matches!(response, GroupResponse::OffsetCommit(Ok(_))) {
+                let groups = self.coordinator.tables.groups.iter();
+                let generations = groups.map(|(id, group)| (id.clone(), group.generation));
+                self.generations_at.insert(ticket, generations.collect());
+            }
             let before = self.replies.insert(ticket, response);
             assert_eq!(before, None, "I-GRP-4: {ticket:?} is answered twice");
         }

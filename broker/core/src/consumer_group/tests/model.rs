@@ -11,7 +11,7 @@
 use super::*;
 
 const PARTITIONS: i32 = 5;
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 2_000;
 const STEPS: usize = 150;
 
 /// splitmix64: the seed is the test.
@@ -61,7 +61,8 @@ struct Client {
     skips: bool,
     phase: Phase,
     metadata: u64,
-    commits: BTreeMap<Ticket, (i32, i64)>,
+    /// Partition, offset and generation of commits on their way.
+    commits: BTreeMap<Ticket, (i32, i64, i32)>,
 }
 
 impl Client {
@@ -239,7 +240,8 @@ impl Model {
             retention_ms: None,
             topics: vec![commit_topic("orders", &[(partition, offset)])],
         }));
-        self.clients[number].commits.insert(ticket, (partition, offset));
+        let client = &mut self.clients[number];
+        client.commits.insert(ticket, (partition, offset, client.generation));
     }
 
     /// Leaves, restarts, changes its mind, goes silent, or comes back from the dead.
@@ -433,9 +435,13 @@ impl Model {
         outcome: Result<(), OffsetCommitError>,
     ) {
         let client = &mut self.clients[number];
-        let Some((partition, offset)) = client.commits.remove(&ticket) else { return };
+        let Some((partition, offset, generation)) = client.commits.remove(&ticket) else {
+            return;
+        };
         match outcome {
             Ok(()) => {
+                let stored = self.world.generations_at[&ticket][client.group];
+                assert_eq!(stored, generation, "D16: a commit of another generation");
                 let key = (client.group, partition);
                 let before = self.acknowledged.insert(key, offset).unwrap_or(0);
                 assert!(before < offset, "commits are acknowledged in order");

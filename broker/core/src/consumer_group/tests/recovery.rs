@@ -131,6 +131,27 @@ fn each_role_answers_in_its_own_way() {
 }
 
 #[test]
+fn a_slow_log_costs_nobody_its_membership() {
+    let mut world = World::new();
+    world.is_prompt = false;
+    let (id, join) = world.enter("g", "a");
+    world.pass(129_999);
+    assert!(world.is_waiting(join));
+    world.settle();
+    world.pass(9_999);
+    assert_eq!(world.joined(join).unwrap().generation, 1);
+    let sync = world.send_sync("g", 1, &id, &[(&id, "all")]);
+    world.pass(129_999);
+    world.settle();
+    world.pass(9_999);
+    assert_eq!(world.synced(sync).unwrap(), "all");
+    assert_eq!(world.heartbeat("g", 1, &id), Ok(()));
+    world.pass(20_000);
+    world.settle();
+    assert_eq!(world.state("g"), Some(GroupState::Empty), "silence of its own counts again");
+}
+
+#[test]
 fn a_dropped_generation_is_refused_and_the_group_is_what_the_log_says() {
     let mut world = World::new();
     let (generation, ids) = world.stable("g", &["a"]);

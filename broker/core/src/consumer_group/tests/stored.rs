@@ -147,6 +147,82 @@ fn a_damaged_command_stops_the_caller_and_changes_nothing() {
 }
 
 #[test]
+fn a_command_made_for_another_revision_changes_nothing() {
+    let mut world = World::new();
+    let (generation, ids) = world.stable("g", &["a"]);
+    let ticket = world.rejoin("g", "a", &ids[0]);
+    assert_eq!(world.joined(ticket).unwrap().generation, generation + 1);
+    let stale = |revision| {
+        let group_id = Name::from("g");
+        let assignment = Assignment { member_id: ids[0].clone(), assignment: "stale".into() };
+        [
+            Command::AssignmentsStored(AssignmentsStored {
+                group_id: group_id.clone(),
+                revision,
+                generation: generation + 1,
+                assignments: vec![assignment],
+            }),
+            Command::StaticMemberReplaced(StaticMemberReplaced {
+                group_id: group_id.clone(),
+                revision,
+                old_member_id: ids[0].clone(),
+                member: member(),
+            }),
+            Command::GenerationStarted(GenerationStarted {
+                group_id: group_id.clone(),
+                revision,
+                generation: generation + 2,
+                protocol_type: "consumer".into(),
+                protocol: "range".into(),
+                leader: "".into(),
+                wall_ms: 0,
+                members: vec![],
+            }),
+            Command::GroupRemoved(GroupRemoved { group_id, revision, with_offsets: true }),
+        ]
+    };
+    let revision = world.coordinator.tables.groups["g"].revision;
+    for command in stale(revision - 1).into_iter().chain(stale(revision + 1)) {
+        let mut tables = world.coordinator.tables.clone();
+        let outcome = tables.apply(LogIndex::new(99), command.clone());
+        assert!(matches!(outcome, tables::Outcome::Refused(_)), "{command:?}");
+        assert_eq!(tables, world.coordinator.tables);
+    }
+}
+
+#[test]
+fn a_generation_takes_assignments_once() {
+    let mut world = World::new();
+    let (generation, ids) = world.stable("g", &["a"]);
+    let mut tables = world.coordinator.tables.clone();
+    let second = Command::AssignmentsStored(AssignmentsStored {
+        group_id: "g".into(),
+        revision: tables.groups["g"].revision,
+        generation,
+        assignments: vec![],
+    });
+    let outcome = tables.apply(LogIndex::new(99), second);
+    assert!(matches!(outcome, tables::Outcome::Refused(_)), "{outcome:?}");
+    assert_eq!(tables.groups["g"].members[&ids[0]].assignment, &*ids[0]);
+}
+
+#[test]
+fn a_group_with_members_or_with_offsets_is_not_removed_by_the_way() {
+    let mut world = World::new();
+    world.stable("full", &["a"]);
+    world.commit("offsets", -1, "", 1).unwrap();
+    for (group_id, with_offsets) in [("full", true), ("offsets", false)] {
+        let mut tables = world.coordinator.tables.clone();
+        let revision = tables.groups[group_id].revision;
+        let group_id = group_id.into();
+        let command = Command::GroupRemoved(GroupRemoved { group_id, revision, with_offsets });
+        let outcome = tables.apply(LogIndex::new(99), command);
+        assert_eq!(outcome, tables::Outcome::Refused(tables::Refusal::NotEmpty));
+        assert_eq!(tables, world.coordinator.tables);
+    }
+}
+
+#[test]
 fn a_snapshot_restores_to_itself() {
     let mut world = World::new();
     let (generation, ids) = world.stable("g", &["a", "b"]);

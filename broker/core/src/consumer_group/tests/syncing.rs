@@ -37,6 +37,15 @@ fn a_late_follower_gets_its_assignment_from_the_stable_group() {
 }
 
 #[test]
+fn a_second_plan_of_the_leader_changes_nothing() {
+    let mut world = World::new();
+    let (generation, ids, _) = completing(&mut world);
+    world.send_sync("g", generation, &ids[0], &[(&ids[0], "p0")]);
+    let again = world.send_sync("g", generation, &ids[0], &[(&ids[0], "other")]);
+    assert_eq!(world.synced(again).unwrap(), "p0");
+}
+
+#[test]
 fn an_assignment_of_an_earlier_generation_is_not_handed_out() {
     let mut world = World::new();
     let (generation, ids) = world.stable("g", &["a", "b"]);
