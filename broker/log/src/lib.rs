@@ -54,7 +54,8 @@ pub use disk::{
 };
 pub use dump::{DumpedBatch, DumpedFrame, DumpedPlace, SegmentDump};
 pub use reader::{
-    Bounds, LogReader, ReadError, ReadRange, SealedSegment, StoredFrame, TimestampCandidate,
+    ActiveSegment, Bounds, LogReader, ReadError, ReadRange, SealedSegment, StoredFrame,
+    TimestampCandidate,
 };
 pub use recovery::{CorruptRange, RecoveredLog, RecoveryReport, StoredState, TornTail};
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};

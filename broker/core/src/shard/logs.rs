@@ -318,6 +318,7 @@ impl Shard {
             retention: Retention {
                 age_ms: config.retention_ms,
                 size_bytes: config.retention_bytes,
+                segment_ms: config.segment_ms,
             },
         }
     }
