@@ -15,6 +15,7 @@ use super::{Membership, ProduceError, Replica, Role};
 use crate::clock::Now;
 use crate::codec::DecodeError;
 use crate::shard::{Effect, Effects};
+use crate::ticket::ProposalToken;
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{LogIndex, Term};
 use bytes::Bytes;
@@ -96,7 +97,7 @@ impl Replica {
         }
     }
 
-    fn take_token(&mut self, index: LogIndex) -> Option<u64> {
+    fn take_token(&mut self, index: LogIndex) -> Option<ProposalToken> {
         let (first, token) = *self.tokens.front()?;
         if first != index {
             return None;
@@ -107,7 +108,10 @@ impl Replica {
 
     fn follow_raft_role(&mut self, effects: &mut Effects) {
         match (self.role, self.raft.is_leader()) {
-            (Role::Follower, true) => self.role = Role::Electing,
+            (Role::Follower, true) => {
+                self.role = Role::Electing;
+                self.derived.elect();
+            }
             (Role::Electing | Role::Leader, false) => {
                 self.resign(ProduceError::NotLeader, effects);
                 let (incarnation, term) = (self.incarnation, self.raft.term());

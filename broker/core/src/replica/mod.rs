@@ -40,7 +40,7 @@ pub use start::ReplicaStart;
 
 use crate::clock::Now;
 use crate::shard::{Effect, Effects};
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 use acks::Acks;
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
 use bateau_protocol::record::ProducerSequence;
@@ -153,7 +153,7 @@ pub struct Replica {
     held: VecDeque<Produce>,
     acks: Acks,
     /// Commands in flight: their entry and the state machine's own token.
-    tokens: VecDeque<(LogIndex, u64)>,
+    tokens: VecDeque<(LogIndex, ProposalToken)>,
     stall: Option<Stall>,
     /// Whether the data directory is too full for new records (D20).
     is_disk_full: bool,
@@ -259,18 +259,24 @@ impl Replica {
 
     /// Leadership, the disk or the partition is lost: everybody who waits is told.
     pub fn resign(&mut self, error: ProduceError, effects: &mut Effects) {
+        self.step_down(error, effects);
+        self.derived.resign();
+        self.take_machine_effects(effects);
+    }
+
+    fn step_down(&mut self, error: ProduceError, effects: &mut Effects) {
         self.role = Role::Follower;
         self.fail_waiters(error, effects);
         self.gathered.clear();
         self.gathered_bytes = 0;
         self.tokens.clear();
-        self.derived.resign();
-        self.take_machine_effects(effects);
     }
 
     /// This replica is out of service for the rest of the process.
     pub fn quarantine(&mut self, effects: &mut Effects) {
-        self.resign(ProduceError::Storage, effects);
+        self.step_down(ProduceError::Storage, effects);
+        self.derived.quarantine();
+        self.take_machine_effects(effects);
     }
 
     /// A deadline of the state machine is due.
