@@ -36,7 +36,7 @@ pub mod trim;
 pub use derived::{Derived, DerivedStart, MetadataStart};
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
 pub use raft_view::{StartError, Vote};
-pub use start::ReplicaStart;
+pub use start::RecoveredLog;
 
 use crate::clock::Now;
 use crate::shard::{Effect, Effects};
