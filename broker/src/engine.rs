@@ -193,7 +193,13 @@ impl Starting {
     ///
     /// Errors: the cluster refuses this node (exit code 4).
     pub async fn until_ready(&self) -> Result<(), Failure> {
-        self.router.until(|directory| directory.metadata.founding().is_some()).await;
+        self.router
+            .until(|directory| {
+                let controller = directory.view(Incarnation::METADATA);
+                directory.metadata.founding().is_some()
+                    && controller.is_some_and(|view| view.is_settled())
+            })
+            .await;
         let registered = self.broker.register(self.registration.clone()).await;
         registered.map_err(|reason| Failure::new(Exit::Refused, reason))?;
         let node_id = self.registration.node;

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod compression;
 pub mod config;
 pub mod disk_worker;
+pub mod doors;
 pub mod engine;
 pub mod exit;
 pub mod partition;

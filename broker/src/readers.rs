@@ -351,6 +351,8 @@ pub(crate) fn unreadable(error: ReadError, found: i64) -> FetchError {
         ReadError::OutOfRange { start, end, .. } => {
             FetchError::OffsetOutOfRange { found, start, end }
         }
-        damaged @ ReadError::Damaged { .. } => FetchError::Storage(damaged.to_string()),
+        failed @ (ReadError::Damaged { .. } | ReadError::IndexOutOfRange { .. }) => {
+            FetchError::Storage(failed.to_string())
+        }
     }
 }

@@ -1,10 +1,22 @@
 //! The data directory: who owns it and what it belongs to.
+//!
+//! ```text
+//!   DataDir::lock ─> identity ─> (first start: store_identity, founded false)
+//!                       └──────> open ─> CommitCycle, logs, report
+//!                                  └─> first frames flushed ─> store_identity, founded true
+//! ```
+//!
+//! Absent on purpose: drawing founding ids, and every decision about joining a cluster.
 
-use crate::cycle::CommitCycle;
-use crate::disk::Disk;
-use crate::recovery::{RecoveredLog, RecoveryReport};
+use crate::bytes_io::{Fields, PutFields, length, size};
+use crate::cycle::{CommitCycle, CycleParts};
+use crate::disk::{Disk, LockError, LockGuard};
+use crate::meta::{COPIES, META_VERSION, MetaError, MetaLog};
+use crate::recovery::{RecoveredLog, RecoveryReport, recover};
+use crate::space::Space;
 use crate::work::LogOptions;
 use bateau_protocol::ids::NodeId;
+use std::io;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -113,16 +125,27 @@ pub enum OpenError {
     },
 }
 
+/// Names of the files that say whose the directory is.
+const IDENTITY: &str = "IDENTITY";
+const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
+const LOCK: &str = "LOCK";
+
+/// Format of `IDENTITY` that this build reads and writes.
+pub const IDENTITY_VERSION: u32 = 1;
+
+const MAGIC: u32 = 0x4449_4D42;
+
 /// A locked data directory.
 #[derive(Debug)]
 pub struct DataDir {
     disk: Arc<dyn Disk>,
+    lock: Arc<dyn LockGuard>,
 }
 
 /// An open data directory.
 #[derive(Debug)]
 pub struct Opened {
-    /// The only writer; holds the lock until it is dropped.
+    /// The only writer; holds the directory's lock until it is dropped.
     pub cycle: CommitCycle,
     /// Every log, in order of incarnation.
     pub logs: Vec<RecoveredLog>,
@@ -130,34 +153,289 @@ pub struct Opened {
     pub report: RecoveryReport,
 }
 
+fn failed(operation: &str) -> impl FnOnce(io::Error) -> OpenError {
+    let operation = operation.to_owned();
+    move |source| OpenError::Io { operation, source }
+}
+
 impl DataDir {
     /// Locks the directory. `pid` is written into `LOCK` for whoever comes second.
     ///
     /// Errors: [`OpenError::Locked`], [`OpenError::Io`].
     pub fn lock(disk: Arc<dyn Disk>, pid: u32) -> Result<Self, OpenError> {
-        let _ = pid;
-        Ok(Self { disk })
+        match disk.lock(LOCK, pid) {
+            Ok(lock) => Ok(Self { disk, lock: Arc::from(lock) }),
+            Err(LockError::Held { pid }) => Err(OpenError::Locked { pid }),
+            Err(LockError::Io(source)) => Err(failed("lock the data directory")(source)),
+        }
     }
 
     /// Reads `IDENTITY`; `None` for a directory that was never used.
     ///
     /// Errors: [`OpenError::OtherNode`], [`OpenError::NewerFormat`], [`OpenError::Corrupt`].
     pub fn identity(&self, node: NodeId) -> Result<Option<Identity>, OpenError> {
-        let _ = (node, &self.disk);
-        Ok(None)
+        let entries = self.disk.list("").map_err(failed("list the data directory"))?;
+        if !entries.iter().any(|entry| entry.name == IDENTITY) {
+            return Ok(None);
+        }
+        let read = || {
+            let file = self.disk.open(IDENTITY)?;
+            let mut bytes = vec![0; size(file.bytes()?)];
+            file.read_at(0, &mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes: Vec<u8> = read().map_err(failed("read IDENTITY"))?;
+        let identity = Identity::decode(&bytes)?;
+        if identity.node != node {
+            return Err(OpenError::OtherNode { found: identity.node, expected: node });
+        }
+        Ok(Some(identity))
     }
 
-    /// Writes `IDENTITY` by rename and flushes the directory. To be called before
-    /// [`DataDir::open`], and through [`CommitCycle`] never.
+    /// Writes `IDENTITY` by rename, flushed. What [`DataDir::open`] opened may be in use
+    /// meanwhile; one caller at a time.
     pub fn store_identity(&self, identity: &Identity) -> Result<(), OpenError> {
-        let _ = identity;
-        Ok(())
+        let store = || {
+            let file = self.disk.create(IDENTITY_TEMPORARY)?;
+            file.write_at(0, &[&identity.encode()])?;
+            self.disk.flush(&[file], &[])?;
+            self.disk.rename(IDENTITY_TEMPORARY, IDENTITY)?;
+            self.disk.flush(&[], &[String::new()])
+        };
+        store().map_err(failed("store IDENTITY"))
     }
 
-    /// Recovers every log (`reliability` rules of the segment format page) and opens the directory
-    /// for writing. Where `identity.founded` is false it starts over with an empty directory.
+    /// Recovers every log and opens the directory for writing. `IDENTITY` has been stored before.
+    /// Where `identity.founded` is false, the first start never came to its end, so nothing was
+    /// promised: it starts over with an empty directory.
+    ///
+    /// Errors: [`OpenError::MetaLogLost`], [`OpenError::Corrupt`], [`OpenError::NewerFormat`],
+    /// [`OpenError::Io`]. A corrupt log is none: it is reported.
     pub fn open(&self, identity: &Identity, options: DataDirOptions) -> Result<Opened, OpenError> {
-        let _ = (identity, options);
-        Ok(Opened { cycle: CommitCycle {}, logs: Vec::new(), report: RecoveryReport::default() })
+        let disk = &self.disk;
+        if !identity.founded {
+            self.start_over().map_err(failed("start over"))?;
+        }
+        disk.create_dir("partitions").map_err(failed("make the data directory"))?;
+        let found = MetaLog::open(Arc::clone(disk)).map_err(OpenError::from)?;
+        let mut meta = match found {
+            Some(meta) => meta,
+            None if identity.founded => return Err(OpenError::MetaLogLost),
+            None => MetaLog::create(Arc::clone(disk)).map_err(failed("make the meta log"))?,
+        };
+        let mut space = Space::new(
+            Arc::clone(disk),
+            options.soft_free_bytes,
+            options.hard_free_bytes,
+            options.ballast_bytes,
+        );
+        space.look().map_err(failed("look at the free space"))?;
+        let recovered = recover(disk, &mut meta, options.log, options.wall_ms)?;
+        let cycle = CommitCycle::new(CycleParts {
+            disk: Arc::clone(disk),
+            meta,
+            logs: recovered.writers,
+            quarantined: recovered.quarantined,
+            leftovers: recovered.leftovers,
+            flush_sequence: recovered.flush_sequence,
+            written: recovered.written,
+            space,
+            lock: Arc::clone(&self.lock),
+        });
+        Ok(Opened { cycle, logs: recovered.logs, report: recovered.report })
+    }
+
+    /// Removes what a first start left that never came to its end.
+    fn start_over(&self) -> io::Result<()> {
+        let disk = &self.disk;
+        for entry in disk.list("")? {
+            if COPIES.contains(&entry.name.as_str()) {
+                disk.unlink(&entry.name)?;
+            }
+        }
+        for log in disk.list("partitions")? {
+            let dir = format!("partitions/{}", log.name);
+            for entry in disk.list(&dir)? {
+                disk.unlink(&format!("{dir}/{}", entry.name))?;
+            }
+            disk.remove_dir(&dir)?;
+        }
+        disk.flush(&[], &[String::new()])
+    }
+}
+
+impl Identity {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.put_u32(MAGIC);
+        bytes.put_u32(IDENTITY_VERSION);
+        bytes.put_u64(self.node.get());
+        bytes.extend_from_slice(&self.founding_id);
+        bytes.push(u8::from(self.founded));
+        bytes.push(u8::from(self.cluster_id.is_some()));
+        bytes.extend_from_slice(&self.cluster_id.unwrap_or_default());
+        bytes.put_u64(length(self.founders.len()));
+        for founder in &self.founders {
+            bytes.put_u64(founder.node.get());
+            bytes.extend_from_slice(&founder.founding_id);
+            bytes.put_u64(length(founder.address.len()));
+            bytes.extend_from_slice(founder.address.as_bytes());
+        }
+        let crc = crc32fast::hash(&bytes);
+        bytes.put_u32(crc);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+        let corrupt = |reason: &str| OpenError::Corrupt {
+            file: IDENTITY.to_owned(),
+            position: 0,
+            reason: reason.to_owned(),
+        };
+        let (body, crc) =
+            bytes.split_last_chunk::<4>().ok_or_else(|| corrupt("it is cut short"))?;
+        if u32::from_le_bytes(*crc) != crc32fast::hash(body) {
+            return Err(corrupt("its checksum does not match"));
+        }
+        let mut fields = Fields(body);
+        if fields.u32() != Some(MAGIC) {
+            return Err(corrupt("it does not begin like one"));
+        }
+        match fields.u32() {
+            Some(IDENTITY_VERSION) => {}
+            found => {
+                return Err(OpenError::NewerFormat {
+                    file: IDENTITY.to_owned(),
+                    found: found.unwrap_or_default(),
+                    known: IDENTITY_VERSION,
+                });
+            }
+        }
+        Self::decode_fields(&mut fields).ok_or_else(|| corrupt("a field is missing"))
+    }
+
+    fn decode_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let node = NodeId::new(fields.u64()?);
+        let founding_id = fields.take()?;
+        let founded = fields.u8()? == 1;
+        let has_cluster = fields.u8()? == 1;
+        let cluster_id = fields.take::<16>()?;
+        let mut founders = Vec::new();
+        for _ in 0..fields.u64()? {
+            let node = NodeId::new(fields.u64()?);
+            let founding_id = fields.take()?;
+            let address_bytes = size(fields.u64()?);
+            let address = String::from_utf8(fields.bytes(address_bytes)?.to_vec()).ok()?;
+            founders.push(Founder { node, address, founding_id });
+        }
+        let cluster_id = has_cluster.then_some(cluster_id);
+        Some(Self { node, founding_id, founded, founders, cluster_id })
+    }
+}
+
+impl From<MetaError> for OpenError {
+    fn from(error: MetaError) -> Self {
+        match error {
+            MetaError::NewerFormat { file, found } => {
+                Self::NewerFormat { file: file.to_owned(), found, known: META_VERSION }
+            }
+            MetaError::Corrupt { file, position, reason } => {
+                Self::Corrupt { file: file.to_owned(), position, reason }
+            }
+            MetaError::Io(source) => failed("read the meta log")(source),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim_disk::SimDisk;
+
+    fn identity() -> Identity {
+        let founder = Founder {
+            node: NodeId::new(1),
+            address: "127.0.0.1:9644".to_owned(),
+            founding_id: [3; 16],
+        };
+        Identity {
+            node: NodeId::new(1),
+            founding_id: [3; 16],
+            founded: true,
+            founders: vec![founder],
+            cluster_id: Some([9; 16]),
+        }
+    }
+
+    fn lock(disk: &SimDisk) -> DataDir {
+        DataDir::lock(Arc::new(disk.clone()), 42).unwrap()
+    }
+
+    #[test]
+    fn an_identity_survives_a_crash_and_an_empty_directory_has_none() {
+        let disk = SimDisk::new(1, 1 << 30);
+        assert_eq!(lock(&disk).identity(NodeId::new(1)).unwrap(), None);
+        lock(&disk).store_identity(&identity()).unwrap();
+        let found = lock(&disk.crash(3)).identity(NodeId::new(1)).unwrap();
+        assert_eq!(found, Some(identity()));
+    }
+
+    #[test]
+    fn a_held_directory_names_its_holder() {
+        let disk = SimDisk::new(1, 1 << 30);
+        let held = lock(&disk);
+        let second = DataDir::lock(Arc::new(disk.clone()), 43);
+        assert!(matches!(second, Err(OpenError::Locked { pid: 42 })));
+        drop(held);
+        assert!(DataDir::lock(Arc::new(disk), 43).is_ok());
+    }
+
+    #[test]
+    fn another_nodes_directory_is_refused() {
+        let disk = SimDisk::new(1, 1 << 30);
+        lock(&disk).store_identity(&identity()).unwrap();
+        let found = lock(&disk).identity(NodeId::new(2));
+        let expected = NodeId::new(2);
+        assert!(matches!(found, Err(OpenError::OtherNode { found, expected: other })
+            if found == NodeId::new(1) && other == expected));
+    }
+
+    #[test]
+    fn a_newer_format_and_a_damaged_identity_are_told_apart() {
+        let disk = SimDisk::new(1, 1 << 30);
+        lock(&disk).store_identity(&identity()).unwrap();
+        let damaged = disk.fork();
+        damaged.flip_bit(IDENTITY, 20, 1).unwrap();
+        let found = lock(&damaged).identity(NodeId::new(1));
+        assert!(matches!(found, Err(OpenError::Corrupt { .. })));
+        let mut bytes = identity().encode();
+        bytes.truncate(bytes.len() - 4);
+        bytes[4] = 2;
+        let crc = crc32fast::hash(&bytes);
+        bytes.put_u32(crc);
+        disk.open(IDENTITY).unwrap().write_at(0, &[&bytes]).unwrap();
+        let found = lock(&disk).identity(NodeId::new(1));
+        assert!(matches!(found, Err(OpenError::NewerFormat { found: 2, known: 1, .. })));
+    }
+
+    #[test]
+    fn a_meta_log_that_is_gone_from_a_used_directory_is_a_loss() {
+        let disk = SimDisk::new(1, 1 << 30);
+        let dir = lock(&disk);
+        dir.store_identity(&identity()).unwrap();
+        let found = dir.open(&identity(), DataDirOptions::default());
+        assert!(matches!(found, Err(OpenError::MetaLogLost)));
+    }
+
+    #[test]
+    fn a_first_start_that_did_not_end_starts_over() {
+        let disk = SimDisk::new(1, 1 << 30);
+        let unfounded = Identity { founded: false, ..identity() };
+        for start in 0..3 {
+            let dir = lock(&disk);
+            let opened = dir.open(&unfounded, DataDirOptions::default()).unwrap();
+            assert_eq!(opened.report.boot_epoch, 1, "start {start}");
+            assert!(opened.logs.is_empty());
+        }
     }
 }

@@ -22,13 +22,29 @@
     )
 )]
 
+mod bytes_io;
 mod cycle;
 mod data_dir;
 mod disk;
+mod dump;
+mod frames;
+mod index;
+mod meta;
 mod reader;
 mod recovery;
+mod segment;
+mod shared;
+mod side;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim_disk;
+mod space;
+mod state_file;
 mod sys;
+mod tail;
+#[cfg(test)]
+mod tests;
 mod work;
+mod writer;
 
 pub use cycle::CommitCycle;
 pub use data_dir::{DataDir, DataDirOptions, Founder, Identity, OpenError, Opened};
@@ -36,8 +52,10 @@ pub use disk::{
     DirEntry, Disk, DiskFile, DiskSpace, FileMap, LockError, LockGuard, RealDisk, RealDiskOptions,
     SYNCFS_FILES_MIN,
 };
+pub use dump::{DumpedBatch, DumpedFrame, DumpedPlace, SegmentDump};
 pub use reader::{
     Bounds, LogReader, ReadError, ReadRange, SealedSegment, StoredFrame, TimestampCandidate,
 };
 pub use recovery::{CorruptRange, RecoveredLog, RecoveryReport, StoredState, TornTail};
+pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
 pub use work::*;

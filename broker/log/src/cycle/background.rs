@@ -1,0 +1,364 @@
+//! What a data directory does off the ack path, a bounded slice at a time: state files, closing
+//! and preparing segments, removals.
+//!
+//! A removed file is shortened in steps once nobody holds bytes of it: unlinking a large cached
+//! file at once would stall everybody's flushes (D5).
+//!
+//! Absent on purpose: recycling of removed segments.
+
+use super::{CommitCycle, failure};
+use crate::bytes_io::{from_hex, hex};
+use crate::disk::{Disk, DiskFile};
+use crate::segment::{Segment, log_dir, side_name};
+use crate::shared::LogShared;
+use crate::state_file::{self, StoreError, state_name};
+use crate::work::{DiskFailed, Done};
+use crate::writer::{FlushSet, LogWriter, write_error};
+use bateau_protocol::ids::{Incarnation, LogIndex};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+/// Bytes that one step takes off a file.
+const SHRINK_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Side entries in memory, node-wide, from which on they are written.
+const SIDE_BACKLOG_BYTES: usize = 1024 * 1024;
+
+/// Suffix of files that are on their way out.
+pub(crate) const REMOVED_SUFFIX: &str = ".del";
+
+/// Directory of deleted logs.
+pub(crate) const TRASH: &str = "trash";
+
+#[derive(Debug, Default)]
+pub(super) struct Background {
+    states: VecDeque<(Incarnation, LogIndex, Bytes)>,
+    /// Logs that may have a segment to close, to prepare or to drop.
+    attention: BTreeSet<Incarnation>,
+    side_backlog: usize,
+    removals: VecDeque<Removal>,
+    removed_count: u64,
+    deletions: VecDeque<(Incarnation, u64, Vec<Arc<Segment>>)>,
+    /// There was no room to move a deleted log; tried again after the next look at the space.
+    deletions_wait: bool,
+    /// Segments of deleted logs, as long as bytes of them may be lent.
+    trashed: BTreeMap<String, Vec<Arc<Segment>>>,
+    empty_trash_before: Option<u64>,
+}
+
+/// A file on its way out.
+#[derive(Debug)]
+struct Removal {
+    path: String,
+    /// The segment that the file belongs to, while bytes of it may be lent.
+    segment: Option<Arc<Segment>>,
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+fn is_lent(segment: &Arc<Segment>) -> bool {
+    Arc::strong_count(segment) > 1 || segment.map.is_lent()
+}
+
+impl Background {
+    /// - `removed_count`: above every number that an earlier process gave to a removed file.
+    pub(super) fn new(
+        logs: impl Iterator<Item = Incarnation>,
+        leftovers: Vec<String>,
+        removed_count: u64,
+    ) -> Self {
+        let leftover = |path| Removal { path, segment: None, file: None };
+        let removals: VecDeque<Removal> = leftovers.into_iter().map(leftover).collect();
+        Self { attention: logs.collect(), removals, removed_count, ..Self::default() }
+    }
+
+    pub(super) fn store_state(&mut self, log: Incarnation, applied: LogIndex, state: Bytes) {
+        self.states.push_back((log, applied, state));
+    }
+
+    pub(super) fn empty_trash(&mut self, before_wall_ms: u64) {
+        let before = self.empty_trash_before.unwrap_or(0).max(before_wall_ms);
+        self.empty_trash_before = Some(before);
+    }
+
+    pub(super) fn delete(&mut self, log: &LogShared, wall_ms: u64) {
+        let segments = (*log.segments()).clone();
+        self.states.retain(|(id, ..)| *id != log.incarnation);
+        self.attention.remove(&log.incarnation);
+        self.deletions.push_back((log.incarnation, wall_ms, segments));
+    }
+
+    /// Notes that a log was written to and flushed, which left so many bytes of side entries.
+    pub(super) fn look_after(&mut self, log: &LogWriter, side_bytes: usize) {
+        self.side_backlog += side_bytes;
+        if log.wants_next() || !log.sealing.is_empty() {
+            self.attention.insert(log.incarnation);
+        }
+    }
+
+    fn next_deletion(&self) -> Option<(Incarnation, u64)> {
+        let first = self.deletions.front().filter(|_| !self.deletions_wait);
+        first.map(|(log, wall_ms, _)| (*log, *wall_ms))
+    }
+
+    pub(super) fn space_was_looked_at(&mut self) {
+        self.deletions_wait = false;
+    }
+
+    pub(super) fn look_at(&mut self, log: Incarnation) {
+        self.attention.insert(log);
+    }
+
+    pub(super) fn sides_are_due(&mut self) {
+        self.side_backlog = SIDE_BACKLOG_BYTES;
+    }
+
+    pub(super) fn side_is_written(&mut self) {
+        self.side_backlog = 0;
+    }
+
+    /// Renames a segment that holds nothing any more, and queues it and its side file.
+    pub(super) fn retire(&mut self, disk: &dyn Disk, segment: Arc<Segment>) -> io::Result<()> {
+        let path = segment.path();
+        let (dir, _) = path.rsplit_once('/').unwrap_or(("", &path));
+        self.removed_count += 1;
+        let removed = format!("{dir}/{}{REMOVED_SUFFIX}", hex(self.removed_count));
+        if disk.rename(&path, &removed).is_err() {
+            // The name must go in any case; without room for another one, with a stall.
+            return disk.unlink(&path);
+        }
+        segment.set_path(removed.clone());
+        let side = format!("{dir}/{}", side_name(segment.base_index()));
+        self.removed_count += 1;
+        let removed_side = format!("{dir}/{}{REMOVED_SUFFIX}", hex(self.removed_count));
+        // A segment that was never closed or idle has none.
+        if disk.rename(&side, &removed_side).is_ok() {
+            self.removals.push_back(Removal { path: removed_side, segment: None, file: None });
+        }
+        self.removals.push_back(Removal { path: removed, segment: Some(segment), file: None });
+        Ok(())
+    }
+}
+
+impl CommitCycle {
+    /// One slice; whether there is more that can be done now.
+    pub(super) fn step(&mut self, done: &mut Vec<Done>) -> Result<bool, DiskFailed> {
+        if let Some((log, applied, state)) = self.background.states.pop_front() {
+            let answer = self.store_state(log, applied, &state)?;
+            done.push(answer);
+        } else if let Some(log) = self.background.attention.pop_first() {
+            self.attend(log)?;
+        } else if self.background.side_backlog >= SIDE_BACKLOG_BYTES {
+            self.write_sides()?;
+        } else if self.meta.is_filling() && !self.meta_is_stuck {
+            match self.meta.switch() {
+                // Tried again when the copy is full; then the ballast helps.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    self.meta_is_stuck = true;
+                }
+                result => result.map_err(failure("switch the meta log"))?,
+            }
+        } else if let Some((log, wall_ms)) = self.background.next_deletion() {
+            self.move_to_trash(log, wall_ms)?;
+        } else if !self.shrink_removed() {
+            return Ok(self.empty_trash());
+        }
+        Ok(true)
+    }
+
+    /// Writes the side entries of every active segment; they are flushed when idle. A full disk
+    /// is no error: they are a second copy, and wait.
+    pub(super) fn write_sides(&mut self) -> Result<(), DiskFailed> {
+        self.background.side_is_written();
+        for id in &self.unclosed {
+            let Some(log) = self.logs.get_mut(id) else { continue };
+            match log.write_side() {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                result => result.map_err(failure("write side headers"))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn store_state(
+        &mut self,
+        incarnation: Incarnation,
+        applied: LogIndex,
+        state: &[u8],
+    ) -> Result<Done, DiskFailed> {
+        let failed = |error| Ok(Done::StateFailed { incarnation, applied, error });
+        let Some(log) = self.logs.get(&incarnation) else {
+            return failed(self.unknown(incarnation));
+        };
+        assert!(
+            applied <= log.durable.index,
+            "I-LOG-4: state at {applied} with only {} flushed",
+            log.durable.index
+        );
+        let (before, vital) = (log.state_applied, log.options.vital);
+        if before.is_some_and(|before| before >= applied) {
+            return Ok(Done::StateStored { incarnation, applied });
+        }
+        let dir = log.dir.clone();
+        let mut result = state_file::store(&*self.disk, &dir, incarnation, applied, state);
+        if let Err(StoreError::Write(error)) = &result
+            && error.kind() == io::ErrorKind::StorageFull
+            && vital
+            && self.space.release()
+        {
+            result = state_file::store(&*self.disk, &dir, incarnation, applied, state);
+        }
+        match result {
+            Ok(()) => {}
+            Err(StoreError::Write(error)) => {
+                return failed(write_error("write a state file", &error));
+            }
+            Err(StoreError::Flush(error)) => return Err(failure("flush a state file")(error)),
+        }
+        if let Some(log) = self.logs.get_mut(&incarnation) {
+            log.state_applied = Some(applied);
+        }
+        if let Some(before) = before {
+            // An older state file that stays is not read again.
+            let _ = self.disk.unlink(&format!("{dir}/{}", state_name(before)));
+        }
+        self.background.look_at(incarnation);
+        Ok(Done::StateStored { incarnation, applied })
+    }
+
+    /// Closes, prepares or drops one segment of a log, and comes back if there may be more.
+    fn attend(&mut self, id: Incarnation) -> Result<(), DiskFailed> {
+        let Some(log) = self.logs.get_mut(&id) else { return Ok(()) };
+        let mut flush = FlushSet::default();
+        match log.seal_one(&mut flush) {
+            Ok(false) => {}
+            Ok(true) => {
+                let dirs: Vec<String> = flush.dirs.into_iter().collect();
+                self.disk.flush(&flush.files, &dirs).map_err(failure("flush a side file"))?;
+                self.background.look_at(id);
+                return Ok(());
+            }
+            // Its checkpoint is a cache: tried again after the log's next append.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(error) => return Err(failure("close a segment")(error)),
+        }
+        for segment in log.take_dead_segments() {
+            let retired = self.background.retire(&*self.disk, segment);
+            retired.map_err(failure("rename a segment"))?;
+        }
+        if log.wants_next() {
+            // Without room the append that needs it finds out, and answers.
+            let _ = log.prepare_next();
+        }
+        Ok(())
+    }
+
+    /// Shortens or unlinks one removed file. Returns whether it found one that nobody holds.
+    fn shrink_removed(&mut self) -> bool {
+        for _ in 0..self.background.removals.len() {
+            let Some(mut removal) = self.background.removals.pop_front() else { break };
+            if removal.segment.as_ref().is_some_and(is_lent) {
+                self.background.removals.push_back(removal);
+                continue;
+            }
+            // The map goes first: nothing may shorten a mapped file.
+            removal.segment = None;
+            if removal.file.is_none() {
+                removal.file = self.disk.open(&removal.path).ok();
+            }
+            if self.shorten(&removal) {
+                self.background.removals.push_front(removal);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Takes a slice off a file, or unlinks it. Returns whether there is more to do.
+    fn shorten(&self, removal: &Removal) -> bool {
+        let Some(file) = &removal.file else { return false };
+        let bytes = file.bytes().unwrap_or(0);
+        if bytes > SHRINK_BYTES && file.set_bytes(bytes - SHRINK_BYTES).is_ok() {
+            return true;
+        }
+        // What cannot be removed now, the next start removes.
+        let _ = self.disk.unlink(&removal.path);
+        false
+    }
+
+    fn move_to_trash(&mut self, log: Incarnation, wall_ms: u64) -> Result<(), DiskFailed> {
+        let (name, dir) = (trash_name(log, wall_ms), log_dir(log));
+        let moved = self
+            .disk
+            .create_dir(TRASH)
+            .and_then(|()| self.disk.rename(&dir, &format!("{TRASH}/{name}")));
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.background.deletions_wait = true;
+                return Ok(());
+            }
+            result => result.map_err(failure("move to the trash"))?,
+        }
+        let dirs = [String::new(), "partitions".to_owned(), TRASH.to_owned()];
+        self.disk.flush(&[], &dirs).map_err(failure("flush the trash"))?;
+        let Some((.., mut held)) = self.background.deletions.pop_front() else { return Ok(()) };
+        // Files of this log that are on their way out have moved along, and go with the rest.
+        let prefix = format!("{dir}/");
+        self.background.removals.retain_mut(|removal| {
+            let inside = removal.path.starts_with(&prefix);
+            if inside {
+                held.extend(removal.segment.take());
+            }
+            !inside
+        });
+        self.background.trashed.insert(name, held);
+        Ok(())
+    }
+
+    /// Removes a slice of the trash that is old enough. Returns whether there is more.
+    fn empty_trash(&mut self) -> bool {
+        let Some(before) = self.background.empty_trash_before else { return false };
+        for entry in self.disk.list(TRASH).unwrap_or_default() {
+            if trash_time(&entry.name).is_none_or(|time| time >= before) {
+                continue;
+            }
+            if let Some(segments) = self.background.trashed.get_mut(&entry.name) {
+                segments.retain(is_lent);
+                if !segments.is_empty() {
+                    continue;
+                }
+                self.background.trashed.remove(&entry.name);
+            }
+            let dir = format!("{TRASH}/{}", entry.name);
+            let Some(first) = self.disk.list(&dir).unwrap_or_default().into_iter().next() else {
+                return self.disk.remove_dir(&dir).is_ok();
+            };
+            let path = format!("{dir}/{}", first.name);
+            let file = self.disk.open(&path).ok();
+            let removal = Removal { path, segment: None, file };
+            return self.shorten(&removal) || removal.file.is_some();
+        }
+        self.background.empty_trash_before = None;
+        false
+    }
+}
+
+/// Name of a deleted log's directory in the trash.
+pub(crate) fn trash_name(log: Incarnation, wall_ms: u64) -> String {
+    format!("{}-{}", hex(log.get()), hex(wall_ms))
+}
+
+/// When a trash entry came, in Unix milliseconds.
+fn trash_time(name: &str) -> Option<u64> {
+    name.split_once('-').and_then(|(_, time)| from_hex(time))
+}
+
+/// Removes what a failed creation left. What stays is an orphan for the next start.
+pub(super) fn remove_log_dir(disk: &dyn Disk, log: Incarnation) {
+    let dir = log_dir(log);
+    for entry in disk.list(&dir).unwrap_or_default() {
+        let _ = disk.unlink(&format!("{dir}/{}", entry.name));
+    }
+    let _ = disk.remove_dir(&dir);
+}

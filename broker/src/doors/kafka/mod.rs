@@ -1,0 +1,37 @@
+//! The Kafka door: Kafka's protocol over TCP.
+//!
+//! ```text
+//!   listener ─ accept, permits ─> connection ─ bytes ──> session ─ requests ─> dispatch
+//!                                     ▲                     ▲                     │
+//!                                     └── vectored writes ──┴────── replies ── convert ──> Broker
+//! ```
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `listener` | sockets to accept from, and who is let in (`admission`) |
+//! | `connection` | one socket: reads, writes, deadlines; memory of requests (`budget`) |
+//! | `session` | order and limits of requests and replies (`outgoing`); no socket, no clock |
+//! | `dispatch` | which conversion a request goes through |
+//! | `convert` | wire to `Broker` and back, errors to codes |
+//!
+//! Invariants
+//! - Replies leave in the order of their requests, whatever order they were made in.
+//! - Produces of one connection reach the shard in request order, and may wait for their acks
+//!   together. Any other request runs alone, as every request does in Kafka.
+//! - Whatever a client sends ends at most its own connection.
+//!
+//! Absent on purpose: TLS, SASL, quotas, fetch sessions, transactions.
+
+mod admission;
+mod budget;
+mod connection;
+mod convert;
+mod dispatch;
+mod listener;
+mod outgoing;
+mod session;
+
+pub use listener::KafkaDoor;
+
+#[cfg(test)]
+mod tests;

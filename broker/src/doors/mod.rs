@@ -1,0 +1,10 @@
+//! The doors: each turns one wire protocol into what [`Broker`](crate::api::Broker) is asked.
+//!
+//! ```text
+//!   socket ──> listener ──> session (sans-IO) ──> convert ──> Broker
+//! ```
+//!
+//! Absent on purpose: any rule. A door may translate; it may not decide. The native and the HTTP
+//! door come later.
+
+pub mod kafka;

@@ -1,0 +1,245 @@
+//! The broker under test: `bateau dev` as a child process on a data directory of its own.
+//!
+//! ```text
+//!   Broker::start --> bateau dev --data-dir D --kafka A ... --> ready line --> bootstrap()
+//!   kill() / terminate() --> restart(): the same D and the same port
+//! ```
+//!
+//! # Invariants
+//!
+//! - A broker is used only after its ready line, and only at the address that the line names.
+//! - A restart comes back on the same data directory and the same port.
+//!
+//! # Other subjects
+//!
+//! - `BATEAU_BIN`: the binary to run instead of the one built from this workspace. With
+//!   `reference/kafka` there, a real Kafka answers to the same arguments.
+//! - `BATEAU_TEST_BOOTSTRAP=host:port`: tests that neither stop the broker nor need port 9092
+//!   use that address and start nothing.
+//! - `BATEAU_TEST_SUBJECT=kafka`: tells the tests that the subject is a real Kafka, where a
+//!   few answers are known to differ (README.md lists them).
+//!
+//! # Absent on purpose
+//!
+//! Several nodes, and any knowledge of what lies in the data directory.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use crate::program::Program;
+use crate::scratch::ScratchDirectory;
+
+/// Environment variable that names the broker's binary.
+pub const BINARY_VARIABLE: &str = "BATEAU_BIN";
+
+/// A start that takes longer has failed. Generous for the sake of a JVM in Bateau's place.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A graceful stop that takes longer has failed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What answers at the other end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Subject {
+    /// The broker of this workspace.
+    Bateau,
+    /// Apache Kafka, for comparison.
+    Kafka,
+}
+
+impl Subject {
+    /// The subject of this run, from `BATEAU_TEST_SUBJECT`.
+    pub fn of_this_run() -> Self {
+        match env::var("BATEAU_TEST_SUBJECT").as_deref() {
+            Err(_) | Ok("bateau") => Self::Bateau,
+            Ok("kafka") => Self::Kafka,
+            Ok(other) => panic!("BATEAU_TEST_SUBJECT is bateau or kafka, not {other}"),
+        }
+    }
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    program: Option<Program>,
+    bootstrap: String,
+    defaults: bool,
+    data: ScratchDirectory,
+}
+
+impl Broker {
+    /// Starts a broker on an empty data directory, with four partitions for a new topic.
+    ///
+    /// `address`: what the Kafka door binds (port 0 means any free port); `None` gives no
+    /// address at all, as its users start it, and takes the ports that they expect.
+    ///
+    /// Panics when the ready line does not come.
+    pub fn start(address: Option<&str>) -> Self {
+        let data = ScratchDirectory::new("data");
+        let (program, bootstrap) = launch(address, data.path());
+        let defaults = address.is_none();
+        Self { program: Some(program), bootstrap, defaults, data }
+    }
+
+    /// The address of the Kafka door, from the ready line.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The process id of the running broker.
+    pub fn id(&self) -> u32 {
+        self.program.as_ref().expect("the broker runs").id()
+    }
+
+    /// Whether the process still runs.
+    pub fn running(&mut self) -> bool {
+        self.program.as_mut().is_some_and(Program::running)
+    }
+
+    /// Kills the broker with -9.
+    pub fn kill(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            program.kill();
+        }
+    }
+
+    /// Stops the broker with SIGTERM and asserts that it ends with code 0.
+    pub fn terminate(&mut self) {
+        let mut program = self.program.take().expect("the broker runs");
+        program.terminate();
+        let status = program.wait_for_exit(STOP_TIMEOUT);
+        assert_eq!(status.code(), Some(0), "SIGTERM is a clean stop{}", program.tail());
+    }
+
+    /// Starts the broker again, on the same data and the same port.
+    pub fn restart(&mut self) {
+        assert!(self.program.is_none(), "a broker is stopped before it is started again");
+        let address = if self.defaults { None } else { Some(self.bootstrap.as_str()) };
+        let (program, bootstrap) = launch(address, self.data.path());
+        assert_eq!(bootstrap, self.bootstrap, "the broker comes back where it was");
+        self.program = Some(program);
+    }
+}
+
+/// A broker that the tests of one process share while at least one of them holds it.
+#[derive(Debug)]
+pub enum SharedBroker {
+    /// Started here.
+    Own(Mutex<Broker>, String),
+    /// Started by somebody else, who named its address in `BATEAU_TEST_BOOTSTRAP`.
+    Foreign(String),
+}
+
+impl SharedBroker {
+    /// Joins the tests that share a broker now, or starts one. It stops with its last user, so
+    /// no static outlives the tests and keeps a process or a directory behind.
+    pub fn join() -> Arc<Self> {
+        static CURRENT: Mutex<Weak<SharedBroker>> = Mutex::new(Weak::new());
+        // A test that failed to start a broker poisons nothing: the next one tries again.
+        let mut current = CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(shared) = current.upgrade() {
+            return shared;
+        }
+        let shared = Arc::new(match env::var("BATEAU_TEST_BOOTSTRAP") {
+            Ok(bootstrap) => Self::Foreign(bootstrap),
+            Err(_) => {
+                let broker = Broker::start(Some("127.0.0.1:0"));
+                let bootstrap = broker.bootstrap().to_owned();
+                Self::Own(Mutex::new(broker), bootstrap)
+            }
+        });
+        *current = Arc::downgrade(&shared);
+        shared
+    }
+
+    /// The address of the Kafka door.
+    pub fn bootstrap(&self) -> &str {
+        match self {
+            Self::Own(_, bootstrap) | Self::Foreign(bootstrap) => bootstrap,
+        }
+    }
+
+    /// Panics when the broker's process has ended.
+    pub fn assert_alive(&self) {
+        if let Self::Own(broker, _) = self {
+            let mut broker = broker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if !broker.running() {
+                let tail = broker.program.as_ref().map(Program::tail).unwrap_or_default();
+                panic!("the broker has ended{tail}");
+            }
+        }
+    }
+
+    /// The most address space that the broker's process ever had, in bytes, used or not; `None`
+    /// for a foreign broker, and where the system does not tell.
+    pub fn address_space_peak_bytes(&self) -> Option<u64> {
+        let Self::Own(broker, _) = self else { return None };
+        let id = broker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes * 1024)
+    }
+}
+
+fn launch(address: Option<&str>, data: &Path) -> (Program, String) {
+    let mut command = Command::new(binary());
+    command.args(["dev", "-X", "topics.partitions_default=4", "--exit-on-stdin-close"]);
+    if let Some(address) = address {
+        command.args(["--kafka", address, "--native", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    }
+    command.arg("--data-dir").arg(data);
+    let program = Program::start("broker", command);
+    let first = program.wait_for("ready line", START_TIMEOUT, |lines| lines.first().cloned());
+    let ready = first.json.as_ref().filter(|json| json.get("ready") == Some(&true.into()));
+    let bootstrap = ready.and_then(|ready| ready.get("kafka")?.as_str()).map(str::to_owned);
+    let Some(bootstrap) = bootstrap else {
+        panic!("not a ready line with a Kafka address: {}{}", first.text, program.tail());
+    };
+    (program, bootstrap)
+}
+
+/// The broker's binary: `BATEAU_BIN`, or else the one that cargo builds (once per process) into
+/// the target directory and profile that this test belongs to.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match env::var_os(BINARY_VARIABLE) {
+        Some(path) => PathBuf::from(path),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    let profile_directory = profile_directory();
+    let profile = match profile_directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(name) => name,
+        None => panic!("{}: not a cargo target", profile_directory.display()),
+    };
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "-p", "bateau", "--profile", profile, "--target-dir"]);
+    command.arg(target_directory());
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let status = command.status().expect("cargo can be started");
+    assert!(status.success(), "{command:?} failed");
+    let binary = profile_directory.join("bateau");
+    assert!(binary.is_file(), "{}: cargo built no such file", binary.display());
+    binary
+}
+
+/// `target/<profile>` of the running test, which lies in `target/<profile>/deps`.
+fn profile_directory() -> PathBuf {
+    let test = env::current_exe().expect("a process knows its own executable");
+    let directory = test.parent().and_then(Path::parent);
+    directory.expect("cargo puts tests two levels below the target directory").to_owned()
+}
+
+/// The target directory that the running test was built into; packages are installed there.
+pub fn target_directory() -> PathBuf {
+    let profile = profile_directory();
+    profile.parent().expect("a profile's directory lies in the target directory").to_owned()
+}

@@ -1,0 +1,90 @@
+//! A network of a test's own, in which port 9092 of localhost is free.
+//!
+//! ```text
+//!   #[test] fn x --> namespace::enter("x")
+//!       outside: unshare --net ... this executable --exact x   (child; its result is ours)
+//!       inside:  returns true, and the test body runs
+//! ```
+//!
+//! Root gets a network namespace right away; anybody else gets a user namespace around it,
+//! where the system allows it. Where neither works the test is skipped loudly, or fails when
+//! `CI=true`.
+//!
+//! # Invariants
+//!
+//! - The body runs exactly once, inside; its failure is the failure of the test outside.
+//! - All processes started inside live in a PID namespace too, so none outlives the body.
+//!
+//! # Absent on purpose
+//!
+//! Networks between namespaces: nothing inside can reach a registry. Whatever must be built or
+//! installed is built and installed before [`enter`].
+
+use std::env;
+use std::process::{Command, Stdio};
+
+use crate::broker;
+use crate::runtimes;
+
+const INSIDE_VARIABLE: &str = "BATEAU_TEST_NAMESPACE";
+
+/// Returns true inside the namespace, where the caller then runs the test's body. Outside, runs
+/// the test `name` inside and returns false once it has passed or was skipped.
+///
+/// Panics when the test failed inside.
+pub fn enter(name: &str) -> bool {
+    if env::var_os(INSIDE_VARIABLE).is_some() {
+        end_with_the_outside();
+        return true;
+    }
+    let Some(mut command) = unshare() else {
+        runtimes::skip(name, "neither root nor user namespaces, or no unshare and ip here");
+        return false;
+    };
+    let test = env::current_exe().expect("a process knows its own executable");
+    command.args(["sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+    command.arg(test).args(["--exact", name, "--nocapture", "--test-threads=1"]);
+    command.env(INSIDE_VARIABLE, name).env(broker::BINARY_VARIABLE, broker::binary());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("unshare was there a moment ago");
+    let stdin = child.stdin.take();
+    let output = child.wait_with_output().expect("a child can be waited for");
+    drop(stdin);
+    let text = String::from_utf8_lossy(&output.stdout);
+    // A name that matches no test would pass without having run anything.
+    let ran = text.contains("1 passed");
+    if !output.status.success() || !ran {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        panic!("{name} failed in its network namespace:\n{text}\n{errors}");
+    }
+    print!("{text}");
+    false
+}
+
+/// The first process of a PID namespace gets no signal from a terminal: it ends when the pipe
+/// from its parent does, and everything inside with it.
+fn end_with_the_outside() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(1);
+    });
+}
+
+/// `unshare` with the fewest privileges that work here, or `None`.
+fn unshare() -> Option<Command> {
+    const COMMON: [&str; 4] = ["--net", "--pid", "--fork", "--kill-child"];
+    for privileges in [&[][..], &["--user", "--map-root-user"][..]] {
+        let make = || {
+            let mut command = Command::new("unshare");
+            command.args(privileges).args(COMMON);
+            command
+        };
+        let mut probe = make();
+        probe.args(["ip", "link", "set", "lo", "up"]);
+        probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if probe.status().is_ok_and(|status| status.success()) {
+            return Some(make());
+        }
+    }
+    None
+}
