@@ -70,6 +70,13 @@ pub struct MetadataMachine {
     events: Vec<MetadataEvent>,
 }
 
+impl MetadataMachine {
+    pub(super) fn check_invariants(&self) {
+        self.controller.check_invariants();
+        assert!(self.effects.is_empty(), "what the controller wants done is done in its turn");
+    }
+}
+
 /// A committed frame's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Applied {
@@ -185,8 +192,9 @@ impl Derived {
                 let header = BatchHeader::parse(payload)
                     .map_err(|error| DecodeError::because("batch header", error.to_string()))?;
                 if let Some(batch) = ProducerSequence::of(&header) {
-                    let used_ms = used_ms(&header, now);
-                    producers.commit(index, &batch, applied.base_offset, used_ms);
+                    // Not the records' own time: it may lie years back, and an id that is in use
+                    // must not be forgotten.
+                    producers.commit(index, &batch, applied.base_offset, now.wall_ms);
                 }
                 Ok(())
             }
@@ -245,12 +253,6 @@ impl Derived {
             Self::Metadata(machine) => machine.controller.tick(now, &mut machine.effects),
         }
     }
-}
-
-/// When a batch's producer was last active: its own time, as far as it is not ahead of ours, or
-/// now if it says nothing.
-fn used_ms(header: &BatchHeader, now: Now) -> u64 {
-    u64::try_from(header.max_timestamp).map_or(now.wall_ms, |claimed| claimed.min(now.wall_ms))
 }
 
 impl Replica {
