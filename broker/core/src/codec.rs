@@ -15,6 +15,7 @@
 //! and `protocol` know.
 
 use bytes::Bytes;
+use std::fmt;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -24,7 +25,6 @@ const RESERVED_ELEMENTS_MAX: usize = 1_024;
 /// Stored bytes that do not decode. They come from our own log under its checksum, so whoever
 /// meets this stops the partition instead of guessing.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("{field} at byte {position}: {problem}")]
 pub struct DecodeError {
     /// What was being read.
     pub field: &'static str,
@@ -75,6 +75,16 @@ pub enum DecodeProblem {
     /// What a decoder of another kind has said about the field.
     #[error("{0}")]
     Refused(String),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, position, problem } = self;
+        match problem {
+            DecodeProblem::Refused(reason) => write!(f, "stored {field} does not decode: {reason}"),
+            _ => write!(f, "{field} at byte {position}: {problem}"),
+        }
+    }
 }
 
 impl DecodeError {

@@ -227,8 +227,8 @@ impl Metadata {
             .map(|partition| partition.incarnation)
     }
 
-    /// The internal topic of the consumer groups:
-    /// [`GROUP_PARTITIONS`](crate::consumer_group::GROUP_PARTITIONS) partitions, from the founding on.
+    /// The internal topic of the consumer groups, which exists from the founding on. It has
+    /// [`GROUP_PARTITIONS`](crate::consumer_group::GROUP_PARTITIONS) partitions.
     #[must_use]
     pub fn group_topic(&self) -> Option<&Arc<Topic>> {
         self.topics.get(GROUP_TOPIC)
