@@ -15,6 +15,7 @@ use super::{Membership, ProduceError, Replica, Role};
 use crate::clock::Now;
 use crate::codec::DecodeError;
 use crate::shard::{Effect, Effects};
+use crate::ticket::ProposalToken;
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{LogIndex, Term};
 use bytes::Bytes;
@@ -105,7 +106,7 @@ impl Replica {
         Ok(())
     }
 
-    fn take_token(&mut self, index: LogIndex) -> Option<u64> {
+    fn take_token(&mut self, index: LogIndex) -> Option<ProposalToken> {
         let (first, token) = *self.tokens.front()?;
         if first != index {
             return None;

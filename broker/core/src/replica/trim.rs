@@ -12,7 +12,7 @@
 //!
 //! Absent on purpose: the deletion itself, which belongs to the log.
 
-use crate::codec::{DecodeError, Put, Reader};
+use crate::codec::{DecodeError, Reader, Writer};
 use bateau_protocol::ids::{LogIndex, Offset, Term};
 use bytes::Bytes;
 
@@ -33,28 +33,34 @@ impl LogStart {
     /// The payload of a trim frame.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(28);
-        bytes.put(self.offset.get().to_le_bytes()).put(self.index.get().to_le_bytes());
-        bytes.put(self.previous_term.get().to_le_bytes()).put(self.previous_crc.to_le_bytes());
-        bytes.into()
+        let mut writer = Writer::default();
+        self.write(&mut writer);
+        writer.into_bytes()
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer) {
+        writer.u64(self.offset.get());
+        writer.u64(self.index.get());
+        writer.u64(self.previous_term.get());
+        writer.u32(self.previous_crc);
     }
 
     /// Decodes a trim frame's payload.
     ///
     /// Errors: [`DecodeError`]; the partition cannot go on then.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("trim", payload);
+        let mut reader = Reader::new(payload);
         let start = Self::read(&mut reader)?;
-        reader.finish()?;
+        reader.finish("trim")?;
         Ok(start)
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            offset: Offset::new(reader.u64()?),
-            index: LogIndex::new(reader.u64()?),
-            previous_term: Term::new(reader.u64()?),
-            previous_crc: reader.u32()?,
+            offset: Offset::new(reader.u64("log start offset")?),
+            index: LogIndex::new(reader.u64("log start index")?),
+            previous_term: Term::new(reader.u64("previous term")?),
+            previous_crc: reader.u32("previous chain CRC")?,
         })
     }
 }
@@ -187,6 +193,15 @@ mod tests {
     fn the_four_values_survive_the_round_trip() {
         assert_eq!(LogStart::decode(&start(7).encode()), Ok(start(7)));
         assert!(LogStart::decode(&start(7).encode()[..27]).is_err());
+    }
+
+    #[test]
+    fn the_bytes_of_a_trim_never_change() {
+        let expected = [
+            &[70, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0][..],
+            &[3, 0, 0, 0, 0, 0, 0, 0, 0xCD, 0xAB, 0, 0],
+        ];
+        assert_eq!(start(7).encode(), expected.concat());
     }
 
     #[test]

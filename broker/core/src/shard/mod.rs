@@ -26,8 +26,9 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub use crate::replica::RecoveredLog;
 pub use effects::{Effect, Effects, Reply};
-pub use logs::{LogBirth, RecoveredLog, ShardStartError};
+pub use logs::{LogBirth, ShardStartError};
 pub use timers::{HOUSEKEEPING_MS, TICK_MS};
 
 use crate::clock::Now;
