@@ -1,8 +1,8 @@
 //! What one log's directory holds: the frames that follow one another, and what lies behind them.
 //!
 //! ```text
-//!   segments up to D: index from checkpoint, side file or headers │ D ── verified walk ──> tail │ bad?
-//!                                                                 side headers, frames behind ──┘
+//!   up to D: index from checkpoint, side file or headers │ D ── verified walk ──> tail │ bad?
+//!                                             side headers and frames behind it ──┘
 //! ```
 //!
 //! Absent on purpose: writing, and the decision what a bad frame means (`recovery`).
