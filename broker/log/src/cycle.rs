@@ -403,6 +403,8 @@ impl CommitCycle {
         if self.bytes_since_marks >= MARK_BYTES {
             named.extend(self.unclosed.iter().copied());
             self.bytes_since_marks = 0;
+            // A restart then finds the index up to the mark in the side files.
+            self.background.sides_are_due();
         }
         named.retain(|id| !gathered.created.contains(id));
         let mut records: Vec<Record> =

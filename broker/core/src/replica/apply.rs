@@ -30,6 +30,7 @@ impl Replica {
     /// Errors: [`DecodeError`] where a committed command does not decode. The log's checksums are
     /// fine, so this replica must not go on: the caller isolates it.
     pub fn drain_ready(&mut self, now: Now, effects: &mut Effects) -> Result<(), DecodeError> {
+        self.repeat_writes(now, effects);
         loop {
             self.admit_held(effects);
             self.take_machine_effects(effects);
@@ -44,14 +45,12 @@ impl Replica {
 
     fn handle_ready(
         &mut self,
-        ready: Ready,
+        mut ready: Ready,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), DecodeError> {
         if ready.must_persist() {
-            let (incarnation, number) = (self.incarnation, ready.number);
-            let (vote, frames) = (ready.vote, ready.frames);
-            effects.push(Effect::Persist { incarnation, ready: number, vote, frames });
+            self.write(&mut ready, effects);
         }
         self.follow_raft_role(effects);
         for entry in ready.committed {
@@ -87,13 +86,23 @@ impl Replica {
                 self.membership = Membership::decode(payload)?;
                 Ok(())
             }
-            FrameKind::Trim => {
-                self.log_start = LogStart::decode(payload)?;
-                self.state_file.note_trim();
-                Ok(())
-            }
+            FrameKind::Trim => self.move_log_start(LogStart::decode(payload)?, applied.index),
             FrameKind::Noop | FrameKind::Gap => Ok(()),
         }
+    }
+
+    /// Follows a committed trim. Two may be under way at once, and the later one may reach less far
+    /// where the retention was changed in between: the start never moves back.
+    fn move_log_start(&mut self, start: LogStart, at: LogIndex) -> Result<(), DecodeError> {
+        if start.index > at {
+            let reason = format!("frame {at} trims up to {}, beyond itself", start.index);
+            return Err(DecodeError::because("trim", reason));
+        }
+        if start.index > self.log_start.index {
+            self.log_start = start;
+            self.state_file.note_trim();
+        }
+        Ok(())
     }
 
     fn take_token(&mut self, index: LogIndex) -> Option<u64> {
@@ -107,7 +116,10 @@ impl Replica {
 
     fn follow_raft_role(&mut self, effects: &mut Effects) {
         match (self.role, self.raft.is_leader()) {
-            (Role::Follower, true) => self.role = Role::Electing,
+            (Role::Follower, true) => {
+                self.role = Role::Electing;
+                self.derived.elect();
+            }
             (Role::Electing | Role::Leader, false) => {
                 self.resign(ProduceError::NotLeader, effects);
                 let (incarnation, term) = (self.incarnation, self.raft.term());
@@ -129,9 +141,9 @@ impl Replica {
 
     fn publish(&mut self, effects: &mut Effects) {
         let commit = self.raft.commit().min(self.raft.persisted_index());
-        if let Some(high_watermark) = self.raft.tail().end_offset_at(commit)
-            && (high_watermark > self.high_watermark || self.state_file.moves_commit(commit))
-        {
+        if self.state_file.moves_commit(commit) {
+            let high_watermark = self.raft.tail().end_offset_at(commit);
+            let high_watermark = high_watermark.expect("what is not applied yet is pinned");
             assert!(high_watermark >= self.high_watermark, "I5: a high watermark never falls");
             self.high_watermark = high_watermark;
             let incarnation = self.incarnation;
@@ -161,24 +173,24 @@ impl Replica {
         self.state_file.note_stored(applied, is_stored, now);
     }
 
-    /// A segment was sealed: derived state is checkpointed with it.
-    pub fn handle_rolled(&mut self) {
-        self.state_file.note_rolled();
-    }
-
-    /// Looks whether a prefix of the log may go, and proposes it.
+    /// Hears which segments are closed: the derived state is stored with them, and a prefix of the
+    /// log may go.
     ///
-    /// Topics keep what their retention says; of a state machine's commands everything goes that
-    /// its newest durable state file includes.
+    /// Only what the newest durable state file includes goes: a start must find either the frames
+    /// or what they have built. Topics keep what their retention says; of a state machine's
+    /// commands nothing is kept.
     pub fn check_retention(&mut self, sealed: &[SealedSegment], log_bytes: u64, now: Now) {
-        if self.role != Role::Leader || self.stall.is_some() {
+        let stored = self.state_file.stored();
+        if sealed.last().is_some_and(|newest| newest.next_start.index.previous() > stored) {
+            self.state_file.note_rolled();
+        }
+        if self.role != Role::Leader || self.writes.are_stalled() {
             return;
         }
         let start = if self.derived.producers().is_some() {
             let retention = self.settings.retention;
-            retention.log_start(sealed, log_bytes, self.applied, now.wall_ms)
+            retention.log_start(sealed, log_bytes, stored, now.wall_ms)
         } else {
-            let stored = self.state_file.stored();
             let gone = |segment: &&SealedSegment| segment.next_start.index.previous() <= stored;
             sealed.iter().take_while(gone).last().map(|segment| segment.next_start)
         };

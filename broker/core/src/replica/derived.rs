@@ -72,6 +72,13 @@ pub struct MetadataMachine {
     events: Vec<MetadataEvent>,
 }
 
+impl MetadataMachine {
+    pub(super) fn check_invariants(&self) {
+        self.controller.check_invariants();
+        assert!(self.effects.is_empty(), "what the controller wants done is done in its turn");
+    }
+}
+
 /// A committed frame's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Applied {
@@ -188,8 +195,9 @@ impl Derived {
                 let header = BatchHeader::parse(payload)
                     .map_err(|error| DecodeError::because("batch header", error.to_string()))?;
                 if let Some(batch) = ProducerSequence::of(&header) {
-                    let used_ms = used_ms(&header, now);
-                    producers.commit(index, &batch, applied.base_offset, used_ms);
+                    // Not the records' own time: it may lie years back, and an id that is in use
+                    // must not be forgotten.
+                    producers.commit(index, &batch, applied.base_offset, now.wall_ms);
                 }
                 Ok(())
             }
@@ -205,6 +213,14 @@ impl Derived {
                 let result = machine.controller.apply(index, token, payload, effects);
                 result.map_err(|error| DecodeError::because("metadata command", error.to_string()))
             }
+        }
+    }
+
+    /// This replica was elected; entries of earlier terms may still be to come.
+    pub(super) fn elect(&mut self) {
+        match self {
+            Self::Records(_) | Self::Metadata(_) => {}
+            Self::Groups(groups) => groups.coordinator.become_loading(&mut groups.effects),
         }
     }
 
@@ -226,6 +242,15 @@ impl Derived {
         }
     }
 
+    /// This replica is out of service for the rest of the process.
+    pub(super) fn quarantine(&mut self) {
+        match self {
+            Self::Records(_) => {}
+            Self::Groups(groups) => groups.coordinator.quarantine(&mut groups.effects),
+            Self::Metadata(machine) => machine.controller.resign(&mut machine.effects),
+        }
+    }
+
     pub(super) fn tick(&mut self, now: Now) {
         match self {
             Self::Records(producers) => producers.expire(now.wall_ms),
@@ -233,12 +258,6 @@ impl Derived {
             Self::Metadata(machine) => machine.controller.tick(now, &mut machine.effects),
         }
     }
-}
-
-/// When a batch's producer was last active: its own time, as far as it is not ahead of ours, or
-/// now if it says nothing.
-fn used_ms(header: &BatchHeader, now: Now) -> u64 {
-    u64::try_from(header.max_timestamp).map_or(now.wall_ms, |claimed| claimed.min(now.wall_ms))
 }
 
 impl Replica {

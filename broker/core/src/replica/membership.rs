@@ -1,7 +1,8 @@
 //! The configuration of a partition's Raft group, in our own encoding (frame kind 3).
 //!
 //! ```text
-//! auto_leave u8 | voters | learners | outgoing voters      each: count u32, then (replica id u64, node id u64)…
+//! auto_leave u8 | voters | learners | outgoing voters
+//! each list: count u32, then (replica id u64, node id u64)…
 //! ```
 //!
 //! The payload is always the whole resulting configuration. A learner that is still an outgoing

@@ -141,7 +141,7 @@ impl Producers {
 
     /// Notes a batch as committed at `index`; also what a replay and a follower do.
     ///
-    /// `used_ms` is the later of the batch's own timestamp, capped at now, and the wall clock.
+    /// `used_ms` is the wall clock when it was applied, in Unix milliseconds.
     pub fn commit(
         &mut self,
         index: LogIndex,
@@ -206,6 +206,17 @@ impl Producers {
         self.committed.is_empty()
     }
 
+    /// Whether every committed batch that `other` recognises is recognised here, with the same
+    /// offset: two replicas of one log differ only in what has expired.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        other.committed.iter().all(|(id, theirs)| {
+            let ours = self.committed.get(id);
+            let has = |batch| ours.is_some_and(|ours| ours.window.contains(batch));
+            ours.is_some_and(|ours| ours.epoch == theirs.epoch) && theirs.window.iter().all(has)
+        })
+    }
+
     fn forget_oldest(&mut self) {
         if let Some((_, producer_id)) = self.by_use.pop_first() {
             self.committed.remove(&producer_id);
@@ -247,7 +258,8 @@ impl Producers {
     /// Appends the committed table to a state file.
     ///
     /// ```text
-    /// count u32, then per id: id i64 | epoch i16 | last use u64 | batches u32, then first i32 | last i32 | offset u64
+    /// count u32, then per id: id i64 | epoch i16 | last use u64 | batches u32, then of each
+    ///                         first i32 | last i32 | offset u64
     /// ```
     pub fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.put_count(self.committed.len());

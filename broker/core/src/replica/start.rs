@@ -16,6 +16,7 @@ use super::raft_view::{RaftStart, RaftView, StartError, Vote};
 use super::state_file::{Schedule, State};
 use super::tail::{Coordinates, TailStart};
 use super::trim::LogStart;
+use super::writes::Writes;
 use super::{Replica, ReplicaSettings, Role};
 use crate::clock::Now;
 use bateau_protocol::frame::{Frame, FrameKind};
@@ -65,10 +66,19 @@ impl Replica {
             Some((_, bytes)) => State::decode(bytes, derived)?,
             None => State::empty(start.log_start, derived),
         };
+        if start.state.is_none() && start.log_start.index > LogIndex::new(1) {
+            let (expected, found) = (LogIndex::new(1), start.log_start.index);
+            return Err(StartError::MissingFrames { expected, found });
+        }
         if start.commit.max(replayed_from) > start.last_index {
             let (commit, last) = (start.commit.max(replayed_from), start.last_index);
             return Err(StartError::CommitBehindLog { commit, last });
         }
+        let log_start = if state.log_start.index > start.log_start.index {
+            state.log_start
+        } else {
+            start.log_start
+        };
         let raft = RaftView::new(raft_start(&start, &state.membership))?;
         let state_bytes = start.state.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut replica = Self {
@@ -81,16 +91,20 @@ impl Replica {
             derived: state.derived,
             applied: replayed_from,
             high_watermark: start.end_offset,
-            log_start: state.log_start,
+            log_start,
             gathered: Vec::new(),
             gathered_bytes: 0,
             held: VecDeque::new(),
             acks: Acks::default(),
             tokens: VecDeque::new(),
-            stall: None,
+            writes: Writes::default(),
             is_disk_full: false,
             state_file: Schedule::starting_at(replayed_from, state_bytes),
         };
+        if log_start.index > start.log_start.index {
+            // The disk has not heard of the newest trim before the state file.
+            replica.state_file.note_trim();
+        }
         replica.replay(&start.frames, start.last_index, now)?;
         Ok(replica)
     }
@@ -136,8 +150,17 @@ fn raft_start(start: &ReplicaStart, stored: &Membership) -> RaftStart {
     let last = start.frames.iter().rev().filter(|frame| frame.kind == FrameKind::Membership);
     let last = last.filter_map(|frame| Membership::decode(&frame.payload).ok()).next();
     let mut hard_state = HardState::default();
-    hard_state.set_term(start.vote.term.get());
-    hard_state.set_vote(start.vote.voted_for.get());
+    // Term and vote are flushed with the first frame of a term, and a power cut may keep the frame
+    // alone. The log says then in which term this replica was; what it voted in it is not known,
+    // and nobody but itself could have had its vote and its entries.
+    let vote = match start.terms.last() {
+        Some(last) if last.term > start.vote.term => {
+            Vote { term: last.term, voted_for: start.replica_id }
+        }
+        _ => start.vote,
+    };
+    hard_state.set_term(vote.term.get());
+    hard_state.set_vote(vote.voted_for.get());
     hard_state.set_commit(start.last_index.get());
     RaftStart {
         replica_id: start.replica_id,

@@ -1,13 +1,14 @@
 //! A new log start, and when the leader proposes one (frame kind 4).
 //!
 //! ```text
-//! offset u64 | index u64 | term u64 | chain CRC u32        of the frame before `index`: term and CRC
+//! offset u64 | index u64 | term u64 | chain CRC u32      term and CRC of the frame before `index`
 //! ```
 //!
 //! Retention is a committed frame: every replica drops the same prefix, and only whole segments
 //! that end at or below its own newest durable state file. Group offsets are never asked.
 //!
-//! Invariants: a trim never moves the log start back, and never beyond what is applied here.
+//! Invariants: a trim never moves the log start back, and never beyond the state file of the
+//! replica that proposes it.
 //!
 //! Absent on purpose: the deletion itself, which belongs to the log.
 
@@ -84,7 +85,7 @@ impl Retention {
     ///
     /// - `sealed`: oldest first; the segment being written is not among them and never goes.
     /// - `log_bytes`: bytes of the whole log, the unsealed segment included.
-    /// - `applied`: nothing beyond this index may go.
+    /// - `stored`: nothing beyond this index may go: the newest durable state file's.
     ///
     /// As in Kafka, a segment goes by age when its newest record is older than the limit, and by
     /// size when what is left behind it still has the limit's bytes.
@@ -93,7 +94,7 @@ impl Retention {
         &self,
         sealed: &[SealedSegment],
         log_bytes: u64,
-        applied: LogIndex,
+        stored: LogIndex,
         now_wall_ms: u64,
     ) -> Option<LogStart> {
         let mut kept_bytes = log_bytes;
@@ -103,8 +104,8 @@ impl Retention {
             let too_old = self.age_ms.is_some_and(|limit_ms| age_ms > limit_ms);
             let after_bytes = kept_bytes.saturating_sub(segment.size_bytes);
             let too_large = self.size_bytes.is_some_and(|limit_bytes| after_bytes >= limit_bytes);
-            let is_applied = segment.next_start.index.previous() <= applied;
-            if !is_applied || !(too_old || too_large) {
+            let is_stored = segment.next_start.index.previous() <= stored;
+            if !is_stored || !(too_old || too_large) {
                 break;
             }
             kept_bytes = after_bytes;
@@ -137,7 +138,7 @@ mod tests {
             .collect()
     }
 
-    const ALL_APPLIED: LogIndex = LogIndex::new(10_000);
+    const ALL_STORED: LogIndex = LogIndex::new(10_000);
 
     #[test]
     fn the_four_values_survive_the_round_trip() {
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn a_segment_goes_when_its_newest_record_is_too_old() {
         let retention = Retention { age_ms: Some(500), size_bytes: None };
-        let at = |now| retention.log_start(&segments(), 4_000, ALL_APPLIED, now);
+        let at = |now| retention.log_start(&segments(), 4_000, ALL_STORED, now);
         assert_eq!(at(1_500), None);
         assert_eq!(at(1_501), Some(start(100)));
         assert_eq!(at(9_999), Some(start(300)));
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn a_segment_goes_when_the_rest_still_has_the_size() {
         let retention = Retention { age_ms: None, size_bytes: Some(2_500) };
-        let at = |log_bytes| retention.log_start(&segments(), log_bytes, ALL_APPLIED, 0);
+        let at = |log_bytes| retention.log_start(&segments(), log_bytes, ALL_STORED, 0);
         assert_eq!(at(3_499), None);
         assert_eq!(at(3_500), Some(start(100)));
         assert_eq!(at(4_500), Some(start(200)));
@@ -168,13 +169,13 @@ mod tests {
         let mut segments = segments();
         segments[0].timestamp_max_ms = Some(1_000_000);
         let retention = Retention { age_ms: Some(1), size_bytes: None };
-        assert_eq!(retention.log_start(&segments, 0, ALL_APPLIED, 9_999), None);
+        assert_eq!(retention.log_start(&segments, 0, ALL_STORED, 9_999), None);
     }
 
     #[test]
-    fn nothing_beyond_the_applied_index_goes() {
+    fn nothing_beyond_the_stored_state_goes() {
         let retention = Retention { age_ms: Some(0), size_bytes: None };
-        let at = |applied| retention.log_start(&segments(), 0, LogIndex::new(applied), 9_999);
+        let at = |stored| retention.log_start(&segments(), 0, LogIndex::new(stored), 9_999);
         assert_eq!(at(98), None);
         assert_eq!(at(99), Some(start(100)));
         assert_eq!(at(250), Some(start(200)));

@@ -297,9 +297,17 @@ impl Shard {
 
     fn configure(&mut self, incarnation: Incarnation, config: &TopicConfig, effects: &mut Effects) {
         let settings = self.replica_settings(config);
-        if let Some(Slot::Running(replica)) = self.slots.get_mut(&incarnation) {
-            replica.configure(settings);
-            effects.push(Effect::Configure { incarnation, config: config.clone() });
+        match self.slots.get_mut(&incarnation) {
+            Some(Slot::Running(replica)) => {
+                replica.configure(settings);
+                effects.push(Effect::Configure { incarnation, config: config.clone() });
+            }
+            // The disk is told when the log is there.
+            Some(Slot::Creating(creation)) => {
+                creation.settings = settings;
+                creation.birth.config = Some(config.clone());
+            }
+            Some(Slot::Unavailable) | None => {}
         }
     }
 

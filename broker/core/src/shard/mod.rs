@@ -19,8 +19,12 @@
 //! shard that is will be the router's business.
 
 mod effects;
+mod invariants;
 mod logs;
 mod timers;
+
+#[cfg(test)]
+mod tests;
 
 pub use effects::{Effect, Effects, Reply};
 pub use logs::{LogBirth, RecoveredLog, ShardStartError};
@@ -172,9 +176,9 @@ impl Shard {
             Input::Persisted { incarnation, ready } => {
                 self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
             }
-            Input::PersistFailed { incarnation, ready } => {
+            Input::PersistFailed { incarnation, .. } => {
                 self.with(incarnation, effects, |replica, effects| {
-                    replica.handle_persist_failed(now, ready, effects);
+                    replica.handle_persist_failed(now, effects);
                 });
             }
             Input::StateStored { incarnation, applied, is_stored } => {
@@ -248,6 +252,15 @@ impl Shard {
         match self.slots.get(&Incarnation::METADATA) {
             Some(Slot::Running(replica)) => replica.derived().metadata(),
             _ => None,
+        }
+    }
+
+    /// The replica of a log, while it is in service here.
+    #[must_use]
+    pub fn replica(&self, incarnation: Incarnation) -> Option<&Replica> {
+        match self.slots.get(&incarnation) {
+            Some(Slot::Running(replica)) => Some(replica),
+            Some(Slot::Creating(_) | Slot::Unavailable) | None => None,
         }
     }
 
