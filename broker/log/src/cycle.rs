@@ -345,9 +345,12 @@ impl CommitCycle {
                 })
             }
             Err(error) => {
-                // Some frames may have been written: the next ones get a later sequence, which
-                // is what makes these dead.
-                self.flush_sequence = sequence;
+                // Some frames may have been written. The mark that buries them is flushed with
+                // them, and the next ones get a later sequence.
+                if log.truncations.last().is_some_and(|mark| mark.flush_sequence == sequence) {
+                    gathered.eager.insert(incarnation);
+                    self.flush_sequence = sequence;
+                }
                 refuse(request, error)
             }
         }
@@ -400,6 +403,8 @@ impl CommitCycle {
         if self.bytes_since_marks >= MARK_BYTES {
             named.extend(self.unclosed.iter().copied());
             self.bytes_since_marks = 0;
+            // A restart then finds the index up to the mark in the side files.
+            self.background.sides_are_due();
         }
         named.retain(|id| !gathered.created.contains(id));
         let mut records: Vec<Record> =
@@ -514,6 +519,8 @@ impl CommitCycle {
 
     fn look(&mut self, answers: &mut Vec<Done>) -> Result<(), DiskFailed> {
         self.bytes_since_look = 0;
+        self.meta_is_stuck = false;
+        self.background.space_was_looked_at();
         let before = self.space.state;
         let now = self.space.look().map_err(failure("look at the free space"))?;
         if now != before {

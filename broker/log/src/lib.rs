@@ -26,6 +26,7 @@ mod bytes_io;
 mod cycle;
 mod data_dir;
 mod disk;
+mod dump;
 mod frames;
 mod index;
 mod meta;
@@ -51,8 +52,10 @@ pub use disk::{
     DirEntry, Disk, DiskFile, DiskSpace, FileMap, LockError, LockGuard, RealDisk, RealDiskOptions,
     SYNCFS_FILES_MIN,
 };
+pub use dump::{DumpedBatch, DumpedFrame, DumpedPlace, SegmentDump};
 pub use reader::{
     Bounds, LogReader, ReadError, ReadRange, SealedSegment, StoredFrame, TimestampCandidate,
 };
 pub use recovery::{CorruptRange, RecoveredLog, RecoveryReport, StoredState, TornTail};
+pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
 pub use work::*;

@@ -274,8 +274,7 @@ impl LogReader {
         }
         let mut cursor = Cursor::at_offset(&self.shared, from);
         let mut wanted = length(bytes_max) + cursor.floor_slack();
-        loop {
-            let Some((segment, position)) = cursor.place() else { break };
+        while let Some((segment, position)) = cursor.place() {
             let bytes = wanted.min(segment.end() - position);
             cursor.populate(position, size(bytes))?;
             wanted -= bytes;

@@ -18,6 +18,7 @@
 //! Absent on purpose: repair from a peer, and raising the commit of a sole voter (it needs the
 //! membership).
 
+mod files;
 mod scan;
 
 use crate::bytes_io::{from_hex, size};
@@ -32,7 +33,8 @@ use crate::work::{HardState, LogOptions, LogStart};
 use crate::writer::{FlushSet, LogWriter, Sealing, Side, WriterState};
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, ReplicaId};
 use bytes::Bytes;
-use scan::{LogFiles, LogScan};
+use files::LogFiles;
+use scan::LogScan;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;

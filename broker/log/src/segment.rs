@@ -284,9 +284,9 @@ impl Segment {
 
     /// The header of the published frame at `position`, through the map: below the commit alone.
     pub(crate) fn header_at(&self, position: u64) -> Result<FrameHeader, String> {
-        let bytes = self.map.slice(position, FRAME_HEADER_BYTES);
-        let bytes = bytes.first_chunk().ok_or("a short map")?;
-        let header = FrameHeader::decode(bytes).map_err(|error| error.to_string())?;
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        self.map.copy(position, &mut bytes).map_err(|error| error.to_string())?;
+        let header = FrameHeader::decode(&bytes).map_err(|error| error.to_string())?;
         self.check(&header, position)?;
         Ok(header)
     }

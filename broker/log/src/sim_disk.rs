@@ -392,7 +392,13 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, position: u64, slices: &[&[u8]]) -> io::Result<()> {
-        let mut state = self.disk.call(true, true)?;
+        let mut state = match self.disk.call(true, true) {
+            Ok(state) => state,
+            Err(failed) => {
+                self.write_a_part(position, slices);
+                return Err(failed);
+            }
+        };
         let bytes: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
         state.assert_not_lent(self.inode, position, position + bytes);
         let had = state.file(self.inode)?.bytes;
@@ -489,6 +495,21 @@ impl DiskFile for SimFile {
     }
 }
 
+impl SimFile {
+    /// What a failed write leaves: any number of its first bytes, within the file.
+    fn write_a_part(&self, position: u64, slices: &[&[u8]]) {
+        let mut state = self.disk.state();
+        if !state.powered {
+            return;
+        }
+        let bytes: Vec<u8> = slices.concat();
+        let keep = state.random.below(bytes.len() as u64 + 1);
+        let Ok(file) = state.file(self.inode) else { return };
+        let keep = keep.min(file.bytes.saturating_sub(position));
+        file.write(size(position), &bytes[..size(keep)]);
+    }
+}
+
 #[derive(Debug)]
 struct SimMap {
     disk: SimDisk,
@@ -514,17 +535,27 @@ impl FileMap for SimMap {
         let end = position + bytes as u64;
         assert!(end <= self.bytes, "a slice up to {end} of a map of {} bytes", self.bytes);
         let mut copy = vec![0; bytes];
-        let mut state = self.disk.state();
+        // It cannot fail: the length was checked.
+        let _ = self.copy(position, &mut copy);
+        let range = Arc::new(());
+        self.disk.state().lent.push((Arc::downgrade(&range), self.inode, position, end));
+        Bytes::from_owner(Lent { bytes: copy, _map: Arc::clone(&self.token), _range: range })
+    }
+
+    fn copy(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
+        if position + into.len() as u64 > self.bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        into.fill(0);
+        let state = self.disk.state();
         let start = size(position);
         if let Some(Inode::File(file)) = state.inodes.get(&self.inode) {
-            let have = file.content.len().saturating_sub(start).min(bytes);
+            let have = file.content.len().saturating_sub(start).min(into.len());
             if have > 0 {
-                copy[..have].copy_from_slice(&file.content[start..start + have]);
+                into[..have].copy_from_slice(&file.content[start..start + have]);
             }
         }
-        let range = Arc::new(());
-        state.lent.push((Arc::downgrade(&range), self.inode, position, end));
-        Bytes::from_owner(Lent { bytes: copy, _map: Arc::clone(&self.token), _range: range })
+        Ok(())
     }
 
     fn is_resident(&self, _position: u64, _bytes: usize) -> bool {

@@ -28,9 +28,6 @@ pub(crate) struct Tail {
     pub(crate) flush_sequence: FlushSequence,
 }
 
-/// Bytes of an encoded tail.
-pub(crate) const TAIL_BYTES: usize = 52;
-
 impl Tail {
     /// The tail of a segment that holds no frame yet.
     pub(crate) fn before_segment(header: &crate::segment::SegmentHeader) -> Self {

@@ -7,7 +7,6 @@ mod crash;
 mod faults;
 mod harness;
 mod model;
-mod power;
 mod real;
 
 /// Seeds of the crash test in the daily run.

@@ -116,6 +116,9 @@ pub(crate) struct LogWriter {
     /// An append failed: later ones fail with a gap until it is repeated.
     refuses: bool,
     roll_requested: bool,
+    /// The flush sequence of a failed write: frames of it are dead by a truncate mark, so nothing
+    /// else may carry it.
+    failed_sequence: Option<FlushSequence>,
     /// A failed append has unlinked a segment, which has to be durable before anything else is
     /// acknowledged: a name that comes back would take over from the frames here.
     unlinked: bool,
@@ -178,6 +181,7 @@ impl LogWriter {
             truncations: from.truncations,
             refuses: false,
             roll_requested: false,
+            failed_sequence: None,
             unlinked: false,
             stored: None,
         }
@@ -200,11 +204,16 @@ impl LogWriter {
         if self.refuses && first.index != self.tail.index.next() {
             return Err(WriteError::Gap { expected: self.tail.index.next(), found: first.index });
         }
+        if self.failed_sequence.is_some_and(|failed| failed >= flush_sequence) {
+            let message = "an earlier write of this cycle failed".to_owned();
+            return Err(WriteError::Io { operation: "write frames", message });
+        }
         self.refuses = true;
         let runs = self.place(frames, flush_sequence)?;
         for run in &runs {
             if let Err(error) = self.write(run) {
                 self.discard(&runs);
+                self.bury(flush_sequence);
                 return Err(write_error("write frames", &error));
             }
         }
@@ -322,12 +331,19 @@ impl LogWriter {
             let _ = self.disk.unlink(&segment.path());
             self.unlinked = true;
         }
-        // A part of the frames may have been written. They are dead, for the next frames here
-        // carry a later flush sequence, but a clean place behind the tail says it sooner.
+        // The mark that buries what was written becomes durable later; this says it sooner.
         let room = self.tail.position + length(FRAME_HEADER_BYTES) <= self.active.capacity;
         if room {
             let _ = self.active.file.write_at(self.tail.position, &[&[0; FRAME_HEADER_BYTES]]);
         }
+    }
+
+    /// Declares frames behind the tail dead that a failed write may have left: once flushed with
+    /// the rest of their file, a whole one would look like proof of a loss before it.
+    fn bury(&mut self, flush_sequence: FlushSequence) {
+        let index = self.tail.index.next();
+        self.truncations.push(TruncateMark { index, flush_sequence });
+        self.failed_sequence = Some(flush_sequence);
     }
 
     /// A flush that covered everything written so far has returned. Returns the bytes of side

@@ -12,7 +12,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::segment::{Segment, log_dir, side_name};
 use crate::shared::LogShared;
 use crate::state_file::{self, StoreError, state_name};
-use crate::work::{DiskFailed, Done, WriteError};
+use crate::work::{DiskFailed, Done};
 use crate::writer::{FlushSet, LogWriter, write_error};
 use bateau_protocol::ids::{Incarnation, LogIndex};
 use bytes::Bytes;
@@ -41,6 +41,8 @@ pub(super) struct Background {
     removals: VecDeque<Removal>,
     removed_count: u64,
     deletions: VecDeque<(Incarnation, u64, Vec<Arc<Segment>>)>,
+    /// There was no room to move a deleted log; tried again after the next look at the space.
+    deletions_wait: bool,
     /// Segments of deleted logs, as long as bytes of them may be lent.
     trashed: BTreeMap<String, Vec<Arc<Segment>>>,
     empty_trash_before: Option<u64>,
@@ -95,8 +97,21 @@ impl Background {
         }
     }
 
+    fn next_deletion(&self) -> Option<(Incarnation, u64)> {
+        let first = self.deletions.front().filter(|_| !self.deletions_wait);
+        first.map(|(log, wall_ms, _)| (*log, *wall_ms))
+    }
+
+    pub(super) fn space_was_looked_at(&mut self) {
+        self.deletions_wait = false;
+    }
+
     pub(super) fn look_at(&mut self, log: Incarnation) {
         self.attention.insert(log);
+    }
+
+    pub(super) fn sides_are_due(&mut self) {
+        self.side_backlog = SIDE_BACKLOG_BYTES;
     }
 
     pub(super) fn side_is_written(&mut self) {
@@ -109,7 +124,10 @@ impl Background {
         let (dir, _) = path.rsplit_once('/').unwrap_or(("", &path));
         self.removed_count += 1;
         let removed = format!("{dir}/{}{REMOVED_SUFFIX}", hex(self.removed_count));
-        disk.rename(&path, &removed)?;
+        if disk.rename(&path, &removed).is_err() {
+            // The name must go in any case; without room for another one, with a stall.
+            return disk.unlink(&path);
+        }
         segment.set_path(removed.clone());
         let side = format!("{dir}/{}", side_name(segment.base_index()));
         self.removed_count += 1;
@@ -141,8 +159,8 @@ impl CommitCycle {
                 }
                 result => result.map_err(failure("switch the meta log"))?,
             }
-        } else if let Some((log, wall_ms, segments)) = self.background.deletions.pop_front() {
-            self.move_to_trash(log, wall_ms, segments)?;
+        } else if let Some((log, wall_ms)) = self.background.next_deletion() {
+            self.move_to_trash(log, wall_ms)?;
         } else if !self.shrink_removed() {
             return Ok(self.empty_trash());
         }
@@ -269,17 +287,24 @@ impl CommitCycle {
         false
     }
 
-    fn move_to_trash(
-        &mut self,
-        log: Incarnation,
-        wall_ms: u64,
-        segments: Vec<Arc<Segment>>,
-    ) -> Result<(), DiskFailed> {
-        let name = trash_name(log, wall_ms);
-        // Files of this log that are on their way out move along and go with the rest.
-        let dir = log_dir(log);
+    fn move_to_trash(&mut self, log: Incarnation, wall_ms: u64) -> Result<(), DiskFailed> {
+        let (name, dir) = (trash_name(log, wall_ms), log_dir(log));
+        let moved = self
+            .disk
+            .create_dir(TRASH)
+            .and_then(|()| self.disk.rename(&dir, &format!("{TRASH}/{name}")));
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                self.background.deletions_wait = true;
+                return Ok(());
+            }
+            result => result.map_err(failure("move to the trash"))?,
+        }
+        let dirs = [String::new(), "partitions".to_owned(), TRASH.to_owned()];
+        self.disk.flush(&[], &dirs).map_err(failure("flush the trash"))?;
+        let Some((.., mut held)) = self.background.deletions.pop_front() else { return Ok(()) };
+        // Files of this log that are on their way out have moved along, and go with the rest.
         let prefix = format!("{dir}/");
-        let mut held = segments;
         self.background.removals.retain_mut(|removal| {
             let inside = removal.path.starts_with(&prefix);
             if inside {
@@ -287,10 +312,6 @@ impl CommitCycle {
             }
             !inside
         });
-        self.disk.create_dir(TRASH).map_err(failure("make the trash"))?;
-        self.disk.rename(&dir, &format!("{TRASH}/{name}")).map_err(failure("move to the trash"))?;
-        let dirs = [String::new(), "partitions".to_owned(), TRASH.to_owned()];
-        self.disk.flush(&[], &dirs).map_err(failure("flush the trash"))?;
         self.background.trashed.insert(name, held);
         Ok(())
     }

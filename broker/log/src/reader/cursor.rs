@@ -179,8 +179,12 @@ impl<'a> Cursor<'a> {
         }
         let Some(segment) = self.segments.get(self.at) else { return NO_TIMESTAMP };
         let bytes = self.payload_bytes(header).min(TIMESTAMP_PREFIX_BYTES);
-        let prefix = segment.map.slice(self.position + length(FRAME_HEADER_BYTES), bytes);
-        payload_timestamp(header.kind, &prefix)
+        let mut prefix = [0; TIMESTAMP_PREFIX_BYTES];
+        let prefix = prefix.get_mut(..bytes).unwrap_or_default();
+        match segment.map.copy(self.position + length(FRAME_HEADER_BYTES), prefix) {
+            Ok(()) => payload_timestamp(header.kind, prefix),
+            Err(_) => NO_TIMESTAMP,
+        }
     }
 
     /// Moves behind the frame here. Returns whether that is another segment.

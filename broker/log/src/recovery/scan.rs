@@ -8,23 +8,20 @@
 //! Absent on purpose: writing, and the decision what a bad frame means (`recovery`).
 
 use crate::bytes_io::size;
-use crate::cycle::REMOVED_SUFFIX;
 use crate::disk::{Disk, DiskFile};
 use crate::frames::{Place, SKIP_BYTES, WALK_BYTES, Window, find_frames, read_place};
 use crate::index::SparseIndex;
 use crate::meta::ReplicaMeta;
 use crate::recovery::StoredState;
-use crate::segment::{
-    SEGMENT_HEADER_BYTES, SegmentHeader, log_dir, parse_name, segment_name, side_name,
-};
+use crate::recovery::files::LogFiles;
+use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, side_name};
 use crate::side::{self, ENTRY_BYTES, SideEntry};
-use crate::state_file::{self, is_temporary, parse_state_name};
 use crate::tail::Tail;
-use crate::writer::{PREPARED_NAME, Side};
+use crate::writer::Side;
 use bateau_protocol::frame::FrameHeader;
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex};
 use bateau_protocol::terms::TermTable;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -88,96 +85,6 @@ pub(super) struct LogScan {
     /// Files that nobody needs any more.
     pub(super) leftovers: Vec<String>,
     interval_bytes: u32,
-}
-
-/// A log's files by name, before any is read.
-#[derive(Debug)]
-pub(super) struct LogFiles {
-    incarnation: Incarnation,
-    dir: String,
-    bases: Vec<LogIndex>,
-    states: Vec<LogIndex>,
-    has_side: Vec<LogIndex>,
-    leftovers: Vec<String>,
-    opened: BTreeMap<String, Arc<dyn DiskFile>>,
-}
-
-impl LogFiles {
-    /// Lists a log's directory and opens what recovery walks: the segment of the durable mark and
-    /// everything behind it.
-    pub(super) fn list(
-        disk: &dyn Disk,
-        incarnation: Incarnation,
-        meta: &ReplicaMeta,
-    ) -> io::Result<Self> {
-        let dir = log_dir(incarnation);
-        let mut files = Self {
-            incarnation,
-            dir,
-            bases: Vec::new(),
-            states: Vec::new(),
-            has_side: Vec::new(),
-            leftovers: Vec::new(),
-            opened: BTreeMap::new(),
-        };
-        for entry in disk.list(&files.dir)? {
-            let name = entry.name.as_str();
-            let useless =
-                name == PREPARED_NAME || name.ends_with(REMOVED_SUFFIX) || is_temporary(name);
-            if useless {
-                files.leftovers.push(format!("{}/{name}", files.dir));
-            } else if let Some(base) = parse_name(name, ".log") {
-                files.bases.push(base);
-            } else if let Some(base) = parse_name(name, ".side") {
-                files.has_side.push(base);
-            } else if let Some(applied) = parse_state_name(name) {
-                files.states.push(applied);
-            }
-        }
-        let from = meta.durable.map_or(LogIndex::ZERO, |durable| durable.segment);
-        let walked: Vec<String> = (files.bases.iter().map(|base| (*base, segment_name(*base))))
-            .chain(files.has_side.iter().map(|base| (*base, side_name(*base))))
-            .filter(|(base, _)| *base >= from)
-            .map(|(_, name)| name)
-            .collect();
-        for name in walked {
-            let file = disk.open(&format!("{}/{name}", files.dir))?;
-            files.opened.insert(name, file);
-        }
-        Ok(files)
-    }
-
-    /// What is to be flushed, and dropped from the cache, before the walk.
-    pub(super) fn opened(&self) -> impl Iterator<Item = &Arc<dyn DiskFile>> {
-        self.opened.values()
-    }
-
-    fn open(&mut self, disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        match self.opened.remove(name) {
-            Some(file) => Ok(file),
-            None => disk.open(&format!("{}/{name}", self.dir)),
-        }
-    }
-
-    /// The newest intact state file, and what is wrong with newer ones.
-    fn read_state(&mut self, disk: &dyn Disk) -> (Option<StoredState>, Option<String>) {
-        let mut damaged = None;
-        let mut newest = None;
-        for applied in self.states.iter().rev() {
-            if newest.is_some() {
-                let name = state_file::state_name(*applied);
-                self.leftovers.push(format!("{}/{name}", self.dir));
-                continue;
-            }
-            match state_file::read(disk, &self.dir, self.incarnation, *applied) {
-                Ok(state) => newest = Some(state),
-                Err(reason) => {
-                    damaged.get_or_insert(format!("state file of index {applied}: {reason}"));
-                }
-            }
-        }
-        (newest, damaged)
-    }
 }
 
 impl LogScan {
@@ -323,9 +230,14 @@ impl LogScan {
         let known = durable.filter(|durable| durable.segment > base).and(side_file.as_ref());
         if let Some(checkpoint) = known.and_then(|file| side::read_checkpoint(&**file))
             && checkpoint.tail.segment == base
-            && files.bases.contains(&checkpoint.tail.index.next())
         {
-            return self.take_checkpoint(header, file, checkpoint);
+            // A truncation may have opened the segment again since: then the next one does not
+            // follow what the checkpoint says.
+            let here = std::mem::replace(&mut self.tail, checkpoint.tail);
+            if self.is_taken_over(disk, files)? {
+                return self.take_checkpoint(header, file, checkpoint);
+            }
+            self.tail = here;
         }
         let mut good = GoodSegment {
             header,
@@ -340,10 +252,11 @@ impl LogScan {
             Some(file) => side::read_entries(&**file, self.incarnation, base).unwrap_or_default(),
             None => Vec::new(),
         };
-        if let Some(durable) =
-            durable.filter(|durable| file.bytes().unwrap_or(0) >= durable.position)
-        {
-            self.index_up_to(&mut good, durable, &entries)?;
+        // A file that is too short for the mark has lost something: then every byte is read.
+        let file_bytes = file.bytes().unwrap_or(0);
+        let holds = |mark: &Tail| mark.segment > base || file_bytes >= mark.position;
+        if let Some(durable) = durable.filter(holds) {
+            self.index_up_to(disk, files, &mut good, durable, &entries)?;
         }
         self.count_slots(&mut good, &entries);
         self.walk_verified(disk, files, &mut good)?;
@@ -387,37 +300,55 @@ impl LogScan {
         Ok(())
     }
 
-    /// Indexes the frames up to the durable mark: from side headers, else from the frames' own.
+    /// Indexes the frames up to the durable mark: from side headers as far as they go, then from
+    /// the frames' own. Side headers that do not lead to the mark, or to the next segment, are
+    /// those of a suffix that was truncated: then from the frames' own alone.
     fn index_up_to(
         &mut self,
+        disk: &dyn Disk,
+        files: &mut LogFiles,
         good: &mut GoodSegment,
         durable: Tail,
         entries: &[u8],
     ) -> io::Result<()> {
         let before = (self.tail, self.terms.clone());
         let ends_here = durable.segment == good.header.base_index;
+        for entries in [entries, &[]] {
+            (self.tail, self.terms) = before.clone();
+            good.index = SparseIndex::new(self.interval_bytes);
+            self.index_by(good, ends_here.then_some(durable.index), entries)?;
+            let arrived = if ends_here {
+                let tail = &self.tail;
+                (tail.position, tail.index, tail.chain_crc)
+                    == (durable.position, durable.index, durable.chain_crc)
+            } else {
+                self.is_taken_over(disk, files)?
+            };
+            if arrived {
+                break;
+            }
+        }
+        good.unverified_below = self.tail.position;
+        Ok(())
+    }
+
+    fn index_by(
+        &mut self,
+        good: &mut GoodSegment,
+        last: Option<LogIndex>,
+        entries: &[u8],
+    ) -> io::Result<()> {
         for slot in entries.chunks_exact(size(ENTRY_BYTES)) {
             let Some(entry) = SideEntry::decode(slot) else { break };
-            let done = ends_here && self.tail.index == durable.index;
+            let done = last == Some(self.tail.index);
             if done || self.tail.check_follows(&entry.header, self.incarnation).is_err() {
                 break;
             }
             self.note(good, &entry.header, entry.timestamp);
         }
-        let same = |tail: &Tail| {
-            let (one, other) = (tail.position, durable.position);
-            one == other && tail.index == durable.index && tail.chain_crc == durable.chain_crc
-        };
-        if ends_here && same(&self.tail) {
-            good.unverified_below = self.tail.position;
-            return Ok(());
-        }
-        // The side file is behind, or not this segment's: headers, which are always there.
-        (self.tail, self.terms) = before;
-        good.index = SparseIndex::new(self.interval_bytes);
         let file = Arc::clone(&good.file);
         let mut window = Window::new(&*file, SKIP_BYTES)?;
-        while !(ends_here && self.tail.index >= durable.index) {
+        while last.is_none_or(|last| self.tail.index < last) {
             match read_place(&mut window, self.tail.position, false) {
                 Place::Frame { header, timestamp }
                     if self.tail.check_follows(&header, self.incarnation).is_ok() =>
@@ -427,7 +358,6 @@ impl LogScan {
                 _ => break,
             }
         }
-        good.unverified_below = self.tail.position;
         Ok(())
     }
 
@@ -597,30 +527,5 @@ impl LogScan {
             }
         }
         Ok(())
-    }
-}
-
-impl LogFiles {
-    /// Leaves out segments that end at or below `dead_up_to`: they were trimmed.
-    fn drop_dead(&mut self, dead_up_to: LogIndex) {
-        let dead =
-            self.bases.windows(2).take_while(|pair| pair[1].previous() <= dead_up_to).count();
-        for base in self.bases.drain(..dead) {
-            self.leftovers.push(format!("{}/{}", self.dir, segment_name(base)));
-        }
-        let first = self.bases.first().copied().unwrap_or(LogIndex::ZERO);
-        let dir = &self.dir;
-        let leftovers = &mut self.leftovers;
-        self.has_side.retain(|base| {
-            let stays = *base >= first;
-            if !stays {
-                leftovers.push(format!("{dir}/{}", side_name(*base)));
-            }
-            stays
-        });
-    }
-
-    fn reopen(&self, disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        disk.open(&format!("{}/{name}", self.dir))
     }
 }

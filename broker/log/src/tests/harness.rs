@@ -42,6 +42,8 @@ pub(super) struct Node {
     pub(super) model: Arc<Mutex<Model>>,
     pub(super) random: SimRandom,
     ready: u64,
+    /// Incarnations are never used twice.
+    pub(super) next_log: u64,
     work: Vec<Work>,
 }
 
@@ -103,11 +105,6 @@ impl LogModel {
         }
         frames
     }
-
-    pub(super) fn settle(&mut self) {
-        self.acked = self.frames();
-        self.pending.clear();
-    }
 }
 
 impl Node {
@@ -126,6 +123,7 @@ impl Node {
             model: Arc::new(Mutex::new(model)),
             random: SimRandom::new(seed),
             ready: 0,
+            next_log: 1000 * (seed + 1),
             work: Vec::new(),
         }
     }
@@ -257,8 +255,10 @@ impl Node {
             }
             Done::PersistFailed { request, .. } => {
                 let log = model.get_mut(&request.incarnation.get()).unwrap();
-                // A retry is another request: these frames may yet be found, or others there.
                 log.pending.remove(0);
+                if let Some(index) = request.truncate_from {
+                    log.acked.truncate(index.get() as usize - 1);
+                }
                 if let Some(hard_state) = request.hard_state {
                     log.hard_state = hard_state;
                     log.pending_hard_states.remove(0);

@@ -35,7 +35,8 @@ pub(super) fn random_request(node: &mut Node) {
     let total = node.model.lock().unwrap().len() as u64;
     if known.is_empty() || (total < 4 && node.random.chance(5)) {
         if total < 6 {
-            node.create(100 + total);
+            node.next_log += 1;
+            node.create(node.next_log);
         }
         return;
     }

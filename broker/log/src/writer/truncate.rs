@@ -53,12 +53,18 @@ impl LogWriter {
         Ok(gone)
     }
 
-    /// Zeroes the header place behind the tail.
+    /// Zeroes the header place behind the tail. The truncate mark says the same, so a filesystem
+    /// that has no room to overwrite is no error.
     pub(crate) fn clear_tail(&self, flush: &mut FlushSet) -> io::Result<()> {
-        if self.tail.position + length(FRAME_HEADER_BYTES) <= self.active.capacity {
-            self.active.file.write_at(self.tail.position, &[&[0; FRAME_HEADER_BYTES]])?;
-            flush.add_file(&self.active.file);
+        if self.tail.position + length(FRAME_HEADER_BYTES) > self.active.capacity {
+            return Ok(());
         }
+        let zeros = [0; FRAME_HEADER_BYTES];
+        match self.active.file.write_at(self.tail.position, &[&zeros]) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            result => result?,
+        }
+        flush.add_file(&self.active.file);
         Ok(())
     }
 
