@@ -56,7 +56,7 @@ fn run(context: &Context, name: &'static str, partitions: i32) -> Result<Vec<Row
         ("end", "kill -9 after the last ack".to_owned()),
         ("measured", "just before exec to ready line read; all records counted then".to_owned()),
         ("filesystem", context.machine.filesystem.clone()),
-        ("page cache", "cached, synced before".to_owned()),
+        ("page cache", "cached and synced at exec; the broker drops what it doubts".to_owned()),
         ("pairs", context.pairs_text()),
     ];
     for (name, samples) in [("ready_ms", said), ("CPU until ready, ms", cpu)] {
