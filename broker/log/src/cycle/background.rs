@@ -110,6 +110,10 @@ impl Background {
         self.attention.insert(log);
     }
 
+    pub(super) fn sides_are_due(&mut self) {
+        self.side_backlog = SIDE_BACKLOG_BYTES;
+    }
+
     pub(super) fn side_is_written(&mut self) {
         self.side_backlog = 0;
     }

@@ -1,8 +1,8 @@
 //! What one log's directory holds: the frames that follow one another, and what lies behind them.
 //!
 //! ```text
-//!   segments up to D: index from checkpoint, side file or headers │ D ── verified walk ──> tail │ bad?
-//!                                                                 side headers, frames behind ──┘
+//!   up to D: index from checkpoint, side file or headers │ D ── verified walk ──> tail │ bad?
+//!                                             side headers and frames behind it ──┘
 //! ```
 //!
 //! Absent on purpose: writing, and the decision what a bad frame means (`recovery`).
@@ -252,10 +252,11 @@ impl LogScan {
             Some(file) => side::read_entries(&**file, self.incarnation, base).unwrap_or_default(),
             None => Vec::new(),
         };
-        if let Some(durable) =
-            durable.filter(|durable| file.bytes().unwrap_or(0) >= durable.position)
-        {
-            self.index_up_to(&mut good, durable, &entries)?;
+        // A file that is too short for the mark has lost something: then every byte is read.
+        let file_bytes = file.bytes().unwrap_or(0);
+        let holds = |mark: &Tail| mark.segment > base || file_bytes >= mark.position;
+        if let Some(durable) = durable.filter(holds) {
+            self.index_up_to(disk, files, &mut good, durable, &entries)?;
         }
         self.count_slots(&mut good, &entries);
         self.walk_verified(disk, files, &mut good)?;
@@ -299,37 +300,55 @@ impl LogScan {
         Ok(())
     }
 
-    /// Indexes the frames up to the durable mark: from side headers, else from the frames' own.
+    /// Indexes the frames up to the durable mark: from side headers as far as they go, then from
+    /// the frames' own. Side headers that do not lead to the mark, or to the next segment, are
+    /// those of a suffix that was truncated: then from the frames' own alone.
     fn index_up_to(
         &mut self,
+        disk: &dyn Disk,
+        files: &mut LogFiles,
         good: &mut GoodSegment,
         durable: Tail,
         entries: &[u8],
     ) -> io::Result<()> {
         let before = (self.tail, self.terms.clone());
         let ends_here = durable.segment == good.header.base_index;
+        for entries in [entries, &[]] {
+            (self.tail, self.terms) = before.clone();
+            good.index = SparseIndex::new(self.interval_bytes);
+            self.index_by(good, ends_here.then_some(durable.index), entries)?;
+            let arrived = if ends_here {
+                let tail = &self.tail;
+                (tail.position, tail.index, tail.chain_crc)
+                    == (durable.position, durable.index, durable.chain_crc)
+            } else {
+                self.is_taken_over(disk, files)?
+            };
+            if arrived {
+                break;
+            }
+        }
+        good.unverified_below = self.tail.position;
+        Ok(())
+    }
+
+    fn index_by(
+        &mut self,
+        good: &mut GoodSegment,
+        last: Option<LogIndex>,
+        entries: &[u8],
+    ) -> io::Result<()> {
         for slot in entries.chunks_exact(size(ENTRY_BYTES)) {
             let Some(entry) = SideEntry::decode(slot) else { break };
-            let done = ends_here && self.tail.index == durable.index;
+            let done = last == Some(self.tail.index);
             if done || self.tail.check_follows(&entry.header, self.incarnation).is_err() {
                 break;
             }
             self.note(good, &entry.header, entry.timestamp);
         }
-        let same = |tail: &Tail| {
-            let (one, other) = (tail.position, durable.position);
-            one == other && tail.index == durable.index && tail.chain_crc == durable.chain_crc
-        };
-        if ends_here && same(&self.tail) {
-            good.unverified_below = self.tail.position;
-            return Ok(());
-        }
-        // The side file is behind, or not this segment's: headers, which are always there.
-        (self.tail, self.terms) = before;
-        good.index = SparseIndex::new(self.interval_bytes);
         let file = Arc::clone(&good.file);
         let mut window = Window::new(&*file, SKIP_BYTES)?;
-        while !(ends_here && self.tail.index >= durable.index) {
+        while last.is_none_or(|last| self.tail.index < last) {
             match read_place(&mut window, self.tail.position, false) {
                 Place::Frame { header, timestamp }
                     if self.tail.check_follows(&header, self.incarnation).is_ok() =>
@@ -339,7 +358,6 @@ impl LogScan {
                 _ => break,
             }
         }
-        good.unverified_below = self.tail.position;
         Ok(())
     }
 

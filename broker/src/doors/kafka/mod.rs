@@ -32,3 +32,6 @@ mod outgoing;
 mod session;
 
 pub use listener::KafkaDoor;
+
+#[cfg(test)]
+mod tests;

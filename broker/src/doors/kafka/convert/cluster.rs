@@ -21,6 +21,9 @@ use bateau_protocol::kafka::{ErrorCode, KafkaString};
 /// authorization everybody may.
 pub const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
+/// First version of FindCoordinator with several keys (KIP-699).
+const BATCHED_SINCE: i16 = 4;
+
 /// A broker as clients are told of it.
 pub struct Broker {
     /// Its number.
@@ -69,12 +72,16 @@ pub fn api_versions(call: &Call, request: &ApiVersionsRequest) -> ApiVersionsRes
 /// Where groups are coordinated. Every group is here, as long as its partition is led.
 pub fn find_coordinator(call: &Call, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let directory = call.context.broker.directory();
+    let is_batched = call.version >= BATCHED_SINCE;
+    let no_message = if is_batched { "" } else { "NONE" };
     let find = |key: KafkaString| match coordinator_error(&directory, request.key_type, &key) {
         None => Coordinator {
             key,
             node_id: wire_node(call.context.broker.node().node_id),
             host: call.context.endpoint.host.clone(),
             port: call.context.endpoint.port,
+            // As Kafka says that there is nothing to say.
+            error_message: Some(KafkaString::from_static(no_message)),
             ..Coordinator::default()
         },
         Some((error_code, reason)) => Coordinator {
@@ -86,7 +93,7 @@ pub fn find_coordinator(call: &Call, request: FindCoordinatorRequest) -> FindCoo
             ..Coordinator::default()
         },
     };
-    if call.version >= 4 {
+    if is_batched {
         return FindCoordinatorResponse {
             coordinators: request.coordinator_keys.into_iter().map(find).collect(),
             ..FindCoordinatorResponse::default()
@@ -116,7 +123,6 @@ fn coordinator_error(
         )),
         // Not retriable: on a retriable code clients would try for ever.
         1 => Some((ErrorCode::UNSUPPORTED_VERSION, "transactions are not served")),
-        2 => Some((ErrorCode::UNSUPPORTED_VERSION, "share groups are not served")),
         _ => Some((ErrorCode::INVALID_REQUEST, "the type of coordinator is unknown")),
     }
 }
@@ -133,7 +139,6 @@ pub fn describe(call: &Call, request: &DescribeClusterRequest) -> DescribeCluste
     let refused = |error_code, reason| DescribeClusterResponse {
         error_code,
         error_message: Some(KafkaString::from_static(reason)),
-        endpoint_type: request.endpoint_type,
         ..DescribeClusterResponse::default()
     };
     match request.endpoint_type {

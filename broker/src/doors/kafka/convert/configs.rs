@@ -35,6 +35,7 @@ pub fn describe(call: &Call, request: DescribeConfigsRequest) -> DescribeConfigs
         };
         match configs {
             Ok(configs) => DescribeConfigsResult {
+                error_message: Some(KafkaString::EMPTY),
                 configs: configs.into_iter().map(|config| entry(config, detail)).collect(),
                 ..answer
             },
@@ -50,8 +51,9 @@ fn describe_one(
     call: &Call,
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<ConfigEntry>, (ErrorCode, String)> {
-    let keys: Option<Vec<&str>> =
-        resource.configuration_keys.as_ref().map(|keys| keys.iter().map(|key| &**key).collect());
+    // No key asks for all of them, as in Kafka, whether the list is null or empty.
+    let named = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+    let keys: Option<Vec<&str>> = named.map(|keys| keys.iter().map(|key| &**key).collect());
     let keys = keys.as_deref();
     let broker = &call.context.broker;
     let directory = broker.directory();

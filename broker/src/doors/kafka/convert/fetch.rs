@@ -81,8 +81,15 @@ fn partition_data(answer: Result<Fetched, FetchError>, is_committed: bool) -> Pa
             records: Some(Chain::from_iter(fetched.batches)),
             ..PartitionData::default()
         },
-        Err(error) => {
-            PartitionData { error_code: codes::fetch(&error), ..PartitionData::default() }
-        }
+        Err(error) => PartitionData {
+            error_code: codes::fetch(&error),
+            // As in Kafka, where an error of the lookup comes from another place than one of the log.
+            aborted_transactions: matches!(
+                error,
+                FetchError::UnknownTopicOrPartition | FetchError::UnknownTopicId
+            )
+            .then(Vec::new),
+            ..PartitionData::default()
+        },
     }
 }

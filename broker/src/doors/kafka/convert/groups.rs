@@ -22,6 +22,8 @@ use bateau_protocol::kafka::{ErrorCode, KafkaString};
 const MEMBER_ID_REQUIRED_SINCE: i16 = 4;
 /// First version in which a leader can be told to keep the assignment it has (KIP-814).
 const SKIP_ASSIGNMENT_SINCE: i16 = 9;
+/// First version whose members must say the group's protocol (KIP-559).
+const PROTOCOL_NAMED_SINCE: i16 = 5;
 /// First version in which several members leave at once (KIP-345).
 const LEAVE_TOGETHER_SINCE: i16 = 3;
 
@@ -112,6 +114,11 @@ fn random_bytes() -> [u8; 16] {
 
 /// Hands in or waits for assignments.
 pub async fn sync(call: &Call, request: SyncGroupRequest) -> SyncGroupResponse {
+    let is_named = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if call.version >= PROTOCOL_NAMED_SINCE && !is_named {
+        let error_code = ErrorCode::INCONSISTENT_GROUP_PROTOCOL;
+        return SyncGroupResponse { error_code, ..SyncGroupResponse::default() };
+    }
     let assignments = request.assignments.into_iter().map(|given| Assignment {
         member_id: name(&given.member_id),
         assignment: given.assignment,

@@ -43,8 +43,7 @@ pub async fn metadata(call: &Call, request: MetadataRequest) -> MetadataResponse
         described(call, wanted, request.allow_auto_topic_creation).await
     };
     if request.include_topic_authorized_operations {
-        let known = topics.iter_mut().filter(|topic| topic.error_code.is_none());
-        known.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+        topics.iter_mut().for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
     }
     let directory = broker.directory();
     let mut response = MetadataResponse {

@@ -8,7 +8,6 @@
 use super::super::dispatch::Call;
 use super::{codes, wire_epoch, wire_offset};
 use crate::api::{OffsetQuery, TopicReference};
-use crate::readers::FetchError;
 use bateau_protocol::kafka::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
@@ -18,7 +17,7 @@ use bateau_protocol::kafka::api::offset_for_leader_epoch::{
     OffsetForLeaderEpochResponse,
 };
 use bateau_protocol::kafka::{ErrorCode, KafkaString};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a timestamp on the wire stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +31,7 @@ enum Meaning {
 
 /// Answers with one offset per partition.
 pub async fn list(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let repeated = repeated(&request);
+    let mut repeated = repeated(&request);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let reference = TopicReference::Name(topic.name.as_str().to_owned());
@@ -40,10 +39,14 @@ pub async fn list(call: &Call, request: ListOffsetsRequest) -> ListOffsetsRespon
         for partition in topic.partitions {
             let partition_index = partition.partition_index;
             let key = (topic.name.clone(), partition_index);
-            let found = if repeated.contains(&key) {
-                Err(ErrorCode::INVALID_REQUEST)
-            } else {
-                find(call, &reference, &partition).await
+            // One answer for all mentions of it, as in Kafka.
+            let found = match repeated.get_mut(&key) {
+                Some(is_answered) if *is_answered => continue,
+                Some(is_answered) => {
+                    *is_answered = true;
+                    Err(ErrorCode::INVALID_REQUEST)
+                }
+                None => find(call, &reference, &partition).await,
             };
             partitions.push(match found {
                 Ok(found) => ListOffsetsPartitionResponse { partition_index, ..found },
@@ -59,15 +62,15 @@ pub async fn list(call: &Call, request: ListOffsetsRequest) -> ListOffsetsRespon
     ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
 }
 
-/// Partitions that a request names more than once.
-fn repeated(request: &ListOffsetsRequest) -> BTreeSet<(KafkaString, i32)> {
+/// Partitions that a request names more than once; none of them is answered yet.
+fn repeated(request: &ListOffsetsRequest) -> BTreeMap<(KafkaString, i32), bool> {
     let mut seen = BTreeSet::new();
-    let mut repeated = BTreeSet::new();
+    let mut repeated = BTreeMap::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
             let key = (topic.name.clone(), partition.partition_index);
             if !seen.insert(key.clone()) {
-                repeated.insert(key);
+                repeated.insert(key, false);
             }
         }
     }
@@ -134,14 +137,7 @@ pub fn epoch_ends(
 
 fn epoch_end(call: &Call, topic: &TopicReference, wanted: &EpochPartition) -> EpochEnd {
     let (partition, current) = (wanted.partition, wanted.current_leader_epoch);
-    let end = call.context.broker.epoch_end(topic, partition, current, wanted.leader_epoch);
-    wire_end(end)
-}
-
-fn wire_end(
-    end: Result<Option<(bateau_protocol::ids::Term, bateau_protocol::ids::Offset)>, FetchError>,
-) -> EpochEnd {
-    match end {
+    match call.context.broker.epoch_end(topic, partition, current, wanted.leader_epoch) {
         Ok(Some((term, end))) => EpochEnd {
             leader_epoch: wire_epoch(term),
             end_offset: wire_offset(end),

@@ -1,7 +1,7 @@
 //! Produce and InitProducerId.
 //!
-//! `acks=1` is served as `acks=all`. Transactions are refused with a code on which clients do not
-//! try again.
+//! `acks=1` is served as `acks=all`. Batches of a transaction are refused with a code on which
+//! clients do not try again; a transactional id alone changes nothing, as in Kafka.
 //!
 //! Absent on purpose: looking into records.
 
@@ -25,6 +25,9 @@ use std::time::Duration;
 /// First version in which a producer may use zstd (KIP-110).
 const ZSTD_SINCE: i16 = 7;
 
+/// What a client is told that wants neither all acks, nor one, nor none.
+const UNKNOWN_ACKS: &str = "acks must be -1, 0 or 1";
+
 /// A request whose batches have entered the shard's inbox.
 pub struct Submitted {
     wants_answer: bool,
@@ -38,7 +41,8 @@ enum Part {
 
 /// Submits the batches one after the other, in request order.
 pub async fn submit(call: &Call, request: &ProduceRequestView) -> Submitted {
-    let refusal = refusal(request);
+    let is_known = matches!(request.acks, -1..=1);
+    let refusal = (!is_known).then_some((ErrorCode::INVALID_REQUIRED_ACKS, UNKNOWN_ACKS));
     let timeout = Duration::from_millis(milliseconds(request.timeout_ms));
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
@@ -65,15 +69,6 @@ pub async fn submit(call: &Call, request: &ProduceRequestView) -> Submitted {
         topics.push((topic.topic, parts));
     }
     Submitted { wants_answer: request.acks != 0, topics }
-}
-
-/// Why nothing of a request is served.
-fn refusal(request: &ProduceRequestView) -> Option<(ErrorCode, &'static str)> {
-    if request.transactional_id.is_some() {
-        return Some((ErrorCode::UNSUPPORTED_VERSION, "transactions are not served"));
-    }
-    let is_known = matches!(request.acks, -1..=1);
-    (!is_known).then_some((ErrorCode::INVALID_REQUIRED_ACKS, "acks must be -1, 0 or 1"))
 }
 
 impl Submitted {
@@ -184,6 +179,9 @@ pub async fn init_producer_id(
 
 async fn producer_id(call: &Call, request: &InitProducerIdRequest) -> Result<i64, ErrorCode> {
     if (request.producer_id == -1) != (request.producer_epoch == -1) {
+        return Err(ErrorCode::INVALID_REQUEST);
+    }
+    if request.transactional_id.as_deref() == Some("") {
         return Err(ErrorCode::INVALID_REQUEST);
     }
     if request.transactional_id.is_some() {

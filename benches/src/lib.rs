@@ -1,0 +1,33 @@
+//! What the numbers are measured with: a loader, bare loops to compare with, and a report.
+//!
+//! ```text
+//!   bin/first_light ── rows ──┬── process   the broker as a child: start, kill -9, counters
+//!                             ├── loader, fetcher, bystander, abuse   what clients do to it
+//!                             ├── probe     bare loops, children too, driven by the same loader
+//!                             └── report    rows with their contract; `stats` sums them up
+//! ```
+//!
+//! A figure without its contract is no figure: every row says how it was taken, beside what the
+//! machine can do at best, measured in the same run.
+//!
+//! Invariants
+//! - Only loopback; every command ends by itself, ends its children and removes its files.
+//! - A row with any error has no figure.
+//!
+//! Absent on purpose: assertions about time in tests, and a client of our own for the peers.
+
+pub mod abuse;
+pub mod bystander;
+pub mod cleanup;
+pub mod client;
+pub mod counters;
+pub mod failure;
+pub mod fetcher;
+pub mod loader;
+pub mod machine;
+pub mod payload;
+pub mod probe;
+pub mod process;
+pub mod report;
+pub mod rows;
+pub mod stats;

@@ -1,0 +1,188 @@
+//! Children: a broker or a bare loop, from exec to its end.
+//!
+//! Both print one JSON line on stdout when they are ready, and both end when stdin does, so that
+//! nothing survives this process.
+//!
+//! Absent on purpose: a graceful stop. Data is thrown away afterwards.
+
+use crate::cleanup::{forget_child, remember_child};
+use crate::failure::{Failure, Tried};
+use rustix::process::Pid;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// A child that is not ready after so long has failed.
+const READY_WAIT: Duration = Duration::from_secs(60);
+
+/// What a broker is told besides its directory: any free port, one JSON line, and an end to it.
+const BROKER_ARGUMENTS: &[&str] =
+    &["dev", "--kafka", "127.0.0.1:0", "-o", "json", "--exit-on-stdin-close"];
+
+/// A running child. Killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    _stdout: ChildStdout,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// When it was about to be started.
+    pub started: Instant,
+    /// From just before exec until its ready line had been read.
+    pub ready: Duration,
+    /// What its ready line says that it took.
+    pub ready_ms: u64,
+}
+
+impl Running {
+    /// Starts a broker and waits until it is ready.
+    ///
+    /// # Errors
+    /// It ended or stayed silent instead; its last words are given.
+    pub fn broker(binary: &Path, data: &Path, settings: &[&str]) -> Result<Self, Failure> {
+        let mut command = Command::new(binary);
+        command.args(BROKER_ARGUMENTS).arg("--data-dir").arg(data);
+        for setting in settings {
+            command.args(["-X", setting]);
+        }
+        for (name, _) in std::env::vars_os() {
+            // Settings of whoever runs this would be in no row's contract.
+            if name.to_string_lossy().starts_with("BATEAU_") {
+                command.env_remove(name);
+            }
+        }
+        Self::start(command, &data.with_extension("log"))
+    }
+
+    /// Starts one of our own bare loops; see the hidden commands of `first_light`.
+    ///
+    /// # Errors
+    /// As [`Running::broker`].
+    pub fn bare_loop(arguments: &[&str], log: &Path) -> Result<Self, Failure> {
+        let own = std::env::current_exe().tried(|| "path of this program".to_owned())?;
+        let mut command = Command::new(own);
+        command.args(arguments);
+        Self::start(command, log)
+    }
+
+    fn start(mut command: Command, log: &Path) -> Result<Self, Failure> {
+        let stderr = File::create(log).tried(|| log.display().to_string())?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        let name = command.get_program().to_string_lossy().into_owned();
+        let started = Instant::now();
+        let mut child = command.spawn().tried(|| name.clone())?;
+        if let Some(pid) = pid(&child) {
+            remember_child(pid);
+        }
+        let found = child.stdout.take().map(|stdout| ready_line(stdout, &mut child));
+        let ready = started.elapsed();
+        let found = found.and_then(|(line, stdout)| Some((line?, stdout)));
+        if let Some((line, stdout)) = found
+            && let Some((address, ready_ms)) = parse_ready(&line)
+        {
+            return Ok(Self { child, _stdout: stdout, address, started, ready, ready_ms });
+        }
+        end(&mut child);
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        let last = said.lines().rev().take(5).collect::<Vec<_>>();
+        let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
+        Err(Failure::Process { what: format!("{name} did not become ready"), said })
+    }
+
+    /// The process's id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it with SIGKILL and waits until it is gone.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    // Until it is reaped its id is its own; forgotten first, it is never killed by mistake.
+    if let Some(pid) = pid(child) {
+        forget_child(pid);
+    }
+    let _ = child.wait();
+}
+
+/// The first line of stdout, unless it does not come in time; stdout is given back, because a
+/// closed pipe would be another world for the child.
+fn ready_line(stdout: ChildStdout, child: &mut Child) -> (Option<String>, ChildStdout) {
+    let (tell, told) = mpsc::channel();
+    let mut reader = BufReader::new(stdout);
+    let reading = std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = reader.read_line(&mut line);
+        let _ = tell.send(read.is_ok().then_some(line));
+        reader.into_inner()
+    });
+    let line = told.recv_timeout(READY_WAIT).ok().flatten();
+    if line.is_none() {
+        // Its end is the end of stdout, which the thread waits for.
+        let _ = child.kill();
+    }
+    (line, reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+/// Address and `ready_ms` of a ready line.
+fn parse_ready(line: &str) -> Option<(SocketAddr, u64)> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    let address = line.get("kafka")?.as_str()?.parse().ok()?;
+    let ready = line.get("ready")?.as_bool()?;
+    ready.then_some((address, line.get("ready_ms")?.as_u64()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_line_says_where_and_how_fast() {
+        let line = r#"{"ready":true,"version":"1","kafka":"127.0.0.1:5","ready_ms":17}"#;
+        assert_eq!(parse_ready(line), Some(("127.0.0.1:5".parse().unwrap(), 17)));
+        for other in ["", "{}", r#"{"ready":false,"kafka":"127.0.0.1:5","ready_ms":1}"#] {
+            assert_eq!(parse_ready(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_ends_instead_is_reported_with_its_last_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no luck today >&2; exit 3"]);
+        let error = Running::start(command, &directory.path().join("log")).unwrap_err();
+        assert!(error.to_string().contains("no luck today"), "{error}");
+    }
+
+    #[test]
+    fn a_child_is_gone_when_its_owner_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        let script = r#"echo '{"ready":true,"kafka":"127.0.0.1:5","ready_ms":1}'; read line"#;
+        command.args(["-c", script]);
+        let running = Running::start(command, &directory.path().join("log")).unwrap();
+        let place = format!("/proc/{}", running.pid());
+        assert!(Path::new(&place).exists());
+        running.kill();
+        assert!(!Path::new(&place).exists());
+    }
+}
