@@ -16,21 +16,9 @@ fn later(by_ms: u64) -> Now {
 }
 
 /// A log as recovery finds it right after its birth.
-fn newborn() -> ReplicaStart {
+fn newborn() -> RecoveredLog {
     let log = LogBirth::of_metadata(NodeId::new(1)).into_recovered();
-    ReplicaStart {
-        incarnation: Incarnation::new(77),
-        replica_id: log.replica_id,
-        vote: log.vote,
-        commit: log.commit,
-        log_start: log.log_start,
-        last_index: log.last_index,
-        end_offset: log.end_offset,
-        terms: log.terms,
-        state: None,
-        frames: log.frames,
-        settings: ReplicaSettings::default(),
-    }
+    RecoveredLog { incarnation: Incarnation::new(77), ..log }
 }
 
 /// A replica and what it wants.
@@ -47,8 +35,9 @@ struct Write {
 }
 
 impl Story {
-    fn start(start: ReplicaStart) -> Self {
-        let mut replica = Replica::start(start, DerivedStart::Records, NOW).unwrap();
+    fn start(start: RecoveredLog) -> Self {
+        let mut replica =
+            Replica::start(start, ReplicaSettings::default(), DerivedStart::Records, NOW).unwrap();
         replica.campaign();
         let mut story = Self { replica, effects: Effects::default() };
         story.drain(NOW);
@@ -218,11 +207,11 @@ fn a_trim_beyond_its_own_index_stops_the_replica() {
     let write = story.writes().remove(0);
     story.replica.handle_persisted(write.ready);
     let error = story.replica.drain_ready(NOW, &mut story.effects).unwrap_err();
-    assert_eq!(error.what, "trim");
+    assert!(error.to_string().contains("trim"), "{error}");
 }
 
-fn refusal(start: ReplicaStart) -> StartError {
-    match Replica::start(start, DerivedStart::Records, NOW) {
+fn refusal(start: RecoveredLog) -> StartError {
+    match Replica::start(start, ReplicaSettings::default(), DerivedStart::Records, NOW) {
         Ok(_) => panic!("the replica starts"),
         Err(error) => error,
     }
@@ -232,21 +221,21 @@ fn refusal(start: ReplicaStart) -> StartError {
 fn a_log_that_ends_before_its_commit_has_lost_something() {
     let commit = LogIndex::new(2);
     let last = LogIndex::new(1);
-    let lost = refusal(ReplicaStart { commit, ..newborn() });
+    let lost = refusal(RecoveredLog { commit, ..newborn() });
     assert_eq!(lost, StartError::CommitBehindLog { commit, last });
     let ahead = Story::led().replica.encode_state();
-    let lost = refusal(ReplicaStart { state: Some((commit, ahead)), ..newborn() });
+    let lost = refusal(RecoveredLog { state: Some((commit, ahead)), ..newborn() });
     assert_eq!(lost, StartError::CommitBehindLog { commit, last });
 }
 
 #[test]
 fn frames_that_are_not_there_are_named() {
     let (expected, found) = (LogIndex::new(1), LogIndex::new(0));
-    let lost = refusal(ReplicaStart { frames: Vec::new(), ..newborn() });
+    let lost = refusal(RecoveredLog { frames: Vec::new(), ..newborn() });
     assert_eq!(lost, StartError::MissingFrames { expected, found });
     let log_start = LogStart { index: LogIndex::new(2), ..LogStart::default() };
     let (expected, found) = (LogIndex::new(1), LogIndex::new(2));
-    let lost = refusal(ReplicaStart { log_start, last_index: found, ..newborn() });
+    let lost = refusal(RecoveredLog { log_start, last_index: found, ..newborn() });
     assert_eq!(lost, StartError::MissingFrames { expected, found });
 }
 
@@ -257,7 +246,7 @@ fn a_log_of_several_voters_is_left_alone() {
     let payload = Membership::initial(voters.to_vec()).encode();
     let entry = (Term::new(1), LogIndex::new(1));
     let frame = Frame::new(FrameKind::Membership, entry, Offset::ZERO, 0, payload);
-    let refused = refusal(ReplicaStart { frames: vec![frame], ..newborn() });
+    let refused = refusal(RecoveredLog { frames: vec![frame], ..newborn() });
     assert_eq!(refused, StartError::NotTheOnlyVoter { index: LogIndex::new(1) });
 }
 
@@ -266,7 +255,7 @@ fn a_state_file_of_another_version_is_not_guessed_at() {
     let mut state = Story::led().replica.encode_state().to_vec();
     state[0] = 99;
     let refused =
-        refusal(ReplicaStart { state: Some((LogIndex::new(1), state.into())), ..newborn() });
+        refusal(RecoveredLog { state: Some((LogIndex::new(1), state.into())), ..newborn() });
     assert!(matches!(refused, StartError::Undecodable(_)), "{refused}");
 }
 
@@ -280,7 +269,7 @@ fn a_term_of_the_log_that_the_vote_has_not_kept_is_not_used_again() {
     let mut frames = newborn().frames;
     frames.push(noop);
     let last_index = LogIndex::new(2);
-    let story = Story::start(ReplicaStart { terms, frames, last_index, ..newborn() });
+    let story = Story::start(RecoveredLog { terms, frames, last_index, ..newborn() });
     assert_eq!(story.replica.term(), Term::new(6));
 }
 

@@ -122,7 +122,7 @@ fn an_answer_for_a_log_that_is_gone_is_not_heard() {
         Input::Persisted { incarnation, ready: 3 },
         Input::PersistFailed { incarnation, ready: 4 },
         Input::StateStored { incarnation, applied: LogIndex::new(9), is_stored: true },
-        Input::Sealed { incarnation, segments: Vec::new(), log_bytes: 0 },
+        Input::Segments { incarnation, segments: Segments::default() },
         Input::CreateFailed { incarnation },
     ];
     shard.step(at(10), inputs.into_iter(), &mut effects);
