@@ -19,6 +19,7 @@ use crate::partition::PartitionView;
 use crate::readers::ColdReader;
 use crate::router::Router;
 use crate::shard::{self, Ask, Ended, INBOX_ASKS_MAX, ShardLoop, from_log_start};
+use crate::trash::Trash;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BootEpoch, BrokerSettings, Founder, FoundingPlan};
 use bateau_core::controller::{ListenerAddress, NodeRegistration};
@@ -111,6 +112,9 @@ impl Engine {
         let shard = Shard::start(shard_settings, recovered, clock::now(), &mut effects)
             .map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
         let (sender, disk_reports) = mpsc::unbounded_channel();
+        // A directory may be short of room from the start on; later changes are reported.
+        let space = vec![bateau_log::Done::Space(cycle.space())];
+        let _ = sender.send(Ok(space));
         let report_done = move |report| drop(sender.send(report));
         let (disk_queue, disk_thread) =
             disk_worker::spawn(cycle, report_done).map_err(thread_failure)?;
@@ -125,6 +129,7 @@ impl Engine {
             views,
             Arc::clone(&router),
             disk_queue,
+            Trash::new(settings.node_id),
             settings.retention_check,
         );
         Ok(Self {

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::disk_worker::{DiskQueue, Report};
 use crate::partition::PartitionView;
 use crate::router::{DirectoryUpdate, Router};
+use crate::trash::Trash;
 use bateau_core::consumer_group::{GroupRequest, GroupResponse};
 use bateau_core::controller::{
     ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
@@ -83,6 +84,7 @@ pub struct ShardLoop {
     router: Arc<Router>,
     disk: DiskQueue,
     waiters: Slab<Waiter>,
+    trash: Trash,
     retention_check: Duration,
     next_retention_check: Instant,
     /// Views of logs that were found or made and are not in the directory yet.
@@ -99,6 +101,7 @@ impl ShardLoop {
         opened: Vec<PartitionView>,
         router: Arc<Router>,
         disk: DiskQueue,
+        trash: Trash,
         retention_check: Duration,
     ) -> Self {
         Self {
@@ -107,6 +110,7 @@ impl ShardLoop {
             router,
             disk,
             waiters: Slab::new(),
+            trash,
             retention_check,
             next_retention_check: Instant::now() + retention_check,
             opened,
@@ -166,7 +170,8 @@ impl ShardLoop {
         (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check)
     }
 
-    /// Offers every log's closed segments to its replica, which knows what may go.
+    /// Offers every log's segments to its replica, which knows what may go, and looks after the
+    /// trash.
     fn look_at_retention(&mut self, inputs: &mut Vec<Input>) {
         if Instant::now() < self.next_retention_check {
             return;
@@ -179,10 +184,19 @@ impl ShardLoop {
             }
             inputs.push(Input::Segments { incarnation: view.incarnation(), segments });
         }
+        if let Some(request) = self.trash.confirmation() {
+            // Nobody waits for the answer.
+            let (sender, _) = oneshot::channel();
+            inputs.push(admit(&mut self.waiters, Ask::Controller(request, sender)));
+        }
+        if let Some(work) = self.trash.due(clock::wall_ms()) {
+            self.disk.push(work);
+        }
     }
 
     fn hear(&mut self, done: Vec<Done>, inputs: &mut Vec<Input>) {
         for done in done {
+            self.trash.hear(&done);
             if let Some(input) = heard(done, &mut self.opened) {
                 inputs.push(input);
             }

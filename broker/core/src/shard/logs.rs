@@ -267,7 +267,7 @@ impl Shard {
     fn take_away(&mut self, incarnation: Incarnation, effects: &mut Effects) {
         self.timers.forget(incarnation);
         self.touched.remove(&incarnation);
-        let is_recovered = self.recovered.remove(&incarnation).is_some();
+        self.recovered.remove(&incarnation);
         match self.slots.remove(&incarnation) {
             Some(Slot::Running(mut replica)) => {
                 replica.resign(crate::replica::ProduceError::NotLeader, effects);
@@ -275,7 +275,7 @@ impl Shard {
             // The log may not exist yet: it is deleted when it was made.
             Some(Slot::Creating(_)) => return,
             Some(Slot::Unavailable) => {}
-            None if !is_recovered => return,
+            // The disk may have nothing of it left; its answer says so.
             None => {}
         }
         effects.push(Effect::Delete { incarnation });
