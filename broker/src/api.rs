@@ -15,7 +15,9 @@
 
 use crate::clock;
 use crate::partition::PartitionView;
-use crate::readers::{ColdReader, Fetch, FetchError, FetchRequest, Fetched, locate, unreadable};
+use crate::readers::{
+    ColdReader, Fetch, FetchError, FetchRequest, Fetched, epoch_end, locate, unreadable,
+};
 use crate::router::{Directory, Router};
 use crate::shard::Ask;
 use crate::time_lookup::{self, FoundRecord};
@@ -272,7 +274,7 @@ impl Broker {
     }
 
     /// Where a leader epoch ends in this partition's log (KIP-320): the largest epoch at or below
-    /// the one asked for, and its end. `None`: no such epoch is known.
+    /// the one asked for, and its end. `None`: it is newer than all, or negative.
     ///
     /// Errors: [`FetchError`].
     pub fn epoch_end(
@@ -284,8 +286,7 @@ impl Broker {
     ) -> Result<Option<(Term, Offset)>, FetchError> {
         let view = locate(&self.directory(), topic, partition, current_leader_epoch)?;
         let Ok(term) = u64::try_from(epoch).map(Term::new) else { return Ok(None) };
-        let end = view.reader().bounds().end_offset;
-        Ok(view.reader().terms().end_offset_for(term, end))
+        Ok(epoch_end(view.reader(), term))
     }
 
     /// Asks a group's coordinator. `None` when the node stops.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariants
-//! - Nothing is voted or acknowledged before recovery has flushed what it found (recovery's rule 6).
+//! - Nothing is voted or acknowledged before recovery has flushed what it found.
 //! - The metadata log exists and is flushed before `IDENTITY` says "founded" (decision 16).
 //! - The same engine runs on the real disk and, in tests, on a simulated one.
 //!
@@ -20,6 +20,7 @@ use crate::readers::ColdReader;
 use crate::router::Router;
 use crate::shard::{self, Ask, Ended, INBOX_ASKS_MAX, ShardLoop, from_log_start};
 use crate::telemetry;
+use crate::trash::Trash;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BootEpoch, BrokerSettings, Founder, FoundingPlan};
 use bateau_core::controller::{ListenerAddress, NodeRegistration};
@@ -27,7 +28,7 @@ use bateau_core::replica::{MetadataStart, Vote};
 use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
 use bateau_log::{
     CommitCycle, CorruptRange, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, ReadError,
-    RecoveryReport, SpaceState, Work,
+    RecoveryReport, Work,
 };
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId};
@@ -107,10 +108,9 @@ impl Engine {
         let shard = start_shard(&settings, &registration, founder, recovered, &mut effects)?;
         refuse_foreign_metadata(&shard, settings.node_id, identity.founding_id)?;
         let (sender, disk_reports) = mpsc::unbounded_channel();
-        // Later only changes are told, and the shard starts as if there were room.
-        if cycle.space() != SpaceState::Ok {
-            let _ = sender.send(Ok(vec![Done::Space(cycle.space())]));
-        }
+        // A directory may be short of room from the start on; later changes are reported.
+        let space = vec![Done::Space(cycle.space())];
+        let _ = sender.send(Ok(space));
         let report_done = move |report| drop(sender.send(report));
         let (disk_queue, disk_thread) =
             disk_worker::spawn(cycle, report_done).map_err(thread_failure)?;
@@ -125,6 +125,7 @@ impl Engine {
             views,
             Arc::clone(&router),
             disk_queue,
+            Trash::new(settings.node_id),
             settings.retention_check,
         );
         Ok(Self {

@@ -27,3 +27,4 @@ pub mod server;
 pub mod shard;
 pub mod telemetry;
 pub mod time_lookup;
+pub mod trash;

@@ -273,7 +273,7 @@ impl<'a> Fetch<'a> {
         let mut fetched = Fetched { high_watermark, log_start, ..Fetched::default() };
         refuse_hole(view, wanted.offset, high_watermark)?;
         let from = check_range(wanted.offset, log_start, bounds.end_offset, high_watermark)?;
-        if let Some(diverging) = diverging(wanted, view.reader(), from, bounds.end_offset) {
+        if let Some(diverging) = diverging(wanted, view, from)? {
             fetched.diverging = Some(diverging);
             return Ok(fetched);
         }
@@ -345,16 +345,30 @@ fn check_range(
     }
 }
 
-/// Where the client's log parts from this one, if it does (KIP-595, KIP-320).
+/// Where the client's log parts from this one, if it does (KIP-595, KIP-320). As in Kafka, nobody
+/// can tell of an epoch that is newer than all.
 fn diverging(
     wanted: &FetchPartition,
-    reader: &LogReader,
+    view: &PartitionView,
     from: Offset,
-    log_end: Offset,
-) -> Option<(Term, Offset)> {
-    let fetched = Term::new(u64::try_from(wanted.last_fetched_epoch).ok()?);
-    let (term, end) = reader.terms().end_offset_for(fetched, log_end)?;
-    (term < fetched || end < from).then_some((term, end))
+) -> Result<Option<(Term, Offset)>, FetchError> {
+    let Ok(fetched) = u64::try_from(wanted.last_fetched_epoch).map(Term::new) else {
+        return Ok(None);
+    };
+    let Some((term, end)) = epoch_end(view.reader(), fetched) else {
+        let (start, end) = (view.log_start(), view.high_watermark());
+        return Err(FetchError::OffsetOutOfRange { found: wanted.offset, start, end });
+    };
+    Ok((term < fetched || end < from).then_some((term, end)))
+}
+
+/// Where an epoch ends (KIP-101): the largest known one up to `term`, and its end. One before all
+/// that are known ends where they start. `None` for one that is newer than all.
+pub(crate) fn epoch_end(reader: &LogReader, term: Term) -> Option<(Term, Offset)> {
+    let terms = reader.terms();
+    terms.last().filter(|newest| term <= newest.term)?;
+    let before_all = || terms.starts().first().map(|first| (term, first.first_offset));
+    terms.end_offset_for(term, reader.bounds().end_offset).or_else(before_all)
 }
 
 /// What a failed read means to a client: the log start may have moved since the range was checked.

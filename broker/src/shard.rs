@@ -18,15 +18,16 @@ use crate::clock;
 use crate::disk_worker::{DiskQueue, Report};
 use crate::partition::PartitionView;
 use crate::router::{DirectoryUpdate, Router};
+use crate::trash::Trash;
 use bateau_core::consumer_group::{GroupRequest, GroupResponse};
 use bateau_core::controller::{
     ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
 };
-use bateau_core::replica::trim::{LogStart, SealedSegment};
+use bateau_core::replica::trim::{ActiveSegment, LogStart, SealedSegment, Segments};
 use bateau_core::replica::{Produce, ProduceAck, ProduceError, Vote};
 use bateau_core::shard::{Effect, Effects, Input, LogBirth, Reply, Shard};
 use bateau_core::ticket::Ticket;
-use bateau_log::{Create, Done, HardState, LogOptions, Persist, SpaceState, Work};
+use bateau_log::{Create, Done, HardState, LogOptions, LogReader, Persist, SpaceState, Work};
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId};
 use slab::Slab;
 use std::collections::BTreeMap;
@@ -39,9 +40,6 @@ use tokio::time::Instant;
 pub const INBOX_ASKS_MAX: usize = 8_192;
 /// Asks that one turn takes; the rest waits for the next one.
 const TURN_ASKS_MAX: usize = 256;
-
-/// How long deleted logs are kept, in milliseconds; less where room is short (D10).
-const TRASH_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What the controller answers.
 pub type ControllerResult = Result<ControllerResponse, ControllerError>;
@@ -86,6 +84,7 @@ pub struct ShardLoop {
     router: Arc<Router>,
     disk: DiskQueue,
     waiters: Slab<Waiter>,
+    trash: Trash,
     retention_check: Duration,
     next_retention_check: Instant,
     /// Views of logs that were found or made and are not in the directory yet.
@@ -102,6 +101,7 @@ impl ShardLoop {
         opened: Vec<PartitionView>,
         router: Arc<Router>,
         disk: DiskQueue,
+        trash: Trash,
         retention_check: Duration,
     ) -> Self {
         Self {
@@ -110,6 +110,7 @@ impl ShardLoop {
             router,
             disk,
             waiters: Slab::new(),
+            trash,
             retention_check,
             next_retention_check: Instant::now() + retention_check,
             opened,
@@ -169,28 +170,33 @@ impl ShardLoop {
         (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check)
     }
 
-    /// Offers every log's closed segments to its replica, which knows what may go.
+    /// Offers every log's segments to its replica, which knows what may go, and looks after the
+    /// trash.
     fn look_at_retention(&mut self, inputs: &mut Vec<Input>) {
         if Instant::now() < self.next_retention_check {
             return;
         }
         self.next_retention_check = Instant::now() + self.retention_check;
-        let before_wall_ms = clock::now().wall_ms.saturating_sub(TRASH_KEPT_MS);
-        self.disk.push(Work::EmptyTrash { before_wall_ms });
         for view in self.router.directory().views() {
-            let reader = view.reader();
-            let sealed = reader.sealed();
-            if sealed.is_empty() {
+            let segments = segments(view.reader());
+            if segments.sealed.is_empty() && segments.active.is_none() {
                 continue;
             }
-            let segments = sealed.iter().map(sealed_segment).collect();
-            let (incarnation, log_bytes) = (view.incarnation(), reader.size_bytes());
-            inputs.push(Input::Sealed { incarnation, segments, log_bytes });
+            inputs.push(Input::Segments { incarnation: view.incarnation(), segments });
+        }
+        if let Some(request) = self.trash.confirmation() {
+            // Nobody waits for the answer.
+            let (sender, _) = oneshot::channel();
+            inputs.push(admit(&mut self.waiters, Ask::Controller(request, sender)));
+        }
+        if let Some(work) = self.trash.due(clock::wall_ms()) {
+            self.disk.push(work);
         }
     }
 
     fn hear(&mut self, done: Vec<Done>, inputs: &mut Vec<Input>) {
         for done in done {
+            self.trash.hear(&done);
             if let Some(input) = heard(done, &mut self.opened) {
                 inputs.push(input);
             }
@@ -233,6 +239,7 @@ impl ShardLoop {
             Effect::Trim { incarnation, start } => {
                 self.disk.push(Work::Trim { incarnation, start: to_log_start(start) });
             }
+            Effect::Roll { incarnation } => self.disk.push(Work::Roll { incarnation }),
             Effect::Delete { incarnation } => {
                 if let Some(view) = turn.update.remove(incarnation) {
                     view.set_unavailable();
@@ -393,6 +400,16 @@ pub fn from_log_start(start: bateau_log::LogStart) -> LogStart {
         previous_term: start.term,
         previous_crc: start.chain_crc,
     }
+}
+
+fn segments(reader: &LogReader) -> Segments {
+    let milliseconds = |timestamp| u64::try_from(timestamp).unwrap_or(0);
+    let active = reader.active().map(|active| ActiveSegment {
+        timestamp_first_ms: milliseconds(active.timestamp_first),
+        timestamp_max_ms: milliseconds(active.timestamp_max),
+    });
+    let sealed = reader.sealed().iter().map(sealed_segment).collect();
+    Segments { sealed, active, log_bytes: reader.size_bytes() }
 }
 
 fn sealed_segment(segment: &bateau_log::SealedSegment) -> SealedSegment {

@@ -54,6 +54,11 @@ impl Acks {
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
+
+    /// What the waiters wait for, in the queue's order.
+    pub fn indexes(&self) -> impl Iterator<Item = LogIndex> + '_ {
+        self.pending.iter().map(|pending| pending.index)
+    }
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@
 use super::derived::Applied;
 use super::raft_view::Ready;
 use super::tail::Stamp;
-use super::trim::{LogStart, SealedSegment};
+use super::trim::{LogStart, Roll, SealedSegment, Segments};
 use super::{Membership, ProduceError, Replica, Role};
 use crate::clock::Now;
 use crate::codec::DecodeError;
 use crate::shard::{Effect, Effects};
+use crate::ticket::ProposalToken;
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{LogIndex, Term};
 use bytes::Bytes;
@@ -30,6 +31,7 @@ impl Replica {
     /// Errors: [`DecodeError`] where a committed command does not decode. The log's checksums are
     /// fine, so this replica must not go on: the caller isolates it.
     pub fn drain_ready(&mut self, now: Now, effects: &mut Effects) -> Result<(), DecodeError> {
+        self.repeat_writes(now, effects);
         loop {
             self.admit_held(effects);
             self.take_machine_effects(effects);
@@ -44,14 +46,12 @@ impl Replica {
 
     fn handle_ready(
         &mut self,
-        ready: Ready,
+        mut ready: Ready,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), DecodeError> {
         if ready.must_persist() {
-            let (incarnation, number) = (self.incarnation, ready.number);
-            let (vote, frames) = (ready.vote, ready.frames);
-            effects.push(Effect::Persist { incarnation, ready: number, vote, frames });
+            self.write(&mut ready, effects);
         }
         self.follow_raft_role(effects);
         for entry in ready.committed {
@@ -87,16 +87,26 @@ impl Replica {
                 self.membership = Membership::decode(payload)?;
                 Ok(())
             }
-            FrameKind::Trim => {
-                self.log_start = LogStart::decode(payload)?;
-                self.state_file.note_trim();
-                Ok(())
-            }
+            FrameKind::Trim => self.move_log_start(LogStart::decode(payload)?, applied.index),
             FrameKind::Noop | FrameKind::Gap => Ok(()),
         }
     }
 
-    fn take_token(&mut self, index: LogIndex) -> Option<u64> {
+    /// Follows a committed trim. Two may be under way at once, and the later one may reach less far
+    /// where the retention was changed in between: the start never moves back.
+    fn move_log_start(&mut self, start: LogStart, at: LogIndex) -> Result<(), DecodeError> {
+        if start.index > at {
+            let reason = format!("frame {at} trims up to {}, beyond itself", start.index);
+            return Err(DecodeError::because("trim", reason));
+        }
+        if start.index > self.log_start.index {
+            self.log_start = start;
+            self.state_file.note_trim();
+        }
+        Ok(())
+    }
+
+    fn take_token(&mut self, index: LogIndex) -> Option<ProposalToken> {
         let (first, token) = *self.tokens.front()?;
         if first != index {
             return None;
@@ -107,7 +117,10 @@ impl Replica {
 
     fn follow_raft_role(&mut self, effects: &mut Effects) {
         match (self.role, self.raft.is_leader()) {
-            (Role::Follower, true) => self.role = Role::Electing,
+            (Role::Follower, true) => {
+                self.role = Role::Electing;
+                self.derived.elect();
+            }
             (Role::Electing | Role::Leader, false) => {
                 self.resign(ProduceError::NotLeader, effects);
                 let (incarnation, term) = (self.incarnation, self.raft.term());
@@ -129,9 +142,9 @@ impl Replica {
 
     fn publish(&mut self, effects: &mut Effects) {
         let commit = self.raft.commit().min(self.raft.persisted_index());
-        if let Some(high_watermark) = self.raft.tail().end_offset_at(commit)
-            && (high_watermark > self.high_watermark || self.state_file.moves_commit(commit))
-        {
+        if self.state_file.moves_commit(commit) {
+            let high_watermark = self.raft.tail().end_offset_at(commit);
+            let high_watermark = high_watermark.expect("what is not applied yet is pinned");
             assert!(high_watermark >= self.high_watermark, "I5: a high watermark never falls");
             self.high_watermark = high_watermark;
             let incarnation = self.incarnation;
@@ -161,29 +174,45 @@ impl Replica {
         self.state_file.note_stored(applied, is_stored, now);
     }
 
-    /// Looks whether a prefix of the log may go, and proposes it. A segment that was sealed since
-    /// the newest state file gets one: without it the log may not let go of the segment.
+    /// Hears which segments there are: the derived state is stored with the closed ones, the one
+    /// that is being written may be closed, and a prefix of the log may go.
     ///
-    /// Topics keep what their retention says; of a state machine's commands everything goes that
-    /// its newest durable state file includes.
-    pub fn check_retention(&mut self, sealed: &[SealedSegment], log_bytes: u64, now: Now) {
-        let sealed_to = sealed.last().map(|segment| segment.next_start.index.previous());
-        if sealed_to > Some(self.state_file.stored()) {
+    /// Only what the newest durable state file includes goes: a start must find either the frames
+    /// or what they have built. Topics keep what their retention says; of a state machine's
+    /// commands nothing is kept.
+    pub fn check_retention(&mut self, segments: &Segments, now: Now, effects: &mut Effects) {
+        let stored = self.state_file.stored();
+        let sealed = &segments.sealed;
+        if sealed.last().is_some_and(|newest| newest.next_start.index.previous() > stored) {
             self.state_file.note_rolled();
         }
-        if self.role != Role::Leader || self.stall.is_some() {
+        if self.role != Role::Leader || self.writes.are_stalled() {
             return;
         }
+        let retention = self.settings.retention;
         let start = if self.derived.producers().is_some() {
-            let retention = self.settings.retention;
-            retention.log_start(sealed, log_bytes, self.applied, now.wall_ms)
+            self.roll_if_due(segments, now, effects);
+            retention.log_start(sealed, segments.log_bytes, stored, now.wall_ms)
         } else {
-            let stored = self.state_file.stored();
             let gone = |segment: &&SealedSegment| segment.next_start.index.previous() <= stored;
             sealed.iter().take_while(gone).last().map(|segment| segment.next_start)
         };
         if let Some(start) = start.filter(|start| start.index > self.log_start.index) {
             self.gather_trim(start.encode());
+        }
+    }
+
+    fn roll_if_due(&mut self, segments: &Segments, now: Now, effects: &mut Effects) {
+        let due = segments.active.and_then(|active| {
+            let retention = self.settings.retention;
+            retention.roll(&active, now.wall_ms)
+        });
+        let Some(roll) = due else { return };
+        effects.push(Effect::Roll { incarnation: self.incarnation });
+        if roll == Roll::Now {
+            // The log closes a segment with an append. Nobody may be writing, so the present log
+            // start is written again, which changes nothing.
+            self.gather_trim(self.log_start.encode());
         }
     }
 }

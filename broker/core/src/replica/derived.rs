@@ -14,16 +14,14 @@
 
 use super::{Producers, Replica};
 use crate::clock::Now;
-use crate::codec::{DecodeError, Reader};
-use crate::consumer_group::{
-    GroupCoordinator, GroupEffects, GroupRequest, GroupSettings, ProposalToken as GroupToken,
-};
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::consumer_group::{GroupCoordinator, GroupEffects, GroupRequest, GroupSettings};
 use crate::controller::{
     BrokerSettings, Controller, ControllerEffect, ControllerRequest, Entropy, FoundingPlan,
-    Metadata, MetadataEvent, ProposalToken as ControllerToken,
+    Metadata, MetadataEvent,
 };
 use crate::shard::{Effect, Effects, Reply};
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{LogIndex, Offset, TopicId};
 use bateau_protocol::record::{BatchHeader, ProducerSequence};
@@ -72,6 +70,13 @@ pub struct MetadataMachine {
     events: Vec<MetadataEvent>,
 }
 
+impl MetadataMachine {
+    pub(super) fn check_invariants(&self) {
+        self.controller.check_invariants();
+        assert!(self.effects.is_empty(), "what the controller wants done is done in its turn");
+    }
+}
+
 /// A committed frame's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Applied {
@@ -79,7 +84,7 @@ pub(super) struct Applied {
     pub kind: FrameKind,
     pub base_offset: Offset,
     /// The proposal's token, where this replica made it and still leads.
-    pub token: Option<u64>,
+    pub token: Option<ProposalToken>,
 }
 
 impl Derived {
@@ -96,24 +101,23 @@ impl Derived {
     ///
     /// Errors: [`DecodeError`], under a valid checksum: the partition must not be opened.
     pub(super) fn decode(start: DerivedStart, state: &[u8]) -> Result<Self, DecodeError> {
-        let unreadable = |what, reason: String| DecodeError::because(what, reason);
         match start {
             DerivedStart::Records => {
-                let mut reader = Reader::new("producers", state);
+                let mut reader = Reader::new(state);
                 let producers = Producers::decode(&mut reader)?;
-                reader.finish()?;
+                reader.finish("producers")?;
                 Ok(Self::Records(producers))
             }
             DerivedStart::Groups(settings) => {
                 let restored = GroupCoordinator::restore(settings, state);
                 let (coordinator, _) =
-                    restored.map_err(|error| unreadable("groups", error.to_string()))?;
+                    restored.map_err(|error| DecodeError::because("groups", error.to_string()))?;
                 Ok(Self::groups(coordinator))
             }
             DerivedStart::Metadata(start) => {
                 let restored = Metadata::restore(state);
-                let metadata =
-                    restored.map_err(|error| unreadable("metadata", error.to_string()))?;
+                let metadata = restored
+                    .map_err(|error| DecodeError::because("metadata", error.to_string()))?;
                 Ok(Self::metadata_machine(metadata, start))
             }
         }
@@ -131,14 +135,14 @@ impl Derived {
     }
 
     /// Appends the state to a state file.
-    pub(super) fn encode(&self, applied: LogIndex, bytes: &mut Vec<u8>) {
+    pub(super) fn encode(&self, applied: LogIndex, writer: &mut Writer) {
         match self {
-            Self::Records(producers) => producers.encode(bytes),
+            Self::Records(producers) => producers.encode(writer),
             Self::Groups(groups) => {
-                bytes.extend_from_slice(&groups.coordinator.snapshot(applied));
+                writer.raw(&groups.coordinator.snapshot(applied));
             }
             Self::Metadata(machine) => {
-                bytes.extend_from_slice(&machine.controller.metadata().snapshot());
+                writer.raw(&machine.controller.metadata().snapshot());
             }
         }
     }
@@ -182,29 +186,36 @@ impl Derived {
         payload: &Bytes,
         now: Now,
     ) -> Result<(), DecodeError> {
-        let index = applied.index;
+        let (index, token) = (applied.index, applied.token);
         match self {
             Self::Records(producers) => {
                 let header = BatchHeader::parse(payload)
                     .map_err(|error| DecodeError::because("batch header", error.to_string()))?;
                 if let Some(batch) = ProducerSequence::of(&header) {
-                    let used_ms = used_ms(&header, now);
-                    producers.commit(index, &batch, applied.base_offset, used_ms);
+                    // Not the records' own time: it may lie years back, and an id that is in use
+                    // must not be forgotten.
+                    producers.commit(index, &batch, applied.base_offset, now.wall_ms);
                 }
                 Ok(())
             }
             Self::Groups(groups) => {
-                let token = applied.token.map(GroupToken);
                 let effects = &mut groups.effects;
                 let result = groups.coordinator.apply(now, index, payload, token, effects);
                 result.map_err(|error| DecodeError::because("group command", error.to_string()))
             }
             Self::Metadata(machine) => {
-                let token = applied.token.map(ControllerToken);
                 let effects = &mut machine.effects;
                 let result = machine.controller.apply(index, token, payload, effects);
                 result.map_err(|error| DecodeError::because("metadata command", error.to_string()))
             }
+        }
+    }
+
+    /// This replica was elected; entries of earlier terms may still be to come.
+    pub(super) fn elect(&mut self) {
+        match self {
+            Self::Records(_) | Self::Metadata(_) => {}
+            Self::Groups(groups) => groups.coordinator.become_loading(&mut groups.effects),
         }
     }
 
@@ -226,6 +237,15 @@ impl Derived {
         }
     }
 
+    /// This replica is out of service for the rest of the process.
+    pub(super) fn quarantine(&mut self) {
+        match self {
+            Self::Records(_) => {}
+            Self::Groups(groups) => groups.coordinator.quarantine(&mut groups.effects),
+            Self::Metadata(machine) => machine.controller.resign(&mut machine.effects),
+        }
+    }
+
     pub(super) fn tick(&mut self, now: Now) {
         match self {
             Self::Records(producers) => producers.expire(now.wall_ms),
@@ -233,12 +253,6 @@ impl Derived {
             Self::Metadata(machine) => machine.controller.tick(now, &mut machine.effects),
         }
     }
-}
-
-/// When a batch's producer was last active: its own time, as far as it is not ahead of ours, or
-/// now if it says nothing.
-fn used_ms(header: &BatchHeader, now: Now) -> u64 {
-    u64::try_from(header.max_timestamp).map_or(now.wall_ms, |claimed| claimed.min(now.wall_ms))
 }
 
 impl Replica {
@@ -290,14 +304,14 @@ impl Replica {
                     effects.push(Effect::Reply(ticket, Reply::Group(response)));
                 }
                 for proposal in wanted.proposals {
-                    self.gather_command(proposal.payload, proposal.token.0);
+                    self.gather_command(proposal.payload, proposal.token);
                 }
             }
             Derived::Metadata(machine) => {
                 for effect in std::mem::take(&mut machine.effects) {
                     match effect {
                         ControllerEffect::Propose { token, payload } => {
-                            self.gather_command(payload, token.0);
+                            self.gather_command(payload, token);
                         }
                         ControllerEffect::Event(event) => self.note_event(event),
                         ControllerEffect::Reply { ticket, response } => {

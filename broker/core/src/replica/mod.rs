@@ -24,6 +24,7 @@
 mod acks;
 mod apply;
 mod derived;
+mod invariants;
 pub mod membership;
 mod producers;
 mod propose;
@@ -32,15 +33,19 @@ mod start;
 mod state_file;
 mod tail;
 pub mod trim;
+mod writes;
+
+#[cfg(test)]
+mod tests;
 
 pub use derived::{Derived, DerivedStart, MetadataStart};
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
 pub use raft_view::{StartError, Vote};
-pub use start::ReplicaStart;
+pub use start::RecoveredLog;
 
 use crate::clock::Now;
-use crate::shard::{Effect, Effects};
-use crate::ticket::Ticket;
+use crate::shard::Effects;
+use crate::ticket::{ProposalToken, Ticket};
 use acks::Acks;
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
 use bateau_protocol::record::ProducerSequence;
@@ -51,9 +56,7 @@ use raft_view::RaftView;
 use std::collections::VecDeque;
 use thiserror::Error;
 use trim::{LogStart, Retention};
-
-/// Milliseconds between two attempts to write what a full disk refused.
-const STALL_RETRY_MS: u64 = 500;
+use writes::Writes;
 
 /// A batch that a producer wants appended. Its bytes have been validated.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -125,15 +128,6 @@ enum Role {
     Leader,
 }
 
-/// A write that the disk refused and that is tried again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Stall {
-    retry_at_ms: u64,
-    /// Number of the newest ready whose write has been refused.
-    ready: u64,
-    in_flight: bool,
-}
-
 /// One copy of one partition.
 pub struct Replica {
     incarnation: Incarnation,
@@ -153,8 +147,8 @@ pub struct Replica {
     held: VecDeque<Produce>,
     acks: Acks,
     /// Commands in flight: their entry and the state machine's own token.
-    tokens: VecDeque<(LogIndex, u64)>,
-    stall: Option<Stall>,
+    tokens: VecDeque<(LogIndex, ProposalToken)>,
+    writes: Writes,
     /// Whether the data directory is too full for new records (D20).
     is_disk_full: bool,
     state_file: state_file::Schedule,
@@ -191,6 +185,12 @@ impl Replica {
         self.high_watermark
     }
 
+    /// Last index that is applied to the derived state.
+    #[must_use]
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
     /// Where the log starts.
     #[must_use]
     pub fn log_start(&self) -> LogStart {
@@ -219,24 +219,7 @@ impl Replica {
         self.is_disk_full = is_full;
     }
 
-    /// A write is flushed: the ready of this number and every earlier one.
-    pub fn handle_persisted(&mut self, ready: u64) {
-        if self.stall.is_some_and(|stall| ready >= stall.ready) {
-            self.stall = None;
-        }
-        self.raft.persisted(ready);
-    }
-
-    /// A write was refused and nothing of it is in the log. Waiting producers are told; the
-    /// entries stay and are written again later, so idempotent retries join them.
-    pub fn handle_persist_failed(&mut self, now: Now, ready: u64, effects: &mut Effects) {
-        let ready = self.stall.map_or(ready, |stall| stall.ready.max(ready));
-        let retry_at_ms = now.monotonic_ms + STALL_RETRY_MS;
-        self.stall = Some(Stall { retry_at_ms, ready, in_flight: false });
-        self.fail_waiters(ProduceError::Storage, effects);
-    }
-
-    /// Advances timers: produce timeouts, raft's clock, the retry of refused writes, expiry.
+    /// Advances timers: produce timeouts and raft's clock.
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
         if self.raft.needs_ticks() {
             self.raft.tick();
@@ -245,7 +228,6 @@ impl Replica {
             effects.reply_produce(ticket, Err(ProduceError::TimedOut));
         }
         self.expire_held(now.monotonic_ms, effects);
-        self.retry_stalled_write(now, effects);
     }
 
     /// Whether [`Replica::tick`] has something to do soon.
@@ -254,23 +236,28 @@ impl Replica {
         self.raft.needs_ticks()
             || !self.acks.is_empty()
             || !self.held.is_empty()
-            || self.stall.is_some()
+            || self.writes.are_stalled()
     }
 
     /// Leadership, the disk or the partition is lost: everybody who waits is told.
     pub fn resign(&mut self, error: ProduceError, effects: &mut Effects) {
-        self.role = Role::Follower;
-        self.fail_waiters(error, effects);
-        self.gathered.clear();
-        self.gathered_bytes = 0;
-        self.tokens.clear();
+        self.step_down(error, effects);
         self.derived.resign();
         self.take_machine_effects(effects);
     }
 
+    fn step_down(&mut self, error: ProduceError, effects: &mut Effects) {
+        self.role = Role::Follower;
+        self.fail_gathered(error, effects);
+        self.fail_waiters(error, effects);
+        self.tokens.clear();
+    }
+
     /// This replica is out of service for the rest of the process.
     pub fn quarantine(&mut self, effects: &mut Effects) {
-        self.resign(ProduceError::Storage, effects);
+        self.step_down(ProduceError::Storage, effects);
+        self.derived.quarantine();
+        self.take_machine_effects(effects);
     }
 
     /// A deadline of the state machine is due.
@@ -293,16 +280,5 @@ impl Replica {
         for ticket in held.collect::<Vec<_>>() {
             effects.reply_produce(ticket, Err(error));
         }
-    }
-
-    fn retry_stalled_write(&mut self, now: Now, effects: &mut Effects) {
-        let Some(stall) = &mut self.stall else { return };
-        if stall.in_flight || now.monotonic_ms < stall.retry_at_ms {
-            return;
-        }
-        stall.in_flight = true;
-        let ready = stall.ready;
-        let frames = self.raft.unpersisted_frames();
-        effects.push(Effect::Persist { incarnation: self.incarnation, ready, vote: None, frames });
     }
 }

@@ -3,6 +3,7 @@
 //! Invariants
 //! - Offsets are assigned in the order in which raft takes the entries; a dropped proposal leaves
 //!   no hole.
+//! - R14: raft never refuses a proposal for its size; what does not fit stays gathered.
 //! - Requests of one caller stay in order: nothing passes what is held.
 //!
 //! Absent on purpose: validation of a batch's bytes, which its door has done.
@@ -13,7 +14,7 @@ use super::raft_view::UNCOMMITTED_BYTES_MAX;
 use super::tail::Stamp;
 use super::{Produce, ProduceAck, ProduceError, Replica, Role};
 use crate::shard::Effects;
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{LogIndex, Offset};
 use bytes::Bytes;
@@ -31,18 +32,34 @@ pub(super) struct Gathered {
 }
 
 #[derive(Debug)]
-enum Waiter {
+pub(super) enum Waiter {
     Nobody,
     Producer { ticket: Option<Ticket>, deadline_ms: u64 },
-    Machine { token: u64 },
+    Machine { token: ProposalToken },
+}
+
+impl Gathered {
+    pub fn base_offset(&self) -> Offset {
+        self.stamp.base_offset
+    }
+
+    pub fn end_offset(&self) -> Offset {
+        self.stamp.base_offset.plus(self.stamp.record_count)
+    }
+
+    pub fn payload_bytes(&self) -> usize {
+        self.payload.len()
+    }
 }
 
 impl Replica {
     /// Takes a batch to be appended. It is answered through effects, unless `acks=0`.
     pub fn produce(&mut self, produce: Produce, effects: &mut Effects) {
-        let refusal = if self.role == Role::Follower {
+        // The log of a state machine holds its commands and nothing else.
+        let takes_records = self.derived.producers().is_some();
+        let refusal = if self.role == Role::Follower || !takes_records {
             Some(ProduceError::NotLeader)
-        } else if self.is_disk_full || self.stall.is_some() {
+        } else if self.is_disk_full || self.writes.are_stalled() {
             Some(ProduceError::Storage)
         } else {
             None
@@ -146,7 +163,7 @@ impl Replica {
     }
 
     /// Takes a command of the derived state machine; it is told the token when it is applied.
-    pub(super) fn gather_command(&mut self, payload: Bytes, token: u64) {
+    pub(super) fn gather_command(&mut self, payload: Bytes, token: ProposalToken) {
         self.gather(FrameKind::Command, 0, payload, Waiter::Machine { token });
     }
 
@@ -155,14 +172,17 @@ impl Replica {
     }
 
     fn next_offset(&self) -> Offset {
-        let gathered = self.gathered.last().map(|last| {
-            let stamp = &last.stamp;
-            stamp.base_offset.plus(stamp.record_count)
-        });
+        let gathered = self.gathered.last().map(Gathered::end_offset);
         gathered.unwrap_or_else(|| self.raft.last().next_offset)
     }
 
-    fn gather(&mut self, kind: FrameKind, record_count: u32, payload: Bytes, waiter: Waiter) {
+    pub(super) fn gather(
+        &mut self,
+        kind: FrameKind,
+        record_count: u32,
+        payload: Bytes,
+        waiter: Waiter,
+    ) {
         let base_offset = self.next_offset();
         let term = self.raft.term();
         let payload_crc = Frame::stamped_payload_crc(kind, term, base_offset, &payload);
@@ -171,22 +191,38 @@ impl Replica {
         self.gathered.push(Gathered { payload, stamp, waiter });
     }
 
-    /// Hands raft everything that gathered, as one proposal.
+    /// How many of the gathered entries raft takes now: it refuses a proposal as a whole, so what
+    /// is above its limit stays gathered, in order, until something is committed.
+    fn fitting_count(&self) -> usize {
+        let mut bytes = 0_usize;
+        let fits = |(place, gathered): &(usize, &Gathered)| {
+            bytes = bytes.saturating_add(gathered.payload.len());
+            let fits = *place == 0 || bytes <= UNCOMMITTED_BYTES_MAX;
+            fits && self.raft.has_room_for(bytes)
+        };
+        self.gathered.iter().enumerate().take_while(fits).count()
+    }
+
+    /// Hands raft what gathered, as one proposal.
     ///
     /// Raft drops it only when leadership is lost in this very turn: then nothing of it is in the
     /// log, offsets and sequences are given back, and everybody is told.
     pub(super) fn propose_gathered(&mut self, effects: &mut Effects) {
-        if self.gathered.is_empty() {
+        let count = self.fitting_count();
+        if count == 0 {
             return;
         }
         let first = self.raft.last().index.next();
-        let entries = self.gathered.iter().map(|one| (one.payload.clone(), one.stamp.encode()));
+        let fitting = self.gathered.iter().take(count);
+        let entries = fitting.map(|one| (one.payload.clone(), one.stamp.encode()));
         if self.raft.propose(entries).is_err() {
-            self.fail_gathered(first, effects);
+            assert!(!self.raft.is_leader(), "R14: a leader's proposal was refused for its size");
+            self.resign(ProduceError::NotLeader, effects);
             return;
         }
         let log_start = self.log_start.offset;
-        for (place, gathered) in (0_u64..).zip(self.gathered.drain(..)) {
+        for (place, gathered) in (0_u64..).zip(self.gathered.drain(..count)) {
+            self.gathered_bytes -= gathered.payload.len();
             let index = LogIndex::new(first.get() + place);
             match gathered.waiter {
                 Waiter::Nobody | Waiter::Producer { ticket: None, .. } => {}
@@ -198,18 +234,19 @@ impl Replica {
                 Waiter::Machine { token } => self.tokens.push_back((index, token)),
             }
         }
-        self.gathered_bytes = 0;
     }
 
-    fn fail_gathered(&mut self, first: LogIndex, effects: &mut Effects) {
+    /// Gives back what gathered and was not proposed: offsets, sequences, and who waits.
+    pub(super) fn fail_gathered(&mut self, error: ProduceError, effects: &mut Effects) {
+        let first = self.raft.last().index.next();
         if let Some(producers) = self.derived.producers_mut() {
             producers.truncate_from(first);
         }
+        self.gathered_bytes = 0;
         for gathered in std::mem::take(&mut self.gathered) {
             if let Waiter::Producer { ticket, .. } = gathered.waiter {
-                effects.reply_maybe(ticket, Err(ProduceError::NotLeader));
+                effects.reply_maybe(ticket, Err(error));
             }
         }
-        self.resign(ProduceError::NotLeader, effects);
     }
 }

@@ -191,14 +191,8 @@ impl RaftView {
         &mut self,
         entries: impl Iterator<Item = (Bytes, Bytes)>,
     ) -> Result<(), ProposalDropped> {
-        let entries: Vec<Entry> = entries
-            .map(|(payload, context)| {
-                let mut entry = Entry::default();
-                entry.data = payload;
-                entry.context = context;
-                entry
-            })
-            .collect();
+        let entries: Vec<Entry> =
+            entries.map(|(data, context)| Entry { data, context, ..Entry::default() }).collect();
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.node.raft.id;
@@ -248,6 +242,11 @@ impl RaftView {
     /// Frames that are not flushed here, for the repetition of refused writes.
     pub fn unpersisted_frames(&self) -> Vec<Frame> {
         self.node.store().frames_behind(self.persisted_index())
+    }
+
+    /// Number of the newest ready that wanted something written.
+    pub fn newest_written(&self) -> u64 {
+        self.newest_written
     }
 
     /// Last index that is flushed here.

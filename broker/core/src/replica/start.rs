@@ -16,6 +16,7 @@ use super::raft_view::{RaftStart, RaftView, StartError, Vote};
 use super::state_file::{Schedule, State};
 use super::tail::{Coordinates, TailStart};
 use super::trim::LogStart;
+use super::writes::Writes;
 use super::{Replica, ReplicaSettings, Role};
 use crate::clock::Now;
 use bateau_protocol::frame::{Frame, FrameKind};
@@ -25,8 +26,9 @@ use bytes::Bytes;
 use raft::eraftpb::HardState;
 use std::collections::VecDeque;
 
-/// What recovery found of one replica.
-pub struct ReplicaStart {
+/// What recovery found of one log.
+#[derive(Clone, Debug)]
+pub struct RecoveredLog {
     /// Birth id of the partition.
     pub incarnation: Incarnation,
     /// This placement's id.
@@ -35,7 +37,7 @@ pub struct ReplicaStart {
     pub vote: Vote,
     /// Stored commit index.
     pub commit: LogIndex,
-    /// Where the log on disk starts.
+    /// Where the log starts.
     pub log_start: LogStart,
     /// Last verified and flushed index.
     pub last_index: LogIndex,
@@ -47,28 +49,43 @@ pub struct ReplicaStart {
     pub state: Option<(LogIndex, Bytes)>,
     /// The frames behind that index (or from the log's start), to the last one.
     pub frames: Vec<Frame>,
-    /// The topic's settings.
-    pub settings: ReplicaSettings,
+    /// A range that had been durable is gone: what lies before it is served, nothing appended.
+    pub is_damaged: bool,
 }
 
 impl Replica {
     /// Builds a replica on what recovery found, or on a log that was just created.
     ///
+    /// - `start`: not damaged; a damaged log has no replica.
     /// - `derived`: what this partition's log is about.
     ///
     /// Errors: [`StartError`]: the partition is not opened, and its files are left as they are.
     /// Cost: one pass over the frames behind the state file.
-    pub fn start(start: ReplicaStart, derived: DerivedStart, now: Now) -> Result<Self, StartError> {
+    pub fn start(
+        start: RecoveredLog,
+        settings: ReplicaSettings,
+        derived: DerivedStart,
+        now: Now,
+    ) -> Result<Self, StartError> {
         let stored = start.state.as_ref();
         let replayed_from = stored.map_or(start.log_start.index.previous(), |(index, _)| *index);
         let state = match &start.state {
             Some((_, bytes)) => State::decode(bytes, derived)?,
             None => State::empty(start.log_start, derived),
         };
+        if start.state.is_none() && start.log_start.index > LogIndex::new(1) {
+            let (expected, found) = (LogIndex::new(1), start.log_start.index);
+            return Err(StartError::MissingFrames { expected, found });
+        }
         if start.commit.max(replayed_from) > start.last_index {
             let (commit, last) = (start.commit.max(replayed_from), start.last_index);
             return Err(StartError::CommitBehindLog { commit, last });
         }
+        let log_start = if state.log_start.index > start.log_start.index {
+            state.log_start
+        } else {
+            start.log_start
+        };
         let raft = RaftView::new(raft_start(&start, &state.membership))?;
         let state_bytes = start.state.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut replica = Self {
@@ -77,20 +94,24 @@ impl Replica {
             raft,
             role: Role::Follower,
             membership: state.membership,
-            settings: start.settings,
+            settings,
             derived: state.derived,
             applied: replayed_from,
             high_watermark: start.end_offset,
-            log_start: state.log_start,
+            log_start,
             gathered: Vec::new(),
             gathered_bytes: 0,
             held: VecDeque::new(),
             acks: Acks::default(),
             tokens: VecDeque::new(),
-            stall: None,
+            writes: Writes::default(),
             is_disk_full: false,
             state_file: Schedule::starting_at(replayed_from, state_bytes),
         };
+        if log_start.index > start.log_start.index {
+            // The disk has not heard of the newest trim before the state file.
+            replica.state_file.note_trim();
+        }
         replica.replay(&start.frames, start.last_index, now)?;
         Ok(replica)
     }
@@ -130,14 +151,23 @@ impl State {
     }
 }
 
-fn raft_start(start: &ReplicaStart, stored: &Membership) -> RaftStart {
+fn raft_start(start: &RecoveredLog, stored: &Membership) -> RaftStart {
     // Raft is told the membership as of the last index: a change behind the state file's index is
     // replayed, and the last one stands.
     let last = start.frames.iter().rev().filter(|frame| frame.kind == FrameKind::Membership);
     let last = last.filter_map(|frame| Membership::decode(&frame.payload).ok()).next();
     let mut hard_state = HardState::default();
-    hard_state.set_term(start.vote.term.get());
-    hard_state.set_vote(start.vote.voted_for.get());
+    // Term and vote are flushed with the first frame of a term, and a power cut may keep the frame
+    // alone. The log says then in which term this replica was; what it voted in it is not known,
+    // and nobody but itself could have had its vote and its entries.
+    let vote = match start.terms.last() {
+        Some(last) if last.term > start.vote.term => {
+            Vote { term: last.term, voted_for: start.replica_id }
+        }
+        _ => start.vote,
+    };
+    hard_state.set_term(vote.term.get());
+    hard_state.set_vote(vote.voted_for.get());
     hard_state.set_commit(start.last_index.get());
     RaftStart {
         replica_id: start.replica_id,

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Written every 16 MiB of applied payload, 30 s after the first entry that it lacks, and when a
-//! segment is sealed; a state larger than that is rewritten only after as many bytes again, so
-//! that writing it costs at most as much as the log itself.
+//! segment is sealed; a state larger than 16 MiB only after as many bytes again, and after 30 s
+//! only when an eighth of its own size has come, so that writing it never costs much more than
+//! the log itself. What the disk refuses is tried again half a minute later.
 //!
 //! Absent on purpose: files. The log adds length, checksum and the applied index.
 
@@ -15,7 +16,7 @@ use super::derived::{Derived, DerivedStart};
 use super::membership::Membership;
 use super::trim::LogStart;
 use crate::clock::Now;
-use crate::codec::{DecodeError, Put, Reader};
+use crate::codec::{DecodeError, Reader, Writer};
 use bateau_protocol::ids::LogIndex;
 use bytes::Bytes;
 
@@ -23,20 +24,31 @@ use bytes::Bytes;
 const STATE_INTERVAL_BYTES: usize = 16 * 1024 * 1024;
 /// Milliseconds after which applied entries are in a state file.
 const STATE_INTERVAL_MS: u64 = 30_000;
+/// Milliseconds until a state file is written again that the disk refused.
+const STATE_RETRY_MS: u64 = 30_000;
 const STATE_VERSION: u16 = 1;
 
 /// When the next state file is due.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    applied_bytes: usize,
-    /// Since when entries are applied that no file holds.
-    dirty_since_ms: Option<u64>,
-    has_rolled: bool,
+    /// What no file holds that is durable or on its way.
+    lacking: Lacking,
+    /// What the file holds that is on its way.
+    in_flight: Option<(Lacking, usize)>,
+    not_before_ms: u64,
     has_trimmed: bool,
-    is_in_flight: bool,
     state_bytes: usize,
     stored: LogIndex,
     published: LogIndex,
+}
+
+/// Applied entries that a file would hold.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lacking {
+    bytes: usize,
+    since_ms: Option<u64>,
+    /// Whether a segment was closed meanwhile.
+    has_rolled: bool,
 }
 
 impl Schedule {
@@ -45,12 +57,12 @@ impl Schedule {
     }
 
     pub fn note_applied(&mut self, payload_bytes: usize, now: Now) {
-        self.applied_bytes += payload_bytes;
-        self.dirty_since_ms.get_or_insert(now.monotonic_ms);
+        self.lacking.bytes += payload_bytes;
+        self.lacking.since_ms.get_or_insert(now.monotonic_ms);
     }
 
     pub fn note_rolled(&mut self) {
-        self.has_rolled = true;
+        self.lacking.has_rolled |= self.in_flight.is_none();
     }
 
     pub fn note_trim(&mut self) {
@@ -70,30 +82,31 @@ impl Schedule {
     }
 
     pub fn is_due(&self, now: Now) -> bool {
-        let Some(since_ms) = self.dirty_since_ms else { return false };
-        let is_worth_it = self.applied_bytes >= STATE_INTERVAL_BYTES.max(self.state_bytes);
+        let Lacking { bytes, since_ms: Some(since_ms), has_rolled } = self.lacking else {
+            return false;
+        };
+        let is_worth_it = bytes >= STATE_INTERVAL_BYTES.max(self.state_bytes);
         let is_old = now.monotonic_ms.saturating_sub(since_ms) >= STATE_INTERVAL_MS
-            && self.applied_bytes >= self.state_bytes / 8;
-        !self.is_in_flight && (is_worth_it || is_old || self.has_rolled)
+            && bytes >= self.state_bytes / 8;
+        let may_ask = self.in_flight.is_none() && now.monotonic_ms >= self.not_before_ms;
+        may_ask && (is_worth_it || is_old || has_rolled)
     }
 
     pub fn note_asked(&mut self, state_bytes: usize) {
-        *self = Self {
-            is_in_flight: true,
-            state_bytes,
-            stored: self.stored,
-            published: self.published,
-            has_trimmed: self.has_trimmed,
-            ..Self::default()
-        };
+        self.in_flight = Some((std::mem::take(&mut self.lacking), state_bytes));
     }
 
+    /// A file that was refused is lacking as if it had never been asked for, and waits a while.
     pub fn note_stored(&mut self, applied: LogIndex, is_stored: bool, now: Now) {
-        self.is_in_flight = false;
+        let Some((held, state_bytes)) = self.in_flight.take() else { return };
         if is_stored {
             self.stored = self.stored.max(applied);
+            self.state_bytes = state_bytes;
         } else {
-            self.dirty_since_ms.get_or_insert(now.monotonic_ms);
+            self.lacking.bytes += held.bytes;
+            self.lacking.since_ms = held.since_ms.or(self.lacking.since_ms);
+            self.lacking.has_rolled |= held.has_rolled;
+            self.not_before_ms = now.monotonic_ms + STATE_RETRY_MS;
         }
     }
 
@@ -113,12 +126,13 @@ pub(super) struct State {
 impl State {
     /// Errors: [`DecodeError`]; the file's checksum was fine, so the partition is not opened.
     pub fn decode(bytes: &[u8], kind: DerivedStart) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("state file", bytes);
-        if reader.u16()? != STATE_VERSION {
-            return Err(reader.error("written by another version of Bateau"));
+        let mut reader = Reader::new(bytes);
+        let version = reader.u16("state version")?;
+        if version != STATE_VERSION {
+            return Err(reader.invalid("state version", version.into(), "version 1"));
         }
         let log_start = LogStart::read(&mut reader)?;
-        let membership = Membership::decode(reader.bytes()?)?;
+        let membership = Membership::decode(reader.bytes("membership")?)?;
         let derived = Derived::decode(kind, reader.rest())?;
         Ok(Self { log_start, membership, derived })
     }
@@ -126,10 +140,11 @@ impl State {
 
 impl Replica {
     pub(super) fn encode_state(&self) -> Bytes {
-        let mut bytes = Vec::new();
-        bytes.put(STATE_VERSION.to_le_bytes());
-        bytes.put(self.log_start.encode()).put_bytes(&self.membership.encode());
-        self.derived.encode(self.applied, &mut bytes);
-        bytes.into()
+        let mut writer = Writer::default();
+        writer.u16(STATE_VERSION);
+        self.log_start.write(&mut writer);
+        writer.bytes(&self.membership.encode());
+        self.derived.encode(self.applied, &mut writer);
+        writer.into_bytes()
     }
 }

@@ -300,12 +300,8 @@ mod tests {
             record_count,
             payload_crc: 9,
         };
-        let mut entry = Entry::default();
-        entry.term = term;
-        entry.index = index;
-        entry.data = Bytes::from_static(b"payload");
-        entry.context = stamp.encode();
-        entry
+        let data = Bytes::from_static(b"payload");
+        Entry { term, index, data, context: stamp.encode(), ..Entry::default() }
     }
 
     fn entries(tail: &Tail, low: u64, high: u64, max: Option<u64>) -> Vec<u64> {
@@ -323,9 +319,7 @@ mod tests {
     #[test]
     fn an_entry_of_raft_itself_derives_its_place_from_the_frame_before() {
         let mut tail = tail();
-        let mut noop = Entry::default();
-        noop.term = 2;
-        noop.index = 3;
+        let noop = Entry { term: 2, index: 3, ..Entry::default() };
         let frames = tail.append(vec![entry(2, 2, 0, 5), noop]);
         assert_eq!(frames[1].kind, FrameKind::Noop);
         assert_eq!(frames[1].base_offset, Offset::new(5));

@@ -48,6 +48,19 @@ impl Timers {
         self.creates.remove(&incarnation);
     }
 
+    /// Logs whose replicas wait for something.
+    pub fn waited_for(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.ticking.iter().chain(self.deadlines.keys()).copied()
+    }
+
+    pub fn ticks(&self, incarnation: Incarnation) -> bool {
+        self.ticking.contains(&incarnation)
+    }
+
+    pub fn deadline_ms(&self, incarnation: Incarnation) -> Option<u64> {
+        self.deadlines.get(&incarnation).copied()
+    }
+
     pub fn retry_create(&mut self, incarnation: Incarnation, now: Now) {
         self.creates.insert(incarnation, now.monotonic_ms + CREATE_RETRY_MS);
     }

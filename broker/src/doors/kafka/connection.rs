@@ -79,6 +79,13 @@ struct Pace {
     bytes: u64,
 }
 
+/// Waits for what there is to wait for.
+async fn wait_for(future: Option<impl Future<Output = ()>>) {
+    if let Some(future) = future {
+        future.await;
+    }
+}
+
 /// One connection.
 pub struct Connection {
     stream: TcpStream,
@@ -155,7 +162,7 @@ impl Connection {
                     }
                     self.active_at = Instant::now();
                 }
-                () = async { if let Some(memory) = memory { memory.await } }, if waits_for_memory => {}
+                () = wait_for(memory), if waits_for_memory => {}
                 () = &mut stopped, if !self.is_draining => self.drain(),
                 () = &mut timer => {
                     if let Err(end) = self.check_deadlines(Instant::now()) {

@@ -82,7 +82,9 @@ impl Disk {
                     self.logs.get_mut(&incarnation.get()).unwrap().config = config.clone();
                 }
             }
-            MetadataEvent::ClusterFounded { .. } | MetadataEvent::NodeRegistered { .. } => {}
+            MetadataEvent::ClusterFounded { .. }
+            | MetadataEvent::NodeRegistered { .. }
+            | MetadataEvent::TopicDeleted { .. } => {}
         }
     }
 }

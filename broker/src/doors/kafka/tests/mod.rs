@@ -1,4 +1,7 @@
 //! The door on a socket, before a whole node, asked by a client that can also misbehave.
 
+mod cluster;
+mod connections;
+mod groups;
 mod node;
 mod records;

@@ -24,7 +24,7 @@ pub async fn auto_create(client: &mut Client, name: &'static str) -> MetadataRes
     client.call::<Metadata>(9, &MetadataRequest { topics, ..MetadataRequest::default() }).await
 }
 
-fn batch(values: &[&[u8]]) -> Bytes {
+pub fn batch(values: &[&[u8]]) -> Bytes {
     let mut builder = BatchBuilder::default();
     for value in values {
         builder.push(&NewRecord { value: Some(value), ..NewRecord::default() }).expect("it fits");
@@ -32,7 +32,7 @@ fn batch(values: &[&[u8]]) -> Bytes {
     builder.build().expect("there are records")
 }
 
-fn produce(name: &'static str, records: Option<Bytes>) -> ProduceRequest {
+pub fn produce(name: &'static str, records: Option<Bytes>) -> ProduceRequest {
     let records = records.map(Chain::from);
     ProduceRequest {
         acks: -1,
@@ -46,12 +46,12 @@ fn produce(name: &'static str, records: Option<Bytes>) -> ProduceRequest {
     }
 }
 
-async fn produced(client: &mut Client, request: &ProduceRequest) -> PartitionProduceResponse {
+pub async fn produced(client: &mut Client, request: &ProduceRequest) -> PartitionProduceResponse {
     let mut response = client.call::<Produce>(9, request).await;
     response.responses.remove(0).partition_responses.remove(0)
 }
 
-fn fetch(name: &'static str, fetch_offset: i64) -> FetchRequest {
+pub fn fetch(name: &'static str, fetch_offset: i64) -> FetchRequest {
     FetchRequest {
         replica_id: -1,
         max_wait_ms: 100,
@@ -70,7 +70,7 @@ fn fetch(name: &'static str, fetch_offset: i64) -> FetchRequest {
     }
 }
 
-fn only(mut response: FetchResponse) -> PartitionData {
+pub fn only(mut response: FetchResponse) -> PartitionData {
     response.responses.remove(0).partitions.remove(0)
 }
 
@@ -154,9 +154,10 @@ async fn batches_that_may_not_be_appended_are_refused_with_kafkas_codes() {
     }
     let answer = produced(&mut client, &produce("nowhere", Some(good.clone()))).await;
     assert_eq!(answer.error_code, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-    let transactional_id = Some(KafkaString::from_static("t"));
-    let request = ProduceRequest { transactional_id, ..produce("orders", Some(good.clone())) };
-    let answer = produced(&mut client, &request).await;
+    let mut builder = BatchBuilder::default().producer(1, 0, 0).transactional(true);
+    builder.push(&NewRecord { value: Some(b"one"), ..NewRecord::default() }).expect("it fits");
+    let transactional = builder.build().expect("there is a record");
+    let answer = produced(&mut client, &produce("orders", Some(transactional))).await;
     assert_eq!(answer.error_code, ErrorCode::UNSUPPORTED_VERSION);
     let answer = produced(&mut client, &produce("orders", Some(good))).await;
     assert_eq!((answer.error_code, answer.base_offset), (ErrorCode::NONE, 0), "none got in");
