@@ -96,6 +96,31 @@ fn assert_works(broker: &Broker, topic: &str, expected: i64) {
     assert!(calls::fetch_all(&mut connection, topic, expected)[0].is(&batch));
 }
 
+#[test]
+fn a_flipped_byte_below_the_durable_mark_costs_its_partition_alone() {
+    if !knows_files() {
+        return;
+    }
+    let mut broker = Broker::start_with(&[]);
+    let (topic, log) = topic_and_log(&broker, "flipped");
+    let (other, _) = topic_and_log(&broker, "whole");
+    let batches = produce_all(&broker, &topic, &values(40, 2_000));
+    broker.terminate();
+    let (segment, frame) = place_of(&log, 17);
+    flip(&segment, frame.position + data_dir::FRAME_HEADER_BYTES + 100);
+    for start in 0..2 {
+        broker.restart();
+        let recovery = broker.recovery();
+        let range = recovery["corrupt"].as_str().unwrap_or_else(|| panic!("{recovery}"));
+        let expected = format!("{} index {} to {}", name(&log), frame.index, frame.index);
+        assert!(range.starts_with(&expected), "{expected}: {range}");
+        assert_prefix_is_served(&broker, &topic, &batches, 17);
+        assert_works(&broker, &other, start);
+        Bystander::start(broker.bootstrap()).finish();
+        broker.terminate();
+    }
+}
+
 /// First and last index that the recovery line names for this log.
 fn range_of(broker: &Broker, log: &Path) -> (u64, u64) {
     let recovery = broker.recovery();
@@ -193,8 +218,8 @@ fn a_damaged_group_partition_costs_its_groups_alone() {
     });
     let whole = whole.expect("groups are spread over partitions");
     broker.terminate();
-    let commands = all_frames(&log).into_iter().filter(|frame| frame.kind == "command");
-    let frame = commands.skip(10).next().expect("thirty commits left commands");
+    let mut commands = all_frames(&log).into_iter().filter(|frame| frame.kind == "command");
+    let frame = commands.nth(10).expect("thirty commits left commands");
     let (segment, _) = segments(&log)
         .into_iter()
         .map(|segment| (segment.clone(), frames(&segment)))
