@@ -144,9 +144,8 @@ impl Connection {
             if self.next_deadline() < timer.deadline() {
                 timer.as_mut().reset(self.next_deadline());
             }
-            let share = &self.share;
-            let memory = self.missing_memory.map(|bytes| share.until_free(bytes));
-            let waits_for_memory = memory.is_some();
+            let needs_memory = self.missing_memory.is_some();
+            let memory = self.share.until_free(self.missing_memory.unwrap_or(0));
             tokio::select! {
                 biased;
                 moved = poll_fn(|task| self.poll_move(task)) => {
@@ -155,7 +154,7 @@ impl Connection {
                     }
                     self.active_at = Instant::now();
                 }
-                () = async { if let Some(memory) = memory { memory.await } }, if waits_for_memory => {}
+                () = memory, if needs_memory => {}
                 () = &mut stopped, if !self.is_draining => self.drain(),
                 () = &mut timer => {
                     if let Err(end) = self.check_deadlines(Instant::now()) {
