@@ -7,7 +7,7 @@
 //! Absent on purpose: removal of directories after a kill -9. They lie under `target/`.
 
 use crate::failure::{Failure, Tried};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -64,6 +64,8 @@ pub fn on_signals() -> Result<(), Failure> {
         let registry = registry();
         for child in &registry.children {
             let _ = kill_process(*child, Signal::KILL);
+            // It writes to its directory until it is gone.
+            let _ = waitpid(Some(*child), WaitOptions::empty());
         }
         for directory in &registry.directories {
             let _ = std::fs::remove_dir_all(directory);

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariants
-//! - Nothing is voted or acknowledged before recovery has flushed what it found (recovery's rule 6).
+//! - Nothing is voted or acknowledged before recovery has flushed what it found.
 //! - The metadata log exists and is flushed before `IDENTITY` says "founded" (decision 16).
 //! - The same engine runs on the real disk and, in tests, on a simulated one.
 //!

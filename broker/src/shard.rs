@@ -22,11 +22,11 @@ use bateau_core::consumer_group::{GroupRequest, GroupResponse};
 use bateau_core::controller::{
     ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
 };
-use bateau_core::replica::trim::{LogStart, SealedSegment};
+use bateau_core::replica::trim::{ActiveSegment, LogStart, SealedSegment, Segments};
 use bateau_core::replica::{Produce, ProduceAck, ProduceError, Vote};
 use bateau_core::shard::{Effect, Effects, Input, LogBirth, Reply, Shard};
 use bateau_core::ticket::Ticket;
-use bateau_log::{Create, Done, HardState, LogOptions, Persist, SpaceState, Work};
+use bateau_log::{Create, Done, HardState, LogOptions, LogReader, Persist, SpaceState, Work};
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId};
 use slab::Slab;
 use std::collections::BTreeMap;
@@ -173,14 +173,11 @@ impl ShardLoop {
         }
         self.next_retention_check = Instant::now() + self.retention_check;
         for view in self.router.directory().views() {
-            let reader = view.reader();
-            let sealed = reader.sealed();
-            if sealed.is_empty() {
+            let segments = segments(view.reader());
+            if segments.sealed.is_empty() && segments.active.is_none() {
                 continue;
             }
-            let segments = sealed.iter().map(sealed_segment).collect();
-            let (incarnation, log_bytes) = (view.incarnation(), reader.size_bytes());
-            inputs.push(Input::Sealed { incarnation, segments, log_bytes });
+            inputs.push(Input::Segments { incarnation: view.incarnation(), segments });
         }
     }
 
@@ -228,6 +225,7 @@ impl ShardLoop {
             Effect::Trim { incarnation, start } => {
                 self.disk.push(Work::Trim { incarnation, start: to_log_start(start) });
             }
+            Effect::Roll { incarnation } => self.disk.push(Work::Roll { incarnation }),
             Effect::Delete { incarnation } => {
                 if let Some(view) = turn.update.remove(incarnation) {
                     view.set_unavailable();
@@ -388,6 +386,16 @@ pub fn from_log_start(start: bateau_log::LogStart) -> LogStart {
         previous_term: start.term,
         previous_crc: start.chain_crc,
     }
+}
+
+fn segments(reader: &LogReader) -> Segments {
+    let milliseconds = |timestamp| u64::try_from(timestamp).unwrap_or(0);
+    let active = reader.active().map(|active| ActiveSegment {
+        timestamp_first_ms: milliseconds(active.timestamp_first),
+        timestamp_max_ms: milliseconds(active.timestamp_max),
+    });
+    let sealed = reader.sealed().iter().map(sealed_segment).collect();
+    Segments { sealed, active, log_bytes: reader.size_bytes() }
 }
 
 fn sealed_segment(segment: &bateau_log::SealedSegment) -> SealedSegment {

@@ -24,6 +24,7 @@
 //!
 //! Absent on purpose: the meaning of a payload, and padding.
 
+use crate::fields::{FieldReader, FieldWriter};
 use crate::ids::{FlushSequence, Incarnation, LogIndex, Offset, Term};
 use crate::limits::FRAME_PAYLOAD_BYTES_MAX;
 use bytes::Bytes;
@@ -168,7 +169,7 @@ impl FrameHeader {
     ///
     /// Errors: [`FrameError`], the cheapest check first.
     pub fn decode(bytes: &[u8; FRAME_HEADER_BYTES]) -> Result<Self, FrameError> {
-        let mut fields = Fields { rest: bytes };
+        let mut fields = FieldReader::new(bytes);
         let magic = u16::from_le_bytes(fields.take());
         let [version] = fields.take();
         let [kind] = fields.take();
@@ -221,42 +222,20 @@ impl FrameHeader {
 
     fn encode_without_crc(&self) -> [u8; FRAME_HEADER_BYTES] {
         let mut bytes = [0; FRAME_HEADER_BYTES];
-        let mut rest = bytes.as_mut_slice();
-        let mut put = |field: &[u8]| {
-            let (place, behind) = std::mem::take(&mut rest).split_at_mut(field.len());
-            place.copy_from_slice(field);
-            rest = behind;
-        };
-        put(&FRAME_MAGIC.to_le_bytes());
-        put(&[FRAME_VERSION, self.kind as u8]);
-        put(&[0; 4]);
-        put(&self.term.get().to_le_bytes());
-        put(&self.index.get().to_le_bytes());
-        put(&self.base_offset.get().to_le_bytes());
-        put(&self.record_count.to_le_bytes());
-        put(&self.payload_bytes.to_le_bytes());
-        put(&self.payload_crc.to_le_bytes());
-        put(&self.previous_crc.to_le_bytes());
-        put(&self.incarnation.get().to_le_bytes());
-        put(&self.flush_sequence.get().to_le_bytes());
+        let mut fields = FieldWriter::new(&mut bytes);
+        fields.put(&FRAME_MAGIC.to_le_bytes());
+        fields.put(&[FRAME_VERSION, self.kind as u8]);
+        fields.put(&[0; 4]);
+        fields.put(&self.term.get().to_le_bytes());
+        fields.put(&self.index.get().to_le_bytes());
+        fields.put(&self.base_offset.get().to_le_bytes());
+        fields.put(&self.record_count.to_le_bytes());
+        fields.put(&self.payload_bytes.to_le_bytes());
+        fields.put(&self.payload_crc.to_le_bytes());
+        fields.put(&self.previous_crc.to_le_bytes());
+        fields.put(&self.incarnation.get().to_le_bytes());
+        fields.put(&self.flush_sequence.get().to_le_bytes());
         bytes
-    }
-}
-
-/// Takes fixed fields off a header; the header's type proves that there are enough bytes.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        match self.rest.split_first_chunk::<N>() {
-            Some((field, rest)) => {
-                self.rest = rest;
-                *field
-            }
-            None => [0; N],
-        }
     }
 }
 

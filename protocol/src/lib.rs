@@ -26,6 +26,7 @@
     )
 )]
 
+mod fields;
 pub mod frame;
 pub mod ids;
 pub mod kafka;

@@ -3,7 +3,7 @@
 use super::{Context, compare};
 use crate::cleanup::Scratch;
 use crate::client::Client;
-use crate::counters::settle;
+use crate::counters::{process_cpu, settle};
 use crate::failure::Failure;
 use crate::loader::{Plan, replay};
 use crate::payload::{Noise, Shape, produce_requests};
@@ -27,11 +27,12 @@ pub(super) fn one(context: &Context) -> Result<Vec<Row>, Failure> {
 
 fn run(context: &Context, name: &'static str, partitions: i32) -> Result<Vec<Row>, Failure> {
     let requests_each = context.scaled(REQUESTS).div_ceil(CONNECTIONS);
-    let mut said = Vec::new();
+    let (mut said, mut cpu) = (Vec::new(), Vec::new());
     let ours = |_| {
         let data = fill_and_kill(context, partitions, requests_each)?;
         settle();
         let running = context.broker(data.path())?;
+        cpu.push(process_cpu(running.pid())?.as_secs_f64() * 1e3);
         said.push(running.ready_ms as f64);
         let mut client = Client::connect(running.address)?;
         client.expect_records(TOPIC, partitions, records(requests_each))?;
@@ -55,12 +56,13 @@ fn run(context: &Context, name: &'static str, partitions: i32) -> Result<Vec<Row
         ("end", "kill -9 after the last ack".to_owned()),
         ("measured", "just before exec to ready line read; all records counted then".to_owned()),
         ("filesystem", context.machine.filesystem.clone()),
-        ("page cache", "cached, synced before".to_owned()),
+        ("page cache", "cached and synced at exec; the broker drops what it doubts".to_owned()),
         ("pairs", context.pairs_text()),
     ];
-    let said = Summary::of(&said);
-    let said = said.map(|said| format!("{:.0} [{:.0} - {:.0}]", said.median, said.min, said.max));
-    row.beside.extend(said.map(|said| ("ready_ms", said)));
+    for (name, samples) in [("ready_ms", said), ("CPU until ready, ms", cpu)] {
+        let show = |of: Summary| format!("{:.0} [{:.0} - {:.0}]", of.median, of.min, of.max);
+        row.beside.extend(Summary::of(&samples).map(show).map(|text| (name, text)));
+    }
     Ok(vec![row])
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Context, compare};
 use crate::client::{Client, PRODUCE_VERSION};
+use crate::counters::process_cpu;
 use crate::failure::{Failure, Tried, accepted};
 use crate::payload::{Noise, Shape, produce_request};
 use crate::process::Running;
@@ -14,13 +15,14 @@ use std::time::Instant;
 
 /// The row.
 pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
-    let mut ready = Vec::new();
+    let (mut ready, mut cpu) = (Vec::new(), Vec::new());
     let ours = |_| {
         let data = context.directory("data")?;
         let running = context.broker(data.path())?;
         first_ack(&running)?;
         let took = running.started.elapsed().as_secs_f64() * 1e3;
         ready.push(running.ready.as_secs_f64() * 1e3);
+        cpu.push(process_cpu(running.pid())?.as_secs_f64() * 1e3);
         running.kill();
         Ok(took)
     };
@@ -37,8 +39,10 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
         ("page cache", "binary cached".to_owned()),
         ("pairs", context.pairs_text()),
     ];
-    let ready = Summary::of(&ready).map(|ready| format!("{:.1} ms", ready.median));
-    row.beside.extend(ready.map(|ready| ("exec to ready line", ready)));
+    for (name, samples) in [("exec to ready line", ready), ("CPU until the ack", cpu)] {
+        let show = |of: Summary| format!("{:.1} ms", of.median);
+        row.beside.extend(Summary::of(&samples).map(show).map(|text| (name, text)));
+    }
     Ok(vec![row])
 }
 

@@ -14,6 +14,7 @@
 
 pub mod clock;
 pub mod codec;
+pub mod command_frame;
 pub mod consumer_group;
 pub mod controller;
 pub mod replica;

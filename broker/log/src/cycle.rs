@@ -52,6 +52,8 @@ pub struct CommitCycle {
     quarantined: BTreeMap<Incarnation, Arc<LogShared>>,
     /// The last flush sequence that was given to anything.
     flush_sequence: FlushSequence,
+    /// The last flush sequence whose flush has returned.
+    returned: FlushSequence,
     written: Arc<AtomicU64>,
     bytes_since_marks: u64,
     bytes_since_look: u64,
@@ -113,6 +115,7 @@ impl CommitCycle {
             logs: parts.logs,
             quarantined: parts.quarantined,
             flush_sequence: parts.flush_sequence,
+            returned: parts.flush_sequence,
             written: parts.written,
             bytes_since_marks: 0,
             bytes_since_look: 0,
@@ -139,6 +142,7 @@ impl CommitCycle {
                 cycle.perform(item, &mut gathered, &mut answers)?;
             }
             cycle.commit(gathered)?;
+            answers.iter().for_each(|answer| cycle.assert_flushed(answer));
             if cycle.bytes_since_look >= LOOK_BYTES {
                 cycle.look(&mut answers)?;
             }
@@ -185,8 +189,7 @@ impl CommitCycle {
         self.guarded(|cycle| {
             let sequence = cycle.flush_sequence.next();
             cycle.append_meta(vec![Record::Clean], sequence)?;
-            cycle.flush(&[cycle.meta.file()], &[])?;
-            Ok(())
+            cycle.flush_meta(sequence)
         })
     }
 
@@ -209,6 +212,19 @@ impl CommitCycle {
             self.failed = Some(failed.clone());
         }
         result
+    }
+
+    fn assert_flushed(&self, answer: &Done) {
+        if let Done::Persisted { incarnation, .. } = answer
+            && let Some(log) = self.logs.get(incarnation)
+        {
+            assert!(
+                log.tail.index <= log.durable.index,
+                "I-LOG-6: an answer at {} with {} flushed",
+                log.tail.index,
+                log.durable.index
+            );
+        }
     }
 
     fn gather(&self) -> Gathered {
@@ -381,8 +397,7 @@ impl CommitCycle {
         log.truncations.push(mark);
         let record = Record::Replica(incarnation, Box::new(log.to_meta()));
         self.append_meta(vec![record], sequence)?;
-        self.flush(&[self.meta.file()], &[])?;
-        self.flush_sequence = sequence;
+        self.flush_meta(sequence)?;
         *gathered = self.gather();
         let Some(log) = self.logs.get_mut(&incarnation) else { return Ok(()) };
         log.clear_tail(&mut gathered.flush).map_err(failure("clear the log's tail"))?;
@@ -418,8 +433,7 @@ impl CommitCycle {
         if gathered.flush.is_empty() {
             return Ok(());
         }
-        self.flush_sequence = gathered.sequence;
-        self.flush_set(gathered.flush)?;
+        self.flush_set(gathered.flush, gathered.sequence)?;
         for id in &gathered.touched {
             if let Some(log) = self.logs.get_mut(id) {
                 let side_bytes = log.flushed();
@@ -434,8 +448,7 @@ impl CommitCycle {
             let sequence = self.flush_sequence.next();
             let records = self.replica_records(&gathered.created);
             self.append_meta(records, sequence)?;
-            self.flush(&[self.meta.file()], &[])?;
-            self.flush_sequence = sequence;
+            self.flush_meta(sequence)?;
             self.note_stored(&gathered.created);
         }
         Ok(())
@@ -461,8 +474,7 @@ impl CommitCycle {
         if flush.is_empty() {
             return Ok(());
         }
-        self.flush_sequence = self.flush_sequence.next();
-        self.flush_set(flush)?;
+        self.flush_set(flush, self.flush_sequence.next())?;
         self.bytes_since_marks = 0;
         self.note_stored(&named);
         Ok(())
@@ -498,23 +510,35 @@ impl CommitCycle {
         }
     }
 
-    fn flush_set(&mut self, set: FlushSet) -> Result<(), DiskFailed> {
-        #[cfg(any(test, feature = "sim"))]
-        if let Some(postponed) = &mut self.postponed {
-            let Some(set) = postponed.replace(set) else { return Ok(()) };
-            let dirs: Vec<String> = set.dirs.into_iter().collect();
-            return self.flush(&set.files, &dirs);
-        }
-        let dirs: Vec<String> = set.dirs.into_iter().collect();
-        self.flush(&set.files, &dirs)
+    /// The flush with number `sequence`, of the meta log alone.
+    fn flush_meta(&mut self, sequence: FlushSequence) -> Result<(), DiskFailed> {
+        let mut set = FlushSet::default();
+        set.add_file(&self.meta.file());
+        self.flush_named(set, sequence)
     }
 
-    fn flush(
-        &self,
-        files: &[Arc<dyn crate::disk::DiskFile>],
-        dirs: &[String],
-    ) -> Result<(), DiskFailed> {
-        self.disk.flush(files, dirs).map_err(failure("flush"))
+    /// The flush with number `sequence`.
+    fn flush_set(&mut self, set: FlushSet, sequence: FlushSequence) -> Result<(), DiskFailed> {
+        #[cfg(any(test, feature = "sim"))]
+        if let Some(postponed) = &mut self.postponed {
+            let before = postponed.replace(set).unwrap_or_default();
+            return self.flush_named(before, sequence);
+        }
+        self.flush_named(set, sequence)
+    }
+
+    fn flush_named(&mut self, set: FlushSet, sequence: FlushSequence) -> Result<(), DiskFailed> {
+        assert!(
+            sequence > self.returned,
+            "I-LOG-7: flush {sequence} after flush {} has returned",
+            self.returned
+        );
+        self.flush_sequence = sequence;
+        let dirs: Vec<String> = set.dirs.into_iter().collect();
+        self.disk.flush(&set.files, &dirs).map_err(failure("flush"))?;
+        self.returned = sequence;
+        self.meta.note_flushed();
+        Ok(())
     }
 
     fn look(&mut self, answers: &mut Vec<Done>) -> Result<(), DiskFailed> {

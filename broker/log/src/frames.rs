@@ -122,7 +122,7 @@ pub(crate) fn find_frames(
 ) -> io::Result<()> {
     let mut window = Window::new(file, WALK_BYTES)?;
     let mut at = position;
-    while let Some((start, end)) = file.next_data(at)? {
+    for (start, end) in data_ranges(file, position)? {
         at = start.max(at);
         while at < end {
             match next_magic(&mut window, at, end) {
@@ -143,6 +143,21 @@ pub(crate) fn find_frames(
         at = at.max(end);
     }
     Ok(())
+}
+
+/// The ranges of a file from `position` on that were ever written.
+///
+/// They are listed before anything is read: the system reads ahead, and pages of allocated space
+/// that it has read ahead count as data from then on, so that a search that reads as it goes walks
+/// through all of a preallocated segment.
+fn data_ranges(file: &dyn DiskFile, position: u64) -> io::Result<Vec<(u64, u64)>> {
+    let mut ranges = Vec::new();
+    let mut at = position;
+    while let Some((start, end)) = file.next_data(at)? {
+        ranges.push((start, end));
+        at = end;
+    }
+    Ok(ranges)
 }
 
 /// The first place in `from..end` whose bytes begin like a frame.

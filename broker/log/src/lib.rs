@@ -5,12 +5,34 @@
 //!          │ Work                                                         │ Bytes, lent
 //!          v                                                              │
 //!   ┌─ CommitCycle ── writes all that gathered, flushes once ─┐     ┌─ LogReader ─┐
-//!   │   LogWriter, one per log          MetaLog, one per node │     │  plan, read │
+//!   │   LogWriter, one per log          MetaLog, one per node │     │ index, map  │
 //!   └──────┬──────────────────────────────────┬───────────────┘     └──────┬──────┘
 //!          │ pwrite            Done, after the │ flush                map  │
 //!          v                                   v                          v
 //!   partitions/<incarnation>/<base>.log .side state-<applied>   meta.a meta.b IDENTITY LOCK
 //! ```
+//!
+//! How it is used
+//! - [`DataDir::lock`], [`DataDir::identity`], [`DataDir::open`]: gives the [`CommitCycle`], every
+//!   [`RecoveredLog`] and a [`RecoveryReport`].
+//! - One thread owns the cycle: it gathers [`Work`], calls [`CommitCycle::run`], delivers the
+//!   [`Done`]s, then calls [`CommitCycle::background_step`] while there is nothing else, and
+//!   [`CommitCycle::on_idle`] within 50 ms of the last work.
+//! - [`LogReader`]s are cloned freely and never wait for that thread.
+//!
+//! Invariants
+//! - `I-LOG-1` Indexes have no gaps and terms never fall.
+//! - `I-LOG-2` A frame's offset is the offset behind the frame before it.
+//! - `I-LOG-3` Nothing at or above the commit is lent as a slice of a map.
+//! - `I-LOG-4` What the meta log says is committed or applied is flushed here.
+//! - `I-LOG-5` At most one batch of the meta log is unflushed.
+//! - `I-LOG-6` No answer leaves before the flush that covers it has returned.
+//! - `I-LOG-7` Writes of a flush are issued after the flush before it has returned.
+//! - `I-LOG-8` Nothing at or below the durable mark is ever truncated.
+//!
+//! Absent on purpose: threads, queues and clocks (the body's); Raft, offsets of groups and
+//! everything else that decides (the brain's); recycled segment files, compaction, a scrub, repair
+//! from a peer and the reset of a log to a snapshot, which come with several nodes.
 
 #![cfg_attr(
     not(test),
@@ -54,7 +76,8 @@ pub use disk::{
 };
 pub use dump::{DumpedBatch, DumpedFrame, DumpedPlace, SegmentDump};
 pub use reader::{
-    Bounds, LogReader, ReadError, ReadRange, SealedSegment, StoredFrame, TimestampCandidate,
+    ActiveSegment, Bounds, LogReader, ReadError, ReadRange, SealedSegment, StoredFrame,
+    TimestampCandidate,
 };
 pub use recovery::{CorruptRange, RecoveredLog, RecoveryReport, StoredState, TornTail};
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};

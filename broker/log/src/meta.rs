@@ -56,6 +56,8 @@ pub(crate) struct MetaLog {
     sequence: u64,
     position: u64,
     capacity: u64,
+    /// The last batch's flush has returned.
+    is_flushed: bool,
     /// Everything that was written.
     pub(crate) state: MetaState,
 }
@@ -112,6 +114,7 @@ impl MetaLog {
             sequence: 0,
             position: BATCHES_AT,
             capacity: COPY_BYTES_MIN,
+            is_flushed: true,
             state: MetaState::default(),
         };
         log.file.allocate(log.capacity)?;
@@ -157,6 +160,7 @@ impl MetaLog {
             sequence: copy.batches,
             position: copy.end,
             capacity: copy.bytes,
+            is_flushed: true,
             state: copy.state,
         };
         Ok(Some(log))
@@ -167,13 +171,20 @@ impl MetaLog {
         Arc::clone(&self.file)
     }
 
+    /// A flush that named [`MetaLog::file`] has returned.
+    pub(crate) fn note_flushed(&mut self) {
+        self.is_flushed = true;
+    }
+
     /// Appends one batch, and applies it to the state. Not flushed: the caller's flush
-    /// `flush_sequence` names [`MetaLog::file`], which may have changed by this call.
+    /// `flush_sequence` names [`MetaLog::file`], which may have changed by this call, and
+    /// [`MetaLog::note_flushed`] follows it.
     pub(crate) fn append(
         &mut self,
         records: Vec<Record>,
         flush_sequence: FlushSequence,
     ) -> io::Result<()> {
+        assert!(self.is_flushed, "I-LOG-5: the batch before {} is not flushed", self.sequence);
         let batch =
             Batch { generation: self.generation, sequence: self.sequence, flush_sequence, records };
         let bytes = batch.encode();
@@ -186,6 +197,7 @@ impl MetaLog {
         self.file.write_at(self.position, &[&bytes])?;
         self.position += length(bytes.len());
         self.sequence += 1;
+        self.is_flushed = false;
         Ok(())
     }
 

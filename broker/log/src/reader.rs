@@ -95,6 +95,16 @@ pub struct SealedSegment {
     pub timestamp_max: Option<i64>,
 }
 
+/// The segment that is being written, for the decision to close it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ActiveSegment {
+    /// Largest timestamp of its first index interval, in Unix milliseconds: about when its first
+    /// records were written.
+    pub timestamp_first: i64,
+    /// Largest timestamp in its batch headers, in Unix milliseconds.
+    pub timestamp_max: i64,
+}
+
 /// Why a read failed.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ReadError {
@@ -187,6 +197,17 @@ impl LogReader {
             }
         });
         closed.collect()
+    }
+
+    /// The segment that is being written; `None` while it holds no record.
+    #[must_use]
+    pub fn active(&self) -> Option<ActiveSegment> {
+        let segments = self.shared.segments();
+        let index = segments.last()?.index();
+        let timestamp_max = index.timestamp_max();
+        let later = index.entries().iter().skip(1).map(|entry| entry.timestamp_before);
+        let timestamp_first = later.chain([timestamp_max]).find(|found| *found != NO_TIMESTAMP)?;
+        Some(ActiveSegment { timestamp_first, timestamp_max })
     }
 
     /// Lends the committed record batches that start with the one holding `from` (which may begin

@@ -182,6 +182,7 @@ pub(crate) fn recover(
     }
     meta.append(records, sequence).map_err(failed("write the meta log"))?;
     disk.flush(&[meta.file()], &[]).map_err(failed("flush the meta log"))?;
+    meta.note_flushed();
     let mut recovered = Recovered {
         logs: Vec::new(),
         report,
@@ -271,6 +272,8 @@ impl Verdict {
         if stop.is_empty && scan.found.is_empty() {
             return Self::Whole;
         }
+        let durable = scan.meta.durable.map_or(LogIndex::ZERO, |durable| durable.index);
+        assert!(bad > durable, "I-LOG-8: truncation at {bad} with everything to {durable} durable");
         let here = if stop.is_empty { 0 } else { 1 };
         Self::Torn(TornTail {
             incarnation: scan.incarnation,

@@ -191,3 +191,31 @@ impl TopicReference {
         Ok(Self { name, ..Self::default() })
     }
 }
+
+/// What a request has for one topic: the topic, then what it has for each partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicItems<P> {
+    /// The topic.
+    pub topic: TopicReference,
+    /// One element for each partition.
+    pub partitions: Items<P>,
+}
+
+impl<P: Item> Item for TopicItems<P> {
+    fn bytes_min(at: At) -> usize {
+        TopicReference::bytes_min(at) + if at.flexible { 2 } else { 4 }
+    }
+
+    fn skip(reader: &mut Reader) -> Result<(), DecodeError> {
+        TopicReference::read(reader)?;
+        Items::<P>::skip(reader)?;
+        reader.tagged_fields(|_, _| Ok(false))
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let topic = TopicReference::read(reader)?;
+        let partitions = Items::read(reader)?;
+        reader.tagged_fields(|_, _| Ok(false))?;
+        Ok(Self { topic, partitions })
+    }
+}

@@ -15,6 +15,7 @@
 //! Absent on purpose: message sets of magic 0 and 1. They are recognised and refused.
 
 use super::error::BatchError;
+use crate::fields::{FieldReader, FieldWriter};
 
 /// Bytes of the header.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -241,7 +242,7 @@ impl BatchHeader {
     }
 
     fn from_array(bytes: &[u8; BATCH_HEADER_BYTES]) -> Self {
-        let mut fields = Fields { rest: bytes };
+        let mut fields = FieldReader::new(bytes);
         let base_offset = i64::from_be_bytes(fields.take());
         let length = i32::from_be_bytes(fields.take());
         let leader_epoch = i32::from_be_bytes(fields.take());
@@ -266,25 +267,20 @@ impl BatchHeader {
     #[must_use]
     pub fn encode(&self) -> [u8; BATCH_HEADER_BYTES] {
         let mut bytes = [0; BATCH_HEADER_BYTES];
-        let mut rest = bytes.as_mut_slice();
-        let mut put = |field: &[u8]| {
-            let (place, behind) = std::mem::take(&mut rest).split_at_mut(field.len());
-            place.copy_from_slice(field);
-            rest = behind;
-        };
-        put(&self.base_offset.to_be_bytes());
-        put(&self.length.to_be_bytes());
-        put(&self.leader_epoch.to_be_bytes());
-        put(&BATCH_MAGIC.to_be_bytes());
-        put(&self.crc.to_be_bytes());
-        put(&self.attributes.bits().to_be_bytes());
-        put(&self.last_offset_delta.to_be_bytes());
-        put(&self.base_timestamp.to_be_bytes());
-        put(&self.max_timestamp.to_be_bytes());
-        put(&self.producer_id.to_be_bytes());
-        put(&self.producer_epoch.to_be_bytes());
-        put(&self.base_sequence.to_be_bytes());
-        put(&self.record_count.to_be_bytes());
+        let mut fields = FieldWriter::new(&mut bytes);
+        fields.put(&self.base_offset.to_be_bytes());
+        fields.put(&self.length.to_be_bytes());
+        fields.put(&self.leader_epoch.to_be_bytes());
+        fields.put(&BATCH_MAGIC.to_be_bytes());
+        fields.put(&self.crc.to_be_bytes());
+        fields.put(&self.attributes.bits().to_be_bytes());
+        fields.put(&self.last_offset_delta.to_be_bytes());
+        fields.put(&self.base_timestamp.to_be_bytes());
+        fields.put(&self.max_timestamp.to_be_bytes());
+        fields.put(&self.producer_id.to_be_bytes());
+        fields.put(&self.producer_epoch.to_be_bytes());
+        fields.put(&self.base_sequence.to_be_bytes());
+        fields.put(&self.record_count.to_be_bytes());
         bytes
     }
 
@@ -338,16 +334,3 @@ pub const fn sequence_plus(sequence: i32, count: i32) -> i32 {
 /// A length field that leaves no room for the header is a lie.
 const LENGTH_MIN: i32 = 49;
 const _: () = assert!(LENGTH_MIN as usize + BATCH_PREFIX_BYTES == BATCH_HEADER_BYTES);
-
-/// Takes fixed-size fields off the front; short input reads as zeros, which the caller excludes.
-struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (field, rest) = self.rest.split_first_chunk::<N>().unwrap_or((&[0; N], &[]));
-        self.rest = rest;
-        *field
-    }
-}

@@ -16,7 +16,9 @@ func (f franzGo) open(options ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append(options, kgo.SeedBrokers(f.bootstrap))...)
 }
 
-func (f franzGo) send(ctx context.Context, topic string, messages []message, options ...kgo.Opt) error {
+func (f franzGo) send(
+	ctx context.Context, topic string, messages []message, options ...kgo.Opt,
+) error {
 	c, err := f.open(append(options, kgo.AllowAutoTopicCreation())...)
 	if err != nil {
 		return err
@@ -77,7 +79,9 @@ func (f franzGo) read(ctx context.Context, topic string, count int,
 	return nil
 }
 
-func (f franzGo) consumeInGroup(ctx context.Context, topic, group string, count int) ([]string, error) {
+func (f franzGo) consumeInGroup(
+	ctx context.Context, topic, group string, count int,
+) ([]string, error) {
 	c, err := f.open(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {

@@ -77,7 +77,9 @@ func (k kafkaGo) read(ctx context.Context, topic string, count int,
 	return nil
 }
 
-func (k kafkaGo) consumeInGroup(ctx context.Context, topic, group string, count int) ([]string, error) {
+func (k kafkaGo) consumeInGroup(
+	ctx context.Context, topic, group string, count int,
+) ([]string, error) {
 	reader := kafka.NewReader(kafka.ReaderConfig{
 		Brokers: []string{k.bootstrap}, GroupID: group, Topic: topic,
 		StartOffset: kafka.FirstOffset, MaxWait: 100 * time.Millisecond,

@@ -78,7 +78,8 @@ func same(a, b message) bool {
 		return false
 	}
 	for i := range a.headers {
-		if a.headers[i].name != b.headers[i].name || !bytes.Equal(a.headers[i].value, b.headers[i].value) {
+		x, y := a.headers[i], b.headers[i]
+		if x.name != y.name || !bytes.Equal(x.value, y.value) {
 			return false
 		}
 	}

@@ -109,7 +109,9 @@ type taker struct {
 func (t *taker) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (t *taker) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
-func (t *taker) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+func (t *taker) ConsumeClaim(
+	session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim,
+) error {
 	for {
 		select {
 		case found, open := <-claim.Messages():
@@ -137,7 +139,9 @@ func (t *taker) take(session sarama.ConsumerGroupSession, found *sarama.Consumer
 	return true
 }
 
-func (s saramaClient) consumeInGroup(ctx context.Context, topic, group string, count int) ([]string, error) {
+func (s saramaClient) consumeInGroup(
+	ctx context.Context, topic, group string, count int,
+) ([]string, error) {
 	config := sarama.NewConfig()
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
 	config.Consumer.Offsets.AutoCommit.Enable = false

@@ -14,7 +14,7 @@
 //! Absent on purpose: bytes, sectors, checksums of headers. The log has tests of its own.
 
 use bateau_core::replica::Vote;
-use bateau_core::replica::trim::{LogStart, SealedSegment};
+use bateau_core::replica::trim::{ActiveSegment, LogStart, SealedSegment, Segments};
 use bateau_core::shard::{Input, LogBirth, RecoveredLog};
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, ReplicaId, Term};
@@ -30,6 +30,7 @@ pub(crate) enum Work {
     Persist { incarnation: Incarnation, ready: u64, vote: Option<Vote>, frames: Vec<Frame> },
     StoreState { incarnation: Incarnation, applied: LogIndex, state: Bytes },
     Trim { incarnation: Incarnation, start: LogStart },
+    Roll { incarnation: Incarnation },
     Delete { incarnation: Incarnation },
 }
 
@@ -40,6 +41,7 @@ impl Work {
             Self::Persist { incarnation, .. }
             | Self::StoreState { incarnation, .. }
             | Self::Trim { incarnation, .. }
+            | Self::Roll { incarnation }
             | Self::Delete { incarnation } => *incarnation,
         }
     }
@@ -71,6 +73,8 @@ pub struct DiskLog {
     terms: TermTable,
     state: Option<(LogIndex, Bytes)>,
     sealed: VecDeque<SealedSegment>,
+    /// The next append goes to a new segment.
+    rolls_next: bool,
     open: OpenSegment,
     is_damaged: bool,
 }
@@ -121,12 +125,16 @@ impl DiskLog {
         self.state.as_ref().map(|(applied, _)| *applied)
     }
 
-    /// Closed segments, oldest first, and bytes of the whole log.
+    /// What the replica is told of its segments.
     #[must_use]
-    pub fn sealed(&self) -> (Vec<SealedSegment>, u64) {
+    pub fn segments(&self) -> Segments {
         let sealed: Vec<SealedSegment> = self.sealed.iter().copied().collect();
-        let bytes = sealed.iter().map(|segment| segment.size_bytes).sum::<u64>() + self.open.bytes;
-        (sealed, bytes)
+        let sealed_bytes = sealed.iter().map(|segment| segment.size_bytes).sum::<u64>();
+        let active = self.open.timestamp_max_ms.map(|timestamp_max_ms| ActiveSegment {
+            timestamp_first_ms: timestamp_max_ms,
+            timestamp_max_ms,
+        });
+        Segments { sealed, active, log_bytes: sealed_bytes + self.open.bytes }
     }
 
     /// Closes the segment that is being written.
@@ -159,6 +167,9 @@ impl DiskLog {
     }
 
     fn append(&mut self, incarnation: Incarnation, frame: Frame) {
+        if std::mem::take(&mut self.rolls_next) {
+            self.roll();
+        }
         assert_eq!(frame.index, self.last_index().next(), "I-LOG-1: an index was skipped");
         assert_eq!(frame.base_offset, self.next_offset, "I-LOG-2: an offset was skipped");
         let payload = frame.stamped_payload();
@@ -236,6 +247,7 @@ impl Disk {
             terms: TermTable::default(),
             state: None,
             sealed: VecDeque::new(),
+            rolls_next: false,
             open: OpenSegment::default(),
             is_damaged: false,
         };
@@ -336,6 +348,10 @@ impl Disk {
             }
             Work::Trim { incarnation, start } => {
                 self.logs.get_mut(&incarnation)?.trim(start);
+                return None;
+            }
+            Work::Roll { incarnation } => {
+                self.logs.get_mut(&incarnation)?.rolls_next = true;
                 return None;
             }
             Work::Delete { incarnation } => {

@@ -50,6 +50,7 @@ impl Renderer<'_> {
                 let about = self.about("trim", *incarnation);
                 (*incarnation, format!("{about} start={offset} index={index}"))
             }
+            Effect::Roll { incarnation } => (*incarnation, self.about("roll", *incarnation)),
             Effect::Delete { incarnation } => (*incarnation, self.about("delete", *incarnation)),
             Effect::Configure { incarnation, config } => {
                 let (age_ms, size_bytes) = (config.retention_ms, config.retention_bytes);

@@ -290,9 +290,9 @@ impl Runner {
             .disk
             .logs()
             .filter_map(|(incarnation, log)| {
-                let (segments, log_bytes) = log.sealed();
-                let offer = Input::Sealed { incarnation, segments, log_bytes };
-                (log.sealed().1 > 0 && !log.sealed().0.is_empty()).then_some(offer)
+                let segments = log.segments();
+                let has_any = !segments.sealed.is_empty() || segments.active.is_some();
+                has_any.then_some(Input::Segments { incarnation, segments })
             })
             .collect();
         offers.into_iter().for_each(|offer| world.put(offer));

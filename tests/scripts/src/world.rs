@@ -399,6 +399,9 @@ impl World {
             Effect::Trim { incarnation, start } => {
                 self.disk.push(Work::Trim { incarnation: *incarnation, start: *start });
             }
+            Effect::Roll { incarnation } => {
+                self.disk.push(Work::Roll { incarnation: *incarnation });
+            }
             Effect::Delete { incarnation } => {
                 self.disk.push(Work::Delete { incarnation: *incarnation });
             }

@@ -386,10 +386,7 @@ impl Run {
             .world
             .disk
             .logs()
-            .map(|(incarnation, log)| {
-                let (segments, log_bytes) = log.sealed();
-                Input::Sealed { incarnation, segments, log_bytes }
-            })
+            .map(|(incarnation, log)| Input::Segments { incarnation, segments: log.segments() })
             .collect();
         self.say("retention");
         offers.into_iter().for_each(|offer| self.world.put(offer));

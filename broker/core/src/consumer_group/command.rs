@@ -1,33 +1,23 @@
 //! Commands: all that the log of an internal partition holds.
 //!
 //! ```text
-//!   payload = command, command, …          command = type u16, version u16, length u32, body
 //!   type  1 generation started     2 assignments stored    3 static member replaced
 //!         4 group removed          5 offsets committed     6 offsets expired
 //!         7 topic deleted
 //! ```
 //!
-//! All numbers are little-endian; text and blobs are a u32 length and bytes; lists a u32 count
-//! and elements. A new field means a new version of its command, written only once the cluster's
-//! feature level allows it.
-//!
-//! Invariants
-//! - Decoding is bounds-checked and consumes exactly what a command's length says.
+//! The list around them is [`command_frame`](crate::command_frame), their fields are those of
+//! [`codec`](crate::codec).
 //!
 //! Absent on purpose: heartbeats, and members that have not yet seen a generation.
 
 use bateau_protocol::ids::{LogIndex, TopicId};
 use bytes::Bytes;
 
-use super::codec::{Reader, Writer};
 use super::member::{MEMBER_BYTES_MIN, Member};
-use super::{Assignment, CommandError, CommitPartition, CommitTopic, Name};
-
-/// The only version of every command so far.
-const VERSION: u16 = 1;
-
-/// Bytes of a command's header.
-const HEADER_BYTES: usize = 8;
+use super::{Assignment, CommitPartition, CommitTopic, Name};
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::command_frame::{self, CommandError};
 
 /// A change of one internal partition's state.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -121,13 +111,8 @@ impl Command {
     /// This command as a payload of its own.
     pub(super) fn to_payload(&self) -> Bytes {
         let mut writer = Writer::default();
-        writer.u16(self.kind());
-        writer.u16(VERSION);
-        writer.u32(0);
-        self.encode_body(&mut writer);
-        let body = writer.len().saturating_sub(HEADER_BYTES);
-        writer.patch_u32(4, u32::try_from(body).expect("COMMAND_BYTES_MAX is below 2^32"));
-        Bytes::from(writer.into_bytes())
+        command_frame::encode(&mut writer, self.kind(), |writer| self.encode_body(writer));
+        writer.into_bytes()
     }
 
     fn kind(&self) -> u16 {
@@ -147,29 +132,28 @@ impl Command {
             Self::GenerationStarted(command) => encode_generation(command, writer),
             Self::AssignmentsStored(command) => encode_assignments(command, writer),
             Self::StaticMemberReplaced(command) => {
-                writer.name(&command.group_id);
+                writer.text(&command.group_id);
                 writer.u64(command.revision);
-                writer.name(&command.old_member_id);
+                writer.text(&command.old_member_id);
                 command.member.encode(writer);
             }
             Self::GroupRemoved(command) => {
-                writer.name(&command.group_id);
+                writer.text(&command.group_id);
                 writer.u64(command.revision);
                 writer.flag(command.with_offsets);
             }
             Self::OffsetsCommitted(command) => encode_commit(command, writer),
             Self::OffsetsExpired(command) => {
-                writer.name(&command.group_id);
+                writer.text(&command.group_id);
                 writer.u64(command.revision);
-                writer.count(command.offsets.len());
-                for (topic, partition, index) in &command.offsets {
-                    writer.name(topic);
+                writer.list(command.offsets.iter(), |writer, (topic, partition, index)| {
+                    writer.text(topic);
                     writer.i32(*partition);
                     writer.u64(index.get());
-                }
+                });
             }
             Self::TopicDeleted(command) => {
-                writer.name(&command.topic);
+                writer.text(&command.topic);
                 writer.raw(&command.topic_id.0);
             }
         }
@@ -180,152 +164,131 @@ impl Command {
     /// # Errors
     /// [`CommandError`]: nothing of the payload may be applied.
     pub(super) fn decode_all(payload: &[u8]) -> Result<Vec<Self>, CommandError> {
-        let mut reader = Reader::new(payload, 0);
-        if reader.is_empty() {
-            return Err(reader.malformed("a payload without a command"));
-        }
-        let mut commands = Vec::with_capacity(1);
-        while !reader.is_empty() {
-            let (kind, version) = (reader.u16()?, reader.u16()?);
-            let start = reader.position().saturating_add(4);
-            let mut body = Reader::new(reader.slice()?, start);
-            if version != VERSION {
-                return Err(CommandError::Unknown { kind, version });
-            }
-            commands.push(Self::decode_body(kind, &mut body)?);
-            if !body.is_empty() {
-                return Err(body.malformed("a command shorter than its length says"));
-            }
-        }
-        Ok(commands)
+        command_frame::decode_all(payload, Self::decode_body)
     }
 
-    fn decode_body(kind: u16, reader: &mut Reader<'_>) -> Result<Self, CommandError> {
-        Ok(match kind {
+    fn decode_body(kind: u16, reader: &mut Reader<'_>) -> Result<Option<Self>, DecodeError> {
+        Ok(Some(match kind {
             1 => Self::GenerationStarted(decode_generation(reader)?),
             2 => Self::AssignmentsStored(decode_assignments(reader)?),
             3 => Self::StaticMemberReplaced(StaticMemberReplaced {
-                group_id: reader.name()?,
-                revision: reader.u64()?,
-                old_member_id: reader.name()?,
+                group_id: reader.text("group id")?,
+                revision: reader.u64("revision")?,
+                old_member_id: reader.text("old member id")?,
                 member: Member::decode(reader)?,
             }),
             4 => Self::GroupRemoved(GroupRemoved {
-                group_id: reader.name()?,
-                revision: reader.u64()?,
-                with_offsets: reader.flag()?,
+                group_id: reader.text("group id")?,
+                revision: reader.u64("revision")?,
+                with_offsets: reader.flag("with offsets")?,
             }),
             5 => Self::OffsetsCommitted(decode_commit(reader)?),
             6 => Self::OffsetsExpired(OffsetsExpired {
-                group_id: reader.name()?,
-                revision: reader.u64()?,
-                offsets: reader.list(16, |reader| {
-                    Ok((reader.name()?, reader.i32()?, LogIndex::new(reader.u64()?)))
+                group_id: reader.text("group id")?,
+                revision: reader.u64("revision")?,
+                offsets: reader.list("offsets", 16, |reader| {
+                    let topic = reader.text("topic name")?;
+                    let partition = reader.i32("partition")?;
+                    Ok((topic, partition, LogIndex::new(reader.u64("index")?)))
                 })?,
             }),
             7 => Self::TopicDeleted(TopicDeleted {
-                topic: reader.name()?,
-                topic_id: TopicId(reader.array()?),
+                topic: reader.text("topic name")?,
+                topic_id: TopicId(reader.array("topic id")?),
             }),
-            kind => return Err(CommandError::Unknown { kind, version: VERSION }),
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 
 fn encode_generation(command: &GenerationStarted, writer: &mut Writer) {
-    writer.name(&command.group_id);
+    writer.text(&command.group_id);
     writer.u64(command.revision);
     writer.i32(command.generation);
-    writer.name(&command.protocol_type);
-    writer.name(&command.protocol);
-    writer.name(&command.leader);
+    writer.text(&command.protocol_type);
+    writer.text(&command.protocol);
+    writer.text(&command.leader);
     writer.u64(command.wall_ms);
-    writer.count(command.members.len());
-    for member in &command.members {
-        member.encode(writer);
-    }
+    writer.list(command.members.iter(), |writer, member| member.encode(writer));
 }
 
-fn decode_generation(reader: &mut Reader<'_>) -> Result<GenerationStarted, CommandError> {
+fn decode_generation(reader: &mut Reader<'_>) -> Result<GenerationStarted, DecodeError> {
     Ok(GenerationStarted {
-        group_id: reader.name()?,
-        revision: reader.u64()?,
-        generation: reader.i32()?,
-        protocol_type: reader.name()?,
-        protocol: reader.name()?,
-        leader: reader.name()?,
-        wall_ms: reader.u64()?,
-        members: reader.list(MEMBER_BYTES_MIN, Member::decode)?,
+        group_id: reader.text("group id")?,
+        revision: reader.u64("revision")?,
+        generation: reader.i32("generation")?,
+        protocol_type: reader.text("protocol type")?,
+        protocol: reader.text("protocol")?,
+        leader: reader.text("leader")?,
+        wall_ms: reader.u64("wall time")?,
+        members: reader.list("members", MEMBER_BYTES_MIN, Member::decode)?,
     })
 }
 
 fn encode_assignments(command: &AssignmentsStored, writer: &mut Writer) {
-    writer.name(&command.group_id);
+    writer.text(&command.group_id);
     writer.u64(command.revision);
     writer.i32(command.generation);
-    writer.count(command.assignments.len());
-    for assigned in &command.assignments {
-        writer.name(&assigned.member_id);
-        writer.blob(&assigned.assignment);
-    }
+    writer.list(command.assignments.iter(), |writer, assigned| {
+        writer.text(&assigned.member_id);
+        writer.bytes(&assigned.assignment);
+    });
 }
 
-fn decode_assignments(reader: &mut Reader<'_>) -> Result<AssignmentsStored, CommandError> {
+fn decode_assignments(reader: &mut Reader<'_>) -> Result<AssignmentsStored, DecodeError> {
     Ok(AssignmentsStored {
-        group_id: reader.name()?,
-        revision: reader.u64()?,
-        generation: reader.i32()?,
-        assignments: reader.list(8, |reader| {
-            Ok(Assignment { member_id: reader.name()?, assignment: reader.blob()? })
-        })?,
-    })
-}
-
-fn encode_commit(command: &OffsetsCommitted, writer: &mut Writer) {
-    writer.name(&command.group_id);
-    writer.i32(command.generation);
-    writer.name(&command.member_id);
-    writer.u64(command.wall_ms);
-    writer.flag(command.expires_wall_ms.is_some());
-    if let Some(expires_wall_ms) = command.expires_wall_ms {
-        writer.u64(expires_wall_ms);
-    }
-    writer.count(command.topics.len());
-    for topic in &command.topics {
-        writer.name(&topic.name);
-        writer.raw(&topic.topic_id.0);
-        writer.count(topic.partitions.len());
-        for partition in &topic.partitions {
-            writer.i32(partition.partition);
-            writer.i64(partition.offset);
-            writer.i32(partition.leader_epoch);
-            writer.name(&partition.metadata);
-        }
-    }
-}
-
-fn decode_commit(reader: &mut Reader<'_>) -> Result<OffsetsCommitted, CommandError> {
-    Ok(OffsetsCommitted {
-        group_id: reader.name()?,
-        generation: reader.i32()?,
-        member_id: reader.name()?,
-        wall_ms: reader.u64()?,
-        expires_wall_ms: if reader.flag()? { Some(reader.u64()?) } else { None },
-        topics: reader.list(24, |reader| {
-            Ok(CommitTopic {
-                name: reader.name()?,
-                topic_id: TopicId(reader.array()?),
-                partitions: reader.list(20, decode_position)?,
+        group_id: reader.text("group id")?,
+        revision: reader.u64("revision")?,
+        generation: reader.i32("generation")?,
+        assignments: reader.list("assignments", 8, |reader| {
+            Ok(Assignment {
+                member_id: reader.text("member id")?,
+                assignment: reader.owned_bytes("assignment")?,
             })
         })?,
     })
 }
 
-fn decode_position(reader: &mut Reader<'_>) -> Result<CommitPartition, CommandError> {
+fn encode_commit(command: &OffsetsCommitted, writer: &mut Writer) {
+    writer.text(&command.group_id);
+    writer.i32(command.generation);
+    writer.text(&command.member_id);
+    writer.u64(command.wall_ms);
+    writer.optional(command.expires_wall_ms, Writer::u64);
+    writer.list(command.topics.iter(), |writer, topic| {
+        writer.text(&topic.name);
+        writer.raw(&topic.topic_id.0);
+        writer.list(topic.partitions.iter(), |writer, partition| {
+            writer.i32(partition.partition);
+            writer.i64(partition.offset);
+            writer.i32(partition.leader_epoch);
+            writer.text(&partition.metadata);
+        });
+    });
+}
+
+fn decode_commit(reader: &mut Reader<'_>) -> Result<OffsetsCommitted, DecodeError> {
+    Ok(OffsetsCommitted {
+        group_id: reader.text("group id")?,
+        generation: reader.i32("generation")?,
+        member_id: reader.text("member id")?,
+        wall_ms: reader.u64("wall time")?,
+        expires_wall_ms: reader.optional("expiry", Reader::u64)?,
+        topics: reader.list("topics", 24, |reader| {
+            Ok(CommitTopic {
+                name: reader.text("topic name")?,
+                topic_id: TopicId(reader.array("topic id")?),
+                partitions: reader.list("partitions", 20, decode_position)?,
+            })
+        })?,
+    })
+}
+
+fn decode_position(reader: &mut Reader<'_>) -> Result<CommitPartition, DecodeError> {
     Ok(CommitPartition {
-        partition: reader.i32()?,
-        offset: reader.i64()?,
-        leader_epoch: reader.i32()?,
-        metadata: reader.name()?,
+        partition: reader.i32("partition")?,
+        offset: reader.i64("offset")?,
+        leader_epoch: reader.i32("leader epoch")?,
+        metadata: reader.text("offset metadata")?,
     })
 }

@@ -8,11 +8,7 @@
 use bytes::Bytes;
 
 use super::GroupResponse;
-use crate::ticket::Ticket;
-
-/// Names one proposal of one coordinator; never used twice by it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ProposalToken(pub u64);
+use crate::ticket::{ProposalToken, Ticket};
 
 /// A kind-6 payload that the coordinator wants in its partition's log.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,11 +9,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::effects::ProposalToken;
 use super::member::Member;
 use super::tables::StoredGroup;
 use super::{GroupResponse, GroupState, JoinedMember, Name, Protocol};
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 
 /// A member with its present.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 
-use super::codec::{Reader, Writer};
-use super::{CommandError, Name, Protocol};
+use super::{Name, Protocol};
+use crate::codec::{DecodeError, Reader, Writer};
 
 /// A member as commands and snapshots carry it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,30 +40,30 @@ impl Member {
     }
 
     pub(super) fn encode(&self, writer: &mut Writer) {
-        writer.name(&self.id);
-        writer.optional_name(self.instance_id.as_ref());
-        writer.name(&self.client_id);
-        writer.name(&self.client_host);
+        writer.text(&self.id);
+        writer.optional(self.instance_id.as_deref(), Writer::text);
+        writer.text(&self.client_id);
+        writer.text(&self.client_host);
         writer.u32(self.session_timeout_ms);
         writer.u32(self.rebalance_timeout_ms);
-        writer.count(self.protocols.len());
-        for protocol in &self.protocols {
-            writer.name(&protocol.name);
-            writer.blob(&protocol.metadata);
-        }
+        writer.list(self.protocols.iter(), |writer, protocol| {
+            writer.text(&protocol.name);
+            writer.bytes(&protocol.metadata);
+        });
     }
 
     /// Reads what [`encode`](Self::encode) wrote: the assignment travels apart.
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, CommandError> {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            id: reader.name()?,
-            instance_id: reader.optional_name()?,
-            client_id: reader.name()?,
-            client_host: reader.name()?,
-            session_timeout_ms: reader.u32()?,
-            rebalance_timeout_ms: reader.u32()?,
-            protocols: reader.list(8, |reader| {
-                Ok(Protocol { name: reader.name()?, metadata: reader.blob()? })
+            id: reader.text("member id")?,
+            instance_id: reader.optional("instance id", Reader::text)?,
+            client_id: reader.text("client id")?,
+            client_host: reader.text("client host")?,
+            session_timeout_ms: reader.u32("session timeout")?,
+            rebalance_timeout_ms: reader.u32("rebalance timeout")?,
+            protocols: reader.list("protocols", 8, |reader| {
+                let name = reader.text("protocol name")?;
+                Ok(Protocol { name, metadata: reader.owned_bytes("protocol metadata")? })
             })?,
             assignment: Bytes::new(),
         })

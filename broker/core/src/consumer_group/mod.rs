@@ -27,7 +27,6 @@
 //! whether a topic exists, and the meaning of subscription metadata (except for the topics of a
 //! static member that restarts, see `subscription`).
 
-mod codec;
 mod command;
 mod describe;
 mod effects;
@@ -53,7 +52,7 @@ mod turn;
 mod tests;
 
 pub use describe::{GroupDescription, GroupListing, GroupState, GroupTotals, MemberDescription};
-pub use effects::{GroupEffects, Proposal, ProposalToken};
+pub use effects::{GroupEffects, Proposal};
 pub use errors::{
     CoordinatorError, DeleteGroupError, HeartbeatError, JoinGroupError, LeaveGroupError,
     LeaveMemberError, OffsetCommitError, OffsetFetchError, OffsetPartitionError, SyncGroupError,
@@ -70,42 +69,14 @@ use self::tables::Tables;
 use self::timers::Timers;
 use self::turn::{Live, Turn};
 use crate::clock::Now;
-use crate::ticket::Ticket;
+use crate::codec::DecodeError;
+use crate::command_frame::CommandError;
+use crate::ticket::{ProposalToken, Ticket};
 
 /// The internal partition in which a group lives, in `0..16`.
 #[must_use]
 pub fn partition_of(group_id: &str) -> u32 {
     crc32c::crc32c(group_id.as_bytes()) % GROUP_PARTITIONS
-}
-
-/// A committed command that cannot be applied. The replica's state is no longer known: the caller
-/// stops the partition.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum CommandError {
-    /// The payload ends inside a value.
-    #[error("command ends at byte {position}, {needed} more needed")]
-    Truncated {
-        /// Byte of the payload.
-        position: usize,
-        /// Bytes that are missing.
-        needed: usize,
-    },
-    /// A value that no version of this program writes.
-    #[error("command byte {position}: {what}")]
-    Malformed {
-        /// Byte of the payload.
-        position: usize,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A type and version that this build does not know.
-    #[error("command of type {kind} version {version} is not known to this build")]
-    Unknown {
-        /// Type.
-        kind: u16,
-        /// Version.
-        version: u16,
-    },
 }
 
 /// A state snapshot that cannot be read.
@@ -138,8 +109,8 @@ pub enum SnapshotError {
         expected: u32,
     },
     /// The body is malformed although its checksum holds.
-    #[error(transparent)]
-    Body(#[from] CommandError),
+    #[error("group snapshot: {0}")]
+    Body(#[from] DecodeError),
 }
 
 /// What a coordinator may answer.

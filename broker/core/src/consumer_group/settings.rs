@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-/// Internal partitions that hold group state, fixed at the cluster's birth.
+/// Internal partitions that hold group state: fixed at the cluster's birth, because a group's home
+/// is a hash modulo this number ([`partition_of`](super::partition_of)).
 pub const GROUP_PARTITIONS: u32 = 16;
 
 /// Bytes of a group id, a client id, a client host, a member id, a group instance id, a protocol

@@ -9,13 +9,12 @@
 //! Absent on purpose: retrying a lost command. Clients retry; they know what they still want.
 
 use super::command::Command;
-use super::effects::ProposalToken;
 use super::live::InFlight;
 use super::tables::{Outcome, Refusal};
 use super::timers::Timer;
 use super::turn::Turn;
 use super::{CoordinatorError, GroupResponse, Name, OffsetCommitError};
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 
 /// What of a command concerns the live part.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -17,10 +17,10 @@ use std::collections::BTreeMap;
 use bateau_protocol::ids::{LogIndex, TopicId};
 use bytes::Bytes;
 
-use super::codec::{Reader, Writer};
 use super::member::{MEMBER_BYTES_MIN, Member};
 use super::tables::{StoredGroup, StoredOffset, StoredTopic, Tables};
-use super::{CommandError, Name, SNAPSHOT_BYTES_MAX, SnapshotError};
+use super::{Name, SNAPSHOT_BYTES_MAX, SnapshotError};
+use crate::codec::{DecodeError, Reader, Writer};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"BTGS");
 const VERSION: u16 = 1;
@@ -29,11 +29,10 @@ const HEADER_BYTES: usize = 28;
 /// The tables as bytes.
 pub(super) fn encode(tables: &Tables, applied: LogIndex) -> Bytes {
     let mut body = Writer::default();
-    body.count(tables.groups.len());
-    for (group_id, group) in &tables.groups {
-        body.name(group_id);
-        encode_group(group, &mut body);
-    }
+    body.list(tables.groups.iter(), |body, (group_id, group)| {
+        body.text(group_id);
+        encode_group(group, body);
+    });
     let body = body.into_bytes();
     let mut writer = Writer::default();
     writer.u32(MAGIC);
@@ -46,7 +45,7 @@ pub(super) fn encode(tables: &Tables, applied: LogIndex) -> Bytes {
     writer.raw(&header);
     writer.u32(checksum_of(&header, &body));
     writer.raw(&body);
-    Bytes::from(writer.into_bytes())
+    writer.into_bytes()
 }
 
 /// The tables and the applied index out of bytes.
@@ -58,12 +57,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Tables, LogIndex), SnapshotError> 
         return Err(SnapshotError::Length { found: bytes.len(), expected: HEADER_BYTES });
     };
     let covered = header.get(..HEADER_BYTES.saturating_sub(4)).unwrap_or_default();
-    let mut header = Reader::new(header, 0);
-    let (magic, version, _zero) = (header.u32()?, header.u16()?, header.u16()?);
+    let mut header = Reader::new(header);
+    let (magic, version, _zero) =
+        (header.u32("magic")?, header.u16("version")?, header.u16("zero")?);
     if magic != MAGIC || version != VERSION {
         return Err(SnapshotError::NotASnapshot { magic, found: version, expected: VERSION });
     }
-    let (applied, length, checksum) = (header.u64()?, header.u64()?, header.u32()?);
+    let (applied, length, checksum) =
+        (header.u64("applied index")?, header.u64("body length")?, header.u32("checksum")?);
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if length != body.len() {
         let expected = length.saturating_add(HEADER_BYTES);
@@ -81,12 +82,11 @@ fn checksum_of(header: &[u8], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(header), body)
 }
 
-fn decode_body(body: &[u8]) -> Result<Tables, CommandError> {
-    let mut reader = Reader::new(body, HEADER_BYTES);
-    let groups = reader.list(50, |reader| Ok((reader.name()?, decode_group(reader)?)))?;
-    if !reader.is_empty() {
-        return Err(reader.malformed("bytes behind the last group"));
-    }
+fn decode_body(body: &[u8]) -> Result<Tables, DecodeError> {
+    let mut reader = Reader::new(body);
+    let groups = reader
+        .list("groups", 50, |reader| Ok((reader.text("group id")?, decode_group(reader)?)))?;
+    reader.finish("group snapshot")?;
     let mut tables = Tables { groups: ordered(groups), offset_bytes: 0 };
     tables.offset_bytes = tables.count_offset_bytes();
     Ok(tables)
@@ -100,74 +100,72 @@ fn encode_group(group: &StoredGroup, writer: &mut Writer) {
     writer.u64(group.revision);
     writer.i32(group.generation);
     writer.flag(group.assigned);
-    writer.name(&group.protocol_type);
-    writer.name(&group.protocol);
-    writer.name(&group.leader);
+    writer.text(&group.protocol_type);
+    writer.text(&group.protocol);
+    writer.text(&group.leader);
     writer.u64(group.since_wall_ms);
-    writer.count(group.members.len());
-    for member in group.members.values() {
+    writer.list(group.members.values(), |writer, member| {
         member.encode(writer);
-        writer.blob(&member.assignment);
-    }
-    writer.count(group.topics.len());
-    for (name, topic) in &group.topics {
-        writer.name(name);
+        writer.bytes(&member.assignment);
+    });
+    writer.list(group.topics.iter(), |writer, (name, topic)| {
+        writer.text(name);
         writer.raw(&topic.topic_id.0);
-        writer.count(topic.partitions.len());
-        for (partition, offset) in &topic.partitions {
+        writer.list(topic.partitions.iter(), |writer, (partition, offset)| {
             writer.i32(*partition);
             encode_offset(offset, writer);
-        }
-    }
+        });
+    });
 }
 
 fn encode_offset(offset: &StoredOffset, writer: &mut Writer) {
     writer.i64(offset.offset);
     writer.i32(offset.leader_epoch);
-    writer.name(&offset.metadata);
+    writer.text(&offset.metadata);
     writer.u64(offset.index.get());
     writer.u64(offset.committed_wall_ms);
     writer.flag(offset.expires_wall_ms.is_some());
     writer.u64(offset.expires_wall_ms.unwrap_or(0));
 }
 
-fn decode_group(reader: &mut Reader<'_>) -> Result<StoredGroup, CommandError> {
+fn decode_group(reader: &mut Reader<'_>) -> Result<StoredGroup, DecodeError> {
     Ok(StoredGroup {
-        revision: reader.u64()?,
-        generation: reader.i32()?,
-        assigned: reader.flag()?,
-        protocol_type: reader.name()?,
-        protocol: reader.name()?,
-        leader: reader.name()?,
-        since_wall_ms: reader.u64()?,
-        members: ordered(reader.list(MEMBER_BYTES_MIN, decode_member)?),
-        topics: ordered(reader.list(24, decode_topic)?),
+        revision: reader.u64("revision")?,
+        generation: reader.i32("generation")?,
+        assigned: reader.flag("assigned")?,
+        protocol_type: reader.text("protocol type")?,
+        protocol: reader.text("protocol")?,
+        leader: reader.text("leader")?,
+        since_wall_ms: reader.u64("since")?,
+        members: ordered(reader.list("members", MEMBER_BYTES_MIN, decode_member)?),
+        topics: ordered(reader.list("topics", 24, decode_topic)?),
     })
 }
 
-fn decode_member(reader: &mut Reader<'_>) -> Result<(Name, Member), CommandError> {
+fn decode_member(reader: &mut Reader<'_>) -> Result<(Name, Member), DecodeError> {
     let member = Member::decode(reader)?;
-    let member = Member { assignment: reader.blob()?, ..member };
+    let member = Member { assignment: reader.owned_bytes("assignment")?, ..member };
     Ok((member.id.clone(), member))
 }
 
-fn decode_topic(reader: &mut Reader<'_>) -> Result<(Name, StoredTopic), CommandError> {
-    let name = reader.name()?;
-    let topic_id = TopicId(reader.array()?);
-    let partitions = reader.list(45, |reader| Ok((reader.i32()?, decode_offset(reader)?)))?;
+fn decode_topic(reader: &mut Reader<'_>) -> Result<(Name, StoredTopic), DecodeError> {
+    let name = reader.text("topic name")?;
+    let topic_id = TopicId(reader.array("topic id")?);
+    let partitions = reader
+        .list("partitions", 45, |reader| Ok((reader.i32("partition")?, decode_offset(reader)?)))?;
     Ok((name, StoredTopic { topic_id, partitions: ordered(partitions) }))
 }
 
-fn decode_offset(reader: &mut Reader<'_>) -> Result<StoredOffset, CommandError> {
+fn decode_offset(reader: &mut Reader<'_>) -> Result<StoredOffset, DecodeError> {
     Ok(StoredOffset {
-        offset: reader.i64()?,
-        leader_epoch: reader.i32()?,
-        metadata: reader.name()?,
-        index: LogIndex::new(reader.u64()?),
-        committed_wall_ms: reader.u64()?,
+        offset: reader.i64("offset")?,
+        leader_epoch: reader.i32("leader epoch")?,
+        metadata: reader.text("offset metadata")?,
+        index: LogIndex::new(reader.u64("index")?),
+        committed_wall_ms: reader.u64("commit time")?,
         expires_wall_ms: {
-            let given = reader.flag()?;
-            let expires_wall_ms = reader.u64()?;
+            let given = reader.flag("expiry flag")?;
+            let expires_wall_ms = reader.u64("expiry")?;
             given.then_some(expires_wall_ms)
         },
     })

@@ -9,13 +9,12 @@
 use std::collections::BTreeMap;
 
 use super::command::Command;
-use super::effects::ProposalToken;
 use super::live::{InFlight, LiveGroup};
 use super::tables::Tables;
 use super::timers::{Timer, Timers};
 use super::{CoordinatorError, GroupEffects, GroupResponse, GroupSettings, Name};
 use crate::clock::Now;
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 
 /// What exists on the leader only.
 #[derive(Debug, Default)]

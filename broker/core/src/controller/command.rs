@@ -1,15 +1,7 @@
-//! The commands of the metadata partition: the payload of its kind-6 frames.
+//! The commands of the metadata partition: what the payloads of its kind-6 frames hold.
 //!
-//! ```text
-//!   payload  = command+          (one or more, until the payload ends)
-//!   command  = type u16 · version u16 · length u32 · body     little-endian
-//! ```
-//!
-//! All commands of one frame are applied together. Byte by byte: `docs/formats/metadata.md`.
-//!
-//! Invariants
-//! - A payload decodes as a whole or not at all; an unknown type or version is an error, because
-//!   a replica that skipped it would no longer equal the others.
+//! All commands of one frame are applied together. The list around them is
+//! [`command_frame`](crate::command_frame); byte by byte: `docs/formats/metadata.md`.
 //!
 //! Absent on purpose: whether a command makes sense in a given state; `metadata` decides that.
 
@@ -18,11 +10,11 @@ use std::sync::Arc;
 
 use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId, TopicId};
 use bytes::Bytes;
-use thiserror::Error;
 
 use super::cluster_id::ClusterId;
 use super::node::{Founder, NodeRegistration};
-use super::wire::{Reader, WireError, Writer};
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::command_frame::{self, CommandError};
 
 /// Config overrides of a topic: Kafka's key to the value as the client wrote it.
 pub type ConfigOverrides = BTreeMap<Arc<str>, Arc<str>>;
@@ -113,39 +105,6 @@ pub enum MetadataCommand {
     },
 }
 
-/// Why a payload is no list of commands.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum CommandError {
-    /// No command at all.
-    #[error("the payload holds no command, expected one or more")]
-    Empty,
-    /// A type that this build does not know: written by a newer one.
-    #[error("metadata command type is {found}, this build knows 1 to 7")]
-    UnknownType {
-        /// What was there.
-        found: u16,
-    },
-    /// A version that this build does not know.
-    #[error("metadata command {command} has version {found}, this build reads 1")]
-    UnknownVersion {
-        /// The command's type.
-        command: u16,
-        /// What was there.
-        found: u16,
-    },
-    /// A field does not decode.
-    #[error("metadata command {command}: {source}")]
-    Field {
-        /// The command's type, or 0 inside the command header.
-        command: u16,
-        /// What is wrong.
-        source: WireError,
-    },
-}
-
-/// Version of all command bodies.
-const COMMAND_VERSION: u16 = 1;
-
 /// Encodes commands as one frame payload.
 #[must_use]
 pub fn encode_commands(commands: &[MetadataCommand]) -> Bytes {
@@ -160,15 +119,7 @@ pub fn encode_commands(commands: &[MetadataCommand]) -> Bytes {
 ///
 /// Errors: [`CommandError`]; nothing is returned of a payload that is wrong in part.
 pub fn decode_commands(payload: &[u8]) -> Result<Vec<MetadataCommand>, CommandError> {
-    let mut reader = Reader::new(payload);
-    if reader.is_empty() {
-        return Err(CommandError::Empty);
-    }
-    let mut commands = Vec::new();
-    while !reader.is_empty() {
-        commands.push(MetadataCommand::decode(&mut reader)?);
-    }
-    Ok(commands)
+    command_frame::decode_all(payload, MetadataCommand::decode_body)
 }
 
 impl MetadataCommand {
@@ -185,29 +136,21 @@ impl MetadataCommand {
     }
 
     pub(super) fn encode(&self, writer: &mut Writer) {
-        writer.u16(self.type_number());
-        writer.u16(COMMAND_VERSION);
-        let length_position = writer.len();
-        writer.u32(0);
-        let body_position = writer.len();
-        self.encode_body(writer);
-        let length = u32::try_from(writer.len() - body_position)
-            .expect("a command is limited by the limits of what it carries");
-        writer.patch_u32(length_position, length);
+        command_frame::encode(writer, self.type_number(), |writer| self.encode_body(writer));
     }
 
     fn encode_body(&self, writer: &mut Writer) {
         match self {
             Self::Found { cluster_id, feature_level, founders } => {
-                writer.bytes(&cluster_id.0);
+                writer.raw(&cluster_id.0);
                 writer.u16(*feature_level);
                 writer.list(founders.iter(), |writer, founder| founder.encode(writer));
             }
             Self::RegisterNode(registration) => registration.encode(writer),
             Self::CreateTopic(topic) => topic.encode(writer),
-            Self::DeleteTopic { topic } => writer.bytes(&topic.0),
+            Self::DeleteTopic { topic } => writer.raw(&topic.0),
             Self::SetTopicConfigs { topic, configs } => {
-                writer.bytes(&topic.0);
+                writer.raw(&topic.0);
                 encode_configs(configs, writer);
             }
             Self::AllocateProducerIds { node, count } => {
@@ -223,26 +166,8 @@ impl MetadataCommand {
         }
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, CommandError> {
-        let header = |source| CommandError::Field { command: 0, source };
-        let command = reader.u16("command type").map_err(header)?;
-        let version = reader.u16("command version").map_err(header)?;
-        let length = reader.u32("command length").map_err(header)?;
-        let body = reader.bytes(length as usize, "command body").map_err(header)?;
-        if !(1..=7).contains(&command) {
-            return Err(CommandError::UnknownType { found: command });
-        }
-        if version != COMMAND_VERSION {
-            return Err(CommandError::UnknownVersion { command, found: version });
-        }
-        let mut body = Reader::new(body);
-        Self::decode_body(command, &mut body)
-            .and_then(|decoded| body.finish("command body").map(|()| decoded))
-            .map_err(|source| CommandError::Field { command, source })
-    }
-
-    fn decode_body(command: u16, body: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(match command {
+    fn decode_body(command: u16, body: &mut Reader<'_>) -> Result<Option<Self>, DecodeError> {
+        Ok(Some(match command {
             1 => Self::Found {
                 cluster_id: ClusterId(body.array("cluster id")?),
                 feature_level: body.u16("feature level")?,
@@ -259,20 +184,21 @@ impl MetadataCommand {
                 node: NodeId::new(body.u64("node id")?),
                 count: body.u32("producer id count")?,
             },
-            _ => Self::ConfirmRemoved {
+            7 => Self::ConfirmRemoved {
                 node: NodeId::new(body.u64("node id")?),
                 incarnations: body.list("incarnations", 8, |reader| {
                     reader.u64("incarnation").map(Incarnation::new)
                 })?,
             },
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 
 impl Topic {
     pub(super) fn encode(&self, writer: &mut Writer) {
-        writer.bytes(&self.id.0);
-        writer.text(&self.name);
+        writer.raw(&self.id.0);
+        writer.short_text(&self.name);
         writer.flag(self.internal);
         encode_configs(&self.configs, writer);
         writer.list(self.partitions.iter(), |writer, partition| {
@@ -284,10 +210,10 @@ impl Topic {
         });
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             id: TopicId(reader.array("topic id")?),
-            name: reader.text("topic name")?.into(),
+            name: reader.short_text("topic name")?,
             internal: reader.flag("internal flag")?,
             configs: decode_configs(reader)?,
             partitions: reader.list("partitions", 12, |reader| {
@@ -326,14 +252,14 @@ impl Topic {
 
 fn encode_configs(configs: &ConfigOverrides, writer: &mut Writer) {
     writer.list(configs.iter(), |writer, (name, value)| {
-        writer.text(name);
-        writer.text(value);
+        writer.short_text(name);
+        writer.short_text(value);
     });
 }
 
-fn decode_configs(reader: &mut Reader<'_>) -> Result<ConfigOverrides, WireError> {
+fn decode_configs(reader: &mut Reader<'_>) -> Result<ConfigOverrides, DecodeError> {
     let pairs = reader.list("configs", 4, |reader| {
-        Ok((Arc::from(reader.text("config name")?), Arc::from(reader.text("config value")?)))
+        Ok((reader.short_text("config name")?, reader.short_text("config value")?))
     })?;
     Ok(pairs.into_iter().collect())
 }

@@ -20,9 +20,8 @@ use super::create::TopicPlanner;
 use super::entropy::{Entropy, draw_cluster_id};
 use super::leader::{FEATURE_LEVEL, FoundingPlan};
 use super::limits::{
-    GROUP_PARTITIONS, LISTENERS_PER_NODE_MAX, NODE_TEXT_BYTES_MAX, NODES_MAX,
-    PARTITIONS_PER_REQUEST_MAX, PRODUCER_ID_BLOCK, PROPOSAL_BYTES_MAX, REPLICATION_FACTOR_MAX,
-    TOMBSTONES_MAX,
+    LISTENERS_PER_NODE_MAX, NODE_TEXT_BYTES_MAX, NODES_MAX, PARTITIONS_PER_REQUEST_MAX,
+    PRODUCER_ID_BLOCK, PROPOSAL_BYTES_MAX, REPLICATION_FACTOR_MAX, TOMBSTONES_MAX,
 };
 use super::metadata::{CommandOutcome, GROUP_TOPIC, Metadata, Refusal};
 use super::node::NodeRegistration;
@@ -34,7 +33,8 @@ use super::request::{
     RegisterNodeError, TopicReference,
 };
 use super::topic_config::{TopicConfigError, check_overrides, describe_topic, topic_key};
-use super::wire::Writer;
+use crate::codec::Writer;
+use crate::consumer_group::GROUP_PARTITIONS;
 
 /// A request on its way to become a proposal.
 pub(super) struct Draft<'a> {
@@ -103,7 +103,7 @@ impl<'a> Draft<'a> {
         if self.payload.len() + encoded.len() > PROPOSAL_BYTES_MAX {
             return Err(LimitError::RequestBytes);
         }
-        self.payload.bytes(&encoded.into_bytes());
+        self.payload.raw(&encoded.into_bytes());
         // The node hears of it when the command is applied, not now.
         let mut unseen = Vec::new();
         let outcome = self.ahead.execute(command, &mut unseen);

@@ -27,7 +27,7 @@ use bateau_protocol::ids::LogIndex;
 use bytes::Bytes;
 
 use super::broker_config::BrokerSettings;
-use super::command::{CommandError, decode_commands};
+use super::command::decode_commands;
 use super::decide::Draft;
 use super::entropy::Entropy;
 use super::event::MetadataEvent;
@@ -36,17 +36,14 @@ use super::metadata::{CommandOutcome, Metadata};
 use super::node::{Founder, NodeRegistration};
 use super::request::{ControllerError, ControllerRequest, ControllerResponse};
 use crate::clock::Now;
-use crate::ticket::Ticket;
+use crate::command_frame::CommandError;
+use crate::ticket::{ProposalToken, Ticket};
 
 /// What the members of a new cluster agree to understand.
 pub const FEATURE_LEVEL: u16 = 1;
 
 /// Wait before the founding is proposed again, in milliseconds.
 const FOUNDING_RETRY_MS: u64 = 100;
-
-/// Names a proposal of this controller. Never used twice in one process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ProposalToken(pub u64);
 
 /// What the controller wants done, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]

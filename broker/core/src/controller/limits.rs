@@ -48,10 +48,6 @@ pub const PRODUCER_ID_BLOCK: u32 = 1_000;
 /// more, or for no bound, get this one.
 pub const REQUEST_TIMEOUT_MS_MAX: u64 = 60_000;
 
-/// Partitions of the internal group topic: fixed at the cluster's birth, because a group's home
-/// is a hash modulo this number.
-pub const GROUP_PARTITIONS: u32 = 16;
-
 /// Replica ids of the controller start here; below are those of the metadata partition, which
 /// are node ids.
 pub const FIRST_REPLICA_ID: u64 = 1 << 32;

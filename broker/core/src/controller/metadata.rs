@@ -28,11 +28,12 @@ use std::sync::Arc;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
 
 use super::cluster_id::ClusterId;
-use super::command::{CommandError, Topic, decode_commands};
+use super::command::{Topic, decode_commands};
 use super::event::{MetadataEvent, PartitionPlacement};
 use super::limits::FIRST_REPLICA_ID;
 use super::node::{Founder, NodeRegistration};
 use super::topic_config::TopicConfig;
+use crate::command_frame::CommandError;
 
 /// Name of the internal topic whose partitions hold the consumer groups. It cannot be a client's:
 /// `@` is outside of Kafka's set.
@@ -226,8 +227,8 @@ impl Metadata {
             .map(|partition| partition.incarnation)
     }
 
-    /// The internal topic of the consumer groups:
-    /// [`GROUP_PARTITIONS`](super::limits::GROUP_PARTITIONS) partitions, from the founding on.
+    /// The internal topic of the consumer groups, which exists from the founding on. It has
+    /// [`GROUP_PARTITIONS`](crate::consumer_group::GROUP_PARTITIONS) partitions.
     #[must_use]
     pub fn group_topic(&self) -> Option<&Arc<Topic>> {
         self.topics.get(GROUP_TOPIC)

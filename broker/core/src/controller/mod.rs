@@ -38,18 +38,16 @@ mod request;
 mod snapshot;
 mod topic_config;
 mod topic_name;
-mod wire;
 
 pub use broker_config::{BrokerSettings, KAFKA_LEVEL, describe_broker};
 pub use cluster_id::ClusterId;
 pub use command::{
-    CommandError, ConfigOverrides, MetadataCommand, Partition, Replica, Topic, decode_commands,
-    encode_commands,
+    ConfigOverrides, MetadataCommand, Partition, Replica, Topic, decode_commands, encode_commands,
 };
 pub use config_entry::{ConfigEntry, ConfigSource, ConfigSynonym, ConfigType};
 pub use entropy::{Entropy, draw_cluster_id};
 pub use event::{MetadataEvent, PartitionPlacement};
-pub use leader::{Controller, ControllerEffect, FEATURE_LEVEL, FoundingPlan, ProposalToken};
+pub use leader::{Controller, ControllerEffect, FEATURE_LEVEL, FoundingPlan};
 pub use metadata::{
     CommandOutcome, Founding, GROUP_TOPIC, Metadata, NodeLoad, ProducerIdBlock, Refusal,
 };
@@ -67,7 +65,6 @@ pub use topic_config::{
     check_overrides, describe_topic, majority, topic_key,
 };
 pub use topic_name::{TopicNameError, check_topic_name, is_reserved_topic_name};
-pub use wire::WireError;
 
 #[cfg(test)]
 mod tests;

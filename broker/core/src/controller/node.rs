@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bateau_protocol::ids::NodeId;
 
-use super::wire::{Reader, WireError, Writer};
+use crate::codec::{DecodeError, Reader, Writer};
 
 /// One address under which clients of one listener reach a node.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,29 +63,23 @@ impl NodeRegistration {
         writer.u64(self.node.get());
         writer.u64(self.boot.epoch);
         writer.u64(self.boot.start_id);
-        writer.flag(self.rack.is_some());
-        if let Some(rack) = &self.rack {
-            writer.text(rack);
-        }
+        writer.optional(self.rack.as_deref(), Writer::short_text);
         writer.list(self.listeners.iter(), |writer, listener| {
-            writer.text(&listener.name);
-            writer.text(&listener.host);
+            writer.short_text(&listener.name);
+            writer.short_text(&listener.host);
             writer.u16(listener.port);
         });
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             node: NodeId::new(reader.u64("node id")?),
             boot: BootEpoch { epoch: reader.u64("boot epoch")?, start_id: reader.u64("start id")? },
-            rack: match reader.flag("rack flag")? {
-                true => Some(reader.text("rack")?.into()),
-                false => None,
-            },
+            rack: reader.optional("rack", Reader::short_text)?,
             listeners: reader.list("listeners", 6, |reader| {
                 Ok(ListenerAddress {
-                    name: reader.text("listener name")?.into(),
-                    host: reader.text("listener host")?.into(),
+                    name: reader.short_text("listener name")?,
+                    host: reader.short_text("listener host")?,
                     port: reader.u16("listener port")?,
                 })
             })?,
@@ -107,15 +101,15 @@ pub struct Founder {
 impl Founder {
     pub(super) fn encode(&self, writer: &mut Writer) {
         writer.u64(self.node.get());
-        writer.bytes(&self.founding_id);
-        writer.text(&self.peers_address);
+        writer.raw(&self.founding_id);
+        writer.short_text(&self.peers_address);
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             node: NodeId::new(reader.u64("founder node id")?),
             founding_id: reader.array("founding id")?,
-            peers_address: reader.text("founder peers address")?.into(),
+            peers_address: reader.short_text("founder peers address")?,
         })
     }
 }

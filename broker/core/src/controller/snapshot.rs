@@ -21,7 +21,7 @@ use super::entropy::is_drawable;
 use super::limits::FIRST_REPLICA_ID;
 use super::metadata::{Founding, Metadata};
 use super::node::{Founder, NodeRegistration};
-use super::wire::{Reader, WireError, Writer};
+use crate::codec::{DecodeError, Reader, Writer};
 
 /// Version of the whole snapshot.
 const SNAPSHOT_VERSION: u16 = 1;
@@ -37,7 +37,7 @@ pub enum SnapshotError {
     },
     /// A field does not decode.
     #[error("metadata snapshot: {0}")]
-    Field(#[from] WireError),
+    Field(#[from] DecodeError),
     /// Every field decodes, but they cannot be true together.
     #[error("metadata snapshot breaks {invariant}")]
     Contradiction {
@@ -56,7 +56,7 @@ impl Metadata {
         writer.u64(self.applied.get());
         writer.flag(self.founding.is_some());
         if let Some(founding) = &self.founding {
-            writer.bytes(&founding.cluster_id.0);
+            writer.raw(&founding.cluster_id.0);
             writer.u16(founding.feature_level);
             writer.list(founding.founders.iter(), |writer, founder| founder.encode(writer));
         }

@@ -10,11 +10,12 @@
 use super::derived::Applied;
 use super::raft_view::Ready;
 use super::tail::Stamp;
-use super::trim::{LogStart, SealedSegment};
+use super::trim::{LogStart, Roll, SealedSegment, Segments};
 use super::{Membership, ProduceError, Replica, Role};
 use crate::clock::Now;
 use crate::codec::DecodeError;
 use crate::shard::{Effect, Effects};
+use crate::ticket::ProposalToken;
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{LogIndex, Term};
 use bytes::Bytes;
@@ -105,7 +106,7 @@ impl Replica {
         Ok(())
     }
 
-    fn take_token(&mut self, index: LogIndex) -> Option<u64> {
+    fn take_token(&mut self, index: LogIndex) -> Option<ProposalToken> {
         let (first, token) = *self.tokens.front()?;
         if first != index {
             return None;
@@ -173,29 +174,45 @@ impl Replica {
         self.state_file.note_stored(applied, is_stored, now);
     }
 
-    /// Hears which segments are closed: the derived state is stored with them, and a prefix of the
-    /// log may go.
+    /// Hears which segments there are: the derived state is stored with the closed ones, the one
+    /// that is being written may be closed, and a prefix of the log may go.
     ///
     /// Only what the newest durable state file includes goes: a start must find either the frames
     /// or what they have built. Topics keep what their retention says; of a state machine's
     /// commands nothing is kept.
-    pub fn check_retention(&mut self, sealed: &[SealedSegment], log_bytes: u64, now: Now) {
+    pub fn check_retention(&mut self, segments: &Segments, now: Now, effects: &mut Effects) {
         let stored = self.state_file.stored();
+        let sealed = &segments.sealed;
         if sealed.last().is_some_and(|newest| newest.next_start.index.previous() > stored) {
             self.state_file.note_rolled();
         }
         if self.role != Role::Leader || self.writes.are_stalled() {
             return;
         }
+        let retention = self.settings.retention;
         let start = if self.derived.producers().is_some() {
-            let retention = self.settings.retention;
-            retention.log_start(sealed, log_bytes, stored, now.wall_ms)
+            self.roll_if_due(segments, now, effects);
+            retention.log_start(sealed, segments.log_bytes, stored, now.wall_ms)
         } else {
             let gone = |segment: &&SealedSegment| segment.next_start.index.previous() <= stored;
             sealed.iter().take_while(gone).last().map(|segment| segment.next_start)
         };
         if let Some(start) = start.filter(|start| start.index > self.log_start.index) {
             self.gather_trim(start.encode());
+        }
+    }
+
+    fn roll_if_due(&mut self, segments: &Segments, now: Now, effects: &mut Effects) {
+        let due = segments.active.and_then(|active| {
+            let retention = self.settings.retention;
+            retention.roll(&active, now.wall_ms)
+        });
+        let Some(roll) = due else { return };
+        effects.push(Effect::Roll { incarnation: self.incarnation });
+        if roll == Roll::Now {
+            // The log closes a segment with an append. Nobody may be writing, so the present log
+            // start is written again, which changes nothing.
+            self.gather_trim(self.log_start.encode());
         }
     }
 }

@@ -14,16 +14,14 @@
 
 use super::{Producers, Replica};
 use crate::clock::Now;
-use crate::codec::{DecodeError, Reader};
-use crate::consumer_group::{
-    GroupCoordinator, GroupEffects, GroupRequest, GroupSettings, ProposalToken as GroupToken,
-};
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::consumer_group::{GroupCoordinator, GroupEffects, GroupRequest, GroupSettings};
 use crate::controller::{
     BrokerSettings, Controller, ControllerEffect, ControllerRequest, Entropy, FoundingPlan,
-    Metadata, MetadataEvent, ProposalToken as ControllerToken,
+    Metadata, MetadataEvent,
 };
 use crate::shard::{Effect, Effects, Reply};
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{LogIndex, Offset, TopicId};
 use bateau_protocol::record::{BatchHeader, ProducerSequence};
@@ -86,7 +84,7 @@ pub(super) struct Applied {
     pub kind: FrameKind,
     pub base_offset: Offset,
     /// The proposal's token, where this replica made it and still leads.
-    pub token: Option<u64>,
+    pub token: Option<ProposalToken>,
 }
 
 impl Derived {
@@ -103,24 +101,23 @@ impl Derived {
     ///
     /// Errors: [`DecodeError`], under a valid checksum: the partition must not be opened.
     pub(super) fn decode(start: DerivedStart, state: &[u8]) -> Result<Self, DecodeError> {
-        let unreadable = |what, reason: String| DecodeError::because(what, reason);
         match start {
             DerivedStart::Records => {
-                let mut reader = Reader::new("producers", state);
+                let mut reader = Reader::new(state);
                 let producers = Producers::decode(&mut reader)?;
-                reader.finish()?;
+                reader.finish("producers")?;
                 Ok(Self::Records(producers))
             }
             DerivedStart::Groups(settings) => {
                 let restored = GroupCoordinator::restore(settings, state);
                 let (coordinator, _) =
-                    restored.map_err(|error| unreadable("groups", error.to_string()))?;
+                    restored.map_err(|error| DecodeError::because("groups", error.to_string()))?;
                 Ok(Self::groups(coordinator))
             }
             DerivedStart::Metadata(start) => {
                 let restored = Metadata::restore(state);
-                let metadata =
-                    restored.map_err(|error| unreadable("metadata", error.to_string()))?;
+                let metadata = restored
+                    .map_err(|error| DecodeError::because("metadata", error.to_string()))?;
                 Ok(Self::metadata_machine(metadata, start))
             }
         }
@@ -138,14 +135,14 @@ impl Derived {
     }
 
     /// Appends the state to a state file.
-    pub(super) fn encode(&self, applied: LogIndex, bytes: &mut Vec<u8>) {
+    pub(super) fn encode(&self, applied: LogIndex, writer: &mut Writer) {
         match self {
-            Self::Records(producers) => producers.encode(bytes),
+            Self::Records(producers) => producers.encode(writer),
             Self::Groups(groups) => {
-                bytes.extend_from_slice(&groups.coordinator.snapshot(applied));
+                writer.raw(&groups.coordinator.snapshot(applied));
             }
             Self::Metadata(machine) => {
-                bytes.extend_from_slice(&machine.controller.metadata().snapshot());
+                writer.raw(&machine.controller.metadata().snapshot());
             }
         }
     }
@@ -189,7 +186,7 @@ impl Derived {
         payload: &Bytes,
         now: Now,
     ) -> Result<(), DecodeError> {
-        let index = applied.index;
+        let (index, token) = (applied.index, applied.token);
         match self {
             Self::Records(producers) => {
                 let header = BatchHeader::parse(payload)
@@ -202,13 +199,11 @@ impl Derived {
                 Ok(())
             }
             Self::Groups(groups) => {
-                let token = applied.token.map(GroupToken);
                 let effects = &mut groups.effects;
                 let result = groups.coordinator.apply(now, index, payload, token, effects);
                 result.map_err(|error| DecodeError::because("group command", error.to_string()))
             }
             Self::Metadata(machine) => {
-                let token = applied.token.map(ControllerToken);
                 let effects = &mut machine.effects;
                 let result = machine.controller.apply(index, token, payload, effects);
                 result.map_err(|error| DecodeError::because("metadata command", error.to_string()))
@@ -309,14 +304,14 @@ impl Replica {
                     effects.push(Effect::Reply(ticket, Reply::Group(response)));
                 }
                 for proposal in wanted.proposals {
-                    self.gather_command(proposal.payload, proposal.token.0);
+                    self.gather_command(proposal.payload, proposal.token);
                 }
             }
             Derived::Metadata(machine) => {
                 for effect in std::mem::take(&mut machine.effects) {
                     match effect {
                         ControllerEffect::Propose { token, payload } => {
-                            self.gather_command(payload, token.0);
+                            self.gather_command(payload, token);
                         }
                         ControllerEffect::Event(event) => self.note_event(event),
                         ControllerEffect::Reply { ticket, response } => {

@@ -10,7 +10,7 @@
 //!
 //! Absent on purpose: raft's protobuf form, which `raft_view` makes from this one.
 
-use crate::codec::{DecodeError, Put, Reader};
+use crate::codec::{DecodeError, Reader, Writer};
 use bateau_protocol::ids::{NodeId, ReplicaId};
 use bytes::Bytes;
 use raft::eraftpb::ConfState;
@@ -64,39 +64,27 @@ impl Membership {
     /// The payload of a membership frame.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut bytes = Vec::new();
-        bytes.put([u8::from(self.auto_leave)]);
+        let mut writer = Writer::default();
+        writer.flag(self.auto_leave);
         for members in [&self.voters, &self.learners, &self.outgoing] {
-            bytes.put_count(members.len());
-            for member in members {
-                bytes.put(member.replica_id.get().to_le_bytes());
-                bytes.put(member.node_id.get().to_le_bytes());
-            }
+            writer.list(members.iter(), |writer, member| {
+                writer.u64(member.replica_id.get());
+                writer.u64(member.node_id.get());
+            });
         }
-        bytes.into()
+        writer.into_bytes()
     }
 
     /// Decodes a membership frame's payload.
     ///
     /// Errors: [`DecodeError`]; the partition cannot be opened then.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("membership", payload);
-        let auto_leave = reader.bool()?;
-        let mut members = || {
-            let count = reader.count(MEMBER_BYTES)?;
-            if count > MEMBERS_MAX {
-                return Err(reader.error("more members than a partition may have"));
-            }
-            (0..count)
-                .map(|_| {
-                    let replica_id = ReplicaId::new(reader.u64()?);
-                    let node_id = NodeId::new(reader.u64()?);
-                    Ok(Member { replica_id, node_id })
-                })
-                .collect::<Result<Vec<_>, _>>()
-        };
-        let (voters, learners, outgoing) = (members()?, members()?, members()?);
-        reader.finish()?;
+        let mut reader = Reader::new(payload);
+        let auto_leave = reader.flag("auto leave")?;
+        let voters = read_members(&mut reader, "voters")?;
+        let learners = read_members(&mut reader, "learners")?;
+        let outgoing = read_members(&mut reader, "outgoing voters")?;
+        reader.finish("membership")?;
         Ok(Self { voters, learners, outgoing, auto_leave })
     }
 
@@ -116,6 +104,17 @@ impl Membership {
         state.set_auto_leave(self.auto_leave);
         state
     }
+}
+
+fn read_members(reader: &mut Reader<'_>, field: &'static str) -> Result<Vec<Member>, DecodeError> {
+    let members = reader.list(field, MEMBER_BYTES, |reader| {
+        let replica_id = ReplicaId::new(reader.u64("replica id")?);
+        Ok(Member { replica_id, node_id: NodeId::new(reader.u64("node id")?) })
+    })?;
+    if members.len() > MEMBERS_MAX {
+        return Err(reader.invalid(field, members.len() as u64, "at most 64 members"));
+    }
+    Ok(members)
 }
 
 #[cfg(test)]
@@ -138,6 +137,27 @@ mod tests {
     #[test]
     fn a_membership_survives_the_round_trip() {
         assert_eq!(Membership::decode(&joint().encode()), Ok(joint()));
+    }
+
+    #[test]
+    fn the_bytes_of_a_membership_never_change() {
+        let membership = Membership { learners: vec![], ..joint() };
+        let expected = [
+            &[1][..],
+            &[2, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+            &[11, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+            &[0, 0, 0, 0],
+            &[2, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+            &[12, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        assert_eq!(membership.encode(), expected.concat());
+    }
+
+    #[test]
+    fn more_members_than_a_partition_may_have_are_an_error() {
+        let voters = vec![member(10, 1); MEMBERS_MAX + 1];
+        let error = Membership::decode(&Membership::initial(voters).encode()).unwrap_err();
+        assert_eq!(error.to_string(), "voters at byte 1045: found 65, expected at most 64 members");
     }
 
     #[test]

@@ -41,11 +41,11 @@ mod tests;
 pub use derived::{Derived, DerivedStart, MetadataStart};
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
 pub use raft_view::{StartError, Vote};
-pub use start::ReplicaStart;
+pub use start::RecoveredLog;
 
 use crate::clock::Now;
 use crate::shard::Effects;
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 use acks::Acks;
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
 use bateau_protocol::record::ProducerSequence;
@@ -147,7 +147,7 @@ pub struct Replica {
     held: VecDeque<Produce>,
     acks: Acks,
     /// Commands in flight: their entry and the state machine's own token.
-    tokens: VecDeque<(LogIndex, u64)>,
+    tokens: VecDeque<(LogIndex, ProposalToken)>,
     writes: Writes,
     /// Whether the data directory is too full for new records (D20).
     is_disk_full: bool,

@@ -16,7 +16,7 @@
 //!
 //! Absent on purpose: transactions, and any difference between an expired and a never seen id.
 
-use crate::codec::{DecodeError, Put, Reader};
+use crate::codec::{DecodeError, Reader, Writer};
 use bateau_protocol::ids::{LogIndex, Offset};
 use bateau_protocol::record::ProducerSequence;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -261,43 +261,50 @@ impl Producers {
     /// count u32, then per id: id i64 | epoch i16 | last use u64 | batches u32, then of each
     ///                         first i32 | last i32 | offset u64
     /// ```
-    pub fn encode(&self, bytes: &mut Vec<u8>) {
-        bytes.put_count(self.committed.len());
-        for (producer_id, producer) in &self.committed {
-            bytes.put(producer_id.to_le_bytes()).put(producer.epoch.to_le_bytes());
-            bytes.put(producer.last_used_ms.to_le_bytes()).put_count(producer.window.len());
-            for batch in &producer.window {
-                bytes.put(batch.first_sequence.to_le_bytes());
-                bytes.put(batch.last_sequence.to_le_bytes());
-                bytes.put(batch.base_offset.get().to_le_bytes());
-            }
-        }
+    pub fn encode(&self, writer: &mut Writer) {
+        writer.list(self.committed.iter(), |writer, (producer_id, producer)| {
+            writer.i64(*producer_id);
+            writer.i16(producer.epoch);
+            writer.u64(producer.last_used_ms);
+            writer.list(producer.window.iter(), |writer, batch| {
+                writer.i32(batch.first_sequence);
+                writer.i32(batch.last_sequence);
+                writer.u64(batch.base_offset.get());
+            });
+        });
     }
 
     /// Reads what [`Self::encode`] wrote.
     ///
     /// Errors: [`DecodeError`].
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut producers = Self::default();
-        for _ in 0..reader.count(22)? {
-            let producer_id = reader.i64()?;
-            let epoch = reader.i16()?;
-            let last_used_ms = reader.u64()?;
-            let batches = reader.count(16)?;
-            if batches > WINDOW_BATCHES {
-                return Err(reader.error("a producer has more than five batches"));
-            }
-            let window = (0..batches)
-                .map(|_| {
-                    let (first_sequence, last_sequence) = (reader.i32()?, reader.i32()?);
-                    let base_offset = Offset::new(reader.u64()?);
-                    Ok(Appended { first_sequence, last_sequence, base_offset })
-                })
-                .collect::<Result<VecDeque<_>, _>>()?;
-            producers.by_use.insert((last_used_ms, producer_id));
-            producers.committed.insert(producer_id, Producer { epoch, window, last_used_ms });
+        let committed: BTreeMap<i64, Producer> =
+            reader.list("producers", 22, Producer::decode)?.into_iter().collect();
+        let by_use = committed.iter().map(|(id, producer)| (producer.last_used_ms, *id)).collect();
+        Ok(Self { committed, by_use, ..Self::default() })
+    }
+}
+
+impl Producer {
+    fn decode(reader: &mut Reader<'_>) -> Result<(i64, Self), DecodeError> {
+        let producer_id = reader.i64("producer id")?;
+        let epoch = reader.i16("producer epoch")?;
+        let last_used_ms = reader.u64("last use")?;
+        let window = reader.list("batches", 16, Appended::decode)?;
+        if window.len() > WINDOW_BATCHES {
+            return Err(reader.invalid("batches", window.len() as u64, "at most 5 batches"));
         }
-        Ok(producers)
+        Ok((producer_id, Self { epoch, window: window.into(), last_used_ms }))
+    }
+}
+
+impl Appended {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            first_sequence: reader.i32("first sequence")?,
+            last_sequence: reader.i32("last sequence")?,
+            base_offset: Offset::new(reader.u64("base offset")?),
+        })
     }
 }
 
@@ -418,15 +425,33 @@ mod tests {
         assert!(producers.is_empty());
     }
 
+    fn encoded(producers: &Producers) -> bytes::Bytes {
+        let mut writer = Writer::default();
+        producers.encode(&mut writer);
+        writer.into_bytes()
+    }
+
+    #[test]
+    fn the_bytes_of_the_committed_table_never_change() {
+        let mut producers = Producers::default();
+        producers.commit(LogIndex::new(1), &batch(3, 0, 9), Offset::new(100), 5);
+        producers.commit(LogIndex::new(1), &batch(3, 10, 19), Offset::new(110), 5);
+        let expected = [
+            &[1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 5, 0, 0, 0, 0, 0, 0, 0][..],
+            &[2, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 0],
+            &[10, 0, 0, 0, 19, 0, 0, 0, 110, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        assert_eq!(encoded(&producers), expected.concat());
+    }
+
     #[test]
     fn the_committed_table_survives_the_round_trip() {
-        let mut bytes = Vec::new();
-        producers(10).encode(&mut bytes);
-        let mut reader = Reader::new("producers", &bytes);
+        let bytes = encoded(&producers(10));
+        let mut reader = Reader::new(&bytes);
         assert_eq!(Producers::decode(&mut reader).unwrap(), producers(10));
         assert!(reader.is_empty());
         for end in 0..bytes.len() {
-            assert!(Producers::decode(&mut Reader::new("producers", &bytes[..end])).is_err());
+            assert!(Producers::decode(&mut Reader::new(&bytes[..end])).is_err());
         }
     }
 }

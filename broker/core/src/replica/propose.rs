@@ -14,7 +14,7 @@ use super::raft_view::UNCOMMITTED_BYTES_MAX;
 use super::tail::Stamp;
 use super::{Produce, ProduceAck, ProduceError, Replica, Role};
 use crate::shard::Effects;
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{LogIndex, Offset};
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub(super) struct Gathered {
 enum Waiter {
     Nobody,
     Producer { ticket: Option<Ticket>, deadline_ms: u64 },
-    Machine { token: u64 },
+    Machine { token: ProposalToken },
 }
 
 impl Gathered {
@@ -163,7 +163,7 @@ impl Replica {
     }
 
     /// Takes a command of the derived state machine; it is told the token when it is applied.
-    pub(super) fn gather_command(&mut self, payload: Bytes, token: u64) {
+    pub(super) fn gather_command(&mut self, payload: Bytes, token: ProposalToken) {
         self.gather(FrameKind::Command, 0, payload, Waiter::Machine { token });
     }
 

@@ -26,8 +26,9 @@ use bytes::Bytes;
 use raft::eraftpb::HardState;
 use std::collections::VecDeque;
 
-/// What recovery found of one replica.
-pub struct ReplicaStart {
+/// What recovery found of one log.
+#[derive(Clone, Debug)]
+pub struct RecoveredLog {
     /// Birth id of the partition.
     pub incarnation: Incarnation,
     /// This placement's id.
@@ -36,7 +37,7 @@ pub struct ReplicaStart {
     pub vote: Vote,
     /// Stored commit index.
     pub commit: LogIndex,
-    /// Where the log on disk starts.
+    /// Where the log starts.
     pub log_start: LogStart,
     /// Last verified and flushed index.
     pub last_index: LogIndex,
@@ -48,18 +49,24 @@ pub struct ReplicaStart {
     pub state: Option<(LogIndex, Bytes)>,
     /// The frames behind that index (or from the log's start), to the last one.
     pub frames: Vec<Frame>,
-    /// The topic's settings.
-    pub settings: ReplicaSettings,
+    /// A range that had been durable is gone: what lies before it is served, nothing appended.
+    pub is_damaged: bool,
 }
 
 impl Replica {
     /// Builds a replica on what recovery found, or on a log that was just created.
     ///
+    /// - `start`: not damaged; a damaged log has no replica.
     /// - `derived`: what this partition's log is about.
     ///
     /// Errors: [`StartError`]: the partition is not opened, and its files are left as they are.
     /// Cost: one pass over the frames behind the state file.
-    pub fn start(start: ReplicaStart, derived: DerivedStart, now: Now) -> Result<Self, StartError> {
+    pub fn start(
+        start: RecoveredLog,
+        settings: ReplicaSettings,
+        derived: DerivedStart,
+        now: Now,
+    ) -> Result<Self, StartError> {
         let stored = start.state.as_ref();
         let replayed_from = stored.map_or(start.log_start.index.previous(), |(index, _)| *index);
         let state = match &start.state {
@@ -87,7 +94,7 @@ impl Replica {
             raft,
             role: Role::Follower,
             membership: state.membership,
-            settings: start.settings,
+            settings,
             derived: state.derived,
             applied: replayed_from,
             high_watermark: start.end_offset,
@@ -144,7 +151,7 @@ impl State {
     }
 }
 
-fn raft_start(start: &ReplicaStart, stored: &Membership) -> RaftStart {
+fn raft_start(start: &RecoveredLog, stored: &Membership) -> RaftStart {
     // Raft is told the membership as of the last index: a change behind the state file's index is
     // replayed, and the last one stands.
     let last = start.frames.iter().rev().filter(|frame| frame.kind == FrameKind::Membership);

@@ -16,7 +16,7 @@ use super::derived::{Derived, DerivedStart};
 use super::membership::Membership;
 use super::trim::LogStart;
 use crate::clock::Now;
-use crate::codec::{DecodeError, Put, Reader};
+use crate::codec::{DecodeError, Reader, Writer};
 use bateau_protocol::ids::LogIndex;
 use bytes::Bytes;
 
@@ -126,12 +126,13 @@ pub(super) struct State {
 impl State {
     /// Errors: [`DecodeError`]; the file's checksum was fine, so the partition is not opened.
     pub fn decode(bytes: &[u8], kind: DerivedStart) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("state file", bytes);
-        if reader.u16()? != STATE_VERSION {
-            return Err(reader.error("written by another version of Bateau"));
+        let mut reader = Reader::new(bytes);
+        let version = reader.u16("state version")?;
+        if version != STATE_VERSION {
+            return Err(reader.invalid("state version", version.into(), "version 1"));
         }
         let log_start = LogStart::read(&mut reader)?;
-        let membership = Membership::decode(reader.bytes()?)?;
+        let membership = Membership::decode(reader.bytes("membership")?)?;
         let derived = Derived::decode(kind, reader.rest())?;
         Ok(Self { log_start, membership, derived })
     }
@@ -139,10 +140,11 @@ impl State {
 
 impl Replica {
     pub(super) fn encode_state(&self) -> Bytes {
-        let mut bytes = Vec::new();
-        bytes.put(STATE_VERSION.to_le_bytes());
-        bytes.put(self.log_start.encode()).put_bytes(&self.membership.encode());
-        self.derived.encode(self.applied, &mut bytes);
-        bytes.into()
+        let mut writer = Writer::default();
+        writer.u16(STATE_VERSION);
+        self.log_start.write(&mut writer);
+        writer.bytes(&self.membership.encode());
+        self.derived.encode(self.applied, &mut writer);
+        writer.into_bytes()
     }
 }

@@ -12,7 +12,7 @@
 //!
 //! Absent on purpose: the deletion itself, which belongs to the log.
 
-use crate::codec::{DecodeError, Put, Reader};
+use crate::codec::{DecodeError, Reader, Writer};
 use bateau_protocol::ids::{LogIndex, Offset, Term};
 use bytes::Bytes;
 
@@ -33,28 +33,34 @@ impl LogStart {
     /// The payload of a trim frame.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut bytes = Vec::with_capacity(28);
-        bytes.put(self.offset.get().to_le_bytes()).put(self.index.get().to_le_bytes());
-        bytes.put(self.previous_term.get().to_le_bytes()).put(self.previous_crc.to_le_bytes());
-        bytes.into()
+        let mut writer = Writer::default();
+        self.write(&mut writer);
+        writer.into_bytes()
+    }
+
+    pub(super) fn write(&self, writer: &mut Writer) {
+        writer.u64(self.offset.get());
+        writer.u64(self.index.get());
+        writer.u64(self.previous_term.get());
+        writer.u32(self.previous_crc);
     }
 
     /// Decodes a trim frame's payload.
     ///
     /// Errors: [`DecodeError`]; the partition cannot go on then.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new("trim", payload);
+        let mut reader = Reader::new(payload);
         let start = Self::read(&mut reader)?;
-        reader.finish()?;
+        reader.finish("trim")?;
         Ok(start)
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            offset: Offset::new(reader.u64()?),
-            index: LogIndex::new(reader.u64()?),
-            previous_term: Term::new(reader.u64()?),
-            previous_crc: reader.u32()?,
+            offset: Offset::new(reader.u64("log start offset")?),
+            index: LogIndex::new(reader.u64("log start index")?),
+            previous_term: Term::new(reader.u64("previous term")?),
+            previous_crc: reader.u32("previous chain CRC")?,
         })
     }
 }
@@ -71,6 +77,26 @@ pub struct SealedSegment {
     pub timestamp_max_ms: Option<u64>,
 }
 
+/// The segment that is being written, as far as it holds records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ActiveSegment {
+    /// About when its first records were written, by their timestamps in milliseconds.
+    pub timestamp_first_ms: u64,
+    /// Largest record timestamp in milliseconds.
+    pub timestamp_max_ms: u64,
+}
+
+/// What the log tells the brain about its segments.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Segments {
+    /// The closed ones, oldest first.
+    pub sealed: Vec<SealedSegment>,
+    /// The one that is being written; `None` while it holds no record.
+    pub active: Option<ActiveSegment>,
+    /// Bytes of the whole log.
+    pub log_bytes: u64,
+}
+
 /// How much of a log is kept. Values below zero have become `None`: no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Retention {
@@ -78,9 +104,32 @@ pub struct Retention {
     pub age_ms: Option<u64>,
     /// Kafka's `retention.bytes`.
     pub size_bytes: Option<u64>,
+    /// Kafka's `segment.ms`; zero: segments are closed by size alone.
+    pub segment_ms: u64,
+}
+
+/// Why a segment is closed before it is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Roll {
+    /// `segment.ms` has passed: the next append goes to a new one.
+    WithTheNextAppend,
+    /// All of its records are too old to be kept: it is closed now, so that it can go.
+    Now,
 }
 
 impl Retention {
+    /// Whether the segment that is being written is to be closed. As in Kafka, a log whose newest
+    /// record is too old loses its last segment too.
+    #[must_use]
+    pub fn roll(&self, active: &ActiveSegment, now_wall_ms: u64) -> Option<Roll> {
+        let age_ms = |timestamp_ms| now_wall_ms.saturating_sub(timestamp_ms);
+        if self.age_ms.is_some_and(|limit_ms| age_ms(active.timestamp_max_ms) > limit_ms) {
+            return Some(Roll::Now);
+        }
+        let is_due = self.segment_ms > 0 && age_ms(active.timestamp_first_ms) > self.segment_ms;
+        is_due.then_some(Roll::WithTheNextAppend)
+    }
+
     /// The log start that this retention allows, or `None` where all segments stay.
     ///
     /// - `sealed`: oldest first; the segment being written is not among them and never goes.
@@ -147,8 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_a_trim_never_change() {
+        let expected = [
+            &[70, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0][..],
+            &[3, 0, 0, 0, 0, 0, 0, 0, 0xCD, 0xAB, 0, 0],
+        ];
+        assert_eq!(start(7).encode(), expected.concat());
+    }
+
+    #[test]
     fn a_segment_goes_when_its_newest_record_is_too_old() {
-        let retention = Retention { age_ms: Some(500), size_bytes: None };
+        let retention = Retention { age_ms: Some(500), ..Retention::default() };
         let at = |now| retention.log_start(&segments(), 4_000, ALL_STORED, now);
         assert_eq!(at(1_500), None);
         assert_eq!(at(1_501), Some(start(100)));
@@ -157,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_segment_goes_when_the_rest_still_has_the_size() {
-        let retention = Retention { age_ms: None, size_bytes: Some(2_500) };
+        let retention = Retention { size_bytes: Some(2_500), ..Retention::default() };
         let at = |log_bytes| retention.log_start(&segments(), log_bytes, ALL_STORED, 0);
         assert_eq!(at(3_499), None);
         assert_eq!(at(3_500), Some(start(100)));
@@ -168,16 +226,27 @@ mod tests {
     fn an_old_segment_behind_a_young_one_stays() {
         let mut segments = segments();
         segments[0].timestamp_max_ms = Some(1_000_000);
-        let retention = Retention { age_ms: Some(1), size_bytes: None };
+        let retention = Retention { age_ms: Some(1), ..Retention::default() };
         assert_eq!(retention.log_start(&segments, 0, ALL_STORED, 9_999), None);
     }
 
     #[test]
     fn nothing_beyond_the_stored_state_goes() {
-        let retention = Retention { age_ms: Some(0), size_bytes: None };
+        let retention = Retention { age_ms: Some(0), ..Retention::default() };
         let at = |stored| retention.log_start(&segments(), 0, LogIndex::new(stored), 9_999);
         assert_eq!(at(98), None);
         assert_eq!(at(99), Some(start(100)));
         assert_eq!(at(250), Some(start(200)));
+    }
+
+    #[test]
+    fn the_last_segment_is_closed_when_it_is_old_and_at_once_when_all_of_it_is_too_old() {
+        let retention = Retention { age_ms: Some(500), size_bytes: None, segment_ms: 100 };
+        let active = ActiveSegment { timestamp_first_ms: 1_000, timestamp_max_ms: 1_050 };
+        assert_eq!(retention.roll(&active, 1_100), None);
+        assert_eq!(retention.roll(&active, 1_101), Some(Roll::WithTheNextAppend));
+        assert_eq!(retention.roll(&active, 1_550), Some(Roll::WithTheNextAppend));
+        assert_eq!(retention.roll(&active, 1_551), Some(Roll::Now));
+        assert_eq!(Retention::default().roll(&active, u64::MAX), None);
     }
 }

@@ -46,6 +46,11 @@ pub enum Effect {
         /// Its new start.
         start: LogStart,
     },
+    /// Close the segment that is being written with the next append.
+    Roll {
+        /// The log.
+        incarnation: Incarnation,
+    },
     /// The topic is gone by a committed tombstone: so is the log.
     Delete {
         /// The log.

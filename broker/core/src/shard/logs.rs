@@ -14,44 +14,16 @@ use crate::clock::Now;
 use crate::controller::{MetadataEvent, PartitionPlacement, TopicConfig};
 use crate::replica::membership::{Member, Membership};
 use crate::replica::trim::{LogStart, Retention};
-use crate::replica::{DerivedStart, Replica, ReplicaSettings, ReplicaStart, StartError, Vote};
+use crate::replica::{DerivedStart, RecoveredLog, Replica, ReplicaSettings, StartError, Vote};
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bateau_protocol::terms::TermTable;
-use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// The term in which every partition is born.
 const BIRTH_TERM: Term = Term::new(1);
 const BIRTH_INDEX: LogIndex = LogIndex::new(1);
-
-/// What recovery found of one log.
-#[derive(Clone, Debug)]
-pub struct RecoveredLog {
-    /// Birth id of the partition.
-    pub incarnation: Incarnation,
-    /// This placement's id.
-    pub replica_id: ReplicaId,
-    /// Stored term and vote.
-    pub vote: Vote,
-    /// Stored commit index.
-    pub commit: LogIndex,
-    /// Where the log starts.
-    pub log_start: LogStart,
-    /// Last verified and flushed index.
-    pub last_index: LogIndex,
-    /// Offset behind the last record.
-    pub end_offset: Offset,
-    /// The log's terms.
-    pub terms: TermTable,
-    /// The newest valid state file and the index that it includes.
-    pub state: Option<(LogIndex, Bytes)>,
-    /// The frames behind that index (or from the log's start), to the last one.
-    pub frames: Vec<Frame>,
-    /// A range that had been durable is gone: what lies before it is served, nothing appended.
-    pub is_damaged: bool,
-}
 
 /// Why a shard does not start.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -165,8 +137,7 @@ impl Shard {
         if log.is_damaged {
             return Err(ShardStartError::MetadataDamaged { last_index: log.last_index });
         }
-        let start = log.into_start(ReplicaSettings::default());
-        let mut replica = Replica::start(start, derived, now)?;
+        let mut replica = Replica::start(log, ReplicaSettings::default(), derived, now)?;
         replica.announce_metadata();
         replica.campaign();
         self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
@@ -189,14 +160,21 @@ impl Shard {
         if let Some(config) = birth.config.clone() {
             effects.push(Effect::Configure { incarnation, config });
         }
-        self.run(birth.into_recovered().into_start(settings), derived, now, effects);
+        self.run(birth.into_recovered(), settings, derived, now, effects);
     }
 
     /// Starts a replica, which stands for election at once: its placement names it first, and it
     /// is its only voter.
-    fn run(&mut self, start: ReplicaStart, derived: DerivedStart, now: Now, effects: &mut Effects) {
-        let incarnation = start.incarnation;
-        match Replica::start(start, derived, now) {
+    fn run(
+        &mut self,
+        log: RecoveredLog,
+        settings: ReplicaSettings,
+        derived: DerivedStart,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let incarnation = log.incarnation;
+        match Replica::start(log, settings, derived, now) {
             Ok(mut replica) => {
                 replica.set_disk_full(self.is_disk_full);
                 replica.campaign();
@@ -263,7 +241,7 @@ impl Shard {
         if log.is_damaged {
             self.serve_prefix(&log, effects);
         } else {
-            self.run(log.into_start(settings), derived, now, effects);
+            self.run(log, settings, derived, now, effects);
         }
     }
 
@@ -318,25 +296,8 @@ impl Shard {
             retention: Retention {
                 age_ms: config.retention_ms,
                 size_bytes: config.retention_bytes,
+                segment_ms: config.segment_ms,
             },
-        }
-    }
-}
-
-impl RecoveredLog {
-    fn into_start(self, settings: ReplicaSettings) -> ReplicaStart {
-        ReplicaStart {
-            incarnation: self.incarnation,
-            replica_id: self.replica_id,
-            vote: self.vote,
-            commit: self.commit,
-            log_start: self.log_start,
-            last_index: self.last_index,
-            end_offset: self.end_offset,
-            terms: self.terms,
-            state: self.state,
-            frames: self.frames,
-            settings,
         }
     }
 }

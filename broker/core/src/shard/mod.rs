@@ -26,15 +26,16 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub use crate::replica::RecoveredLog;
 pub use effects::{Effect, Effects, Reply};
-pub use logs::{LogBirth, RecoveredLog, ShardStartError};
+pub use logs::{LogBirth, ShardStartError};
 pub use timers::{HOUSEKEEPING_MS, TICK_MS};
 
 use crate::clock::Now;
 use crate::consumer_group::{CoordinatorError, GroupRequest, GroupResponse, GroupSettings};
 use crate::consumer_group::{GROUP_PARTITIONS, partition_of};
 use crate::controller::{ControllerRequest, Metadata};
-use crate::replica::trim::SealedSegment;
+use crate::replica::trim::Segments;
 use crate::replica::{MetadataStart, Produce, ProduceError, Replica};
 use crate::ticket::Ticket;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
@@ -101,14 +102,12 @@ pub enum Input {
         /// Whether it is durable.
         is_stored: bool,
     },
-    /// Segments that are closed, for retention.
-    Sealed {
+    /// The segments of a log, for retention.
+    Segments {
         /// Of this log.
         incarnation: Incarnation,
-        /// Oldest first.
-        segments: Vec<SealedSegment>,
-        /// Bytes of the whole log.
-        log_bytes: u64,
+        /// All of them.
+        segments: Segments,
     },
     /// The data directory has no room for records, or has it again (D20).
     DiskFull(bool),
@@ -186,9 +185,9 @@ impl Shard {
                     replica.handle_state_stored(applied, is_stored, now);
                 });
             }
-            Input::Sealed { incarnation, segments, log_bytes } => {
-                self.with(incarnation, effects, |replica, _| {
-                    replica.check_retention(&segments, log_bytes, now);
+            Input::Segments { incarnation, segments } => {
+                self.with(incarnation, effects, |replica, effects| {
+                    replica.check_retention(&segments, now, effects);
                 });
             }
             Input::DiskFull(is_full) => self.set_disk_full(is_full, effects),

@@ -26,6 +26,9 @@ const SHRINK_BYTES: u64 = 4 * 1024 * 1024;
 /// Side entries in memory, node-wide, from which on they are written.
 const SIDE_BACKLOG_BYTES: usize = 1024 * 1024;
 
+/// Segments that one step closes, with one flush of their side files.
+const CLOSED_PER_STEP: usize = 16;
+
 /// Suffix of files that are on their way out.
 pub(crate) const REMOVED_SUFFIX: &str = ".del";
 
@@ -147,10 +150,12 @@ impl CommitCycle {
         if let Some((log, applied, state)) = self.background.states.pop_front() {
             let answer = self.store_state(log, applied, &state)?;
             done.push(answer);
-        } else if let Some(log) = self.background.attention.pop_first() {
-            self.attend(log)?;
         } else if self.background.side_backlog >= SIDE_BACKLOG_BYTES {
             self.write_sides()?;
+        } else if self.close_segments()? {
+            // More of them come first: they spare the next start a walk.
+        } else if let Some(log) = self.background.attention.pop_first() {
+            self.attend(log)?;
         } else if self.meta.is_filling() && !self.meta_is_stuck {
             match self.meta.switch() {
                 // Tried again when the copy is full; then the ballast helps.
@@ -227,22 +232,33 @@ impl CommitCycle {
         Ok(Done::StateStored { incarnation, applied })
     }
 
-    /// Closes, prepares or drops one segment of a log, and comes back if there may be more.
+    /// Closes one segment each of some logs, with one flush. Returns whether there was any.
+    fn close_segments(&mut self) -> Result<bool, DiskFailed> {
+        let mut flush = FlushSet::default();
+        let waiting = self.background.attention.iter().filter_map(|id| {
+            self.logs.get(id).filter(|log| !log.sealing.is_empty()).map(|log| log.incarnation)
+        });
+        let chosen: Vec<Incarnation> = waiting.take(CLOSED_PER_STEP).collect();
+        let mut closed = false;
+        for id in chosen {
+            let Some(log) = self.logs.get_mut(&id) else { continue };
+            match log.seal_one(&mut flush) {
+                Ok(sealed) => closed |= sealed,
+                // Its checkpoint is a cache: tried again after the log's next append.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    self.background.attention.remove(&id);
+                }
+                Err(error) => return Err(failure("close a segment")(error)),
+            }
+        }
+        let dirs: Vec<String> = flush.dirs.into_iter().collect();
+        self.disk.flush(&flush.files, &dirs).map_err(failure("flush side files"))?;
+        Ok(closed)
+    }
+
+    /// Drops dead segments of a log, and prepares its next one.
     fn attend(&mut self, id: Incarnation) -> Result<(), DiskFailed> {
         let Some(log) = self.logs.get_mut(&id) else { return Ok(()) };
-        let mut flush = FlushSet::default();
-        match log.seal_one(&mut flush) {
-            Ok(false) => {}
-            Ok(true) => {
-                let dirs: Vec<String> = flush.dirs.into_iter().collect();
-                self.disk.flush(&flush.files, &dirs).map_err(failure("flush a side file"))?;
-                self.background.look_at(id);
-                return Ok(());
-            }
-            // Its checkpoint is a cache: tried again after the log's next append.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-            Err(error) => return Err(failure("close a segment")(error)),
-        }
         for segment in log.take_dead_segments() {
             let retired = self.background.retire(&*self.disk, segment);
             retired.map_err(failure("rename a segment"))?;

@@ -1,3 +1,5 @@
+//! Torn batches, damage, and the turn of the two copies.
+
 use super::*;
 use crate::sim_disk::SimDisk;
 use crate::tail::Tail;
@@ -35,6 +37,7 @@ fn put(log: &mut MetaLog, id: u64, term: u64) {
     log.append(vec![record], FlushSequence::new(term)).unwrap();
     let file = log.file();
     log.disk.flush(&[file], &[]).unwrap();
+    log.note_flushed();
 }
 
 fn open(disk: &SimDisk) -> MetaLog {

@@ -27,8 +27,8 @@ pub(super) struct LogFiles {
 }
 
 impl LogFiles {
-    /// Lists a log's directory, takes unfinished files away and opens what recovery walks: the segment of the durable mark and
-    /// everything behind it.
+    /// Lists a log's directory, takes unfinished files away and opens what recovery walks: the
+    /// segment of the durable mark and everything behind it.
     pub(super) fn list(
         disk: &dyn Disk,
         incarnation: Incarnation,

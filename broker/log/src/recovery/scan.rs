@@ -1,8 +1,8 @@
 //! What one log's directory holds: the frames that follow one another, and what lies behind them.
 //!
 //! ```text
-//!   segments up to D: index from checkpoint, side file or headers │ D ── verified walk ──> tail │ bad?
-//!                                                                 side headers, frames behind ──┘
+//!   up to D: index from checkpoint, side file or headers │ D ── verified walk ──> tail │ bad?
+//!                                             side headers and frames behind it ──┘
 //! ```
 //!
 //! Absent on purpose: writing, and the decision what a bad frame means (`recovery`).
@@ -258,7 +258,6 @@ impl LogScan {
         if let Some(durable) = durable.filter(holds) {
             self.index_up_to(disk, files, &mut good, durable, &entries)?;
         }
-        self.count_slots(&mut good, &entries);
         self.walk_verified(disk, files, &mut good)?;
         good.tail = self.tail;
         self.segments.push(good);
@@ -301,7 +300,7 @@ impl LogScan {
     }
 
     /// Indexes the frames up to the durable mark: from side headers as far as they go, then from
-    /// the frames' own. Side headers that do not lead to the mark, or to the next segment, are
+    /// the frames' own, which become side headers. Side headers that do not lead to the mark, or to the next segment, are
     /// those of a suffix that was truncated: then from the frames' own alone.
     fn index_up_to(
         &mut self,
@@ -316,6 +315,7 @@ impl LogScan {
         for entries in [entries, &[]] {
             (self.tail, self.terms) = before.clone();
             good.index = SparseIndex::new(self.interval_bytes);
+            good.side = Side::new(0);
             self.index_by(good, ends_here.then_some(durable.index), entries)?;
             let arrived = if ends_here {
                 let tail = &self.tail;
@@ -345,6 +345,7 @@ impl LogScan {
                 break;
             }
             self.note(good, &entry.header, entry.timestamp);
+            good.side.slots += 1;
         }
         let file = Arc::clone(&good.file);
         let mut window = Window::new(&*file, SKIP_BYTES)?;
@@ -353,39 +354,13 @@ impl LogScan {
                 Place::Frame { header, timestamp }
                     if self.tail.check_follows(&header, self.incarnation).is_ok() =>
                 {
+                    SideEntry { header, timestamp }.encode(&mut good.side.pending);
                     self.note(good, &header, timestamp);
                 }
                 _ => break,
             }
         }
         Ok(())
-    }
-
-    /// Counts the side entries that stand for this segment's frames, and makes those missing.
-    fn count_slots(&mut self, good: &mut GoodSegment, entries: &[u8]) {
-        let mut tail = Tail::before_segment(&good.header);
-        let mut slots = 0;
-        for slot in entries.chunks_exact(size(ENTRY_BYTES)) {
-            let Some(entry) = SideEntry::decode(slot) else { break };
-            if tail.index >= self.tail.index
-                || tail.check_follows(&entry.header, self.incarnation).is_err()
-            {
-                break;
-            }
-            tail = tail.after(&entry.header);
-            slots += 1;
-        }
-        good.side = Side::new(slots);
-        if tail.index == self.tail.index {
-            return;
-        }
-        let Ok(mut window) = Window::new(&*good.file, SKIP_BYTES) else { return };
-        while tail.index < self.tail.index {
-            let place = read_place(&mut window, tail.position, false);
-            let Place::Frame { header, timestamp } = place else { return };
-            SideEntry { header, timestamp }.encode(&mut good.side.pending);
-            tail = tail.after(&header);
-        }
     }
 
     /// Reads and checks every frame behind the tail.

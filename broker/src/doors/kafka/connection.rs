@@ -79,6 +79,13 @@ struct Pace {
     bytes: u64,
 }
 
+/// Waits for what there is to wait for.
+async fn wait_for(future: Option<impl Future<Output = ()>>) {
+    if let Some(future) = future {
+        future.await;
+    }
+}
+
 /// One connection.
 pub struct Connection {
     stream: TcpStream,
@@ -144,8 +151,9 @@ impl Connection {
             if self.next_deadline() < timer.deadline() {
                 timer.as_mut().reset(self.next_deadline());
             }
-            let needs_memory = self.missing_memory.is_some();
-            let memory = self.share.until_free(self.missing_memory.unwrap_or(0));
+            let share = &self.share;
+            let memory = self.missing_memory.map(|bytes| share.until_free(bytes));
+            let waits_for_memory = memory.is_some();
             tokio::select! {
                 biased;
                 moved = poll_fn(|task| self.poll_move(task)) => {
@@ -154,7 +162,7 @@ impl Connection {
                     }
                     self.active_at = Instant::now();
                 }
-                () = memory, if needs_memory => {}
+                () = wait_for(memory), if waits_for_memory => {}
                 () = &mut stopped, if !self.is_draining => self.drain(),
                 () = &mut timer => {
                     if let Err(end) = self.check_deadlines(Instant::now()) {
@@ -207,7 +215,8 @@ impl Connection {
     }
 
     fn finished(&mut self) -> Option<Ended> {
-        let is_left = self.is_draining && self.running.front().is_some_and(|front| front.parks);
+        let parks = self.running.front().is_some_and(|front| front.parks);
+        let is_left = self.is_draining && parks && self.session.outgoing().is_empty();
         if !is_left && !self.session.is_finished() {
             return None;
         }

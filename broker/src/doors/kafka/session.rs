@@ -3,7 +3,7 @@
 //! ```text
 //!   bytes ──receive──> request 1, request 2, …        at most so many, of at most so many bytes
 //!                          │          │
-//!   bytes <──outgoing── reply 1 <── reply 2           in any order in, in request order out
+//!   bytes <──outgoing── reply 1 <── reply 2        handed in in any order, sent in request order
 //! ```
 //!
 //! Produces may run side by side: they were submitted one after the other, and only their acks

@@ -18,7 +18,7 @@
 use super::{Decode, api};
 use crate::ids::TopicId;
 use crate::kafka::reader::Reader;
-use crate::kafka::view::{Item, Items, TopicReference};
+use crate::kafka::view::{Item, Items, TopicItems};
 use crate::kafka::wire::{At, Wire};
 use crate::kafka::{Chain, DecodeError, ErrorCode, KafkaString};
 
@@ -166,31 +166,15 @@ pub struct FetchRequestView {
     pub rack_id: KafkaString,
 }
 
-/// What is asked for of one topic.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FetchTopicView {
-    /// The topic.
-    pub topic: TopicReference,
-    /// What is asked for, by partition.
-    pub partitions: Items<FetchPartition>,
-}
+/// What is asked for of one topic, by partition.
+pub type FetchTopicView = TopicItems<FetchPartition>;
 
-/// What a session shall no longer hold of one topic.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ForgottenTopicView {
-    /// The topic.
-    pub topic: TopicReference,
-    /// Numbers of its partitions.
-    pub partitions: Items<i32>,
-}
+/// Numbers of the partitions of one topic that a session shall no longer hold.
+pub type ForgottenTopicView = TopicItems<i32>;
 
 /// Names the field that an error is in.
 fn named<T>(field: &'static str, result: Result<T, DecodeError>) -> Result<T, DecodeError> {
     result.map_err(|error| error.in_field("FetchRequest", field))
-}
-
-fn skip_tags(reader: &mut Reader) -> Result<(), DecodeError> {
-    named("tagged fields", reader.tagged_fields(|_, _| Ok(false)))
 }
 
 impl Decode for FetchRequestView {
@@ -253,25 +237,6 @@ fn read_tags(
     Ok(cluster_id)
 }
 
-impl Item for FetchTopicView {
-    fn bytes_min(at: At) -> usize {
-        TopicReference::bytes_min(at) + if at.flexible { 2 } else { 4 }
-    }
-
-    fn skip(reader: &mut Reader) -> Result<(), DecodeError> {
-        named("topic", TopicReference::read(reader))?;
-        named("partitions", Items::<FetchPartition>::skip(reader))?;
-        skip_tags(reader)
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let topic = TopicReference::read(reader)?;
-        let partitions = Items::read(reader)?;
-        skip_tags(reader)?;
-        Ok(Self { topic, partitions })
-    }
-}
-
 impl Item for FetchPartition {
     fn bytes_min(at: At) -> usize {
         <Self as Wire>::bytes_min(at)
@@ -284,25 +249,6 @@ impl Item for FetchPartition {
 
     fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         <Self as Wire>::read(reader)
-    }
-}
-
-impl Item for ForgottenTopicView {
-    fn bytes_min(at: At) -> usize {
-        TopicReference::bytes_min(at) + if at.flexible { 2 } else { 4 }
-    }
-
-    fn skip(reader: &mut Reader) -> Result<(), DecodeError> {
-        named("forgotten topic", TopicReference::read(reader))?;
-        named("forgotten partitions", Items::<i32>::skip(reader))?;
-        skip_tags(reader)
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let topic = TopicReference::read(reader)?;
-        let partitions = Items::read(reader)?;
-        skip_tags(reader)?;
-        Ok(Self { topic, partitions })
     }
 }
 

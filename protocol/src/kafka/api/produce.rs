@@ -17,7 +17,7 @@
 use super::{Decode, api};
 use crate::ids::TopicId;
 use crate::kafka::reader::Reader;
-use crate::kafka::view::{Item, Items, TopicReference};
+use crate::kafka::view::{Item, Items, TopicItems};
 use crate::kafka::wire::At;
 use crate::kafka::{Chain, DecodeError, ErrorCode, KafkaString};
 use bytes::Bytes;
@@ -105,14 +105,8 @@ pub struct ProduceRequestView {
     pub topics: Items<TopicProduceView>,
 }
 
-/// What a request has for one topic.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TopicProduceView {
-    /// The topic.
-    pub topic: TopicReference,
-    /// What is to be appended, by partition.
-    pub partitions: Items<PartitionProduceView>,
-}
+/// What is to be appended to one topic, by partition.
+pub type TopicProduceView = TopicItems<PartitionProduceView>;
 
 /// What a request has for one partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -142,25 +136,6 @@ impl Decode for ProduceRequestView {
 
 fn skip_tags(reader: &mut Reader) -> Result<(), DecodeError> {
     named("tagged fields", reader.tagged_fields(|_, _| Ok(false)))
-}
-
-impl Item for TopicProduceView {
-    fn bytes_min(at: At) -> usize {
-        TopicReference::bytes_min(at) + if at.flexible { 2 } else { 4 }
-    }
-
-    fn skip(reader: &mut Reader) -> Result<(), DecodeError> {
-        named("name", TopicReference::read(reader))?;
-        named("partition_data", Items::<PartitionProduceView>::skip(reader))?;
-        skip_tags(reader)
-    }
-
-    fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let topic = TopicReference::read(reader)?;
-        let partitions = Items::read(reader)?;
-        skip_tags(reader)?;
-        Ok(Self { topic, partitions })
-    }
 }
 
 impl Item for PartitionProduceView {

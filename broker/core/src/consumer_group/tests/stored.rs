@@ -1,6 +1,7 @@
 //! Commands and snapshots as bytes.
 
 use super::*;
+use crate::codec::DecodeProblem;
 use crate::consumer_group::command::{
     AssignmentsStored, GenerationStarted, GroupRemoved, OffsetsCommitted, OffsetsExpired,
     StaticMemberReplaced, TopicDeleted,
@@ -77,16 +78,81 @@ fn every_command_comes_back_as_it_was_and_several_share_a_payload() {
     assert_eq!(Command::decode_all(&payload).unwrap(), commands());
 }
 
+/// A member as it is stored: ids, client, timeouts, protocols.
+const MEMBER: &str = "050000006170702d31 01 0100000041 03000000617070 030000003a3a31 \
+    10270000 60ea0000 02000000 0500000072616e6765 010000006d 06000000737469636b79 00000000";
+
+/// The bytes of [`commands`], as they lie on disks: a change here is a new version of a command.
+fn golden_commands() -> [String; 7] {
+    [
+        format!(
+            "01000100 c0000000 0100000067 0700000000000000 03000000 08000000636f6e73756d6572 \
+             0500000072616e6765 050000006170702d31 0500000000000000 02000000 {MEMBER} {}",
+            MEMBER.replace("01 0100000041", "00")
+        ),
+        "02000100 23000000 0100000067 0800000000000000 03000000 01000000 050000006170702d31 \
+         0100000070"
+            .to_owned(),
+        format!("03000100 5b000000 0100000067 0900000000000000 050000006170702d30 {MEMBER}"),
+        "04000100 0e000000 0100000067 0a00000000000000 01".to_owned(),
+        "05000100 68000000 0100000067 ffffffff 00000000 0600000000000000 01 6300000000000000 \
+         01000000 060000006f7264657273 07070707070707070707070707070707 02000000 \
+         00000000 ffffffffffffffff 03000000 00000000 \
+         09000000 0000000000000080 03000000 00000000"
+            .to_owned(),
+        "06000100 27000000 0100000067 0a00000000000000 01000000 060000006f7264657273 09000000 \
+         0400000000000000"
+            .to_owned(),
+        "07000100 1a000000 060000006f7264657273 01010101010101010101010101010101".to_owned(),
+    ]
+}
+
+fn assert_bytes(found: &[u8], golden: &str) {
+    let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(found, golden.replace(' ', ""));
+}
+
 #[test]
-fn the_bytes_of_a_command_are_written_down() {
-    let command = Command::GroupRemoved(GroupRemoved {
+fn the_bytes_of_a_command_never_change() {
+    for (command, golden) in commands().iter().zip(golden_commands()) {
+        assert_bytes(&command.to_payload(), &golden);
+    }
+}
+
+#[test]
+fn the_bytes_of_a_snapshot_never_change() {
+    let mut tables = Tables::default();
+    let commit = commands().swap_remove(4);
+    assert_eq!(tables.apply(LogIndex::new(1), commit), tables::Outcome::Applied);
+    let generation = Command::GenerationStarted(GenerationStarted {
         group_id: "g".into(),
-        revision: 10,
-        with_offsets: true,
+        revision: 0,
+        generation: 1,
+        protocol_type: "consumer".into(),
+        protocol: "range".into(),
+        leader: "app-1".into(),
+        wall_ms: 5,
+        members: vec![member()],
     });
-    let header = [4, 0, 1, 0, 14, 0, 0, 0];
-    let body = [1, 0, 0, 0, b'g', 10, 0, 0, 0, 0, 0, 0, 0, 1];
-    assert_eq!(command.to_payload(), [&header[..], &body[..]].concat());
+    assert_eq!(tables.apply(LogIndex::new(2), generation), tables::Outcome::Applied);
+    let golden = format!(
+        "42544753 0100 0000 0900000000000000 0501000000000000 ea5ad9c7 \
+         01000000 0100000067 0100000000000000 01000000 00 08000000636f6e73756d6572 \
+         0500000072616e6765 050000006170702d31 0500000000000000 01000000 {MEMBER} 00000000 \
+         01000000 060000006f7264657273 07070707070707070707070707070707 02000000 \
+         00000000 ffffffffffffffff 03000000 00000000 0100000000000000 0600000000000000 \
+         01 6300000000000000 \
+         09000000 0000000000000080 03000000 00000000 0100000000000000 0600000000000000 \
+         01 6300000000000000"
+    );
+    assert_bytes(&snapshot::encode(&tables, LogIndex::new(9)), &golden);
+}
+
+fn problem<T: std::fmt::Debug>(outcome: Result<T, CommandError>) -> DecodeProblem {
+    match outcome.unwrap_err() {
+        CommandError::Field { source, .. } => source.problem,
+        other => panic!("{other}"),
+    }
 }
 
 #[test]
@@ -102,7 +168,7 @@ fn every_truncation_and_every_surplus_is_refused() {
         let length = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) + 1;
         longer[4..8].copy_from_slice(&length.to_le_bytes());
         let outcome = Command::decode_all(&longer);
-        assert!(matches!(outcome, Err(CommandError::Malformed { .. })), "{outcome:?}");
+        assert_eq!(problem(outcome), DecodeProblem::Trailing { found: 1 });
     }
 }
 
@@ -126,9 +192,10 @@ fn damaged_commands_never_panic_and_never_ask_for_much() {
 #[test]
 fn an_unknown_command_names_itself() {
     let outcome = Command::decode_all(&[42, 0, 1, 0, 0, 0, 0, 0]);
-    assert_eq!(outcome, Err(CommandError::Unknown { kind: 42, version: 1 }));
+    assert_eq!(outcome, Err(CommandError::UnknownType { found: 42 }));
     let outcome = Command::decode_all(&[4, 0, 2, 0, 0, 0, 0, 0]);
-    assert_eq!(outcome, Err(CommandError::Unknown { kind: 4, version: 2 }));
+    assert_eq!(outcome, Err(CommandError::UnknownVersion { command: 4, found: 2 }));
+    assert_eq!(Command::decode_all(&[]), Err(CommandError::Empty));
 }
 
 #[test]
@@ -142,7 +209,8 @@ fn a_damaged_command_stops_the_caller_and_changes_nothing() {
     let mut effects = GroupEffects::default();
     let index = LogIndex::new(2);
     let outcome = world.coordinator.apply(world.now, index, &payload, None, &mut effects);
-    assert!(matches!(outcome, Err(CommandError::Truncated { .. })), "{outcome:?}");
+    let problem = problem(outcome);
+    assert!(matches!(problem, DecodeProblem::Truncated { .. }), "{problem}");
     assert_eq!(world.coordinator.tables, before);
 }
 

@@ -3,6 +3,8 @@
 use bateau_protocol::ids::{Incarnation, ReplicaId};
 
 use super::*;
+use crate::codec::{DecodeError, DecodeProblem};
+use crate::command_frame::CommandError;
 
 /// One command of every type, with every optional part.
 pub(super) fn one_of_each() -> Vec<MetadataCommand> {
@@ -85,8 +87,11 @@ fn bytes_behind_a_body_are_an_error() {
         let error = decode_commands(&longer).unwrap_err();
         assert!(
             matches!(
-                error,
-                CommandError::Field { source: WireError::Trailing { found: 1, .. }, .. }
+                &error,
+                &CommandError::Field {
+                    source: DecodeError { problem: DecodeProblem::Trailing { found: 1 }, .. },
+                    ..
+                }
             ),
             "{error}"
         );

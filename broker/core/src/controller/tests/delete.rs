@@ -25,16 +25,17 @@ fn a_topic_is_deleted_by_name_or_by_id() {
 #[test]
 fn a_deletion_leaves_a_tombstone_for_each_incarnation() {
     let mut world = World::founded(3);
-    world.create_one(topic("a", 2, 3)).unwrap();
+    let topic_id = world.create_one(topic("a", 2, 3)).unwrap().id;
     let incarnations = incarnations_of(&world, "a");
     assert!(!world.metadata().is_tombstone(incarnations[0]));
     world.events.clear();
     world.delete(vec![by_name("a")]);
     let nodes: Vec<_> = [1, 2, 3].map(NodeId::new).into();
-    let expected: Vec<_> = incarnations
+    let mut expected: Vec<_> = incarnations
         .iter()
         .map(|each| MetadataEvent::PartitionDeleted { incarnation: *each, nodes: nodes.clone() })
         .collect();
+    expected.push(MetadataEvent::TopicDeleted { topic: "a".into(), topic_id });
     assert_eq!(world.events, expected);
     assert!(incarnations.iter().all(|each| world.metadata().is_tombstone(*each)));
     assert_eq!(world.metadata().partition_of(incarnations[0]), None);

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::clock::Now;
-use crate::ticket::Ticket;
+use crate::ticket::{ProposalToken, Ticket};
 
 /// SplitMix64 (Steele, Lea, Flood, 2014): small, and good enough to draw ids and choices.
 #[derive(Clone, Debug)]

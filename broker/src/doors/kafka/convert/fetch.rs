@@ -83,7 +83,7 @@ fn partition_data(answer: Result<Fetched, FetchError>, is_committed: bool) -> Pa
         },
         Err(error) => PartitionData {
             error_code: codes::fetch(&error),
-            // As in Kafka, where errors of the lookup and of the log come from two places.
+            // As in Kafka, where a failed look-up comes from another place than a failed read.
             aborted_transactions: matches!(
                 error,
                 FetchError::UnknownTopicOrPartition | FetchError::UnknownTopicId
