@@ -32,7 +32,7 @@ pub(super) struct Gathered {
 }
 
 #[derive(Debug)]
-enum Waiter {
+pub(super) enum Waiter {
     Nobody,
     Producer { ticket: Option<Ticket>, deadline_ms: u64 },
     Machine { token: ProposalToken },
@@ -176,7 +176,13 @@ impl Replica {
         gathered.unwrap_or_else(|| self.raft.last().next_offset)
     }
 
-    fn gather(&mut self, kind: FrameKind, record_count: u32, payload: Bytes, waiter: Waiter) {
+    pub(super) fn gather(
+        &mut self,
+        kind: FrameKind,
+        record_count: u32,
+        payload: Bytes,
+        waiter: Waiter,
+    ) {
         let base_offset = self.next_offset();
         let term = self.raft.term();
         let payload_crc = Frame::stamped_payload_crc(kind, term, base_offset, &payload);

@@ -9,7 +9,7 @@
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
 use super::timers::Timers;
-use super::{Effect, Effects, Shard, ShardSettings, Slot};
+use super::{Effect, Effects, Shard, ShardSettings, Slot, panic_message};
 use crate::clock::Now;
 use crate::controller::{MetadataEvent, PartitionPlacement, TopicConfig};
 use crate::replica::membership::{Member, Membership};
@@ -19,6 +19,7 @@ use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bateau_protocol::terms::TermTable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use thiserror::Error;
 
 /// The term in which every partition is born.
@@ -174,16 +175,23 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let incarnation = log.incarnation;
-        match Replica::start(log, settings, derived, now) {
-            Ok(mut replica) => {
-                replica.set_disk_full(self.is_disk_full);
-                replica.campaign();
+        let is_disk_full = self.is_disk_full;
+        // What was recovered may break an invariant, of raft or of ours: that log alone is out.
+        let started = catch_unwind(AssertUnwindSafe(|| {
+            let mut replica =
+                Replica::start(log, settings, derived, now).map_err(|error| error.to_string())?;
+            replica.set_disk_full(is_disk_full);
+            replica.campaign();
+            Ok(replica)
+        }));
+        match started.unwrap_or_else(|panic| Err(panic_message(&*panic))) {
+            Ok(replica) => {
                 self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
                 self.touched.insert(incarnation);
             }
-            Err(error) => {
+            Err(reason) => {
                 self.slots.insert(incarnation, Slot::Unavailable);
-                effects.push(Effect::Isolated { incarnation, reason: error.to_string() });
+                effects.push(Effect::Isolated { incarnation, reason });
             }
         }
     }

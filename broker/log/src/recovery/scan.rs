@@ -300,8 +300,9 @@ impl LogScan {
     }
 
     /// Indexes the frames up to the durable mark: from side headers as far as they go, then from
-    /// the frames' own, which become side headers. Side headers that do not lead to the mark, or to the next segment, are
-    /// those of a suffix that was truncated: then from the frames' own alone.
+    /// the frames' own, which become side headers. Side headers that do not lead to the mark, or
+    /// to the next segment, are those of a suffix that was truncated: then from the frames' own
+    /// alone.
     fn index_up_to(
         &mut self,
         disk: &dyn Disk,
