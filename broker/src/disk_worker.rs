@@ -119,7 +119,8 @@ impl Worker<'_> {
             }
             Quiet::SpaceCheck => {
                 self.cycle.check_space(&mut self.done)?;
-                Quiet::SpaceCheck
+                // What is low on room has trash to empty, and nothing else may come along.
+                if self.background()? { Quiet::Background } else { Quiet::SpaceCheck }
             }
         };
         self.report();

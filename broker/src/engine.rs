@@ -19,6 +19,7 @@ use crate::partition::PartitionView;
 use crate::readers::ColdReader;
 use crate::router::Router;
 use crate::shard::{self, Ask, Ended, INBOX_ASKS_MAX, ShardLoop, from_log_start};
+use crate::telemetry;
 use crate::trash::Trash;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BootEpoch, BrokerSettings, Founder, FoundingPlan};
@@ -26,10 +27,11 @@ use bateau_core::controller::{ListenerAddress, NodeRegistration};
 use bateau_core::replica::{MetadataStart, Vote};
 use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
 use bateau_log::{
-    CommitCycle, DataDir, DataDirOptions, Disk, Identity, OpenError, RecoveryReport, Work,
+    CommitCycle, CorruptRange, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, ReadError,
+    RecoveryReport, Work,
 };
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -80,13 +82,18 @@ impl Engine {
         let founding_id = random_bytes();
         let identity = identity(&data_dir, settings.node_id, founding_id)?;
         let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
-        let (mut cycle, report) = (opened.cycle, opened.report);
+        let (mut cycle, mut report) = (opened.cycle, opened.report);
         let mut views = Vec::new();
         let mut recovered = Vec::new();
         for log in opened.logs {
             views.push(PartitionView::new(log.incarnation, log.reader.clone()));
-            recovered.push(recovered_log(&log)?);
+            let (log, unreadable) = recovered_log(&log);
+            report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
+            recovered.push(log);
         }
+        // Before anything can be refused: what was found is needed most then.
+        telemetry::report_recovery(&report);
+        refuse_damaged_metadata(&report)?;
         let founder = founder(&settings, identity.founding_id);
         if !identity.founded {
             let birth = LogBirth::of_metadata(settings.node_id);
@@ -97,23 +104,12 @@ impl Engine {
             recovered.push(birth.into_recovered());
         }
         let registration = registration(&settings, report.boot_epoch);
-        let founding = FoundingPlan { founders: vec![founder], nodes: vec![registration.clone()] };
-        let shard_settings = ShardSettings {
-            node_id: settings.node_id,
-            groups: settings.groups,
-            metadata: MetadataStart {
-                settings: settings.broker.clone(),
-                founding,
-                entropy: Box::new(random_u64),
-            },
-            min_insync_replicas: settings.broker.min_insync_replicas,
-        };
         let mut effects = Effects::default();
-        let shard = Shard::start(shard_settings, recovered, clock::now(), &mut effects)
-            .map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
+        let shard = start_shard(&settings, &registration, founder, recovered, &mut effects)?;
+        refuse_foreign_metadata(&shard, settings.node_id, identity.founding_id)?;
         let (sender, disk_reports) = mpsc::unbounded_channel();
         // A directory may be short of room from the start on; later changes are reported.
-        let space = vec![bateau_log::Done::Space(cycle.space())];
+        let space = vec![Done::Space(cycle.space())];
         let _ = sender.send(Ok(space));
         let report_done = move |report| drop(sender.send(report));
         let (disk_queue, disk_thread) =
@@ -231,6 +227,61 @@ fn identity(data_dir: &DataDir, node: NodeId, founding_id: [u8; 16]) -> Result<I
     Ok(identity)
 }
 
+fn start_shard(
+    settings: &EngineSettings,
+    registration: &NodeRegistration,
+    founder: Founder,
+    recovered: Vec<RecoveredLog>,
+    effects: &mut Effects,
+) -> Result<Shard, Failure> {
+    let founding = FoundingPlan { founders: vec![founder], nodes: vec![registration.clone()] };
+    let metadata = MetadataStart {
+        settings: settings.broker.clone(),
+        founding,
+        entropy: Box::new(random_u64),
+    };
+    let shard_settings = ShardSettings {
+        node_id: settings.node_id,
+        groups: settings.groups.clone(),
+        metadata,
+        min_insync_replicas: settings.broker.min_insync_replicas,
+    };
+    Shard::start(shard_settings, recovered, clock::now(), effects)
+        .map_err(|error| Failure::new(Exit::Refused, error.to_string()))
+}
+
+/// Without its metadata a node knows nothing, so it does not start (decision 24).
+fn refuse_damaged_metadata(report: &RecoveryReport) -> Result<(), Failure> {
+    let damaged = report.corrupt.iter().find(|(log, _)| *log == Incarnation::METADATA);
+    let Some((_, range)) = damaged else { return Ok(()) };
+    let (first, last) = (range.first_index, range.last_index);
+    let (segment, position) = (range.segment, range.position);
+    let (reason, proof) = (&range.reason, &range.proof);
+    let message = format!(
+        "the metadata partition is damaged from index {first} to {last}, in segment {segment} at \
+         byte {position}: {reason}; it was durable by {proof}"
+    );
+    Err(Failure::new(Exit::Refused, message))
+}
+
+/// The founding names every founder's id, and `IDENTITY` this node's: they part where files of
+/// two clusters were mixed.
+fn refuse_foreign_metadata(
+    shard: &Shard,
+    node: NodeId,
+    founding_id: [u8; 16],
+) -> Result<(), Failure> {
+    let founding = shard.metadata().and_then(|metadata| metadata.founding());
+    let recorded = founding.and_then(|founding| {
+        founding.founders.iter().find(|founder| founder.node == node).map(|one| one.founding_id)
+    });
+    if recorded.is_none_or(|recorded| recorded == founding_id) {
+        return Ok(());
+    }
+    let message = "the data directory holds the metadata of another cluster than its IDENTITY";
+    Err(Failure::new(Exit::Refused, message))
+}
+
 fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<PartitionView>, Failure> {
     let failed = |reason: String| Failure::new(Exit::Failed, reason);
     let mut done = Vec::new();
@@ -238,10 +289,10 @@ fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<Partition
     cycle.run(&mut work, &mut done).map_err(|error| failed(error.to_string()))?;
     for answer in done {
         match answer {
-            bateau_log::Done::Created { incarnation, reader, .. } => {
+            Done::Created { incarnation, reader, .. } => {
                 return Ok(Some(PartitionView::new(incarnation, reader)));
             }
-            bateau_log::Done::CreateFailed { error, .. } => {
+            Done::CreateFailed { error, .. } => {
                 return Err(failed(format!("the metadata log cannot be made: {error}")));
             }
             _ => {}
@@ -250,19 +301,21 @@ fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<Partition
     Ok(None)
 }
 
-/// What recovery found, in the brain's words. The frames behind the state file are read now.
-fn recovered_log(log: &bateau_log::RecoveredLog) -> Result<RecoveredLog, Failure> {
+/// What recovery found, in the brain's words. The frames behind the state file are read now;
+/// those at or below the durable mark for the first time, so some may turn out to be damaged.
+fn recovered_log(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<CorruptRange>) {
     let replayed = log.state.as_ref().map(|state| state.applied.next());
     let from = replayed.unwrap_or(log.start.index);
     let (last, commit) = (log.last_index, log.hard_state.commit);
-    let frames = if from > last || log.corrupt.is_some() {
-        Vec::new()
-    } else {
-        log.reader.frames(from, last, commit, usize::MAX).map_err(|error| {
-            Failure::new(Exit::Failed, format!("a recovered log cannot be read: {error}"))
-        })?
-    };
-    Ok(RecoveredLog {
+    let mut unreadable = None;
+    let mut frames = Vec::new();
+    if from <= last && log.corrupt.is_none() {
+        match log.reader.frames(from, last, commit, usize::MAX) {
+            Ok(found) => frames = found,
+            Err(error) => unreadable = Some(unreadable_range(log, from, &error)),
+        }
+    }
+    let recovered = RecoveredLog {
         incarnation: log.incarnation,
         replica_id: log.replica,
         vote: Vote {
@@ -276,8 +329,48 @@ fn recovered_log(log: &bateau_log::RecoveredLog) -> Result<RecoveredLog, Failure
         terms: log.reader.terms().as_ref().clone(),
         state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
         frames: frames.into_iter().map(frame).collect(),
-        is_damaged: log.corrupt.is_some(),
-    })
+        is_damaged: log.corrupt.is_some() || unreadable.is_some(),
+    };
+    (recovered, unreadable)
+}
+
+/// From the first to the last frame that cannot be read, among those from `from` on.
+fn unreadable_range(
+    log: &bateau_log::RecoveredLog,
+    from: LogIndex,
+    error: &ReadError,
+) -> CorruptRange {
+    let read = |index| log.reader.frames(index, index, log.hard_state.commit, usize::MAX);
+    let (mut first_index, mut last_index) = (None, log.last_index);
+    let mut first_offset = log.start.offset;
+    let mut index = from;
+    while index <= log.last_index {
+        match read(index) {
+            Ok(found) if first_index.is_none() => {
+                let ends = found.last().map(|frame| frame.header.next_coordinates().1);
+                first_offset = ends.unwrap_or(first_offset);
+            }
+            Ok(_) => {}
+            Err(_) => {
+                first_index.get_or_insert(index);
+                last_index = index;
+            }
+        }
+        index = index.next();
+    }
+    let (segment, position) = match error {
+        ReadError::Damaged { segment, position, .. } => (*segment, *position),
+        ReadError::OutOfRange { .. } | ReadError::IndexOutOfRange { .. } => (LogIndex::ZERO, 0),
+    };
+    CorruptRange {
+        first_index: first_index.unwrap_or(from),
+        last_index,
+        first_offset,
+        segment,
+        position,
+        reason: error.to_string(),
+        proof: "the durable mark".to_owned(),
+    }
 }
 
 fn frame(stored: bateau_log::StoredFrame) -> Frame {

@@ -271,6 +271,7 @@ impl<'a> Fetch<'a> {
         let bounds = view.reader().bounds();
         let log_start = bounds.start.offset;
         let mut fetched = Fetched { high_watermark, log_start, ..Fetched::default() };
+        refuse_hole(view, wanted.offset, high_watermark)?;
         let from = check_range(wanted.offset, log_start, bounds.end_offset, high_watermark)?;
         if let Some(diverging) = diverging(wanted, view, from)? {
             fetched.diverging = Some(diverging);
@@ -317,6 +318,17 @@ impl<'a> Fetch<'a> {
         }
         answers.is_empty() || bytes >= self.request.bytes_min
     }
+}
+
+/// Behind its prefix a damaged partition has nothing to say, not even that an offset does not
+/// exist: a consumer would take that for a reason to jump (decision 24).
+fn refuse_hole(view: &PartitionView, found: i64, high_watermark: Offset) -> Result<(), FetchError> {
+    let is_behind = u64::try_from(found).is_ok_and(|found| found >= high_watermark.get());
+    if is_behind && view.is_unavailable() {
+        let message = format!("out of service from offset {high_watermark} on");
+        return Err(FetchError::Storage(message));
+    }
+    Ok(())
 }
 
 /// An offset up to the log's end may be fetched; from the high watermark on it gets nothing yet.

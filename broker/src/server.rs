@@ -13,12 +13,12 @@
 //! the disk thread and the read thread.
 
 use crate::api::Broker;
+use crate::clock;
 use crate::config::Config;
 use crate::doors::kafka::KafkaDoor;
 use crate::engine::{Engine, EngineSettings, RunningEngine};
 use crate::exit::{Exit, Failure};
 use crate::ready::{self, Started};
-use crate::{clock, telemetry};
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BrokerSettings, ListenerAddress};
 use bateau_log::{DataDirOptions, Disk, RealDisk, RealDiskOptions};
@@ -56,7 +56,6 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
     let mut settings = engine_settings(config, door.as_ref());
     settings.data_dir.soft_free_bytes = soft_free_bytes(config, &disk);
     let engine = Engine::open(Arc::new(disk), settings)?;
-    telemetry::report_recovery(&engine.report);
     let (running, starting) = engine.into_parts();
     let mut engine = EngineTask::spawn(running);
     tokio::select! {

@@ -8,7 +8,7 @@
 //! # Invariants
 //!
 //! - A broker is used only after its ready line, and only at the address that the line names.
-//! - A restart comes back on the same data directory and the same port.
+//! - A restart comes back on the same data directory and the same port, with the same settings.
 //!
 //! # Other subjects
 //!
@@ -21,13 +21,15 @@
 //!
 //! # Absent on purpose
 //!
-//! Several nodes, and any knowledge of what lies in the data directory.
+//! Several nodes, and any knowledge of what lies in the data directory ([`crate::data_dir`]).
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::program::Program;
 use crate::scratch::ScratchDirectory;
@@ -67,7 +69,10 @@ pub struct Broker {
     program: Option<Program>,
     bootstrap: String,
     defaults: bool,
-    data: ScratchDirectory,
+    settings: Vec<String>,
+    data: PathBuf,
+    /// Removed with the broker, where it is the broker's own.
+    _own: Option<ScratchDirectory>,
 }
 
 impl Broker {
@@ -78,10 +83,45 @@ impl Broker {
     ///
     /// Panics when the ready line does not come.
     pub fn start(address: Option<&str>) -> Self {
-        let data = ScratchDirectory::new("data");
-        let (program, bootstrap) = launch(address, data.path());
-        let defaults = address.is_none();
-        Self { program: Some(program), bootstrap, defaults, data }
+        let own = ScratchDirectory::new("data");
+        let broker = Self::launched(address, own.path(), &["topics.partitions_default=4"]);
+        Self { _own: Some(own), ..broker }
+    }
+
+    /// Starts a broker on an empty data directory and a free port, with these settings (`-X`).
+    pub fn start_with(settings: &[&str]) -> Self {
+        let own = ScratchDirectory::new("data");
+        let broker = Self::start_in(own.path(), settings);
+        Self { _own: Some(own), ..broker }
+    }
+
+    /// The same on a data directory that is the caller's.
+    pub fn start_in(data: &Path, settings: &[&str]) -> Self {
+        Self::launched(Some("127.0.0.1:0"), data, settings)
+    }
+
+    fn launched(address: Option<&str>, data: &Path, settings: &[&str]) -> Self {
+        let settings: Vec<String> = settings.iter().map(|one| (*one).to_owned()).collect();
+        let (program, bootstrap) = launch(address, data, &settings);
+        let (program, defaults) = (Some(program), address.is_none());
+        Self { program, bootstrap, defaults, settings, data: data.to_owned(), _own: None }
+    }
+
+    /// Where its data lies.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The running process.
+    ///
+    /// Panics when it was stopped.
+    pub fn program(&self) -> &Program {
+        self.program.as_ref().expect("the broker runs")
+    }
+
+    /// The line in which this start said what its recovery found.
+    pub fn recovery(&self) -> Value {
+        self.program().wait_for_error("recovery line", START_TIMEOUT, recovery_line)
     }
 
     /// The address of the Kafka door, from the ready line.
@@ -91,7 +131,7 @@ impl Broker {
 
     /// The process id of the running broker.
     pub fn id(&self) -> u32 {
-        self.program.as_ref().expect("the broker runs").id()
+        self.program().id()
     }
 
     /// Whether the process still runs.
@@ -106,6 +146,12 @@ impl Broker {
         }
     }
 
+    /// Waits until the process has ended, of whatever it was told.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut program = self.program.take().expect("the broker runs");
+        program.wait_for_exit(STOP_TIMEOUT)
+    }
+
     /// Stops the broker with SIGTERM and asserts that it ends with code 0.
     pub fn terminate(&mut self) {
         let mut program = self.program.take().expect("the broker runs");
@@ -118,10 +164,64 @@ impl Broker {
     pub fn restart(&mut self) {
         assert!(self.program.is_none(), "a broker is stopped before it is started again");
         let address = if self.defaults { None } else { Some(self.bootstrap.as_str()) };
-        let (program, bootstrap) = launch(address, self.data.path());
+        let (program, bootstrap) = launch(address, &self.data, &self.settings);
         assert_eq!(bootstrap, self.bootstrap, "the broker comes back where it was");
         self.program = Some(program);
     }
+
+    /// Starts the stopped broker again, which must refuse, and returns how it ended.
+    pub fn refused_restart(&self) -> Ended {
+        assert!(self.program.is_none(), "a broker is stopped before it is started again");
+        let data = self.data.to_string_lossy();
+        run_to_end(&["dev", "--kafka", "127.0.0.1:0", "--data-dir", &data])
+    }
+}
+
+/// How a run of the binary ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ended {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Lines of standard output.
+    pub lines: Vec<String>,
+    /// Lines of standard error.
+    pub errors: Vec<String>,
+}
+
+impl Ended {
+    /// The line of standard error that says why it ended.
+    ///
+    /// Panics when there is another number of such lines than one.
+    pub fn reason(&self) -> &str {
+        let mut reasons = self.errors.iter().filter_map(|line| line.strip_prefix("error: "));
+        match (reasons.next(), reasons.next()) {
+            (Some(reason), None) => reason,
+            _ => panic!("not one reason: {self:?}"),
+        }
+    }
+
+    /// What recovery said before, if it came that far.
+    pub fn recovery(&self) -> Option<Value> {
+        recovery_line(&self.errors)
+    }
+}
+
+/// Runs the binary, which must end by itself.
+pub fn run_to_end(arguments: &[&str]) -> Ended {
+    let mut command = Command::new(binary());
+    command.args(arguments).env_remove("RUST_LOG");
+    let mut program = Program::start("bateau", command);
+    let code = program.wait_for_exit(STOP_TIMEOUT).code();
+    let lines = program.lines().into_iter().map(|line| line.text).collect();
+    Ended { code, lines, errors: program.errors() }
+}
+
+fn recovery_line(errors: &[String]) -> Option<Value> {
+    let lines = errors.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut recovered = lines.filter(|line| {
+        line["message"].as_str().is_some_and(|message| message.starts_with("recovered"))
+    });
+    recovered.next()
 }
 
 /// A broker that the tests of one process share while at least one of them holds it.
@@ -185,9 +285,12 @@ impl SharedBroker {
     }
 }
 
-fn launch(address: Option<&str>, data: &Path) -> (Program, String) {
+fn launch(address: Option<&str>, data: &Path, settings: &[String]) -> (Program, String) {
     let mut command = Command::new(binary());
-    command.args(["dev", "-X", "topics.partitions_default=4", "--exit-on-stdin-close"]);
+    command.args(["dev", "--exit-on-stdin-close"]).env_remove("RUST_LOG");
+    for setting in settings {
+        command.args(["-X", setting]);
+    }
     if let Some(address) = address {
         command.args(["--kafka", address, "--native", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     }

@@ -8,6 +8,8 @@
 //!
 //! - [`broker`]: starts, kills and restarts `bateau dev` on a data directory that is removed.
 //! - [`program`]: a child process whose output lines can be waited for, killed when dropped.
+//! - [`data_dir`]: what lies in a broker's data directory, and how to damage it.
+//! - [`tmpfs`]: a filesystem of a test's own, small enough to be filled.
 //! - [`runtimes`]: Node.js, Python, Go and Java, and the pinned packages, installed once.
 //! - [`namespace`]: a network of a test's own, in which port 9092 is free.
 //! - [`deliveries`]: what services reported, and the rules that it must keep.
@@ -22,13 +24,15 @@
 //!
 //! # Absent on purpose
 //!
-//! Measurements (they live in `benches/`), and faults of the disk (tests of the log).
+//! Measurements (they live in `benches/`), and faults below the filesystem (tests of the log).
 
 pub mod broker;
 pub mod bystander;
+pub mod data_dir;
 pub mod deliveries;
 pub mod namespace;
 pub mod program;
 pub mod raw;
 pub mod runtimes;
 pub mod scratch;
+pub mod tmpfs;

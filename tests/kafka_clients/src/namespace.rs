@@ -1,4 +1,4 @@
-//! A network of a test's own, in which port 9092 of localhost is free.
+//! A network of a test's own, in which port 9092 of localhost is free, and mounts of its own.
 //!
 //! ```text
 //!   #[test] fn x --> namespace::enter("x")
@@ -14,6 +14,7 @@
 //!
 //! - The body runs exactly once, inside; its failure is the failure of the test outside.
 //! - All processes started inside live in a PID namespace too, so none outlives the body.
+//! - What is mounted inside is seen by nobody else and goes with the last process.
 //!
 //! # Absent on purpose
 //!
@@ -33,12 +34,22 @@ const INSIDE_VARIABLE: &str = "BATEAU_TEST_NAMESPACE";
 ///
 /// Panics when the test failed inside.
 pub fn enter(name: &str) -> bool {
+    enter_with(name, &[], "ip link set lo up")
+}
+
+/// The same with mounts of its own, and only where a tmpfs can be mounted ([`crate::tmpfs`]).
+pub fn enter_to_mount(name: &str) -> bool {
+    enter_with(name, &["--mount"], "ip link set lo up && mount -t tmpfs tmpfs /tmp")
+}
+
+/// - `probe`: a shell command that says by its success whether the body can do what it wants.
+fn enter_with(name: &str, namespaces: &[&str], probe: &str) -> bool {
     if env::var_os(INSIDE_VARIABLE).is_some() {
         end_with_the_outside();
         return true;
     }
-    let Some(mut command) = unshare() else {
-        runtimes::skip(name, "neither root nor user namespaces, or no unshare and ip here");
+    let Some(mut command) = unshare(namespaces, probe) else {
+        runtimes::skip(name, "neither root nor user namespaces, or no unshare, ip and mount here");
         return false;
     };
     let test = env::current_exe().expect("a process knows its own executable");
@@ -71,18 +82,18 @@ fn end_with_the_outside() {
 }
 
 /// `unshare` with the fewest privileges that work here, or `None`.
-fn unshare() -> Option<Command> {
+fn unshare(namespaces: &[&str], probe: &str) -> Option<Command> {
     const COMMON: [&str; 4] = ["--net", "--pid", "--fork", "--kill-child"];
     for privileges in [&[][..], &["--user", "--map-root-user"][..]] {
         let make = || {
             let mut command = Command::new("unshare");
-            command.args(privileges).args(COMMON);
+            command.args(privileges).args(COMMON).args(namespaces);
             command
         };
-        let mut probe = make();
-        probe.args(["ip", "link", "set", "lo", "up"]);
-        probe.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if probe.status().is_ok_and(|status| status.success()) {
+        let mut attempt = make();
+        attempt.args(["sh", "-c", probe]);
+        attempt.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if attempt.status().is_ok_and(|status| status.success()) {
             return Some(make());
         }
     }

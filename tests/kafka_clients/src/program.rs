@@ -17,7 +17,8 @@
 //!
 //! # Absent on purpose
 //!
-//! Writing to the child's standard input: programs are told things by arguments and signals.
+//! Writing to the child's standard input: programs are told things by arguments, signals and the
+//! end of that pipe.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -76,7 +77,7 @@ impl Shared {
 pub struct Program {
     name: String,
     child: Child,
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     shared: Arc<Shared>,
     status: Option<ExitStatus>,
 }
@@ -103,7 +104,7 @@ impl Program {
         });
         read_lines(stderr, Arc::clone(&shared), |output, text| output.errors.push(text));
         let stdin = child.stdin.take();
-        Self { name: name.to_owned(), child, _stdin: stdin, shared, status: None }
+        Self { name: name.to_owned(), child, stdin, shared, status: None }
     }
 
     /// The name given at the start.
@@ -146,10 +147,18 @@ impl Program {
         timeout: Duration,
         mut condition: impl FnMut(&[Line]) -> Option<T>,
     ) -> Option<T> {
+        self.try_wait(timeout, |output| condition(&output.lines))
+    }
+
+    fn try_wait<T>(
+        &self,
+        timeout: Duration,
+        mut condition: impl FnMut(&Output) -> Option<T>,
+    ) -> Option<T> {
         let deadline = Instant::now() + timeout;
         let mut output = self.shared.lock();
         loop {
-            if let Some(found) = condition(&output.lines) {
+            if let Some(found) = condition(&output) {
                 return Some(found);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -159,6 +168,24 @@ impl Program {
             let woken = self.shared.changed.wait_timeout(output, left);
             output = woken.expect("no thread panics while it holds the output").0;
         }
+    }
+
+    /// All lines of standard error so far.
+    pub fn errors(&self) -> Vec<String> {
+        self.shared.lock().errors.clone()
+    }
+
+    /// Waits until `condition` finds what it looks for in the lines of standard error so far.
+    ///
+    /// Panics after `timeout`, or when the child closed its output without it.
+    pub fn wait_for_error<T>(
+        &self,
+        what: &str,
+        timeout: Duration,
+        mut condition: impl FnMut(&[String]) -> Option<T>,
+    ) -> T {
+        let found = self.try_wait(timeout, |output| condition(&output.errors));
+        found.unwrap_or_else(|| panic!("{}: no {what} on stderr{}", self.name, self.tail()))
     }
 
     /// Waits until `count` lines of the given event have been printed.
@@ -172,6 +199,16 @@ impl Program {
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Closes the pipe that is the child's standard input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
     }
 
     /// Kills it with -9 and waits until it is gone.

@@ -101,6 +101,42 @@ impl Batch {
     }
 }
 
+/// A batch as a Fetch brought it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stored {
+    /// Offset of its first record.
+    pub base_offset: i64,
+    /// Records in it.
+    pub record_count: i32,
+    /// Its bytes behind the leader epoch, which are its producer's.
+    pub content: Vec<u8>,
+}
+
+impl Stored {
+    /// Whether this is what the producer of `batch` sent.
+    pub fn is(&self, batch: &[u8]) -> bool {
+        batch.get(16..) == Some(&self.content)
+    }
+}
+
+/// The whole batches among fetched bytes; the last one of a Fetch may be cut off.
+pub fn stored(mut bytes: &[u8]) -> Vec<Stored> {
+    let mut found = Vec::new();
+    while let Some((header, _)) = bytes.split_first_chunk::<61>() {
+        let (base_offset, length) = (&header[..8], &header[8..12]);
+        let length = i32::from_be_bytes(length.try_into().expect("4 bytes"));
+        let length = 12 + usize::try_from(length).expect("no batch has a negative length");
+        let Some((batch, rest)) = bytes.split_at_checked(length) else { break };
+        found.push(Stored {
+            base_offset: i64::from_be_bytes(base_offset.try_into().expect("8 bytes")),
+            record_count: i32::from_be_bytes(header[57..].try_into().expect("4 bytes")),
+            content: batch[16..].to_vec(),
+        });
+        bytes = rest;
+    }
+    found
+}
+
 fn record(delta: usize, value: &[u8]) -> Vec<u8> {
     let length = |length: usize| signed_varint(i64::try_from(length).expect("it fits"));
     let mut body = vec![0]; // attributes
@@ -130,8 +166,9 @@ pub fn old_message_set(magic: i8, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The checksum of the old format, bit by bit: speed does not matter here.
-fn crc32_ieee(bytes: &[u8]) -> u32 {
+/// The checksum of the old format, and of Bateau's own files, bit by bit: speed does not matter
+/// here.
+pub fn crc32_ieee(bytes: &[u8]) -> u32 {
     let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes
         .iter()
@@ -151,6 +188,16 @@ mod tests {
     #[test]
     fn the_old_checksum_is_the_well_known_one() {
         assert_eq!(crc32_ieee(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn stored_batches_are_told_apart_and_a_cut_one_is_left_out() {
+        let batches = [Batch::of(&[b"a", b"b"]).encode(), Batch::of(&[b"c"]).encode()];
+        let found = stored(&batches.concat());
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].record_count, found[0].base_offset), (2, 0));
+        assert!(found[0].is(&batches[0]) && found[1].is(&batches[1]) && !found[1].is(&batches[0]));
+        assert_eq!(stored(&batches.concat()[..batches[0].len() + 70]).len(), 1);
     }
 
     #[test]

@@ -207,6 +207,35 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
+    /// Seven bits per byte, the lowest first.
+    pub fn unsigned_varint(&mut self) -> u32 {
+        let mut value = 0;
+        for shift in (0..32).step_by(7) {
+            let [byte] = self.array();
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return value;
+            }
+        }
+        panic!("a varint of more than 32 bits");
+    }
+
+    /// The length of a compact string or array; null reads as zero.
+    pub fn compact_count(&mut self) -> usize {
+        usize::try_from(self.unsigned_varint().saturating_sub(1)).expect("it fits")
+    }
+
+    /// A compact string; null reads as empty.
+    pub fn compact_string(&mut self) -> String {
+        let length = self.compact_count();
+        String::from_utf8_lossy(self.take(length)).into_owned()
+    }
+
+    /// Tagged fields, which nobody here knows.
+    pub fn tags(&mut self) {
+        assert_eq!(self.unsigned_varint(), 0, "no tagged field was asked for");
+    }
+
     /// A four-byte array count; null reads as zero.
     pub fn count(&mut self) -> usize {
         usize::try_from(self.int32()).unwrap_or(0)
@@ -224,6 +253,18 @@ mod tests {
         assert_eq!(unsigned_varint(u32::MAX), [0xff, 0xff, 0xff, 0xff, 0x0f]);
         assert_eq!(signed_varint(-1), [1]);
         assert_eq!(signed_varint(150), [0xac, 0x02]);
+    }
+
+    #[test]
+    fn compact_forms_are_read_as_they_are_written() {
+        let long = "x".repeat(300);
+        let mut writer = Writer::new(true);
+        writer.string(&long).nullable_string(None).array(2).tags();
+        let mut reader = Reader::new(&writer.bytes);
+        assert_eq!(reader.compact_string(), long);
+        assert_eq!((reader.compact_string(), reader.compact_count()), (String::new(), 2));
+        reader.tags();
+        assert!(reader.rest().is_empty());
     }
 
     #[test]

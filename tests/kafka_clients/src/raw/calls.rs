@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
+use super::batch::{Stored, stored};
 use super::bytes::Reader;
 use super::code;
 use super::connection::Connection;
 use super::requests::{
-    self, API_VERSIONS, CREATE_TOPICS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID, JOIN_GROUP,
+    self, API_VERSIONS, CREATE_TOPICS, DELETE_TOPICS, FETCH, FIND_COORDINATOR, INIT_PRODUCER_ID,
 };
-use super::requests::{METADATA, PRODUCE, Request, api};
+use super::requests::{JOIN_GROUP, LIST_OFFSETS, METADATA, PRODUCE, Request, api};
 use crate::program::wait_until;
 
 /// How long a topic, a coordinator or a transaction coordinator may take to be there.
@@ -97,6 +98,27 @@ pub fn fetch(
     Fetched { code, high_watermark, last_stable_offset, log_start_offset, records }
 }
 
+/// Every batch of partition 0 from `offset` to the high watermark, whose offsets must be dense.
+///
+/// Panics on any error.
+pub fn fetch_all(connection: &mut Connection, topic: &str, mut offset: i64) -> Vec<Stored> {
+    let mut all = Vec::new();
+    loop {
+        let fetched = fetch(connection, topic, 0, offset, Duration::ZERO);
+        assert_eq!(fetched.code, code::NONE, "{topic} from offset {offset}");
+        if offset == fetched.high_watermark {
+            return all;
+        }
+        let batches = stored(&fetched.records);
+        assert!(!batches.is_empty(), "{topic}: nothing comes from offset {offset}");
+        for batch in batches {
+            assert_eq!(batch.base_offset, offset, "{topic}: offsets are dense");
+            offset += i64::from(batch.record_count);
+            all.push(batch);
+        }
+    }
+}
+
 /// Error code of `topic` in Metadata v5, which may create it; and its number of partitions.
 pub fn metadata(connection: &mut Connection, topic: &str) -> (i16, usize) {
     let request = api(METADATA).request_with(5, |writer| {
@@ -135,8 +157,21 @@ pub fn create_by_metadata(connection: &mut Connection, topic: &str) {
 
 /// Error code of CreateTopics v2 for one topic with one partition.
 pub fn create_topic(connection: &mut Connection, topic: &str) -> i16 {
+    create_topic_with(connection, topic, 1, &[])
+}
+
+/// The same with a number of partitions and topic configs.
+pub fn create_topic_with(
+    connection: &mut Connection,
+    topic: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> i16 {
     let request = api(CREATE_TOPICS).request_with(2, |writer| {
-        writer.array(1).string(topic).int32(1).int16(1).array(0).array(0);
+        writer.array(1).string(topic).int32(partitions).int16(1).array(0).array(configs.len());
+        for (name, value) in configs {
+            writer.string(name).nullable_string(Some(value));
+        }
         writer.int32(10_000).boolean(false);
     });
     let answer = connection.call(&request);
@@ -144,6 +179,60 @@ pub fn create_topic(connection: &mut Connection, topic: &str) -> i16 {
     let _throttle = reader.int32();
     assert_eq!((reader.count(), reader.string().as_str()), (1, topic));
     reader.int16()
+}
+
+/// Error code of DeleteTopics v1.
+pub fn delete_topic(connection: &mut Connection, topic: &str) -> i16 {
+    let request = api(DELETE_TOPICS).request_with(1, |writer| {
+        writer.array(1).string(topic).int32(10_000);
+    });
+    let answer = connection.call(&request);
+    let mut reader = Reader::new(&answer);
+    let _throttle = reader.int32();
+    assert_eq!((reader.count(), reader.string().as_str()), (1, topic));
+    let code = reader.int16();
+    assert_eq!(reader.rest().len(), 0);
+    code
+}
+
+/// Error code and id of `topic` in Metadata v10, which creates nothing.
+pub fn topic_id(connection: &mut Connection, topic: &str) -> (i16, [u8; 16]) {
+    let request = api(METADATA).request_with(10, |writer| {
+        writer.array(1).raw(&[0; 16]).string(topic).tags();
+        writer.boolean(false).boolean(false).boolean(false).tags();
+    });
+    let answer = connection.call(&request);
+    let mut reader = Reader::new(&answer);
+    let _throttle = reader.int32();
+    for _ in 0..reader.compact_count() {
+        let _broker = (reader.int32(), reader.compact_string(), reader.int32());
+        let _rack = reader.compact_string();
+        reader.tags();
+    }
+    let (_cluster, _controller) = (reader.compact_string(), reader.int32());
+    assert_eq!(reader.compact_count(), 1, "one topic was asked for");
+    let (error, name) = (reader.int16(), reader.compact_string());
+    assert_eq!(name, topic);
+    (error, reader.take(16).try_into().expect("16 bytes were taken"))
+}
+
+/// Timestamp with which ListOffsets asks for the first offset.
+pub const EARLIEST: i64 = -2;
+/// Timestamp with which ListOffsets asks for the end.
+pub const LATEST: i64 = -1;
+
+/// Error code and offset of ListOffsets v1 for partition 0.
+pub fn list_offset(connection: &mut Connection, topic: &str, timestamp: i64) -> (i16, i64) {
+    let request = api(LIST_OFFSETS).request_with(1, |writer| {
+        writer.int32(-1).array(1).string(topic).array(1).int32(0).int64(timestamp);
+    });
+    let answer = connection.call(&request);
+    let mut reader = Reader::new(&answer);
+    assert_eq!((reader.count(), reader.string().as_str()), (1, topic));
+    assert_eq!((reader.count(), reader.int32()), (1, 0));
+    let (code, _timestamp, offset) = (reader.int16(), reader.int64(), reader.int64());
+    assert_eq!(reader.rest().len(), 0);
+    (code, offset)
 }
 
 /// A new producer id and its epoch, from InitProducerId v1.

@@ -61,6 +61,15 @@ impl Connection {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Waits until something has come, and leaves it where it is.
+    ///
+    /// Panics after `timeout`, and when the other end has closed.
+    pub fn wait_for_bytes(&mut self, timeout: Duration) {
+        self.stream.set_read_timeout(Some(timeout)).expect("the time is not zero");
+        let peeked = self.stream.peek(&mut [0]);
+        assert!(matches!(peeked, Ok(1)), "nothing came: {peeked:?}");
+    }
+
     /// Waits for the next frame or for the end of the connection.
     pub fn receive(&mut self, timeout: Duration) -> Outcome {
         let deadline = Instant::now() + timeout;

@@ -4,7 +4,7 @@
 //!   requests::APIS, requests::valid(api, version) --> Request { header + body, array counts }
 //!   batch::Batch ------------------------------------^
 //!   Connection: frames out, Outcome in (an answer, a closed connection, silence)
-//!   calls: the few answers whose content matters, decoded
+//!   calls, groups: the few answers whose content matters, decoded
 //! ```
 //!
 //! Written from the protocol's published message descriptions, independent of
@@ -18,6 +18,7 @@ pub mod batch;
 pub mod bytes;
 pub mod calls;
 pub mod connection;
+pub mod groups;
 pub mod requests;
 
 /// Error codes by their names in Kafka's protocol.
@@ -46,14 +47,22 @@ pub mod code {
     pub const INVALID_TOPIC_EXCEPTION: i16 = 17;
     /// Acks other than -1, 0 and 1.
     pub const INVALID_REQUIRED_ACKS: i16 = 21;
+    /// The generation is not the group's current one.
+    pub const ILLEGAL_GENERATION: i16 = 22;
+    /// The group does not know this member.
+    pub const UNKNOWN_MEMBER_ID: i16 = 25;
     /// The session timeout is outside the allowed range.
     pub const INVALID_SESSION_TIMEOUT: i16 = 26;
+    /// The group changes its members.
+    pub const REBALANCE_IN_PROGRESS: i16 = 27;
     /// The version is not supported.
     pub const UNSUPPORTED_VERSION: i16 = 35;
     /// An idempotent producer left a gap.
     pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
     /// The producer's epoch is older than the newest one seen.
     pub const INVALID_PRODUCER_EPOCH: i16 = 47;
+    /// The disk is full, or the range damaged.
+    pub const KAFKA_STORAGE_ERROR: i16 = 56;
     /// A new member must join again with the id it was given.
     pub const MEMBER_ID_REQUIRED: i16 = 79;
     /// A batch is not well formed.

@@ -88,16 +88,28 @@ impl Request {
 pub const PRODUCE: i16 = 0;
 /// Key of Fetch.
 pub const FETCH: i16 = 1;
+/// Key of ListOffsets.
+pub const LIST_OFFSETS: i16 = 2;
 /// Key of Metadata.
 pub const METADATA: i16 = 3;
+/// Key of OffsetCommit.
+pub const OFFSET_COMMIT: i16 = 8;
+/// Key of OffsetFetch.
+pub const OFFSET_FETCH: i16 = 9;
 /// Key of FindCoordinator.
 pub const FIND_COORDINATOR: i16 = 10;
 /// Key of JoinGroup.
 pub const JOIN_GROUP: i16 = 11;
+/// Key of Heartbeat.
+pub const HEARTBEAT: i16 = 12;
+/// Key of SyncGroup.
+pub const SYNC_GROUP: i16 = 14;
 /// Key of ApiVersions.
 pub const API_VERSIONS: i16 = 18;
 /// Key of CreateTopics.
 pub const CREATE_TOPICS: i16 = 19;
+/// Key of DeleteTopics.
+pub const DELETE_TOPICS: i16 = 20;
 /// Key of InitProducerId.
 pub const INIT_PRODUCER_ID: i16 = 22;
 
