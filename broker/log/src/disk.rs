@@ -170,8 +170,8 @@ pub struct RealDiskOptions {
     pub ephemeral: bool,
 }
 
-/// Files from which on a flush uses several threads.
-const PARALLEL_FLUSH_FILES_MIN: usize = 64;
+/// Files or directories from which on a flush uses several threads.
+const PARALLEL_FLUSHES_MIN: usize = 16;
 /// How many.
 const FLUSH_THREADS: usize = 8;
 
@@ -209,17 +209,20 @@ impl RealDisk {
     }
 }
 
-/// Flushes files one by one; very many, as a start after a crash has them, on several threads,
-/// because the device merges flushes that wait for it together.
-fn flush_each(files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
-    if files.len() < PARALLEL_FLUSH_FILES_MIN {
-        return files.iter().try_for_each(|file| file.flush());
+/// Flushes items one by one; many, as a first start or one after a crash has them, on several
+/// threads, because the device merges flushes that wait for it together.
+fn flush_each<T: Sync>(
+    items: &[T],
+    flush: impl Fn(&T) -> io::Result<()> + Copy + Send,
+) -> io::Result<()> {
+    if items.len() < PARALLEL_FLUSHES_MIN {
+        return items.iter().try_for_each(flush);
     }
-    let share = files.len().div_ceil(FLUSH_THREADS);
+    let share = items.len().div_ceil(FLUSH_THREADS);
     std::thread::scope(|scope| {
-        let flush = |files: &'_ [Arc<dyn DiskFile>]| files.iter().try_for_each(|file| file.flush());
+        let shares = items.chunks(share);
         let threads: Vec<_> =
-            files.chunks(share).map(|files| scope.spawn(move || flush(files))).collect();
+            shares.map(|items| scope.spawn(move || items.iter().try_for_each(flush))).collect();
         threads.into_iter().try_for_each(|thread| {
             thread.join().unwrap_or_else(|_| Err(io::Error::other("a flushing thread panicked")))
         })
@@ -283,8 +286,8 @@ impl Disk for RealDisk {
         if files.len() > 1 {
             files.iter().for_each(|file| file.start_flush());
         }
-        flush_each(files)?;
-        dirs.iter().try_for_each(|dir| File::open(self.path(dir))?.sync_all())
+        flush_each(files, |file| file.flush())?;
+        flush_each(dirs, |dir| File::open(self.path(dir))?.sync_all())
     }
 
     fn space(&self) -> io::Result<DiskSpace> {

@@ -215,7 +215,8 @@ impl Connection {
     }
 
     fn finished(&mut self) -> Option<Ended> {
-        let is_left = self.is_draining && self.running.front().is_some_and(|front| front.parks);
+        let parks = self.running.front().is_some_and(|front| front.parks);
+        let is_left = self.is_draining && parks && self.session.outgoing().is_empty();
         if !is_left && !self.session.is_finished() {
             return None;
         }

@@ -250,3 +250,40 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(address).map_err(named)?;
     socket.listen(BACKLOG).map_err(named)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_this_machine_is_told_ipv4_wherever_that_is_bound() {
+        for (local, bound, told) in [
+            ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+            ("::1", "127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", "0.0.0.0", "127.0.0.1"),
+            ("::ffff:127.0.0.1", "::", "127.0.0.1"),
+            ("::1", "::", "127.0.0.1"),
+            ("::1", "::1", "::1"),
+            ("192.0.2.7", "0.0.0.0", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "::", "192.0.2.7"),
+        ] {
+            let address = |text: &str| text.parse::<IpAddr>().expect("a literal address");
+            let found = advertised_ip(address(local), address(bound));
+            assert_eq!(found, address(told), "through {local} to {bound}");
+        }
+    }
+
+    #[tokio::test]
+    async fn both_loopback_addresses_have_the_port_that_was_free() {
+        let listener: Listener = "localhost:0".parse().expect("it is a listener");
+        let (_socket, twin, local) = bind_both(&listener).expect("there is a free port");
+        assert_ne!(local.port(), 0);
+        if let Some(twin) = twin {
+            let six = twin.local_addr().expect("it is bound");
+            assert_eq!((six.port(), six.is_ipv6()), (local.port(), true));
+        }
+        let taken = bind(local).expect_err("the port is taken");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        assert!(taken.to_string().contains(&local.to_string()), "{taken}");
+    }
+}

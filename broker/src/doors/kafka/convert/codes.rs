@@ -227,3 +227,44 @@ pub fn offset_fetch(error: &OffsetFetchError) -> ErrorCode {
         OffsetFetchError::UnstableOffsetCommit => ErrorCode::UNSTABLE_OFFSET_COMMIT,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_that_an_old_version_does_not_know_has_one_that_it_does() {
+        let missing = OffsetCommitError::GroupIdNotFound { found: 3 };
+        assert_eq!(offset_commit(&missing, 8), ErrorCode::ILLEGAL_GENERATION);
+        assert_eq!(offset_commit(&missing, 9), ErrorCode::GROUP_ID_NOT_FOUND);
+        assert_eq!(controller(&ControllerError::Busy, false), ErrorCode::REQUEST_TIMED_OUT);
+        assert_eq!(controller(&ControllerError::Busy, true), ErrorCode::THROTTLING_QUOTA_EXCEEDED);
+    }
+
+    #[test]
+    fn what_a_retry_settles_is_retriable_and_what_it_cannot_is_not() {
+        for (error, is_retriable) in [
+            (ProduceRefused::Replica(ProduceError::NotLeader), true),
+            (ProduceRefused::Replica(ProduceError::TimedOut), true),
+            (ProduceRefused::Replica(ProduceError::Storage), true),
+            (
+                ProduceRefused::Replica(ProduceError::NotEnoughReplicas { required: 2, found: 1 }),
+                true,
+            ),
+            (ProduceRefused::Partition(FetchError::UnknownTopicOrPartition), true),
+            (ProduceRefused::Transactional, false),
+            (ProduceRefused::Batch(BatchError::Control), false),
+            (ProduceRefused::Batch(BatchError::TooLarge { found: 2, bytes_max: 1 }), false),
+        ] {
+            assert_eq!(produce(&error).is_retriable(), is_retriable, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_reserved_name_is_an_invalid_topic_only_where_nobody_asked_for_it() {
+        let reserved = CreateTopicError::ReservedName { name: "__consumer_offsets".to_owned() };
+        assert_eq!(create_topic(&reserved), ErrorCode::INVALID_REQUEST);
+        let refused = AutoCreateTopicError::Refused(reserved);
+        assert_eq!(auto_create_topic(&refused), ErrorCode::INVALID_TOPIC_EXCEPTION);
+    }
+}

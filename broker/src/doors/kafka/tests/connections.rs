@@ -57,6 +57,26 @@ async fn a_fetch_waits_for_the_first_record_and_for_no_longer() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_late_gets_every_answer_all_the_same() {
+    let node = TestNode::start(&["limits.connection_reply_bytes_max=1MiB"]).await;
+    let mut client = node.connect().await;
+    auto_create(&mut client, "orders").await;
+    let large = batch(&[&vec![7; 1_000_000]]);
+    produced(&mut client, &produce("orders", Some(large.clone()))).await;
+    let mut sent = Vec::new();
+    for _ in 0..50 {
+        sent.push(client.request::<Fetch>(11, &fetch("orders", 0)).await);
+    }
+    for id in sent {
+        let (answered, response) = client.response::<Fetch>(11).await;
+        assert_eq!(answered, id);
+        let records = only(response).records.expect("never null");
+        assert_eq!(records.to_bytes()[16..], large[16..]);
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_refusal_that_cannot_be_told_closes_the_connection() {
     let node = TestNode::start(&[]).await;
     let mut bystander = node.connect().await;
