@@ -222,6 +222,12 @@ fn move_orphans(disk: &dyn Disk, meta: &MetaLog, wall_ms: u64) -> io::Result<Vec
     Ok(orphans)
 }
 
+/// Logs from which on a scan uses several threads.
+const PARALLEL_SCANS_MIN: usize = 32;
+/// How many: enough that reading and checking overlap.
+const SCAN_THREADS: usize = 4;
+
+/// Reads every log, each by itself.
 fn scan_all(disk: &dyn Disk, meta: &MetaLog, options: LogOptions) -> io::Result<Vec<LogScan>> {
     let mut listed = Vec::new();
     for (log, replica) in &meta.state.replicas {
@@ -238,7 +244,27 @@ fn scan_all(disk: &dyn Disk, meta: &MetaLog, options: LogOptions) -> io::Result<
     let scan = |(files, replica): (LogFiles, &ReplicaMeta)| {
         LogScan::run(disk, files, replica.clone(), options.index_interval_bytes)
     };
-    listed.into_iter().map(scan).collect()
+    if listed.len() < PARALLEL_SCANS_MIN {
+        return listed.into_iter().map(scan).collect();
+    }
+    let share = listed.len().div_ceil(SCAN_THREADS);
+    let mut shares = Vec::new();
+    while !listed.is_empty() {
+        let rest = listed.split_off(share.min(listed.len()));
+        shares.push(std::mem::replace(&mut listed, rest));
+    }
+    std::thread::scope(|scope| {
+        let scan_share =
+            |share: Vec<_>| share.into_iter().map(scan).collect::<io::Result<Vec<_>>>();
+        let threads: Vec<_> =
+            shares.into_iter().map(|share| scope.spawn(move || scan_share(share))).collect();
+        let mut scans = Vec::new();
+        for thread in threads {
+            let scanned = thread.join();
+            scans.extend(scanned.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(scans)
+    })
 }
 
 /// What the end of a log's frames means.
