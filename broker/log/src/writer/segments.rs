@@ -12,7 +12,7 @@ use crate::segment::{
 use crate::shared::{LogShared, Published};
 use crate::side::{self, Checkpoint};
 use crate::tail::Tail;
-use crate::work::{Create, LogStart};
+use crate::work::{Create, LogStart, SEGMENT_BYTES_MIN};
 use bateau_protocol::frame::FRAME_HEADER_BYTES;
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex};
 use bateau_protocol::terms::TermTable;
@@ -48,6 +48,27 @@ fn allocate(disk: &dyn Disk, path: &str, capacity: u64) -> io::Result<Prepared> 
             // The name alone is left, and the next start would take it away too.
             let _ = disk.unlink(path);
             Err(error)
+        }
+    }
+}
+
+/// Allocates a segment, a smaller one where there is no room: a disk that has some left is used up
+/// before an append is refused.
+///
+/// - `needed`: bytes without which the segment is of no use.
+fn allocate_at_most(
+    disk: &dyn Disk,
+    path: &str,
+    capacity: u64,
+    needed: u64,
+) -> io::Result<Prepared> {
+    let mut capacity = capacity.max(needed);
+    loop {
+        match allocate(disk, path, capacity) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && capacity > needed => {
+                capacity = (capacity / 4).max(needed);
+            }
+            made => return made,
         }
     }
 }
@@ -168,7 +189,7 @@ impl LogWriter {
                 self.disk.rename(&format!("{}/{PREPARED_NAME}", self.dir), &path)?;
                 prepared
             }
-            None => allocate(&*self.disk, &path, capacity)?,
+            None => allocate_at_most(&*self.disk, &path, capacity, needed)?,
         };
         let header = SegmentHeader {
             incarnation: self.incarnation,
@@ -202,7 +223,8 @@ impl LogWriter {
     pub(crate) fn prepare_next(&mut self) -> io::Result<()> {
         let capacity = next_capacity(Some(self.active.capacity), self.options.segment_bytes, 0);
         let path = format!("{}/{PREPARED_NAME}", self.dir);
-        self.prepared = Some(allocate(&*self.disk, &path, capacity)?);
+        let least = u64::from(SEGMENT_BYTES_MIN);
+        self.prepared = Some(allocate_at_most(&*self.disk, &path, capacity, least)?);
         Ok(())
     }
 
