@@ -282,12 +282,7 @@ impl<'a> Fetch<'a> {
             return Ok(fetched);
         }
         self.make_resident(view.reader(), from, high_watermark, bytes_max).await?;
-        let reader = view.reader();
-        let read = match reader.read(from, high_watermark, bytes_max, is_first) {
-            // Damage somewhere in the range: what lies before it is served batch by batch.
-            Err(ReadError::Damaged { .. }) => reader.read(from, high_watermark, 0, true),
-            read => read,
-        };
+        let read = view.reader().read(from, high_watermark, bytes_max, is_first);
         let read = read.map_err(|error| unreadable(error, wanted.offset))?;
         fetched.bytes = read.bytes;
         fetched.batches = read.batches;

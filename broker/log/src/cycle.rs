@@ -250,6 +250,7 @@ impl CommitCycle {
                 if let Some(log) = self.logs.get_mut(&incarnation) {
                     if log.trim(start) {
                         gathered.eager.insert(incarnation);
+                        self.background.look_at(incarnation);
                     }
                     let start = log.start;
                     answers.push(Done::Trimmed { incarnation, start });

@@ -234,6 +234,22 @@ impl LogReader {
             return Ok(range);
         }
         let mut cursor = Cursor::at_offset(&self.shared, from);
+        let read = Self::lend(&mut cursor, &mut range, from, limit, (bytes_max, first_may_exceed));
+        cursor.finish();
+        // What lies before damage is good: the damage is met by whoever asks from there on.
+        match read {
+            Err(error) if range.batches.is_empty() => Err(error),
+            _ => Ok(range),
+        }
+    }
+
+    fn lend(
+        cursor: &mut Cursor<'_>,
+        range: &mut ReadRange,
+        from: Offset,
+        limit: Offset,
+        (bytes_max, first_may_exceed): (usize, bool),
+    ) -> Result<(), ReadError> {
         while cursor.next_offset() < limit {
             let Some(header) = cursor.header()? else { break };
             let (_, end) = header.next_coordinates();
@@ -249,8 +265,7 @@ impl LogReader {
             cursor.advance(&header);
             range.next_offset = range.next_offset.max(end.min(limit));
         }
-        cursor.finish();
-        Ok(range)
+        Ok(())
     }
 
     /// Whether [`LogReader::read`] with these arguments would touch no page that is not in memory.
