@@ -130,8 +130,9 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Makes the file's bytes durable.
     fn flush(&self) -> io::Result<()>;
 
-    /// Drops cached clean pages, so that the next read shows what the medium holds.
-    fn drop_cache(&self) -> io::Result<()>;
+    /// Drops cached clean pages from `position` on, so that the next read shows what the medium
+    /// holds.
+    fn drop_cache(&self, position: u64) -> io::Result<()>;
 
     /// Maps the whole file read-only, at its present length.
     fn map(&self) -> io::Result<Box<dyn FileMap>>;
@@ -420,8 +421,8 @@ impl DiskFile for RealFile {
         Ok(rustix::fs::fdatasync(&self.file)?)
     }
 
-    fn drop_cache(&self) -> io::Result<()> {
-        Ok(rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)?)
+    fn drop_cache(&self, position: u64) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(&self.file, position, None, rustix::fs::Advice::DontNeed)?)
     }
 
     fn map(&self) -> io::Result<Box<dyn FileMap>> {

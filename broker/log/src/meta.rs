@@ -293,7 +293,7 @@ fn no_sealed_copy(copies: &[Option<Copy>]) -> Result<Option<MetaLog>, MetaError>
 fn read_copy(disk: &dyn Disk, name: &'static str) -> Result<Copy, MetaError> {
     let file = disk.open(name)?;
     let length = file.bytes()?;
-    file.drop_cache()?;
+    file.drop_cache(0)?;
     let mut bytes = vec![0; size(written_bytes(&*file)?)];
     file.read_at(0, &mut bytes)?;
     let mut copy = Copy { bytes: length, ..Copy::default() };

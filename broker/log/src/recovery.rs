@@ -237,9 +237,11 @@ fn scan_all(disk: &dyn Disk, meta: &MetaLog, options: LogOptions) -> io::Result<
         // Page-cache survivors are not durable yet, and after a failed flush clean pages may lie:
         // flush, drop, and only then look.
         let files: Vec<Arc<dyn DiskFile>> =
-            listed.iter().flat_map(|(files, _)| files.opened()).map(Arc::clone).collect();
+            listed.iter().flat_map(|(files, _)| files.opened()).map(|(file, _)| file).collect();
         disk.flush(&files, &[])?;
-        files.iter().try_for_each(|file| file.drop_cache())?;
+        for (files, _) in &listed {
+            files.opened().try_for_each(|(file, position)| file.drop_cache(position))?;
+        }
     }
     let scan = |(files, replica): (LogFiles, &ReplicaMeta)| {
         LogScan::run(disk, files, replica.clone(), options.index_interval_bytes)

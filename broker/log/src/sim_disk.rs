@@ -478,8 +478,9 @@ impl DiskFile for SimFile {
         }
     }
 
-    fn drop_cache(&self) -> io::Result<()> {
-        self.disk.call(false, false)?.file(self.inode)?.drop_cache();
+    fn drop_cache(&self, position: u64) -> io::Result<()> {
+        let first = size(position) / SECTOR_BYTES;
+        self.disk.call(false, false)?.file(self.inode)?.drop_cache(first);
         Ok(())
     }
 

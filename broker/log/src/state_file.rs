@@ -82,7 +82,7 @@ pub(crate) fn read(
 ) -> Result<StoredState, String> {
     let read = || {
         let file = disk.open(&format!("{dir}/{}", state_name(applied)))?;
-        file.drop_cache()?;
+        file.drop_cache(0)?;
         let mut bytes = vec![0; size(file.bytes()?)];
         file.read_at(0, &mut bytes)?;
         Ok(bytes)

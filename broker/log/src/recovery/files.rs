@@ -24,6 +24,8 @@ pub(super) struct LogFiles {
     pub(super) has_side: Vec<LogIndex>,
     pub(super) leftovers: Vec<String>,
     pub(super) opened: BTreeMap<String, Arc<dyn DiskFile>>,
+    /// Segment of the durable mark, and where in it.
+    durable: Option<(LogIndex, u64)>,
 }
 
 impl LogFiles {
@@ -43,6 +45,7 @@ impl LogFiles {
             has_side: Vec::new(),
             leftovers: Vec::new(),
             opened: BTreeMap::new(),
+            durable: meta.durable.map(|durable| (durable.segment, durable.position)),
         };
         for entry in disk.list(&files.dir)? {
             let name = entry.name.as_str();
@@ -72,9 +75,14 @@ impl LogFiles {
         Ok(files)
     }
 
-    /// What is to be flushed, and dropped from the cache, before the walk.
-    pub(super) fn opened(&self) -> impl Iterator<Item = &Arc<dyn DiskFile>> {
-        self.opened.values()
+    /// What is to be flushed before the walk, and from where on dropped from the cache: what lies
+    /// before the durable mark is not read now.
+    pub(super) fn opened(&self) -> impl Iterator<Item = (Arc<dyn DiskFile>, u64)> + '_ {
+        let durable = self.durable.map(|(base, position)| (segment_name(base), position));
+        self.opened.iter().map(move |(name, file)| {
+            let marked = durable.as_ref().filter(|(segment, _)| segment == name);
+            (Arc::clone(file), marked.map_or(0, |(_, position)| *position))
+        })
     }
 
     pub(super) fn open(&mut self, disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {

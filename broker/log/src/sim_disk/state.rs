@@ -234,9 +234,10 @@ impl FileState {
         self.stable_bytes = self.bytes;
     }
 
-    pub(super) fn drop_cache(&mut self) {
+    pub(super) fn drop_cache(&mut self, first: usize) {
+        let behind = self.changed.range(first..);
         let lost: Vec<usize> =
-            self.changed.iter().filter(|(_, changed)| changed.lost).map(|(at, _)| *at).collect();
+            behind.filter(|(_, changed)| changed.lost).map(|(at, _)| *at).collect();
         for sector in lost {
             if let Some(changed) = self.changed.remove(&sector) {
                 self.put_sector(sector, &changed.stable);

@@ -151,7 +151,7 @@ fn many_files_are_flushed_one_way_or_the_other() {
         let files: Vec<_> = (0..5).map(|at| disk.create(&format!("d/{at}")).unwrap()).collect();
         files.iter().for_each(|file| file.write_at(0, &[b"x"]).unwrap());
         disk.flush(&files, &["d".to_owned(), String::new()]).unwrap();
-        files.iter().for_each(|file| file.drop_cache().unwrap());
+        files.iter().for_each(|file| file.drop_cache(0).unwrap());
         assert_eq!(disk.list("d").unwrap().len(), 5);
     }
 }
