@@ -14,11 +14,9 @@ const GENERATED: &[&str] = &["lock", "sum", "json", "mod", "xml", "script", "txt
 const MACHINE_PLACES: &[(&str, &str)] =
     &[("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/"), ("../sha", "red"), ("/tmp/bash", "_jobs")];
 
-/// Hosts that a lock file or package file may name.
+/// Hosts that a lock file or package file may name: none that packages are fetched from.
 const PACKAGE_HOSTS: &[&str] = &[
     "github.com",
-    "registry.npmjs.org",
-    "repo.maven.apache.org",
     "maven.apache.org",
     "www.w3.org",
     "opencollective.com",
@@ -123,9 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_names_public_registries_only() {
+    fn a_lock_file_names_no_place_to_fetch_from() {
         let of = |url: &str| package_hosts(&tree("a/package-lock.json", url)).len();
-        assert_eq!(of("\"resolved\": \"https://registry.npmjs.org/kafkajs\""), 0);
+        assert_eq!(of("\"funding\": \"https://opencollective.com/kafkajs\""), 0);
         assert_eq!(of("\"resolved\": \"https://mirror.example/kafkajs\""), 1);
     }
 }
