@@ -15,13 +15,8 @@ const MACHINE_PLACES: &[(&str, &str)] =
     &[("/wo", "rk/"), ("/ro", "ot/"), ("/ho", "me/"), ("../sha", "red"), ("/tmp/bash", "_jobs")];
 
 /// Hosts that a lock file or package file may name: none that packages are fetched from.
-const PACKAGE_HOSTS: &[&str] = &[
-    "github.com",
-    "maven.apache.org",
-    "www.w3.org",
-    "opencollective.com",
-    "json.schemastore.org",
-];
+const PACKAGE_HOSTS: &[&str] =
+    &["github.com", "maven.apache.org", "www.w3.org", "opencollective.com", "json.schemastore.org"];
 
 /// Lines of more than [`COLUMNS_MAX`] characters. A row of a Markdown table cannot be broken and
 /// may be longer.
