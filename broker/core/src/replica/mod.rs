@@ -143,7 +143,8 @@ pub struct Replica {
     /// Entries of this turn, in order; raft gets them in one proposal.
     gathered: Vec<Gathered>,
     gathered_bytes: usize,
-    /// Waiting for admission or for room. Bounded by the request memory that doors grant.
+    /// Waiting for admission or for room. Bounded by the request memory that doors grant, and for
+    /// `acks=0` by a number of its own (`propose`).
     held: VecDeque<Produce>,
     acks: Acks,
     /// Commands in flight: their entry and the state machine's own token.

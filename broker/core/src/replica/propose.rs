@@ -23,6 +23,9 @@ use bytes::Bytes;
 /// for its commit never pins a large buffer.
 const COPIED_BATCH_BYTES_MAX: usize = 16 * 1024;
 
+/// Batches that may be held when one comes whose producer wants no answer (`acks=0`).
+const HELD_UNANSWERED_MAX: usize = 64;
+
 /// An entry of this turn.
 #[derive(Debug)]
 pub(super) struct Gathered {
@@ -66,9 +69,17 @@ impl Replica {
         };
         match refusal {
             Some(error) => effects.reply_maybe(produce.ticket, Err(error)),
+            // Nobody waits for it, so no door's memory limit counts what is held of it.
+            None if self.must_hold(&produce) && self.is_too_much_unanswered(&produce) => {}
             None if self.must_hold(&produce) => self.held.push_back(produce),
             None => self.gather_produce(produce, effects),
         }
+    }
+
+    /// An `acks=0` batch behind [`HELD_UNANSWERED_MAX`] others is dropped: its producer was
+    /// promised nothing.
+    fn is_too_much_unanswered(&self, produce: &Produce) -> bool {
+        produce.ticket.is_none() && self.held.len() >= HELD_UNANSWERED_MAX
     }
 
     fn must_hold(&self, produce: &Produce) -> bool {
