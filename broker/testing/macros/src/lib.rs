@@ -1,0 +1,1 @@
+//! The attribute that gives a test its broker.

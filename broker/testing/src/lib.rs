@@ -1,0 +1,1 @@
+//! A real broker in the process of a test.

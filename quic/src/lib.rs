@@ -1,0 +1,1 @@
+//! QUIC and TLS settings that the broker and the client share.

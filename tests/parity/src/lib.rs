@@ -1,0 +1,1 @@
+//! One table of behaviour that every door passes.
