@@ -8,7 +8,7 @@
 use super::error::{DecodeError, DecodeFault, EncodeError, EncodeFault};
 use super::error_code::ErrorCode;
 use super::reader::Reader;
-use super::string::KafkaString;
+use super::text::Text;
 use super::writer::{Chain, Writer};
 use crate::ids::TopicId;
 use bytes::Bytes;
@@ -193,7 +193,7 @@ macro_rules! by_length {
     };
 }
 
-by_length!(KafkaString, 2, Reader::string, Writer::string);
+by_length!(Text, 2, Reader::string, Writer::string);
 by_length!(Bytes, 4, Reader::bytes, Writer::bytes);
 by_length!(Chain, 4, read_chain, Writer::chain);
 by_length!(Vec<T>, 4, Reader::vector, write_vector, T);

@@ -1,6 +1,6 @@
 //! Pseudo-random messages, from a seed.
 
-use super::super::{Chain, ErrorCode, KafkaString};
+use super::super::{Chain, ErrorCode, Text};
 use crate::ids::TopicId;
 use bytes::Bytes;
 
@@ -84,7 +84,7 @@ impl Sample for TopicId {
     }
 }
 
-impl Sample for KafkaString {
+impl Sample for Text {
     fn sample(source: &mut Source, _: i16, _: bool) -> Self {
         // Long ones now and then: a compact length takes two bytes from 127 on.
         let bound = if source.one_in(12) { 300 } else { 12 };
