@@ -32,6 +32,7 @@ pub mod frame;
 pub mod ids;
 pub mod kafka;
 pub mod limits;
+pub mod native;
 pub mod record;
 pub mod terms;
 pub mod wire;

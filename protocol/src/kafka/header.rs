@@ -150,6 +150,6 @@ fn seal(info: &ApiInfo, mut writer: Writer) -> Result<Chain, EncodeError> {
         let error = writer.fault(EncodeFault::Length { found, length_max });
         return Err(error.in_field(info.name, "frame"));
     };
-    writer.patch_start(length);
+    writer.patch_start(length.to_be_bytes());
     Ok(writer.finish())
 }

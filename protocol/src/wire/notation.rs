@@ -69,6 +69,7 @@ macro_rules! structure {
             }
         }
 
+        #[allow(unused_mut, unused_variables, reason = "a structure may be empty")]
         impl $crate::wire::value::Wire for $struct {
             fn bytes_min(at: $crate::wire::value::At) -> usize {
                 let mut bytes = usize::from(at.flexible);
@@ -125,6 +126,7 @@ macro_rules! structure {
             }
         }
 
+        #[allow(unused_mut, unused_variables, reason = "a structure may be empty")]
         impl $struct {
             fn write_tagged_fields(
                 &self,
@@ -169,6 +171,7 @@ macro_rules! structure {
         }
 
         #[cfg(test)]
+        #[allow(unused_mut, unused_variables, reason = "a structure may be empty")]
         impl $crate::wire::tests::Sample for $struct {
             fn sample(
                 source: &mut $crate::wire::tests::Source,

@@ -169,6 +169,14 @@ impl Reader {
         self.array().map(i64::from_be_bytes)
     }
 
+    /// An unsigned number of 64 bits.
+    ///
+    /// # Errors
+    /// [`DecodeFault::Truncated`].
+    pub fn uint64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
     /// An unsigned number of seven bits per byte, lowest first.
     ///
     /// # Errors

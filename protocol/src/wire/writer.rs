@@ -245,10 +245,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes `number` over the first four bytes, where a frame's length goes.
-    pub(crate) fn patch_start(&mut self, number: i32) {
+    /// Writes over the first four bytes, where a frame's length goes.
+    pub(crate) fn patch_start(&mut self, length: [u8; 4]) {
         if let Some(start) = self.head.first_chunk_mut::<4>() {
-            *start = number.to_be_bytes();
+            *start = length;
         }
     }
 
