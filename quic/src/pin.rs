@@ -163,11 +163,18 @@ fn from_groups(groups: &[u32], bits: u32) -> Option<[u8; HASH_BYTES]> {
 }
 
 /// A server that showed another key.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error("the server's key has the pin {found}, expected is {expected}")]
 struct PinMismatch {
     expected: SpkiPin,
     found: SpkiPin,
+}
+
+impl fmt::Debug for PinMismatch {
+    /// Of a verifier's own errors rustls tells only this form, so it is the sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Accepts one key.

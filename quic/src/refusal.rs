@@ -10,9 +10,9 @@ use thiserror::Error;
 const CRYPTO_ERROR: u64 = 0x100;
 const NO_APPLICATION_PROTOCOL: u64 = 120;
 const CERTIFICATE_REQUIRED: u64 = 116;
-/// bad_certificate, unsupported_certificate, certificate_revoked, certificate_expired,
-/// certificate_unknown, illegal_parameter's neighbours unknown_ca and access_denied.
-const CERTIFICATE_ALERTS: [u64; 7] = [42, 43, 44, 45, 46, 48, 49];
+/// bad, unsupported, revoked, expired and unknown certificate, unknown authority, access denied,
+/// and a signature that does not fit the key (decrypt_error).
+const CERTIFICATE_ALERTS: [u64; 8] = [42, 43, 44, 45, 46, 48, 49, 51];
 
 /// Why an end refused the other, as far as TLS says it.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -54,7 +54,10 @@ pub fn refusal(error: &ConnectionError) -> Option<Refusal> {
     };
     let code = u64::from(code);
     let alert = code.checked_sub(CRYPTO_ERROR).filter(|alert| *alert < 0x100)?;
-    let reason = if reason.is_empty() { format!("alert {alert}") } else { reason };
+    let reason = match reason.as_str() {
+        "" => format!("alert {alert}"),
+        text => bare(text).to_owned(),
+    };
     Some(match alert {
         NO_APPLICATION_PROTOCOL => Refusal::Protocol,
         CERTIFICATE_REQUIRED if !is_ours => Refusal::Client { reason },
@@ -62,4 +65,11 @@ pub fn refusal(error: &ConnectionError) -> Option<Refusal> {
         alert if CERTIFICATE_ALERTS.contains(&alert) => Refusal::Client { reason },
         _ => Refusal::Handshake { reason },
     })
+}
+
+/// Without what rustls puts around a verifier's own sentence.
+fn bare(text: &str) -> &str {
+    let text = text.strip_prefix("invalid peer certificate: ").unwrap_or(text);
+    let own = text.strip_prefix("Other(OtherError(").and_then(|text| text.strip_suffix("))"));
+    own.unwrap_or(text)
 }
