@@ -56,8 +56,13 @@ fn what_is_put_is_read_again_and_only_its_owner_may_read_it() {
 #[test]
 fn what_a_person_or_a_later_version_wrote_stays() {
     let place = temporary();
-    let text = "later = \"kept\"\n# mine\n[contexts.prod] # far away\n\
-                \u{20} native = \"b.example:9443\"\ntoken = \"a \\\"b\\\" \\\\ \\u00e9\" # quoted\n";
+    let text = concat!(
+        "later = \"kept\"\n",
+        "# mine\n",
+        "[contexts.prod] # far away\n",
+        "  native = \"b.example:9443\"\n",
+        "token = \"a \\\"b\\\" \\\\ \\u00e9\" # quoted\n",
+    );
     write(place.path(), text, 0o600);
     Contexts::update(place.path(), |contexts| contexts.put(context("dev", "[::1]:1", 1)))
         .expect("the file is changed");
