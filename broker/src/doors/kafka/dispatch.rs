@@ -7,7 +7,7 @@ use super::{controlled, convert};
 use crate::api::Broker;
 use crate::controls::{Controls, Fate};
 use bateau_core::consumer_group::Name;
-use bateau_protocol::kafka::{KafkaString, Request};
+use bateau_protocol::kafka::{Request, Text};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint {
     /// Name or address, without brackets.
-    pub host: KafkaString,
+    pub host: Text,
     /// Port.
     pub port: i32,
 }
@@ -43,7 +43,7 @@ pub struct Call {
     /// Version of the request, and of its answer.
     pub version: i16,
     /// What the client calls itself.
-    pub client_id: Option<KafkaString>,
+    pub client_id: Option<Text>,
 }
 
 /// A request that has been started.
