@@ -16,7 +16,7 @@
 //! Absent on purpose: faults of the disk (they are its simulator's) and of the network.
 
 use crate::clock::Clock;
-use bateau_protocol::kafka::ErrorCode;
+use bateau_protocol::wire::ErrorCode;
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;

@@ -47,7 +47,8 @@ use bateau_protocol::kafka::api::produce::{
 };
 use bateau_protocol::kafka::api::sync_group::SyncGroupResponse;
 use bateau_protocol::kafka::view;
-use bateau_protocol::kafka::{ApiKey, ErrorCode, KafkaString, Request};
+use bateau_protocol::kafka::{ApiKey, Request};
+use bateau_protocol::wire::{ErrorCode, Text};
 
 /// First version in which OffsetFetch asks for several groups.
 const GROUPS_SINCE: i16 = 8;
@@ -90,7 +91,7 @@ const fn api(key: ApiKey) -> Api {
 
 /// The first topic and the group that a request names.
 fn subject(broker: &Broker, request: &Request) -> (Option<String>, Option<String>) {
-    let text = |name: &KafkaString| Some(name.as_str().to_owned());
+    let text = |name: &Text| Some(name.as_str().to_owned());
     let seen = |topic: &view::TopicReference| named(broker, topic);
     match request {
         Request::Produce(request) => {
@@ -330,15 +331,11 @@ fn find_coordinator(
     FindCoordinatorResponse { coordinators: keys.map(refused).collect(), ..Default::default() }
 }
 
-fn created(name: &KafkaString, error_code: ErrorCode) -> CreatableTopicResult {
+fn created(name: &Text, error_code: ErrorCode) -> CreatableTopicResult {
     CreatableTopicResult { name: name.clone(), error_code, ..CreatableTopicResult::default() }
 }
 
-fn deleted(
-    name: Option<KafkaString>,
-    topic_id: TopicId,
-    error_code: ErrorCode,
-) -> DeletableTopicResult {
+fn deleted(name: Option<Text>, topic_id: TopicId, error_code: ErrorCode) -> DeletableTopicResult {
     DeletableTopicResult { name, topic_id, error_code, ..DeletableTopicResult::default() }
 }
 

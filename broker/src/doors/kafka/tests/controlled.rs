@@ -12,7 +12,7 @@ use bateau_protocol::kafka::api::offset_commit::{
     OffsetCommit, OffsetCommitPartition, OffsetCommitRequest, OffsetCommitTopic,
 };
 use bateau_protocol::kafka::api::produce::{Produce, ProduceRequest};
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::wire::{ErrorCode, Text};
 use std::time::Duration;
 
 const CODE: ErrorCode = ErrorCode::NOT_LEADER_OR_FOLLOWER;
@@ -83,7 +83,7 @@ async fn metadata_without_a_place_for_a_code_loses_its_connection() {
     let node = TestNode::start(&[]).await;
     let (mut old, mut new) = (node.connect().await, node.connect().await);
     node.controls().fail_next(Api::Metadata, CODE, 3).expect("room");
-    let name = Some(KafkaString::from_static("orders"));
+    let name = Some(Text::from_static("orders"));
     let topic = MetadataRequestTopic { name, ..MetadataRequestTopic::default() };
     let one = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
     let all = MetadataRequest { topics: None, ..MetadataRequest::default() };
@@ -104,7 +104,7 @@ async fn a_refused_commit_names_every_partition() {
         partition_index,
         ..OffsetCommitPartition::default()
     };
-    let name = KafkaString::from_static("orders");
+    let name = Text::from_static("orders");
     let partitions = vec![partition(0), partition(1)];
     let topics = vec![OffsetCommitTopic { name, partitions, ..OffsetCommitTopic::default() }];
     let request = OffsetCommitRequest { topics, ..OffsetCommitRequest::default() };
