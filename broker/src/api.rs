@@ -13,7 +13,8 @@
 //!
 //! Absent on purpose: authorization, which has its place before each `locate` and each ask.
 
-use crate::clock;
+use crate::clock::Clock;
+use crate::entropy::Entropy;
 use crate::partition::PartitionView;
 use crate::readers::{
     ColdReader, Fetch, FetchError, FetchRequest, Fetched, epoch_end, locate, unreadable,
@@ -167,6 +168,8 @@ struct Inner {
     shard: mpsc::Sender<Ask>,
     cold: ColdReader,
     producer_ids: Mutex<ProducerIds>,
+    clock: Clock,
+    entropy: Entropy,
 }
 
 /// Ids of this node's block that are not given yet.
@@ -184,15 +187,42 @@ impl Broker {
         router: Arc<Router>,
         shard: mpsc::Sender<Ask>,
         cold: ColdReader,
+        clock: Clock,
+        entropy: Entropy,
     ) -> Self {
         let producer_ids = Mutex::default();
-        Self { inner: Arc::new(Inner { node, router, shard, cold, producer_ids }) }
+        let inner = Inner { node, router, shard, cold, producer_ids, clock, entropy };
+        Self { inner: Arc::new(inner) }
     }
 
     /// This node.
     #[must_use]
     pub fn node(&self) -> &NodeInfo {
         &self.inner.node
+    }
+
+    /// This node's time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Where ids come from that a door makes for its clients.
+    #[must_use]
+    pub fn entropy(&self) -> &Entropy {
+        &self.inner.entropy
+    }
+
+    /// Moves this node's clock ahead of real time: sessions, rebalances, retention and expiry.
+    /// Elections, transports and request deadlines stay where they are. Timers fire in the order
+    /// in which they are due; when this returns, what they led to is done and flushed, and
+    /// retention has been looked at. `None` when the node stops.
+    ///
+    /// Cost: a few flushes per timer that becomes due.
+    pub async fn advance(&self, by: Duration) -> Option<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.shard.send(Ask::Advance(by, sender)).await.ok()?;
+        receiver.await.ok()
     }
 
     /// The present metadata and partitions.
@@ -213,7 +243,7 @@ impl Broker {
         if view.is_unavailable() {
             return PendingAck::refused(ProduceError::Storage);
         }
-        let now = clock::now();
+        let now = self.inner.clock.now();
         let limits = validation_limits(&view.config(), request.zstd_allowed);
         let checked = validate(&request.records, &limits, ValidationLevel::Walk, now.wall_ms);
         let valid = match checked {
