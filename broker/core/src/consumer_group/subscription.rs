@@ -24,7 +24,7 @@ pub(super) fn is_unchanged(protocol_type: &str, before: &[u8], after: &[u8]) -> 
 }
 
 /// The topics of a consumer's subscription; `None` if it is not one.
-fn topics(metadata: &[u8]) -> Option<BTreeSet<&[u8]>> {
+pub(super) fn topics(metadata: &[u8]) -> Option<BTreeSet<&[u8]>> {
     let (_version, rest) = metadata.split_first_chunk::<2>()?;
     let (count, mut rest) = rest.split_first_chunk::<4>()?;
     let count = u32::from_be_bytes(*count);
