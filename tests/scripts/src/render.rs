@@ -237,13 +237,13 @@ fn queried(response: &GroupQueryResponse) -> String {
     match response {
         GroupQueryResponse::Listed(list) => {
             let one = list.groups.iter();
-            let one = one.map(|group| format!("{}={}", group.group_id, group.state.name()));
-            let groups = one.collect::<Vec<_>>().join(" ");
+            let one = one.map(|group| format!(" {}={}", group.group_id, group.state.name()));
+            let groups: String = one.collect();
             let missing = match list.partitions_missing {
                 0 => String::new(),
                 count => format!(" (without {count} partitions)"),
             };
-            format!("groups {groups}{missing}")
+            format!("{} groups{groups}{missing}", list.groups.len())
         }
         GroupQueryResponse::Described(groups) => {
             let one = groups.iter().map(|group| match &group.result {

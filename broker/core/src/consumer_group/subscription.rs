@@ -5,6 +5,9 @@
 //! changes with every restart. Comparing whole blobs would make each restart of a static member
 //! a rebalance; comparing nothing, as Kafka does, would hide a new topic until the next one.
 //!
+//! Administration asks for the same topics, to say how far a group is behind that has committed
+//! nothing yet.
+//!
 //! Absent on purpose: any further reading of the metadata.
 
 use std::collections::BTreeSet;

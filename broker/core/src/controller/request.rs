@@ -436,9 +436,7 @@ pub enum CreatePartitionsError {
     #[error("This server does not host this topic-partition.")]
     UnknownTopic,
     /// Not more than there are: a topic never loses partitions. INVALID_PARTITIONS (37).
-    #[error(
-        "Topic currently has {current} partitions, which is not less than the requested {found}."
-    )]
+    #[error("Topic has {current} partitions and only ever gains some: {found} are not more.")]
     NotMore {
         /// What was asked for.
         found: i32,
