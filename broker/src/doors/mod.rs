@@ -7,4 +7,5 @@
 //! Absent on purpose: any rule. A door may translate; it may not decide. The native and the HTTP
 //! door come later.
 
+pub mod codes;
 pub mod kafka;

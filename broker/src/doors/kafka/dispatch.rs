@@ -6,7 +6,7 @@ use super::convert;
 use super::session::{Incoming, Reply, RequestNumber};
 use crate::api::Broker;
 use bateau_core::consumer_group::Name;
-use bateau_protocol::kafka::{KafkaString, Request};
+use bateau_protocol::kafka::{Request, Text};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint {
     /// Name or address, without brackets.
-    pub host: KafkaString,
+    pub host: Text,
     /// Port.
     pub port: i32,
 }
@@ -40,7 +40,7 @@ pub struct Call {
     /// Version of the request, and of its answer.
     pub version: i16,
     /// What the client calls itself.
-    pub client_id: Option<KafkaString>,
+    pub client_id: Option<Text>,
 }
 
 /// A request that has been started.

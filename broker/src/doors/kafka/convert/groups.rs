@@ -3,7 +3,8 @@
 //! Absent on purpose: positions (`positions`), and any rule of a group.
 
 use super::super::dispatch::Call;
-use super::{codes, name, text};
+use super::{name, text};
+use crate::doors::codes;
 use bateau_core::consumer_group::{
     Assignment, CoordinatorError, GroupRequest, GroupResponse, Heartbeat, JoinGroup,
     JoinGroupError, JoinedGroup, LeaveGroup, LeavingMember, Name, Protocol, SyncGroup,
@@ -16,7 +17,7 @@ use bateau_protocol::kafka::api::leave_group::{
     LeaveGroupMember, LeaveGroupMemberResponse, LeaveGroupRequest, LeaveGroupResponse,
 };
 use bateau_protocol::kafka::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 
 /// First version in which a new dynamic member joins twice (KIP-394).
 const MEMBER_ID_REQUIRED_SINCE: i16 = 4;
@@ -39,7 +40,7 @@ macro_rules! ask {
 }
 pub(super) use ask;
 
-pub(super) fn optional(text: Option<&KafkaString>) -> Option<Name> {
+pub(super) fn optional(text: Option<&Text>) -> Option<Name> {
     text.map(|text| name(text))
 }
 

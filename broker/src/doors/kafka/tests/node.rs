@@ -9,7 +9,7 @@ use bateau_core::controller::{BrokerSettings, ListenerAddress};
 use bateau_log::{DataDirOptions, RealDisk, RealDiskOptions};
 use bateau_protocol::kafka::api::{Api, Message};
 use bateau_protocol::kafka::{
-    Framing, KafkaString, RequestHeader, Split, decode_response, encode_request,
+    Framing, RequestHeader, Split, Text, decode_response, encode_request,
 };
 use bytes::{Bytes, BytesMut};
 use std::net::SocketAddr;
@@ -170,7 +170,7 @@ impl Client {
 
 /// A request as bytes, its length included.
 pub fn frame<M: Message>(api_version: i16, correlation_id: i32, request: &M) -> Bytes {
-    let client_id = Some(KafkaString::from_static("test"));
+    let client_id = Some(Text::from_static("test"));
     let header = RequestHeader { api_key: 0, api_version, correlation_id, client_id };
     encode_request(&header, request).expect("the version has the request").to_bytes()
 }

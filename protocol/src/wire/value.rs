@@ -3,12 +3,12 @@
 //! [`Wire`] is implemented here for numbers, text, bytes, record batches, ids and arrays, and by
 //! the notation for structures. [`Field`] holds what a description says of one field.
 //!
-//! Absent on purpose: floating point and unsigned 64-bit numbers, which no message here has.
+//! Absent on purpose: floating point, which no message here has.
 
 use super::error::{DecodeError, DecodeFault, EncodeError, EncodeFault};
 use super::error_code::ErrorCode;
 use super::reader::Reader;
-use super::string::KafkaString;
+use super::text::Text;
 use super::writer::{Chain, Writer};
 use crate::ids::TopicId;
 use bytes::Bytes;
@@ -114,7 +114,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(i8: int8, i16: int16, i32: int32, i64: int64);
+numbers!(i8: int8, i16: int16, i32: int32, i64: int64, u64: uint64);
 
 impl Wire for bool {
     fn bytes_min(_: At) -> usize {
@@ -193,7 +193,7 @@ macro_rules! by_length {
     };
 }
 
-by_length!(KafkaString, 2, Reader::string, Writer::string);
+by_length!(Text, 2, Reader::string, Writer::string);
 by_length!(Bytes, 4, Reader::bytes, Writer::bytes);
 by_length!(Chain, 4, read_chain, Writer::chain);
 by_length!(Vec<T>, 4, Reader::vector, write_vector, T);

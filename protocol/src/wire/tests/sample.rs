@@ -1,6 +1,6 @@
 //! Pseudo-random messages, from a seed.
 
-use super::super::{Chain, ErrorCode, KafkaString};
+use super::super::{Chain, ErrorCode, Text};
 use crate::ids::TopicId;
 use bytes::Bytes;
 
@@ -53,7 +53,7 @@ macro_rules! sample_numbers {
                     0 => <$type>::MAX,
                     1 => <$type>::MIN,
                     2 => 0,
-                    3 => -1,
+                    3 => (0 as $type).wrapping_sub(1),
                     _ => source.bits() as $type,
                 }
             }
@@ -61,7 +61,7 @@ macro_rules! sample_numbers {
     )*};
 }
 
-sample_numbers!(i8, i16, i32, i64);
+sample_numbers!(i8, i16, i32, i64, u64);
 
 impl Sample for bool {
     fn sample(source: &mut Source, _: i16, _: bool) -> Self {
@@ -84,7 +84,7 @@ impl Sample for TopicId {
     }
 }
 
-impl Sample for KafkaString {
+impl Sample for Text {
     fn sample(source: &mut Source, _: i16, _: bool) -> Self {
         // Long ones now and then: a compact length takes two bytes from 127 on.
         let bound = if source.one_in(12) { 300 } else { 12 };

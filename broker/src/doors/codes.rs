@@ -1,6 +1,6 @@
-//! Every error of ours and the Kafka code that it becomes.
+//! Every error of ours and the code that it becomes, for the Kafka and the native door alike.
 //!
-//! No match here has a catch-all arm: a new error does not compile until this door has decided.
+//! No match here has a catch-all arm: a new error does not compile until it has its code.
 //! Where a code depends on the request's version, the function takes it.
 //!
 //! Absent on purpose: texts. Errors speak for themselves.
@@ -15,8 +15,8 @@ use bateau_core::controller::{
     AutoCreateTopicError, ControllerError, CreateTopicError, DeleteTopicError,
 };
 use bateau_core::replica::{ProduceError, SequenceError};
-use bateau_protocol::kafka::ErrorCode;
 use bateau_protocol::record::BatchError;
+use bateau_protocol::wire::ErrorCode;
 
 /// A partition that cannot be found or read.
 pub fn fetch(error: &FetchError) -> ErrorCode {

@@ -1,13 +1,14 @@
-//! Kafka's error codes: number, name, and whether a client tries again.
+//! Error codes of both protocols: number, name, and whether a client tries again.
 //!
 //! A code is a number and not a closed enum, because an answer of a newer broker may carry one
-//! that this table lacks. The table is Kafka 4.3's.
+//! that this table lacks. The table is Kafka 4.3's; what only our own protocol can say has numbers
+//! from 10,000 on.
 //!
 //! Absent on purpose: which of our errors becomes which code; each door decides that in one place.
 
 use std::fmt;
 
-/// An error code as it stands in a Kafka answer.
+/// An error code as it stands in an answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ErrorCode(pub i16);
 
@@ -22,7 +23,7 @@ macro_rules! error_codes {
             /// Every code of the table, in ascending order.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// Kafka's name of the code; `None` when the table lacks it.
+            /// The code's name; `None` when the table lacks it.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match self.0 {
@@ -31,7 +32,7 @@ macro_rules! error_codes {
                 }
             }
 
-            /// Whether Kafka's own clients send the request again after this code.
+            /// Whether clients send the request again after this code.
             #[must_use]
             pub const fn is_retriable(self) -> bool {
                 match self.0 {
@@ -188,6 +189,12 @@ error_codes! {
     STREAMS_INVALID_TOPOLOGY_EPOCH = 131,
     STREAMS_TOPOLOGY_FENCED = 132,
     SHARE_SESSION_LIMIT_REACHED = 133 retriable,
+    // From here on our own; on the native protocol only.
+    UNKNOWN_KIND = 10_000,
+    WRONG_STREAM = 10_001,
+    TOO_MANY_SUBSCRIPTIONS = 10_002,
+    UNKNOWN_SUBSCRIPTION = 10_003,
+    GOING_AWAY = 10_004 retriable,
 }
 
 impl ErrorCode {
@@ -215,12 +222,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_gapless_from_minus_one() {
-        for (expected, code) in (-1_i16..).zip(ErrorCode::ALL) {
+    fn the_table_is_gapless_in_kafkas_part_and_in_ours() {
+        let (kafkas, own) = ErrorCode::ALL.split_at(135);
+        for (expected, code) in (-1_i16..).zip(kafkas).chain((10_000_i16..).zip(own)) {
             assert_eq!(code.0, expected);
             assert!(code.name().is_some());
         }
-        assert_eq!(ErrorCode::ALL.last(), Some(&ErrorCode(133)));
+        assert_eq!(own.last(), Some(&ErrorCode(10_004)));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The bounded primitives, one by one.
 
 use super::super::reader::Reader;
-use super::super::wire::{At, Wire};
+use super::super::value::{At, Wire};
 use super::super::writer::Writer;
-use super::super::{Chain, DecodeFault, EncodeFault, KafkaString};
+use super::super::{Chain, DecodeFault, EncodeFault, Text};
 use crate::limits::{NESTING_DEPTH_MAX, REQUEST_ELEMENTS_MAX};
 use bytes::Bytes;
 
@@ -52,11 +52,11 @@ fn counts_of_gigabytes_in_front_of_eight_bytes_are_refused() {
     // Compact counts are one higher: 2^31 says 2^31 − 1 elements.
     let compact = |varint: &[u8]| [varint, &rest].concat();
     assert_eq!(
-        fault::<Vec<KafkaString>>(&compact(&[0x80, 0x80, 0x80, 0x80, 0x08]), COMPACT),
+        fault::<Vec<Text>>(&compact(&[0x80, 0x80, 0x80, 0x80, 0x08]), COMPACT),
         DecodeFault::Count { found, elements_max: 8 }
     );
     assert_eq!(
-        fault::<Vec<KafkaString>>(&compact(&[0xff, 0xff, 0xff, 0xff, 0x0f]), COMPACT),
+        fault::<Vec<Text>>(&compact(&[0xff, 0xff, 0xff, 0xff, 0x0f]), COMPACT),
         DecodeFault::Length { found: i64::from(u32::MAX) - 1 }
     );
 }
@@ -86,7 +86,7 @@ fn decoded_memory_is_bounded_by_what_arrived() {
     writer.varint(count + 1);
     writer.put(&vec![1; count as usize]);
     let mut reader = Reader::new(writer.finish().to_bytes(), COMPACT);
-    let error = Vec::<KafkaString>::read(&mut reader).expect_err("too much memory");
+    let error = Vec::<Text>::read(&mut reader).expect_err("too much memory");
     let bytes_max = reader.memory_max();
     assert!(
         matches!(error.fault, DecodeFault::Memory { bytes_max: found, .. } if found == bytes_max)
@@ -97,15 +97,15 @@ fn decoded_memory_is_bounded_by_what_arrived() {
 #[test]
 fn text_is_checked_where_it_enters() {
     let bytes = b"\x00\x04ab\xff\xfe";
-    assert_eq!(fault::<KafkaString>(bytes, CLASSIC), DecodeFault::Utf8 { valid_bytes: 2 });
+    assert_eq!(fault::<Text>(bytes, CLASSIC), DecodeFault::Utf8 { valid_bytes: 2 });
     assert_eq!(
-        fault::<KafkaString>(b"\x00\x04abc", CLASSIC),
+        fault::<Text>(b"\x00\x04abc", CLASSIC),
         DecodeFault::Truncated { expected: 4, found: 3 }
     );
-    assert_eq!(fault::<KafkaString>(b"\xff\xff", CLASSIC), DecodeFault::Null);
-    assert_eq!(fault::<KafkaString>(b"\xff\xfe", CLASSIC), DecodeFault::Length { found: -2 });
-    assert_eq!(fault::<KafkaString>(b"\x00", COMPACT), DecodeFault::Null);
-    assert_eq!(Option::<KafkaString>::read(&mut reader(b"\x00", COMPACT)), Ok(None));
+    assert_eq!(fault::<Text>(b"\xff\xff", CLASSIC), DecodeFault::Null);
+    assert_eq!(fault::<Text>(b"\xff\xfe", CLASSIC), DecodeFault::Length { found: -2 });
+    assert_eq!(fault::<Text>(b"\x00", COMPACT), DecodeFault::Null);
+    assert_eq!(Option::<Text>::read(&mut reader(b"\x00", COMPACT)), Ok(None));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn structures_nest_to_a_limit() {
 
 #[test]
 fn a_text_beyond_the_classic_length_cannot_be_written() {
-    let text = KafkaString::from("x".repeat(40_000));
+    let text = Text::from("x".repeat(40_000));
     let classic = Writer::new(CLASSIC).string(Some(&text)).expect_err("16 bits are too few");
     assert_eq!(classic.fault, EncodeFault::Length { found: 40_000, length_max: 32_767 });
     assert_eq!(Writer::new(COMPACT).string(Some(&text)), Ok(()));

@@ -16,11 +16,11 @@ use std::str::Utf8Error;
 /// Cheap UTF-8 text: a clone is a reference count, not a copy.
 ///
 /// Text from a request keeps the whole receive buffer alive; state that outlives the request
-/// stores [`KafkaString::detached`] instead. Compares, orders and hashes as `str` does.
+/// stores [`Text::detached`] instead. Compares, orders and hashes as `str` does.
 #[derive(Clone, Default)]
-pub struct KafkaString(Bytes);
+pub struct Text(Bytes);
 
-impl KafkaString {
+impl Text {
     /// The empty text.
     pub const EMPTY: Self = Self(Bytes::new());
 
@@ -50,7 +50,7 @@ impl KafkaString {
     }
 }
 
-impl TryFrom<Bytes> for KafkaString {
+impl TryFrom<Bytes> for Text {
     type Error = Utf8Error;
 
     fn try_from(bytes: Bytes) -> Result<Self, Utf8Error> {
@@ -59,19 +59,19 @@ impl TryFrom<Bytes> for KafkaString {
     }
 }
 
-impl From<&'static str> for KafkaString {
+impl From<&'static str> for Text {
     fn from(text: &'static str) -> Self {
         Self::from_static(text)
     }
 }
 
-impl From<String> for KafkaString {
+impl From<String> for Text {
     fn from(text: String) -> Self {
         Self(Bytes::from(text))
     }
 }
 
-impl Deref for KafkaString {
+impl Deref for Text {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -79,64 +79,64 @@ impl Deref for KafkaString {
     }
 }
 
-impl AsRef<str> for KafkaString {
+impl AsRef<str> for Text {
     fn as_ref(&self) -> &str {
         self.as_str()
     }
 }
 
-impl Borrow<str> for KafkaString {
+impl Borrow<str> for Text {
     fn borrow(&self) -> &str {
         self.as_str()
     }
 }
 
-impl PartialEq for KafkaString {
+impl PartialEq for Text {
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
 }
 
-impl Eq for KafkaString {}
+impl Eq for Text {}
 
-impl PartialEq<str> for KafkaString {
+impl PartialEq<str> for Text {
     fn eq(&self, other: &str) -> bool {
         self.0 == other.as_bytes()
     }
 }
 
-impl PartialEq<&str> for KafkaString {
+impl PartialEq<&str> for Text {
     fn eq(&self, other: &&str) -> bool {
         self.0 == other.as_bytes()
     }
 }
 
-impl PartialOrd for KafkaString {
+impl PartialOrd for Text {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for KafkaString {
+impl Ord for Text {
     fn cmp(&self, other: &Self) -> Ordering {
         // UTF-8 orders by bytes as its code points do, and `str` compares bytes too.
         self.0.cmp(&other.0)
     }
 }
 
-impl Hash for KafkaString {
+impl Hash for Text {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
     }
 }
 
-impl fmt::Display for KafkaString {
+impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self.as_str(), f)
     }
 }
 
-impl fmt::Debug for KafkaString {
+impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
@@ -149,14 +149,14 @@ mod tests {
 
     #[test]
     fn only_valid_utf8_becomes_text() {
-        assert!(KafkaString::try_from(Bytes::from_static(b"orders-\xc3\xa9")).is_ok());
-        assert!(KafkaString::try_from(Bytes::from_static(b"\xff")).is_err());
+        assert!(Text::try_from(Bytes::from_static(b"orders-\xc3\xa9")).is_ok());
+        assert!(Text::try_from(Bytes::from_static(b"\xff")).is_err());
     }
 
     #[test]
     fn text_of_a_request_is_shared_until_it_is_detached() {
         let request = Bytes::from(b"--orders--".to_vec());
-        let name = KafkaString::try_from(request.slice(2..8)).expect("it is ASCII");
+        let name = Text::try_from(request.slice(2..8)).expect("it is ASCII");
         assert_eq!(name, "orders");
         assert_eq!(name.as_bytes().as_ptr(), request.slice(2..8).as_ptr());
         assert_ne!(name.detached().as_bytes().as_ptr(), name.as_bytes().as_ptr());
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn maps_are_searched_by_plain_text() {
-        let map = BTreeMap::from([(KafkaString::from("b"), 2), (String::from("a").into(), 1)]);
+        let map = BTreeMap::from([(Text::from("b"), 2), (String::from("a").into(), 1)]);
         assert_eq!(map.get("a"), Some(&1));
         assert_eq!(map.get("c"), None);
     }

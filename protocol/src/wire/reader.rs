@@ -10,8 +10,8 @@
 //! Absent on purpose: what a field is called and when it exists (`wire`, `notation`).
 
 use super::error::{DecodeError, DecodeFault};
-use super::string::KafkaString;
-use super::wire::{At, Wire};
+use super::text::Text;
+use super::value::{At, Wire};
 use crate::limits::{
     NESTING_DEPTH_MAX, REQUEST_ELEMENTS_MAX, REQUEST_TAGS_MAX, RESERVED_ELEMENTS_MAX,
 };
@@ -169,6 +169,14 @@ impl Reader {
         self.array().map(i64::from_be_bytes)
     }
 
+    /// An unsigned number of 64 bits.
+    ///
+    /// # Errors
+    /// [`DecodeFault::Truncated`].
+    pub fn uint64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
     /// An unsigned number of seven bits per byte, lowest first.
     ///
     /// # Errors
@@ -208,10 +216,10 @@ impl Reader {
     ///
     /// # Errors
     /// [`DecodeFault::Length`], [`DecodeFault::Truncated`] or [`DecodeFault::Utf8`].
-    pub fn string(&mut self) -> Result<Option<KafkaString>, DecodeError> {
+    pub fn string(&mut self) -> Result<Option<Text>, DecodeError> {
         let Some(length) = self.length(false)? else { return Ok(None) };
         let slice = self.slice(length)?;
-        match KafkaString::try_from(slice) {
+        match Text::try_from(slice) {
             Ok(text) => Ok(Some(text)),
             Err(error) => Err(self.fault(DecodeFault::Utf8 { valid_bytes: error.valid_up_to() })),
         }

@@ -11,8 +11,8 @@
 //! Absent on purpose: joining small slices, which is for the sender to weigh.
 
 use super::error::{EncodeError, EncodeFault};
-use super::string::KafkaString;
-use super::wire::{At, Wire};
+use super::text::Text;
+use super::value::{At, Wire};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Bytes to send in order, ready for a vectored write.
@@ -180,7 +180,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`EncodeFault::Length`] beyond 32,767 bytes in versions that are not flexible.
-    pub fn string(&mut self, text: Option<&KafkaString>) -> Result<(), EncodeError> {
+    pub fn string(&mut self, text: Option<&Text>) -> Result<(), EncodeError> {
         self.length(text.map(|text| text.as_bytes().len()), false)?;
         self.put(text.map_or(&[], |text| text.as_bytes()));
         Ok(())
@@ -245,10 +245,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes `number` over the first four bytes, where a frame's length goes.
-    pub(crate) fn patch_start(&mut self, number: i32) {
+    /// Writes over the first four bytes, where a frame's length goes.
+    pub(crate) fn patch_start(&mut self, length: [u8; 4]) {
         if let Some(start) = self.head.first_chunk_mut::<4>() {
-            *start = number.to_be_bytes();
+            *start = length;
         }
     }
 
