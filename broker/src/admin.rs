@@ -13,7 +13,8 @@
 //! Absent on purpose: filters, formats and authorization, which are the doors' business.
 
 use crate::api::{Broker, Durability};
-use crate::gauges::{Connected, Connections, Door};
+use crate::controls::Door;
+use crate::gauges::{Connected, Connections};
 use crate::router::Directory;
 use crate::shard::Ask;
 use bateau_core::consumer_group::{

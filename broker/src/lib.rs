@@ -1,7 +1,7 @@
 //! The body: one binary.
 //!
 //! ```text
-//!   main ──► cli ──► config ──► server ──► (shards, disk, doors)
+//!   main ──► cli ──► config ──► server ──► node ──► (shards, disk, doors)
 //!                                  │
 //!                   ready ◄────────┘  the ready line or the banner
 //! ```
@@ -15,11 +15,14 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod controls;
 pub mod disk_worker;
 pub mod doors;
 pub mod engine;
+pub mod entropy;
 pub mod exit;
 pub mod gauges;
+pub mod node;
 pub mod partition;
 pub mod readers;
 pub mod ready;

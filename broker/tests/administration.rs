@@ -6,8 +6,10 @@
 
 use bateau::admin::{AdminError, DescribeConfigsError, PartitionLag};
 use bateau::api::{Broker, Durability, ProduceRequest, TopicReference};
+use bateau::clock::Clock;
+use bateau::controls::Door;
 use bateau::engine::{Engine, EngineSettings, Starting};
-use bateau::gauges::Door;
+use bateau::entropy::Entropy;
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, DeleteGroupError, DescribeGroupError, GroupRequest,
     GroupResponse, GroupSettings, GroupState, JoinGroup, OffsetCommit, Protocol,
@@ -62,6 +64,8 @@ impl Node {
             groups: GroupSettings::default(),
             data_dir: DataDirOptions { ballast_bytes: 0, ..DataDirOptions::default() },
             retention_check: Duration::from_secs(60),
+            clock: Clock::new(),
+            entropy: Entropy::system(),
         };
         let (running, starting) = Engine::open(Arc::new(disk), settings).unwrap().into_parts();
         let (stop, stopped) = oneshot::channel();

@@ -27,8 +27,20 @@ pub struct Start {
     pub ephemeral: bool,
     /// `--exit-on-stdin-close`
     pub exit_on_stdin_close: bool,
+    /// `--test-control`
+    pub test_control: bool,
     /// Ready line or banner.
     pub announce: Announce,
+}
+
+impl Start {
+    /// A start without any flag, which says a ready line.
+    #[must_use]
+    pub const fn of(mode: Mode) -> Self {
+        let (ephemeral, exit_on_stdin_close, test_control) = (false, false, false);
+        let announce = Announce::ReadyLine;
+        Self { mode, ephemeral, exit_on_stdin_close, test_control, announce }
+    }
 }
 
 /// A configuration and its history.
@@ -226,6 +238,7 @@ fn blank(start: Start) -> Config {
         mode: start.mode,
         ephemeral: start.ephemeral,
         exit_on_stdin_close: start.exit_on_stdin_close,
+        test_control: start.test_control,
         announce: start.announce,
         node: NodeSettings {
             id: NodeId::new(0),

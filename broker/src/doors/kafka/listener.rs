@@ -13,6 +13,7 @@ use super::dispatch::{Context, Endpoint};
 use super::session::{KafkaSession, SessionLimits};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
+use crate::controls::{Controls, Door};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,7 +77,14 @@ impl KafkaDoor {
 
     /// Answers clients until `stop` becomes true, then finishes what runs. Dropping the future
     /// closes every connection at once.
-    pub async fn run(self, broker: Broker, mut stop: watch::Receiver<bool>) {
+    ///
+    /// - `controls`: what a test does to requests.
+    pub async fn run(
+        self,
+        broker: Broker,
+        controls: Option<Arc<Controls>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let limits = &self.limits;
         let budget = Budget::new(limits.request_memory_bytes_max);
         let admission = Arc::new(Mutex::new(Admission::new(limits, Instant::now())));
@@ -107,13 +115,15 @@ impl KafkaDoor {
                     continue;
                 }
             };
-            match self.connection(stream, peer, &broker, &budget) {
+            let context = (broker.clone(), controls.clone());
+            match self.connection(stream, peer, context, &budget) {
                 Ok(connection) => {
                     let stop = connection_stop.clone();
+                    let counted = broker.connected(Door::Kafka);
                     connections.spawn(async move {
                         let ended = connection.serve(stop).await;
                         tracing::debug!(%peer, %ended, "a connection has ended");
-                        drop(admitted);
+                        drop((admitted, counted));
                     });
                 }
                 Err(error) => tracing::debug!(%peer, %error, "a connection was gone at once"),
@@ -138,7 +148,7 @@ impl KafkaDoor {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        broker: &Broker,
+        (broker, controls): (Broker, Option<Arc<Controls>>),
         budget: &Budget,
     ) -> io::Result<Connection> {
         // Answers leave as soon as they are made; they are gathered before, not by the kernel.
@@ -151,7 +161,8 @@ impl KafkaDoor {
             reply_bytes_max: limits.connection_reply_bytes_max,
         });
         let context = Context {
-            broker: broker.clone(),
+            broker,
+            controls,
             endpoint: self.endpoint(stream.local_addr()?),
             // As Kafka's own tools show it.
             client_host: format!("/{}", peer.ip().to_canonical()).into(),

@@ -12,6 +12,7 @@
 //! | `connection` | one socket: reads, writes, deadlines; memory of requests (`budget`) |
 //! | `session` | order and limits of requests and replies (`outgoing`); no socket, no clock |
 //! | `dispatch` | which conversion a request goes through |
+//! | `controlled` | what a test sees of a request, and answers in the broker's place |
 //! | `convert` | wire to `Broker` and back, errors to codes |
 //!
 //! Invariants
@@ -25,6 +26,7 @@
 mod admission;
 mod budget;
 mod connection;
+mod controlled;
 mod convert;
 mod dispatch;
 mod listener;
