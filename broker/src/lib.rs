@@ -10,6 +10,7 @@
 //!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod clock;
@@ -20,6 +21,7 @@ pub mod doors;
 pub mod engine;
 pub mod entropy;
 pub mod exit;
+pub mod gauges;
 pub mod node;
 pub mod partition;
 pub mod readers;

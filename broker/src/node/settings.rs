@@ -24,6 +24,7 @@ pub(super) fn of_engine(settings: &NodeSettings, doors: &Doors, disk: &dyn Disk)
         listeners,
         peers_address: peers_address.into(),
         broker,
+        durability: config.durability(),
         groups: of_groups(config),
         data_dir: DataDirOptions {
             soft_free_bytes: soft_free_bytes(config, disk),

@@ -13,7 +13,7 @@ use super::dispatch::{Context, Endpoint};
 use super::session::{KafkaSession, SessionLimits};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
-use crate::controls::Controls;
+use crate::controls::{Controls, Door};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,10 +119,11 @@ impl KafkaDoor {
             match self.connection(stream, peer, context, &budget) {
                 Ok(connection) => {
                     let stop = connection_stop.clone();
+                    let counted = broker.connected(Door::Kafka);
                     connections.spawn(async move {
                         let ended = connection.serve(stop).await;
                         tracing::debug!(%peer, %ended, "a connection has ended");
-                        drop(admitted);
+                        drop((admitted, counted));
                     });
                 }
                 Err(error) => tracing::debug!(%peer, %error, "a connection was gone at once"),
