@@ -19,6 +19,7 @@ use crate::doors::kafka::KafkaDoor;
 use crate::engine::{Engine, EngineSettings, RunningEngine};
 use crate::exit::{Exit, Failure};
 use crate::ready::{self, Started};
+use crate::tls::Tls;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BrokerSettings, ListenerAddress};
 use bateau_log::{DataDirOptions, Disk, RealDisk, RealDiskOptions};
@@ -45,7 +46,10 @@ pub fn run(config: &Config, started: Instant) -> Result<(), Failure> {
 
 async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
     let mut stops = Stops::listen(config.exit_on_stdin_close)?;
-    let door = bind(config)?;
+    let tls =
+        Tls::of_config(config).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let door = bind(config, tls.as_ref())?;
+    let _watch = tls.as_ref().map(|tls| tls.watch(config.tls.as_ref()));
     let address = door.as_ref().map(KafkaDoor::local_address);
     let options =
         RealDiskOptions { exclusive: config.node.data_dir_exclusive, ephemeral: config.ephemeral };
@@ -176,9 +180,9 @@ impl DoorTask {
 }
 
 /// Binds what the configuration names, so that a taken port is known before anything is opened.
-fn bind(config: &Config) -> Result<Option<KafkaDoor>, Failure> {
+fn bind(config: &Config, tls: Option<&Tls>) -> Result<Option<KafkaDoor>, Failure> {
     let Some(listener) = &config.listeners.kafka else { return Ok(None) };
-    let bound = KafkaDoor::bind(listener, config).map_err(|error| {
+    let bound = KafkaDoor::bind(listener, config, tls).map_err(|error| {
         let held = error.kind() == std::io::ErrorKind::AddrInUse;
         let exit = if held { Exit::NotFoundOrHeld } else { Exit::Failed };
         let address = listener.address;
@@ -224,12 +228,13 @@ fn registered(door: &KafkaDoor) -> ListenerAddress {
 }
 
 fn broker_settings(config: &Config, listeners: &[ListenerAddress]) -> BrokerSettings {
+    let protocol = if config.tls.is_some() { "SSL" } else { "PLAINTEXT" };
     let shown = |listener: &ListenerAddress| {
         let (host, port) = (&listener.host, listener.port);
         if host.contains(':') {
-            format!("PLAINTEXT://[{host}]:{port}")
+            format!("{protocol}://[{host}]:{port}")
         } else {
-            format!("PLAINTEXT://{host}:{port}")
+            format!("{protocol}://{host}:{port}")
         }
     };
     let advertised: Vec<String> = listeners.iter().map(shown).collect();

@@ -70,7 +70,7 @@ impl TestNode {
     pub async fn start(flags: &[&str]) -> Self {
         let config = config(flags);
         let listener = config.listeners.kafka.expect("the door is open");
-        let door = KafkaDoor::bind(&listener, &config).expect("there is a free port");
+        let door = KafkaDoor::bind(&listener, &config, None).expect("there is a free port");
         let address = door.local_address();
         let data = TempDir::new().expect("a temporary directory");
         let options = RealDiskOptions { exclusive: false, ephemeral: true };
