@@ -6,14 +6,13 @@
 //!                   ready ◄────────┘  the ready line or the banner
 //! ```
 //!
-//! `compression` and `time_lookup` read what is inside of stored batches, off the network threads.
+//! `time_lookup` reads what is inside of stored batches, off the network threads.
 //!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
 pub mod api;
 pub mod cli;
 pub mod clock;
-pub mod compression;
 pub mod config;
 pub mod disk_worker;
 pub mod doors;
