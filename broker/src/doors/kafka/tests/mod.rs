@@ -5,3 +5,4 @@ mod connections;
 mod groups;
 mod node;
 mod records;
+mod tls;
