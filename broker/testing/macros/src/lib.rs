@@ -12,7 +12,7 @@ use syn::{Error, FnArg, ItemFn};
 
 /// Makes an async function a test on a current-thread runtime.
 ///
-/// ```ignore
+/// ```text
 /// #[bateau_testing::test]
 /// async fn ships_paid_orders(broker: TestBroker) -> Result<(), Error> { … }
 /// ```
