@@ -48,3 +48,8 @@ pub use store::MEMORY_BYTES_MAX;
 pub mod private {
     pub use crate::testing::{Outcome, run, run_with_broker};
 }
+
+/// The examples of the page for users compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/testing-with-bateau.md")]
+mod page {}
