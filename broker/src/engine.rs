@@ -11,7 +11,7 @@
 //!
 //! Absent on purpose: listeners, signals, the ready line.
 
-use crate::api::{Broker, NodeInfo};
+use crate::api::{Broker, Durability, NodeInfo};
 use crate::clock::Clock;
 use crate::disk_worker::{self, Report};
 use crate::entropy::Entropy;
@@ -51,6 +51,8 @@ pub struct EngineSettings {
     pub peers_address: Arc<str>,
     /// What requests are decided by, and what its broker configs say.
     pub broker: BrokerSettings,
+    /// What an acknowledgement promises on this disk.
+    pub durability: Durability,
     /// Consumer groups.
     pub groups: GroupSettings,
     /// The data directory.
@@ -84,7 +86,8 @@ impl Engine {
     /// Errors: [`Failure`] with the exit code of its cause; the directory is as it was, apart from
     /// what recovery itself may do.
     pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
-        let data_dir = DataDir::lock(disk, std::process::id()).map_err(open_failure)?;
+        let data_dir =
+            DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
         let founding_id = settings.entropy.bytes();
         let identity = identity(&data_dir, settings.node_id, founding_id)?;
         let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
@@ -123,9 +126,11 @@ impl Engine {
         let (cold, read_thread) = ColdReader::spawn().map_err(thread_failure)?;
         let router = Arc::new(Router::default());
         let (ask, asks) = mpsc::channel(INBOX_ASKS_MAX);
-        let node = NodeInfo { node_id: settings.node_id, settings: settings.broker };
+        let (node_id, durability) = (settings.node_id, settings.durability);
+        let node = NodeInfo { node_id, settings: settings.broker, durability };
         let (clock, entropy) = (settings.clock, settings.entropy);
-        let broker = Broker::new(node, Arc::clone(&router), ask, cold, clock.clone(), entropy);
+        let broker =
+            Broker::new(node, Arc::clone(&router), ask, cold, clock.clone(), entropy, disk);
         let shard_loop = ShardLoop::new(
             shard,
             effects,

@@ -6,14 +6,14 @@
 //!                   ready ◄────────┘  the ready line or the banner
 //! ```
 //!
-//! `compression` and `time_lookup` read what is inside of stored batches, off the network threads.
+//! `time_lookup` reads what is inside of stored batches, off the network threads.
 //!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod clock;
-pub mod compression;
 pub mod config;
 pub mod controls;
 pub mod disk_worker;
@@ -21,6 +21,7 @@ pub mod doors;
 pub mod engine;
 pub mod entropy;
 pub mod exit;
+pub mod gauges;
 pub mod node;
 pub mod partition;
 pub mod readers;
@@ -30,4 +31,5 @@ pub mod server;
 pub mod shard;
 pub mod telemetry;
 pub mod time_lookup;
+pub mod tls;
 pub mod trash;

@@ -29,6 +29,7 @@ use crate::controls::Controls;
 use crate::engine::{Engine, RunningEngine, Starting};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
+use crate::tls::Watch;
 use bateau_log::{Disk, RealDisk, RealDiskOptions};
 use control::{Command, Keeper};
 use doors::{Doors, end_of};
@@ -120,6 +121,8 @@ struct Running {
     starting: Starting,
     bound: Option<Doors>,
     doors: Vec<DoorTask>,
+    /// Held, for it ends when it is dropped.
+    _certificates: Option<Watch>,
 }
 
 impl Debug for Running {
@@ -292,7 +295,9 @@ impl Running {
         let engine = Engine::open(disk, engine_settings)?;
         let (running, starting) = engine.into_parts();
         let engine = EngineTask::spawn(running);
-        Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new() })
+        let certificates = doors.watch_certificates(&settings.config);
+        let bound = Some(doors);
+        Ok(Self { engine, starting, bound, doors: Vec::new(), _certificates: certificates })
     }
 }
 

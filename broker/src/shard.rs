@@ -22,7 +22,7 @@ use crate::partition::PartitionView;
 use crate::router::{DirectoryUpdate, Router};
 use crate::trash::Trash;
 use advance::Advance;
-use bateau_core::consumer_group::{GroupRequest, GroupResponse};
+use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
 use bateau_core::controller::{
     ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
 };
@@ -61,8 +61,12 @@ pub enum Ask {
     },
     /// Ask a group's coordinator.
     Group(GroupRequest, oneshot::Sender<GroupResponse>),
+    /// Read about groups.
+    GroupQuery(GroupQuery, oneshot::Sender<GroupQueryResponse>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
+    /// Say that the loop turns: answered at the end of the turn that takes it.
+    Probe(oneshot::Sender<()>),
     /// Move this node's clock, and answer when what became due is done.
     Advance(Duration, oneshot::Sender<()>),
 }
@@ -79,6 +83,7 @@ pub enum Ended {
 enum Waiter {
     Produce(oneshot::Sender<Result<ProduceAck, ProduceError>>),
     Group(oneshot::Sender<GroupResponse>),
+    GroupQuery(oneshot::Sender<GroupQueryResponse>),
     Controller(oneshot::Sender<ControllerResult>),
 }
 
@@ -89,6 +94,8 @@ pub struct ShardLoop {
     router: Arc<Router>,
     disk: DiskQueue,
     waiters: Slab<Waiter>,
+    /// Who wants to know that this turn ends.
+    probes: Vec<oneshot::Sender<()>>,
     trash: Trash,
     retention_check: Duration,
     next_retention_check: Instant,
@@ -124,6 +131,7 @@ impl ShardLoop {
             router,
             disk,
             waiters: Slab::new(),
+            probes: Vec::new(),
             trash,
             retention_check,
             next_retention_check: Instant::now() + retention_check,
@@ -180,6 +188,9 @@ impl ShardLoop {
                 self.look_at_retention(&mut inputs);
             }
             self.step(&mut inputs);
+            for probe in self.probes.drain(..) {
+                let _ = probe.send(());
+            }
             self.go_on_advancing(&mut inputs);
             if let Some(reason) = self.failure.take() {
                 return Ended::Failed(reason);
@@ -225,6 +236,9 @@ impl ShardLoop {
         };
         for done in done {
             self.trash.hear(&done);
+            if let Done::Space(space) = &done {
+                self.router.set_space(*space);
+            }
             if let Some(input) = heard(done, &mut self.opened) {
                 inputs.push(input);
             }
@@ -314,7 +328,7 @@ impl ShardLoop {
         }
     }
 
-    /// Gives an ask its ticket.
+    /// Gives an ask its ticket; a probe needs none.
     fn admit(&mut self, ask: Ask, inputs: &mut Vec<Input>) {
         let mut ticket = |waiter| Ticket(self.waiters.insert(waiter) as u64);
         inputs.push(match ask {
@@ -325,9 +339,13 @@ impl ShardLoop {
             Ask::Group(request, sender) => {
                 Input::Group { request, ticket: ticket(Waiter::Group(sender)) }
             }
+            Ask::GroupQuery(query, sender) => {
+                Input::GroupQuery { query, ticket: ticket(Waiter::GroupQuery(sender)) }
+            }
             Ask::Controller(request, sender) => {
                 Input::Controller { request, ticket: ticket(Waiter::Controller(sender)) }
             }
+            Ask::Probe(sender) => return self.probes.push(sender),
             Ask::Advance(by, reply) => return self.queue_advance(by, reply),
         });
     }
@@ -339,6 +357,7 @@ impl ShardLoop {
         match (waiter, reply) {
             (Waiter::Produce(sender), Reply::Produce(reply)) => drop(sender.send(reply)),
             (Waiter::Group(sender), Reply::Group(reply)) => drop(sender.send(reply)),
+            (Waiter::GroupQuery(sender), Reply::GroupQuery(reply)) => drop(sender.send(reply)),
             (Waiter::Controller(sender), Reply::Controller(reply)) => drop(sender.send(reply)),
             (_, reply) => unreachable!("ticket {ticket:?} got the answer of another: {reply:?}"),
         }

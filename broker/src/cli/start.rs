@@ -2,7 +2,8 @@
 //!
 //! Absent on purpose: signals and the end of stdin. They are the running server's business.
 
-use super::{DevArguments, Output, ServeArguments, open_files};
+use super::output::Output;
+use super::{DevArguments, ServeArguments, open_files};
 use crate::config::{Announce, Config, Loaded, Mode, Origin, Problem, Sources, Start, load};
 use crate::exit::{Exit, Failure};
 use crate::{server, telemetry};
@@ -84,7 +85,7 @@ fn run(start: Start, sources: &Sources, begun: Instant) -> Result<(), Failure> {
 const fn announce(output: Output) -> Announce {
     match output {
         Output::Json => Announce::ReadyLine,
-        Output::Text => Announce::Banner,
+        Output::Table => Announce::Banner,
     }
 }
 

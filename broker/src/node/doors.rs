@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::controls::Controls;
 use crate::doors::kafka::KafkaDoor;
 use crate::exit::{Exit, Failure};
+use crate::tls::{Tls, Watch};
 use bateau_core::controller::ListenerAddress;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -45,6 +46,8 @@ pub struct DoorContext {
 /// Doors that are bound and do not answer yet.
 #[derive(Debug)]
 pub(super) struct Doors {
+    /// Of `[tls]`.
+    tls: Option<Tls>,
     kafka: Option<KafkaDoor>,
 }
 
@@ -52,11 +55,18 @@ impl Doors {
     /// Binds what the configuration names, so that a taken port is known before anything is
     /// opened.
     pub fn bind(config: &Config) -> Result<Self, Failure> {
+        let tls = Tls::of_config(config);
+        let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         let kafka = config.listeners.kafka.as_ref().map(|listener| {
-            let bound = KafkaDoor::bind(listener, config);
+            let bound = KafkaDoor::bind(listener, config, tls.as_ref());
             bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
         });
-        Ok(Self { kafka: kafka.transpose()? })
+        Ok(Self { kafka: kafka.transpose()?, tls })
+    }
+
+    /// Watches the files of `[tls]`, until the guard is dropped.
+    pub fn watch_certificates(&self, config: &Config) -> Option<Watch> {
+        self.tls.as_ref().map(|tls| tls.watch(config.tls.as_ref()))
     }
 
     pub fn addresses(&self) -> Addresses {
