@@ -1,7 +1,7 @@
 //! A node as a value: started, restarted and stopped in whatever process it lives.
 //!
 //! ```text
-//!   open ─ bind, Engine::open ─> until_ready ─> serve ─(NodeControl: restart, crash)─> drain ─> stop
+//!   open ─ bind, Engine::open ─> until_ready ─> serve ─(NodeControl: restart)─> drain ─> stop
 //! ```
 //!
 //! Nothing here touches signals, the standard streams or the process's exit, and nothing is

@@ -54,12 +54,20 @@ fn commands_of_later_builds_are_usage_errors() {
 #[test]
 fn dev_refuses_what_this_build_lacks_by_name() {
     refused(
-        &["dev", "--nodes", "3", "--test-control", "-X", "auth.required=true"],
+        &["dev", "--nodes", "3", "-X", "auth.required=true"],
         2,
         "error: --nodes = 3 (dev): this build has no second node; 1 is accepted\n\
-         error: --test-control = true (dev): this build has no test control\n\
          error: auth.required = true (-X): this build has no authentication\n",
     );
+}
+
+#[test]
+fn serve_refuses_test_control_whatever_its_file_says() {
+    let output = bateau(&["serve", "--config", "no-such-file.toml", "--test-control"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), "");
+    let said = text(&output.stderr);
+    assert!(said.starts_with("error: E2001: --test-control"), "{said}");
 }
 
 #[test]
