@@ -15,9 +15,8 @@ use super::offsets::{Place, Range};
 use super::output::{Output, Rows, print};
 use super::topic::number;
 use super::trouble;
-use bateau_client::{
-    Admin, AdminError, GroupDescription, GroupMember, GroupPosition, PartitionLag,
-};
+use bateau_client::admin::{GroupDescription, GroupMember, GroupPosition, PartitionLag};
+use bateau_client::{Admin, AdminError};
 use clap::{Args, Subcommand};
 use jiff::Zoned;
 use serde_json::{Value, json};

@@ -10,7 +10,8 @@ use super::fault::Fault;
 use super::output::{Output, Rows};
 use super::topic::number;
 use super::trouble;
-use bateau_client::{GroupDescription, PartitionLag};
+use bateau_client::AdminError;
+use bateau_client::admin::{GroupDescription, PartitionLag};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -76,7 +77,7 @@ async fn show(arguments: &LagArguments, output: Output) -> Result<(), Fault> {
         match admin.describe_group(group).await {
             Ok(found) => add(&mut rows, &found),
             // One that was listed a moment ago may have gone since.
-            Err(bateau_client::AdminError::NotFound { .. }) if all => {}
+            Err(AdminError::NotFound { .. }) if all => {}
             Err(error) => faults.push(trouble::group(&error, group)),
         }
     }

@@ -6,7 +6,8 @@
 use super::fault::Fault;
 use super::offsets::{Bounds, Range};
 use super::topic;
-use bateau_client::{Admin, OffsetAt, OffsetFound};
+use bateau_client::Admin;
+use bateau_client::admin::{OffsetAt, OffsetFound};
 use std::collections::BTreeMap;
 
 /// A partition, as far as a range needs to know it.

@@ -7,7 +7,7 @@ use super::fault::{Fault, escaped};
 use super::output::{Output, print};
 use super::topic::number;
 use super::trouble;
-use bateau_client::NodeStatus;
+use bateau_client::admin::NodeStatus;
 use clap::Args;
 use serde_json::json;
 

@@ -13,9 +13,8 @@ use super::output::{Output, Rows, print};
 use super::trouble;
 use crate::config::problem::edit_distance;
 use crate::exit::Exit;
-use bateau_client::{
-    Admin, AdminError, AlterTopic, ErrorKind, NewTopic, PartitionInfo, TopicDescription, TopicInfo,
-};
+use bateau_client::admin::{AlterTopic, NewTopic, PartitionInfo, TopicDescription, TopicInfo};
+use bateau_client::{Admin, AdminError, ErrorKind};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 

@@ -144,7 +144,7 @@ async fn read(arguments: &ConsumeArguments, range: Range, shape: Shape) -> Resul
         shown: BTreeMap::new(),
         damaged: None,
     };
-    let outcome = reading.to_the_end().await;
+    let outcome = reading.finish().await;
     // Nothing was sent that could be lost.
     drop(client.close().await);
     outcome
@@ -201,7 +201,7 @@ enum Go {
 }
 
 impl Reading<'_> {
-    async fn to_the_end(mut self) -> Result<(), Fault> {
+    async fn finish(mut self) -> Result<(), Fault> {
         let outcome = self.rounds().await;
         let committed = self.commit().await;
         let closed = self.consumer.close().await;
