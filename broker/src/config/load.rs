@@ -8,12 +8,12 @@ use super::sources::{Origin, Sources};
 use super::value::{Raw, store};
 use super::{
     Advertised, Announce, ClusterSettings, Config, GroupSettings, Limits, ListenerSettings, Mode,
-    NodeSettings, Origins, TopicSettings, support,
+    NodeSettings, Origins, TlsSettings, TopicSettings, support,
 };
 use bateau_protocol::ids::NodeId;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The value that holds for each key, and who said it.
 pub(super) type Effective = BTreeMap<&'static str, (Raw, Origin)>;
@@ -27,8 +27,20 @@ pub struct Start {
     pub ephemeral: bool,
     /// `--exit-on-stdin-close`
     pub exit_on_stdin_close: bool,
+    /// `--test-control`
+    pub test_control: bool,
     /// Ready line or banner.
     pub announce: Announce,
+}
+
+impl Start {
+    /// A start without any flag, which says a ready line.
+    #[must_use]
+    pub const fn of(mode: Mode) -> Self {
+        let (ephemeral, exit_on_stdin_close, test_control) = (false, false, false);
+        let announce = Announce::ReadyLine;
+        Self { mode, ephemeral, exit_on_stdin_close, test_control, announce }
+    }
 }
 
 /// A configuration and its history.
@@ -74,6 +86,7 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     }
     assert!(
         config.listeners.allow_plaintext
+            || config.tls.is_some()
             || config.listeners.kafka.is_none_or(|listener| listener.is_loopback()),
         "I-CONFIG-1: an unencrypted listener beyond loopback that nobody allowed"
     );
@@ -91,6 +104,7 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("cluster.voters") {
         config.cluster.voters = vec![format!("{}@127.0.0.1:9644", config.node.id)];
     }
+    config.tls = config.tls.take().filter(|tls| *tls != TlsSettings::default());
     if config.mode != Mode::Dev {
         return;
     }
@@ -113,7 +127,8 @@ struct Relations<'a> {
 
 impl Relations<'_> {
     fn problems(&self) -> Vec<Problem> {
-        let found = [self.data_dir(), self.voters(), self.plaintext(), self.advertised()];
+        let found =
+            [self.data_dir(), self.voters(), self.tls(), self.plaintext(), self.advertised()];
         found.into_iter().flatten().chain(self.orders()).collect()
     }
 
@@ -151,14 +166,28 @@ impl Relations<'_> {
         }
     }
 
+    fn tls(&self) -> Option<Problem> {
+        let tls = self.config.tls.as_ref()?;
+        let is_missing = |path: &Path| path.as_os_str().is_empty();
+        let (missing, given) = match (is_missing(&tls.cert), is_missing(&tls.key)) {
+            (false, false) => return None,
+            (false, true) => ("tls.key", "tls.cert"),
+            (true, false) => ("tls.cert", "tls.key"),
+            (true, true) => ("tls.cert", "tls.client_ca"),
+        };
+        let (value, origin) = self.said(given);
+        Some(self.relation(missing, format!("{given} = {value} ({origin}) needs it")))
+    }
+
     fn plaintext(&self) -> Option<Problem> {
         let listener = self.config.listeners.kafka?;
-        if listener.is_loopback() || self.config.listeners.allow_plaintext {
+        let is_encrypted = self.config.tls.is_some();
+        if is_encrypted || listener.is_loopback() || self.config.listeners.allow_plaintext {
             return None;
         }
         let (value, origin) = self.said("listeners.allow_plaintext");
         let rule = format!(
-            "a listener beyond loopback without TLS needs listeners.allow_plaintext = true, \
+            "a listener beyond loopback needs [tls], or listeners.allow_plaintext = true, \
              which is {value} ({origin})"
         );
         Some(self.relation("listeners.kafka", rule))
@@ -226,6 +255,7 @@ fn blank(start: Start) -> Config {
         mode: start.mode,
         ephemeral: start.ephemeral,
         exit_on_stdin_close: start.exit_on_stdin_close,
+        test_control: start.test_control,
         announce: start.announce,
         node: NodeSettings {
             id: NodeId::new(0),
@@ -252,6 +282,7 @@ fn blank(start: Start) -> Config {
             session_timeout_min_ms: 0,
             session_timeout_max_ms: 0,
         },
+        tls: None,
         limits: Limits::default(),
     }
 }

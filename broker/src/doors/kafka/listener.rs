@@ -4,21 +4,25 @@
 //! - A connection that panics ends alone.
 //! - Whoever is not let in is closed at once, so that the limits hold without a queue.
 //!
-//! Absent on purpose: TLS, and addresses of other nodes (they register their own).
+//! Absent on purpose: addresses of other nodes (they register their own).
 
 use super::admission::{Admission, Refused};
 use super::budget::Budget;
-use super::connection::{Connection, Deadlines};
+use super::connection::{Connection, Deadlines, Parts};
 use super::dispatch::{Context, Endpoint};
 use super::session::{KafkaSession, SessionLimits};
+use super::stream::{HANDSHAKES_MAX, handshake};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
+use crate::controls::{Controls, Door};
+use crate::tls::Tls;
+use rustls::ServerConfig;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -38,6 +42,8 @@ pub struct KafkaDoor {
     local_address: SocketAddr,
     advertised: Advertised,
     limits: Limits,
+    /// What connections are encrypted with; `None` for plaintext.
+    tls: Option<Tls>,
 }
 
 impl KafkaDoor {
@@ -45,9 +51,11 @@ impl KafkaDoor {
     /// answers them. To be called inside of a runtime.
     ///
     /// - `listener`: `config.listeners.kafka`, where it is not off.
+    /// - `tls`: what `config.tls` asks for.
     ///
     /// Errors: the address is taken or is none of this machine.
-    pub fn bind(listener: &Listener, config: &Config) -> io::Result<Self> {
+    pub fn bind(listener: &Listener, config: &Config, tls: Option<&Tls>) -> io::Result<Self> {
+        assert_eq!(tls.is_some(), config.tls.is_some(), "I-TLS-1: an open door without its TLS");
         let (socket, twin, local_address) = bind_both(listener)?;
         Ok(Self {
             listener: socket,
@@ -55,6 +63,7 @@ impl KafkaDoor {
             local_address,
             advertised: config.listeners.kafka_advertised.clone(),
             limits: config.limits.clone(),
+            tls: tls.cloned(),
         })
     }
 
@@ -76,10 +85,18 @@ impl KafkaDoor {
 
     /// Answers clients until `stop` becomes true, then finishes what runs. Dropping the future
     /// closes every connection at once.
-    pub async fn run(self, broker: Broker, mut stop: watch::Receiver<bool>) {
+    ///
+    /// - `controls`: what a test does to requests.
+    pub async fn run(
+        self,
+        broker: Broker,
+        controls: Option<Arc<Controls>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let limits = &self.limits;
         let budget = Budget::new(limits.request_memory_bytes_max);
         let admission = Arc::new(Mutex::new(Admission::new(limits, Instant::now())));
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let mut connections = JoinSet::new();
         let connection_stop = stop.clone();
         loop {
@@ -107,16 +124,36 @@ impl KafkaDoor {
                     continue;
                 }
             };
-            match self.connection(stream, peer, &broker, &budget) {
-                Ok(connection) => {
-                    let stop = connection_stop.clone();
+            let context = (broker.clone(), controls.clone());
+            let parts = match self.parts(&stream, peer, context, &budget) {
+                Ok(parts) => parts,
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a connection was gone at once");
+                    continue;
+                }
+            };
+            let stop = connection_stop.clone();
+            let counted = broker.connected(Door::Kafka);
+            match self.tls.as_ref().map(|tls| (tls.kafka(), handshakes.clone().try_acquire_owned()))
+            {
+                None => {
+                    let served = Connection::new(stream, parts).serve(stop);
                     connections.spawn(async move {
-                        let ended = connection.serve(stop).await;
+                        let ended = served.await;
                         tracing::debug!(%peer, %ended, "a connection has ended");
-                        drop(admitted);
+                        drop((admitted, counted));
                     });
                 }
-                Err(error) => tracing::debug!(%peer, %error, "a connection was gone at once"),
+                Some((tls, Ok(permit))) => {
+                    let served = serve_encrypted(stream, peer, parts, tls, permit, stop);
+                    connections.spawn(async move {
+                        served.await;
+                        drop((admitted, counted));
+                    });
+                }
+                Some((_, Err(_))) => {
+                    tracing::debug!(%peer, "a connection was refused: too many TLS handshakes");
+                }
             }
         }
         // Who connects from now on is refused by the kernel.
@@ -134,13 +171,13 @@ impl KafkaDoor {
         }
     }
 
-    fn connection(
+    fn parts(
         &self,
-        stream: TcpStream,
+        stream: &TcpStream,
         peer: SocketAddr,
-        broker: &Broker,
+        (broker, controls): (Broker, Option<Arc<Controls>>),
         budget: &Budget,
-    ) -> io::Result<Connection> {
+    ) -> io::Result<Parts> {
         // Answers leave as soon as they are made; they are gathered before, not by the kernel.
         stream.set_nodelay(true)?;
         let limits = &self.limits;
@@ -151,7 +188,8 @@ impl KafkaDoor {
             reply_bytes_max: limits.connection_reply_bytes_max,
         });
         let context = Context {
-            broker: broker.clone(),
+            broker,
+            controls,
             endpoint: self.endpoint(stream.local_addr()?),
             // As Kafka's own tools show it.
             client_host: format!("/{}", peer.ip().to_canonical()).into(),
@@ -163,7 +201,7 @@ impl KafkaDoor {
             stall_window: Duration::from_millis(window_ms),
             stall_bytes_min: limits.stall_bytes_per_second_min.saturating_mul(window_ms) / 1_000,
         };
-        Ok(Connection::new(stream, session, Arc::new(context), budget.share(), deadlines))
+        Ok(Parts { session, context: Arc::new(context), share: budget.share(), deadlines })
     }
 
     /// What a client that came to `local` is told of this node.
@@ -176,6 +214,28 @@ impl KafkaDoor {
             }
         };
         Endpoint { host: host.into(), port: i32::from(port) }
+    }
+}
+
+/// Gives a connection its TLS, and serves it.
+///
+/// - `permit`: to be in a handshake.
+async fn serve_encrypted(
+    socket: TcpStream,
+    peer: SocketAddr,
+    parts: Parts,
+    tls: Arc<ServerConfig>,
+    permit: OwnedSemaphorePermit,
+    mut stop: watch::Receiver<bool>,
+) {
+    let shaken = handshake(socket, tls, &mut stop).await;
+    drop(permit);
+    match shaken {
+        Ok(stream) => {
+            let ended = Connection::new(stream, parts).serve(stop).await;
+            tracing::debug!(%peer, %ended, "a connection has ended");
+        }
+        Err(error) => tracing::debug!(%peer, %error, "a connection was closed"),
     }
 }
 
