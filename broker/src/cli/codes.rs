@@ -171,13 +171,6 @@ catalogue! {
         why "What this command destroys cannot be brought back.";
 }
 
-impl Code {
-    /// The code of this name, in any case.
-    pub(super) fn find(id: &str) -> Option<&'static Self> {
-        CATALOGUE.iter().copied().find(|code| code.id.eq_ignore_ascii_case(id))
-    }
-}
-
 /// `bateau explain [CODE]`.
 pub(super) fn run(id: Option<&str>, output: Output) -> Result<(), Fault> {
     let shown = match id {
@@ -239,7 +232,5 @@ mod tests {
     #[test]
     fn no_error_ends_with_the_code_of_success() {
         assert!(CATALOGUE.iter().all(|code| code.exit != Exit::Done));
-        assert_eq!(Code::find("e1001"), Some(&UNKNOWN_TOPIC));
-        assert_eq!(Code::find("E9999"), None);
     }
 }
