@@ -4,8 +4,10 @@
 //!   socket ──> listener ──> session (sans-IO) ──> convert ──> Broker
 //! ```
 //!
-//! Absent on purpose: any rule. A door may translate; it may not decide. The native and the HTTP
-//! door come later.
+//! Absent on purpose: any rule. A door may translate; it may not decide. The native door
+//! comes later.
 
 pub mod codes;
+pub mod http;
 pub mod kafka;
+mod sockets;

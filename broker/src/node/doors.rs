@@ -2,6 +2,8 @@
 //!
 //! A door to come needs a field in [`Doors`], and a line in each of its functions.
 //!
+//! The HTTP door is none of them: it lives as long as the node, restarts included (see `node`).
+//!
 //! Invariants: every address is bound before any door answers.
 //!
 //! Absent on purpose: what a door says.
@@ -104,7 +106,7 @@ impl Addresses {
     }
 }
 
-fn not_bound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+pub(super) fn not_bound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
     let held = error.kind() == std::io::ErrorKind::AddrInUse;
     let exit = if held { Exit::NotFoundOrHeld } else { Exit::Failed };
     Failure::new(exit, format!("{key}: {address} cannot be bound: {error}"))

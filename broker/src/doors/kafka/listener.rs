@@ -15,21 +15,18 @@ use super::stream::{HANDSHAKES_MAX, handshake};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
 use crate::controls::{Controls, Door};
+use crate::doors::sockets::bind_both;
 use crate::tls::Tls;
 use rustls::ServerConfig;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 4_096;
-/// How often a free port is looked for that both loopback addresses have.
-const TWIN_PORT_TRIES: usize = 16;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -276,41 +273,6 @@ fn note_end(ended: Result<(), JoinError>) {
     }
 }
 
-/// Binds the listener and, where it has one, its twin on `[::1]`.
-fn bind_both(listener: &Listener) -> io::Result<(TcpListener, Option<TcpListener>, SocketAddr)> {
-    let tries = if listener.address.port() == 0 { TWIN_PORT_TRIES } else { 1 };
-    let mut taken = None;
-    for _ in 0..tries {
-        let socket = bind(listener.address)?;
-        let local = socket.local_addr()?;
-        let Some(paired) = listener.paired(local.port()) else {
-            return Ok((socket, None, local));
-        };
-        match bind(paired) {
-            Ok(twin) => return Ok((socket, Some(twin), local)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = Some(error),
-            // A machine without IPv6 has no twin.
-            Err(error) => {
-                tracing::debug!(%error, %paired, "the loopback twin is not bound");
-                return Ok((socket, None, local));
-            }
-        }
-    }
-    Err(taken.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let socket = socket.map_err(named)?;
-    socket.set_reuseaddr(true).map_err(named)?;
-    socket.bind(address).map_err(named)?;
-    socket.listen(BACKLOG).map_err(named)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,19 +293,5 @@ mod tests {
             let found = advertised_ip(address(local), address(bound));
             assert_eq!(found, address(told), "through {local} to {bound}");
         }
-    }
-
-    #[tokio::test]
-    async fn both_loopback_addresses_have_the_port_that_was_free() {
-        let listener: Listener = "localhost:0".parse().expect("it is a listener");
-        let (_socket, twin, local) = bind_both(&listener).expect("there is a free port");
-        assert_ne!(local.port(), 0);
-        if let Some(twin) = twin {
-            let six = twin.local_addr().expect("it is bound");
-            assert_eq!((six.port(), six.is_ipv6()), (local.port(), true));
-        }
-        let taken = bind(local).expect_err("the port is taken");
-        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        assert!(taken.to_string().contains(&local.to_string()), "{taken}");
     }
 }
