@@ -14,6 +14,7 @@
 //! Absent on purpose: authorization, which has its place before each `locate` and each ask.
 
 use crate::clock;
+use crate::gauges::Gauges;
 use crate::partition::PartitionView;
 use crate::readers::{
     ColdReader, Fetch, FetchError, FetchRequest, Fetched, epoch_end, locate, unreadable,
@@ -28,6 +29,7 @@ use bateau_core::controller::{
     TopicConfig,
 };
 use bateau_core::replica::{Produce, ProduceAck, ProduceError};
+use bateau_log::Disk;
 use bateau_protocol::frame::leader_epoch;
 use bateau_protocol::ids::{NodeId, Offset, Term, TopicId};
 use bateau_protocol::record::{
@@ -153,6 +155,28 @@ pub struct NodeInfo {
     pub node_id: NodeId,
     /// What its broker configs say.
     pub settings: BrokerSettings,
+    /// What an acknowledgement of this node promises.
+    pub durability: Durability,
+}
+
+/// What an acknowledgement promises. There is no level between the two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// The batch is flushed to the disks of a majority of its partition's replicas.
+    Flushed,
+    /// The batch is in the memory of this process or in a directory that is never flushed.
+    Ephemeral,
+}
+
+impl Durability {
+    /// The word of banner, ready line, acks and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Flushed => "flushed",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
 }
 
 /// The broker behind the doors. Cheap to clone.
@@ -167,6 +191,7 @@ struct Inner {
     shard: mpsc::Sender<Ask>,
     cold: ColdReader,
     producer_ids: Mutex<ProducerIds>,
+    gauges: Gauges,
 }
 
 /// Ids of this node's block that are not given yet.
@@ -184,15 +209,31 @@ impl Broker {
         router: Arc<Router>,
         shard: mpsc::Sender<Ask>,
         cold: ColdReader,
+        disk: Arc<dyn Disk>,
     ) -> Self {
-        let producer_ids = Mutex::default();
-        Self { inner: Arc::new(Inner { node, router, shard, cold, producer_ids }) }
+        let (producer_ids, gauges) = (Mutex::default(), Gauges::new(disk));
+        Self { inner: Arc::new(Inner { node, router, shard, cold, producer_ids, gauges }) }
     }
 
     /// This node.
     #[must_use]
     pub fn node(&self) -> &NodeInfo {
         &self.inner.node
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.inner.gauges
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.inner.router
+    }
+
+    /// Queues an ask. `None` when the node stops, or did before it answered.
+    pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.shard.send(ask(sender)).await.ok()?;
+        receiver.await.ok()
     }
 
     /// The present metadata and partitions.
@@ -291,9 +332,7 @@ impl Broker {
 
     /// Asks a group's coordinator. `None` when the node stops.
     pub async fn group(&self, request: GroupRequest) -> Option<GroupResponse> {
-        let (sender, receiver) = oneshot::channel();
-        self.inner.shard.send(Ask::Group(request, sender)).await.ok()?;
-        receiver.await.ok()
+        self.ask(|reply| Ask::Group(request, reply)).await
     }
 
     /// Creates topics, and waits until the new partitions are led.
@@ -377,18 +416,16 @@ impl Broker {
     }
 
     /// Asks the controller.
-    async fn control(
+    pub(crate) async fn control(
         &self,
         request: ControllerRequest,
     ) -> Result<ControllerResponse, ControllerError> {
-        let (sender, receiver) = oneshot::channel();
-        let asked = self.inner.shard.send(Ask::Controller(request, sender)).await;
-        asked.map_err(|_| ControllerError::NotController)?;
-        receiver.await.unwrap_or(Err(ControllerError::NotController))
+        let answer = self.ask(|reply| Ask::Controller(request, reply)).await;
+        answer.unwrap_or(Err(ControllerError::NotController))
     }
 
     /// A new topic is usable when its creator is told of it, not a moment later.
-    async fn until_led(&self, topics: Vec<TopicId>) {
+    pub(crate) async fn until_led(&self, topics: Vec<TopicId>) {
         let is_led = |directory: &Directory| {
             topics.iter().filter(|id| **id != TopicId::ZERO).all(|id| {
                 directory.topic_by_id(*id).is_none_or(|topic| {

@@ -11,7 +11,7 @@
 //!
 //! Absent on purpose: listeners, signals, the ready line.
 
-use crate::api::{Broker, NodeInfo};
+use crate::api::{Broker, Durability, NodeInfo};
 use crate::clock;
 use crate::disk_worker::{self, Report};
 use crate::exit::{Exit, Failure};
@@ -50,6 +50,8 @@ pub struct EngineSettings {
     pub peers_address: Arc<str>,
     /// What requests are decided by, and what its broker configs say.
     pub broker: BrokerSettings,
+    /// What an acknowledgement promises on this disk.
+    pub durability: Durability,
     /// Consumer groups.
     pub groups: GroupSettings,
     /// The data directory.
@@ -78,7 +80,8 @@ impl Engine {
     /// Errors: [`Failure`] with the exit code of its cause; the directory is as it was, apart from
     /// what recovery itself may do.
     pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
-        let data_dir = DataDir::lock(disk, std::process::id()).map_err(open_failure)?;
+        let data_dir =
+            DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
         let founding_id = random_bytes();
         let identity = identity(&data_dir, settings.node_id, founding_id)?;
         let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
@@ -117,8 +120,9 @@ impl Engine {
         let cold = ColdReader::spawn().map_err(thread_failure)?;
         let router = Arc::new(Router::default());
         let (ask, asks) = mpsc::channel(INBOX_ASKS_MAX);
-        let node = NodeInfo { node_id: settings.node_id, settings: settings.broker };
-        let broker = Broker::new(node, Arc::clone(&router), ask, cold);
+        let (node_id, durability) = (settings.node_id, settings.durability);
+        let node = NodeInfo { node_id, settings: settings.broker, durability };
+        let broker = Broker::new(node, Arc::clone(&router), ask, cold, disk);
         let shard_loop = ShardLoop::new(
             shard,
             effects,

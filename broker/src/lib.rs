@@ -10,6 +10,7 @@
 //!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod disk_worker;
 pub mod doors;
 pub mod engine;
 pub mod exit;
+pub mod gauges;
 pub mod partition;
 pub mod readers;
 pub mod ready;

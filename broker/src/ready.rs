@@ -59,7 +59,7 @@ pub fn ready_line(config: &Config, started: Started) -> String {
         node_id: config.node.id.get(),
         kafka: started.kafka,
         data_dir: data_dir(config),
-        durability: if config.ephemeral { "ephemeral" } else { "flushed" },
+        durability: config.durability().word(),
         ready_ms: u64::try_from(started.took.as_millis()).unwrap_or(u64::MAX),
     };
     let mut text = serde_json::to_string(&line).expect("strings and numbers are always JSON");

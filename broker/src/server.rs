@@ -198,6 +198,7 @@ fn engine_settings(config: &Config, kafka: Option<&KafkaDoor>) -> EngineSettings
         listeners,
         peers_address: peers_address.into(),
         broker,
+        durability: config.durability(),
         groups: group_settings(config),
         data_dir: DataDirOptions {
             hard_free_bytes: config.limits.disk_free_hard_bytes,

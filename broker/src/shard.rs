@@ -19,7 +19,7 @@ use crate::disk_worker::{DiskQueue, Report};
 use crate::partition::PartitionView;
 use crate::router::{DirectoryUpdate, Router};
 use crate::trash::Trash;
-use bateau_core::consumer_group::{GroupRequest, GroupResponse};
+use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
 use bateau_core::controller::{
     ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
 };
@@ -58,8 +58,12 @@ pub enum Ask {
     },
     /// Ask a group's coordinator.
     Group(GroupRequest, oneshot::Sender<GroupResponse>),
+    /// Read about groups.
+    GroupQuery(GroupQuery, oneshot::Sender<GroupQueryResponse>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
+    /// Say that the loop turns: answered at the end of the turn that takes it.
+    Probe(oneshot::Sender<()>),
 }
 
 /// Why a shard's loop ended.
@@ -74,6 +78,7 @@ pub enum Ended {
 enum Waiter {
     Produce(oneshot::Sender<Result<ProduceAck, ProduceError>>),
     Group(oneshot::Sender<GroupResponse>),
+    GroupQuery(oneshot::Sender<GroupQueryResponse>),
     Controller(oneshot::Sender<ControllerResult>),
 }
 
@@ -84,6 +89,8 @@ pub struct ShardLoop {
     router: Arc<Router>,
     disk: DiskQueue,
     waiters: Slab<Waiter>,
+    /// Who wants to know that this turn ends.
+    probes: Vec<oneshot::Sender<()>>,
     trash: Trash,
     retention_check: Duration,
     next_retention_check: Instant,
@@ -110,6 +117,7 @@ impl ShardLoop {
             router,
             disk,
             waiters: Slab::new(),
+            probes: Vec::new(),
             trash,
             retention_check,
             next_retention_check: Instant::now() + retention_check,
@@ -155,10 +163,13 @@ impl ShardLoop {
             {
                 taken.push(ask);
             }
-            inputs.extend(taken.drain(..).map(|ask| admit(&mut self.waiters, ask)));
+            inputs.extend(taken.drain(..).filter_map(|ask| self.admit(ask)));
             self.look_at_retention(&mut inputs);
             self.shard.step(clock::now(), inputs.drain(..), &mut self.effects);
             self.perform();
+            for probe in self.probes.drain(..) {
+                let _ = probe.send(());
+            }
             if let Some(reason) = self.failure.take() {
                 return Ended::Failed(reason);
             }
@@ -187,7 +198,7 @@ impl ShardLoop {
         if let Some(request) = self.trash.confirmation() {
             // Nobody waits for the answer.
             let (sender, _) = oneshot::channel();
-            inputs.push(admit(&mut self.waiters, Ask::Controller(request, sender)));
+            inputs.extend(self.admit(Ask::Controller(request, sender)));
         }
         if let Some(work) = self.trash.due(clock::wall_ms()) {
             self.disk.push(work);
@@ -197,6 +208,9 @@ impl ShardLoop {
     fn hear(&mut self, done: Vec<Done>, inputs: &mut Vec<Input>) {
         for done in done {
             self.trash.hear(&done);
+            if let Done::Space(space) = &done {
+                self.router.set_space(*space);
+            }
             if let Some(input) = heard(done, &mut self.opened) {
                 inputs.push(input);
             }
@@ -281,6 +295,30 @@ impl ShardLoop {
         }
     }
 
+    /// Gives an ask its ticket; a probe needs none.
+    fn admit(&mut self, ask: Ask) -> Option<Input> {
+        let mut ticket = |waiter| Ticket(self.waiters.insert(waiter) as u64);
+        Some(match ask {
+            Ask::Produce { incarnation, produce, reply } => {
+                let ticket = reply.map(|sender| ticket(Waiter::Produce(sender)));
+                Input::Produce { incarnation, produce: Produce { ticket, ..produce } }
+            }
+            Ask::Group(request, sender) => {
+                Input::Group { request, ticket: ticket(Waiter::Group(sender)) }
+            }
+            Ask::GroupQuery(query, sender) => {
+                Input::GroupQuery { query, ticket: ticket(Waiter::GroupQuery(sender)) }
+            }
+            Ask::Controller(request, sender) => {
+                Input::Controller { request, ticket: ticket(Waiter::Controller(sender)) }
+            }
+            Ask::Probe(sender) => {
+                self.probes.push(sender);
+                return None;
+            }
+        })
+    }
+
     fn reply(&mut self, ticket: Ticket, reply: Reply) {
         let key = usize::try_from(ticket.0).unwrap_or(usize::MAX);
         let Some(waiter) = self.waiters.try_remove(key) else { return };
@@ -288,6 +326,7 @@ impl ShardLoop {
         match (waiter, reply) {
             (Waiter::Produce(sender), Reply::Produce(reply)) => drop(sender.send(reply)),
             (Waiter::Group(sender), Reply::Group(reply)) => drop(sender.send(reply)),
+            (Waiter::GroupQuery(sender), Reply::GroupQuery(reply)) => drop(sender.send(reply)),
             (Waiter::Controller(sender), Reply::Controller(reply)) => drop(sender.send(reply)),
             (_, reply) => unreachable!("ticket {ticket:?} got the answer of another: {reply:?}"),
         }
@@ -306,23 +345,6 @@ impl Turn {
         if let Some(view) = self.update.view(incarnation) {
             change(view);
             self.woken.insert(incarnation, Arc::clone(view));
-        }
-    }
-}
-
-/// Gives an ask its ticket.
-fn admit(waiters: &mut Slab<Waiter>, ask: Ask) -> Input {
-    let mut ticket = |waiter| Ticket(waiters.insert(waiter) as u64);
-    match ask {
-        Ask::Produce { incarnation, produce, reply } => {
-            let ticket = reply.map(|sender| ticket(Waiter::Produce(sender)));
-            Input::Produce { incarnation, produce: Produce { ticket, ..produce } }
-        }
-        Ask::Group(request, sender) => {
-            Input::Group { request, ticket: ticket(Waiter::Group(sender)) }
-        }
-        Ask::Controller(request, sender) => {
-            Input::Controller { request, ticket: ticket(Waiter::Controller(sender)) }
         }
     }
 }

@@ -7,7 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step of it fails")]
 
-use bateau::api::{Broker, ProduceRequest, TopicReference};
+use bateau::api::{Broker, Durability, ProduceRequest, TopicReference};
 use bateau::engine::{Engine, EngineSettings, Starting};
 use bateau::readers::{FetchPartition, FetchRequest};
 use bateau_core::consumer_group::{
@@ -62,6 +62,7 @@ impl Node {
             listeners: Vec::new(),
             peers_address: "127.0.0.1:9644".into(),
             broker: BrokerSettings::default(),
+            durability: Durability::Flushed,
             groups: GroupSettings::default(),
             data_dir: DataDirOptions { ballast_bytes: 0, ..DataDirOptions::default() },
             retention_check: Duration::from_secs(60),

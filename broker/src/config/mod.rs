@@ -31,6 +31,7 @@ pub use load::{Loaded, Start, load};
 pub use problem::{Problem, Problems};
 pub use sources::{Origin, Sources};
 
+use crate::api::Durability;
 use bateau_protocol::ids::NodeId;
 use std::path::PathBuf;
 
@@ -60,6 +61,14 @@ pub struct Config {
     pub groups: GroupSettings,
     /// `[limits]`
     pub limits: Limits,
+}
+
+impl Config {
+    /// What an acknowledgement of this node promises.
+    #[must_use]
+    pub const fn durability(&self) -> Durability {
+        if self.ephemeral { Durability::Ephemeral } else { Durability::Flushed }
+    }
 }
 
 /// How the node was started.

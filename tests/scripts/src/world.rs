@@ -66,6 +66,8 @@ pub enum Asked {
     Produce(Incarnation, Bytes),
     /// Something of a group, by a member that the script calls so.
     Group(Option<String>),
+    /// A question about groups.
+    GroupQuery,
     /// Something of the controller.
     Controller,
 }

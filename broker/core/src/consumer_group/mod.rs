@@ -51,11 +51,15 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub use describe::{GroupDescription, GroupListing, GroupState, GroupTotals, MemberDescription};
+pub use describe::{
+    DescribedGroup, GroupDescription, GroupList, GroupListing, GroupQuery, GroupQueryResponse,
+    GroupState, GroupTotals, MemberDescription,
+};
 pub use effects::{GroupEffects, Proposal};
 pub use errors::{
-    CoordinatorError, DeleteGroupError, HeartbeatError, JoinGroupError, LeaveGroupError,
-    LeaveMemberError, OffsetCommitError, OffsetFetchError, OffsetPartitionError, SyncGroupError,
+    CoordinatorError, DeleteGroupError, DescribeGroupError, HeartbeatError, JoinGroupError,
+    LeaveGroupError, LeaveMemberError, OffsetCommitError, OffsetFetchError, OffsetPartitionError,
+    SyncGroupError,
 };
 pub use requests::*;
 pub use settings::*;
@@ -297,12 +301,7 @@ impl GroupCoordinator {
     }
 
     fn may_serve(&self, request: &GroupRequest) -> Result<(), CoordinatorError> {
-        match self.role {
-            CoordinatorRole::Follower => return Err(CoordinatorError::NotCoordinator),
-            CoordinatorRole::Loading => return Err(CoordinatorError::LoadInProgress),
-            CoordinatorRole::Unavailable => return Err(CoordinatorError::NotAvailable),
-            CoordinatorRole::Leader => {}
-        }
+        self.check_role()?;
         let may_wait =
             !matches!(request, GroupRequest::Heartbeat(_) | GroupRequest::OffsetFetch(_));
         if may_wait && self.live.parked >= PARKED_REQUESTS_MAX {

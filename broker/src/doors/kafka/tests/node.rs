@@ -1,6 +1,7 @@
 //! A whole node in a test: engine over a temporary directory, Kafka door, raw client.
 
 use super::super::KafkaDoor;
+use crate::api::Durability;
 use crate::config::{Announce, Config, Mode, Sources, Start, load};
 use crate::engine::{Engine, EngineSettings};
 use bateau_core::consumer_group::GroupSettings;
@@ -59,6 +60,7 @@ fn engine_settings(config: &Config, address: SocketAddr) -> EngineSettings {
             partitions_default: config.topics.partitions_default,
             ..BrokerSettings::default()
         },
+        durability: Durability::Ephemeral,
         groups: GroupSettings::default(),
         data_dir: DataDirOptions::default(),
         retention_check: Duration::from_hours(1),
