@@ -15,6 +15,7 @@
 use crate::api::Broker;
 use crate::clock;
 use crate::config::Config;
+use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::engine::{Engine, EngineSettings, RunningEngine};
 use crate::exit::{Exit, Failure};
@@ -178,7 +179,7 @@ impl DoorTask {
 /// Binds what the configuration names, so that a taken port is known before anything is opened.
 fn bind(config: &Config) -> Result<Option<KafkaDoor>, Failure> {
     let Some(listener) = &config.listeners.kafka else { return Ok(None) };
-    let bound = KafkaDoor::bind(listener, config).map_err(|error| {
+    let bound = KafkaDoor::bind(listener, config, Capacity::new(&config.limits)).map_err(|error| {
         let held = error.kind() == std::io::ErrorKind::AddrInUse;
         let exit = if held { Exit::NotFoundOrHeld } else { Exit::Failed };
         let address = listener.address;

@@ -6,21 +6,21 @@
 //!
 //! Absent on purpose: TLS, and addresses of other nodes (they register their own).
 
-use super::admission::{Admission, Refused};
-use super::budget::Budget;
 use super::connection::{Connection, Deadlines};
 use super::dispatch::{Context, Endpoint};
 use super::session::{KafkaSession, SessionLimits};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
+use crate::doors::admission::Admitted;
+use crate::doors::budget::Budget;
+use crate::doors::{Capacity, note_end, told_ip};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::task::JoinSet;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: u32 = 4_096;
@@ -38,6 +38,7 @@ pub struct KafkaDoor {
     local_address: SocketAddr,
     advertised: Advertised,
     limits: Limits,
+    capacity: Capacity,
 }
 
 impl KafkaDoor {
@@ -45,9 +46,10 @@ impl KafkaDoor {
     /// answers them. To be called inside of a runtime.
     ///
     /// - `listener`: `config.listeners.kafka`, where it is not off.
+    /// - `capacity`: what it shares with the node's other doors.
     ///
     /// Errors: the address is taken or is none of this machine.
-    pub fn bind(listener: &Listener, config: &Config) -> io::Result<Self> {
+    pub fn bind(listener: &Listener, config: &Config, capacity: Capacity) -> io::Result<Self> {
         let (socket, twin, local_address) = bind_both(listener)?;
         Ok(Self {
             listener: socket,
@@ -55,6 +57,7 @@ impl KafkaDoor {
             local_address,
             advertised: config.listeners.kafka_advertised.clone(),
             limits: config.limits.clone(),
+            capacity,
         })
     }
 
@@ -77,9 +80,7 @@ impl KafkaDoor {
     /// Answers clients until `stop` becomes true, then finishes what runs. Dropping the future
     /// closes every connection at once.
     pub async fn run(self, broker: Broker, mut stop: watch::Receiver<bool>) {
-        let limits = &self.limits;
-        let budget = Budget::new(limits.request_memory_bytes_max);
-        let admission = Arc::new(Mutex::new(Admission::new(limits, Instant::now())));
+        let Capacity { budget, admission } = &self.capacity;
         let mut connections = JoinSet::new();
         let connection_stop = stop.clone();
         loop {
@@ -100,14 +101,14 @@ impl KafkaDoor {
                     continue;
                 }
             };
-            let admitted = match Admitted::enter(&admission, peer.ip()) {
+            let admitted = match Admitted::enter(admission, peer.ip()) {
                 Ok(admitted) => admitted,
                 Err(refused) => {
                     tracing::debug!(%peer, %refused, "a connection was refused");
                     continue;
                 }
             };
-            match self.connection(stream, peer, &broker, &budget) {
+            match self.connection(stream, peer, &broker, budget) {
                 Ok(connection) => {
                     let stop = connection_stop.clone();
                     connections.spawn(async move {
@@ -171,48 +172,11 @@ impl KafkaDoor {
         let (host, port) = match &self.advertised {
             Advertised::At { host, port } => (host.clone(), *port),
             Advertised::Auto => {
-                let host = advertised_ip(local.ip(), self.local_address.ip());
+                let host = told_ip(local.ip(), self.local_address.ip());
                 (host.to_string(), local.port())
             }
         };
         Endpoint { host: host.into(), port: i32::from(port) }
-    }
-}
-
-/// One node has one name: a client of this machine is told `127.0.0.1` wherever that is bound,
-/// also when it came over `::1`.
-fn advertised_ip(local: IpAddr, bound: IpAddr) -> IpAddr {
-    let local = local.to_canonical();
-    let four = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let is_four_bound = bound == four || bound.is_unspecified();
-    if local.is_loopback() && is_four_bound { four } else { local }
-}
-
-/// A place among the open connections, given back when dropped.
-struct Admitted {
-    admission: Arc<Mutex<Admission>>,
-    peer: IpAddr,
-}
-
-impl Admitted {
-    fn enter(admission: &Arc<Mutex<Admission>>, peer: IpAddr) -> Result<Self, Refused> {
-        let mut counts = admission.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.admit(peer, Instant::now())?;
-        Ok(Self { admission: Arc::clone(admission), peer })
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.admission.lock().unwrap_or_else(PoisonError::into_inner).leave(self.peer);
-    }
-}
-
-fn note_end(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection was closed by a fault in this program");
     }
 }
 
@@ -254,24 +218,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_client_of_this_machine_is_told_ipv4_wherever_that_is_bound() {
-        for (local, bound, told) in [
-            ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
-            ("::1", "127.0.0.1", "127.0.0.1"),
-            ("127.0.0.1", "0.0.0.0", "127.0.0.1"),
-            ("::ffff:127.0.0.1", "::", "127.0.0.1"),
-            ("::1", "::", "127.0.0.1"),
-            ("::1", "::1", "::1"),
-            ("192.0.2.7", "0.0.0.0", "192.0.2.7"),
-            ("::ffff:192.0.2.7", "::", "192.0.2.7"),
-        ] {
-            let address = |text: &str| text.parse::<IpAddr>().expect("a literal address");
-            let found = advertised_ip(address(local), address(bound));
-            assert_eq!(found, address(told), "through {local} to {bound}");
-        }
-    }
 
     #[tokio::test]
     async fn both_loopback_addresses_have_the_port_that_was_free() {

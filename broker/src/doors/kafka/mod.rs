@@ -8,8 +8,8 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `listener` | sockets to accept from, and who is let in (`admission`) |
-//! | `connection` | one socket: reads, writes, deadlines; memory of requests (`budget`) |
+//! | `listener` | sockets to accept from |
+//! | `connection` | one socket: reads, writes, deadlines |
 //! | `session` | order and limits of requests and replies (`outgoing`); no socket, no clock |
 //! | `dispatch` | which conversion a request goes through |
 //! | `convert` | wire to `Broker` and back, errors to codes |
@@ -22,8 +22,6 @@
 //!
 //! Absent on purpose: TLS, SASL, quotas, fetch sessions, transactions.
 
-mod admission;
-mod budget;
 mod connection;
 mod convert;
 mod dispatch;

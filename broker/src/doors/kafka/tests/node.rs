@@ -3,6 +3,7 @@
 use super::super::KafkaDoor;
 use crate::api::Durability;
 use crate::config::{Announce, Config, Mode, Sources, Start, load};
+use crate::doors::Capacity;
 use crate::engine::{Engine, EngineSettings};
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BrokerSettings, ListenerAddress};
@@ -72,7 +73,7 @@ impl TestNode {
     pub async fn start(flags: &[&str]) -> Self {
         let config = config(flags);
         let listener = config.listeners.kafka.expect("the door is open");
-        let door = KafkaDoor::bind(&listener, &config).expect("there is a free port");
+        let door = KafkaDoor::bind(&listener, &config, Capacity::new(&config.limits)).expect("there is a free port");
         let address = door.local_address();
         let data = TempDir::new().expect("a temporary directory");
         let options = RealDiskOptions { exclusive: false, ephemeral: true };
