@@ -13,7 +13,8 @@
 //! Absent on purpose: filters, formats and authorization, which are the doors' business.
 
 use crate::api::{Broker, Durability};
-use crate::gauges::{Connected, Connections, Door};
+use crate::controls::Door;
+use crate::gauges::{Connected, Connections};
 use crate::router::Directory;
 use crate::shard::Ask;
 use bateau_core::consumer_group::{
@@ -69,8 +70,17 @@ pub enum DescribeConfigsError {
 pub struct GroupLag {
     /// The group.
     pub group_id: Name,
-    /// Its partitions, by topic and number, or why there is no answer.
-    pub result: Result<Vec<PartitionLag>, DescribeGroupError>,
+    /// The group and its positions, or why there is no answer.
+    pub result: Result<GroupPositions, DescribeGroupError>,
+}
+
+/// A group, and where it stands in the logs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupPositions {
+    /// The group with its members.
+    pub group: GroupDescription,
+    /// Its partitions, by topic and number.
+    pub partitions: Vec<PartitionLag>,
 }
 
 /// How far a group is behind in one partition.
@@ -101,6 +111,8 @@ pub struct NodeStatus {
     pub version: &'static str,
     /// Since its engine was opened.
     pub uptime: Duration,
+    /// Nodes that the cluster knows.
+    pub nodes: usize,
     /// Topics that clients may see.
     pub topics: usize,
     /// Their partitions.
@@ -212,7 +224,10 @@ impl Broker {
     async fn lag_of(&self, group: DescribedGroup) -> GroupLag {
         let DescribedGroup { group_id, result } = group;
         let result = match result {
-            Ok(group) => self.partitions_lag(&group).await,
+            Ok(group) => match self.partitions_lag(&group).await {
+                Ok(partitions) => Ok(GroupPositions { group, partitions }),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         GroupLag { group_id, result }
@@ -321,6 +336,7 @@ impl Broker {
             cluster_id: directory.metadata.cluster_id(),
             version: env!("CARGO_PKG_VERSION"),
             uptime: gauges.started.elapsed(),
+            nodes: directory.metadata.nodes().len(),
             topics: directory.metadata.topics().count(),
             partitions: directory.metadata.topics().map(|topic| topic.partitions.len()).sum(),
             local: LocalPartitions::of(&directory, node.node_id),

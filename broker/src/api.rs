@@ -13,7 +13,8 @@
 //!
 //! Absent on purpose: authorization, which has its place before each `locate` and each ask.
 
-use crate::clock;
+use crate::clock::Clock;
+use crate::entropy::Entropy;
 use crate::gauges::Gauges;
 use crate::partition::PartitionView;
 use crate::readers::{
@@ -205,6 +206,8 @@ struct Inner {
     cold: ColdReader,
     producer_ids: Mutex<ProducerIds>,
     gauges: Gauges,
+    clock: Clock,
+    entropy: Entropy,
 }
 
 /// Ids of this node's block that are not given yet.
@@ -222,10 +225,13 @@ impl Broker {
         router: Arc<Router>,
         shard: mpsc::Sender<Ask>,
         cold: ColdReader,
+        clock: Clock,
+        entropy: Entropy,
         disk: Arc<dyn Disk>,
     ) -> Self {
         let (producer_ids, gauges) = (Mutex::default(), Gauges::new(disk));
-        Self { inner: Arc::new(Inner { node, router, shard, cold, producer_ids, gauges }) }
+        let inner = Inner { node, router, shard, cold, producer_ids, gauges, clock, entropy };
+        Self { inner: Arc::new(inner) }
     }
 
     /// This node.
@@ -244,6 +250,28 @@ impl Broker {
 
     pub(crate) fn cold(&self) -> &ColdReader {
         &self.inner.cold
+    }
+
+    /// This node's time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Where ids come from that a door makes for its clients.
+    #[must_use]
+    pub fn entropy(&self) -> &Entropy {
+        &self.inner.entropy
+    }
+
+    /// Moves this node's clock ahead of real time: sessions, rebalances, retention and expiry.
+    /// Elections, transports and request deadlines stay where they are. Timers fire in the order
+    /// in which they are due; when this returns, what they led to is done and flushed, and
+    /// retention has been looked at. `None` when the node stops.
+    ///
+    /// Cost: a few flushes per timer that becomes due.
+    pub async fn advance(&self, by: Duration) -> Option<()> {
+        self.ask(|reply| Ask::Advance(by, reply)).await
     }
 
     /// Queues an ask. `None` when the node stops, or did before it answered.
@@ -271,7 +299,7 @@ impl Broker {
         if view.is_unavailable() {
             return PendingAck::refused(ProduceError::Storage);
         }
-        let now = clock::now();
+        let now = self.inner.clock.now();
         let limits = validation_limits(&view.config(), request.zstd_allowed);
         let checked = validate(&request.records, &limits, ValidationLevel::Walk, now.wall_ms);
         let valid = match checked {

@@ -2,19 +2,11 @@
 //!
 //! Absent on purpose: time series. `/metrics` comes with observability.
 
+use crate::controls::Door;
 use bateau_log::Disk;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-
-/// A door whose connections are counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Door {
-    /// Kafka's protocol.
-    Kafka,
-    /// The native protocol.
-    Native,
-}
 
 /// Open connections by door.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,6 +15,8 @@ pub struct Connections {
     pub kafka: usize,
     /// Of the native door.
     pub native: usize,
+    /// Of the HTTP door.
+    pub http: usize,
 }
 
 /// The counters of one node.
@@ -32,23 +26,25 @@ pub(crate) struct Gauges {
     pub disk: Arc<dyn Disk>,
     kafka: Arc<AtomicUsize>,
     native: Arc<AtomicUsize>,
+    http: Arc<AtomicUsize>,
 }
 
 impl Gauges {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
-        let (kafka, native) = (Arc::default(), Arc::default());
-        Self { started: Instant::now(), disk, kafka, native }
+        let (kafka, native, http) = Default::default();
+        Self { started: Instant::now(), disk, kafka, native, http }
     }
 
     pub fn connections(&self) -> Connections {
         let open = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        Connections { kafka: open(&self.kafka), native: open(&self.native) }
+        Connections { kafka: open(&self.kafka), native: open(&self.native), http: open(&self.http) }
     }
 
     pub fn connected(&self, door: Door) -> Connected {
         let count = match door {
             Door::Kafka => &self.kafka,
             Door::Native => &self.native,
+            Door::Http => &self.http,
         };
         count.fetch_add(1, Ordering::Relaxed);
         Connected(Arc::clone(count))

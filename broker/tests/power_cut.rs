@@ -8,7 +8,9 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where a step of it fails")]
 
 use bateau::api::{Broker, Durability, ProduceRequest, TopicReference};
+use bateau::clock::Clock;
 use bateau::engine::{Engine, EngineSettings, Starting};
+use bateau::entropy::Entropy;
 use bateau::readers::{FetchPartition, FetchRequest};
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, GroupRequest, GroupResponse, GroupSettings, OffsetCommit,
@@ -66,6 +68,8 @@ impl Node {
             groups: GroupSettings::default(),
             data_dir: DataDirOptions { ballast_bytes: 0, ..DataDirOptions::default() },
             retention_check: Duration::from_secs(60),
+            clock: Clock::new(),
+            entropy: Entropy::system(),
         };
         let engine = Engine::open(Arc::new(disk), settings).unwrap();
         let (running, starting) = engine.into_parts();

@@ -5,7 +5,7 @@
 use super::{Output, print, start};
 use crate::config::keys::{KEYS, Key};
 use crate::config::value::allowed;
-use crate::config::{Announce, Loaded, Mode, Start, load, problem};
+use crate::config::{Loaded, Mode, Start, load, problem};
 use crate::exit::{Exit, Failure};
 use serde_json::json;
 use std::path::Path;
@@ -63,8 +63,7 @@ fn described(key: &Key, loaded: &Loaded, output: Output) -> String {
 }
 
 fn loaded(file: Option<&Path>) -> Result<Loaded, Failure> {
-    let announce = Announce::Banner;
-    let start = Start { mode: Mode::Serve, ephemeral: false, exit_on_stdin_close: false, announce };
+    let start = Start::of(Mode::Serve);
     let problems = |problems: problem::Problems| Failure::new(Exit::Usage, problems.to_string());
     load(start, &start::with_file(file)?).map_err(problems)
 }

@@ -83,7 +83,7 @@ struct DevArguments {
     /// Drain and stop when stdin reaches its end
     #[arg(long)]
     exit_on_stdin_close: bool,
-    /// Let tests move the clock and inject faults; not in this build
+    /// Let tests move the clock and inject faults, over HTTP on loopback
     #[arg(long)]
     test_control: bool,
     /// Set a key of the configuration, as in -X topics.partitions_default=4
@@ -96,6 +96,9 @@ struct ServeArguments {
     /// The configuration, TOML
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Refused here (E2001): only dev takes it
+    #[arg(long, hide = true)]
+    test_control: bool,
     /// Set a key of the configuration, as in -X topics.partitions_default=4
     #[arg(short = 'X', value_name = "KEY=VALUE")]
     settings: Vec<String>,

@@ -9,6 +9,10 @@ use crate::{server, telemetry};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
+/// A node that others rely on cannot be told to lose their records.
+const TEST_CONTROL_REFUSED: &str = "E2001: --test-control lets anybody on this machine move the \
+                                    clock and drop records, so only \"bateau dev\" takes it";
+
 pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Result<(), Failure> {
     let mut sources = Sources::default();
     sources.add_environment(environment());
@@ -28,9 +32,11 @@ pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Re
             sources.say(key, &value, Origin::Flag(flag.to_owned()));
         }
     }
-    let exit_on_stdin_close = arguments.exit_on_stdin_close;
+    let (exit_on_stdin_close, test_control) =
+        (arguments.exit_on_stdin_close, arguments.test_control);
     let announce = announce(output);
-    run(Start { mode: Mode::Dev, ephemeral, exit_on_stdin_close, announce }, &sources, begun)
+    let start = Start { mode: Mode::Dev, ephemeral, exit_on_stdin_close, test_control, announce };
+    run(start, &sources, begun)
 }
 
 pub(super) fn serve(
@@ -40,8 +46,10 @@ pub(super) fn serve(
 ) -> Result<(), Failure> {
     let mut sources = with_file(Some(&arguments.config))?;
     sources.add_flags(&arguments.settings);
-    let announce = announce(output);
-    let start = Start { mode: Mode::Serve, ephemeral: false, exit_on_stdin_close: false, announce };
+    if arguments.test_control {
+        return Err(Failure::new(Exit::Usage, TEST_CONTROL_REFUSED));
+    }
+    let start = Start { announce: announce(output), ..Start::of(Mode::Serve) };
     run(start, &sources, begun)
 }
 
@@ -90,9 +98,6 @@ fn unbuilt(arguments: &DevArguments) -> Vec<Problem> {
     if arguments.nodes != 1 {
         let count = arguments.nodes.to_string();
         problems.push(refuse("--nodes", count, "second node; 1 is accepted"));
-    }
-    if arguments.test_control {
-        problems.push(refuse("--test-control", "true".to_owned(), "test control"));
     }
     problems
 }

@@ -47,6 +47,8 @@ pub struct Config {
     pub ephemeral: bool,
     /// Drain and stop when stdin reaches its end.
     pub exit_on_stdin_close: bool,
+    /// Tests may move the clock and inject faults (`dev` only).
+    pub test_control: bool,
     /// What a successful start announces: the ready line on stdout, or the banner on stderr.
     pub announce: Announce,
     /// `[node]`
@@ -111,6 +113,8 @@ pub struct ListenerSettings {
     pub kafka: Option<Listener>,
     /// The address that clients of the Kafka door are told to use.
     pub kafka_advertised: Advertised,
+    /// Where the HTTP door listens; `None` when it is `"off"`.
+    pub http: Option<Listener>,
     /// A listener beyond loopback may be unencrypted.
     pub allow_plaintext: bool,
 }

@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 fn start(mode: Mode) -> Start {
-    let announce = Announce::ReadyLine;
-    Start { mode, ephemeral: false, exit_on_stdin_close: false, announce }
+    Start::of(mode)
 }
 
 fn sources(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Sources {

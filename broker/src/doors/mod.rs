@@ -9,14 +9,17 @@
 //! | `admission` | who is let in |
 //! | `budget` | memory of requests |
 //! | `codes` | errors and their codes |
+//! | `sockets` | binding, with the twin of a loopback address |
 //!
-//! Absent on purpose: any rule. A door may translate; it may not decide. The HTTP door comes
-//! later.
+//! Absent on purpose: any rule. A door may translate; it may not decide.
 
 pub mod admission;
 pub mod budget;
 pub mod codes;
+pub mod http;
 pub mod kafka;
+pub mod native;
+mod sockets;
 
 use crate::config::Limits;
 use admission::Admission;

@@ -282,7 +282,7 @@ impl GroupCoordinator {
         }
     }
 
-    /// When [`tick`](Self::tick) has something to do, in `monotonic_ms`. May be early, never late.
+    /// When [`tick`](Self::tick) has something to do, in `service_ms`. May be early, never late.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         self.live.timers.next_deadline()
@@ -290,7 +290,7 @@ impl GroupCoordinator {
 
     /// Acts on every deadline up to `now`. Cost: of the due deadlines, not of the groups.
     pub fn tick(&mut self, now: Now, effects: &mut GroupEffects) {
-        while let Some(timer) = self.live.timers.pop_due(now.monotonic_ms) {
+        while let Some(timer) = self.live.timers.pop_due(now.service_ms) {
             self.turn(now, effects).fire(timer);
         }
     }

@@ -11,21 +11,19 @@ use super::dispatch::{Context, Endpoint};
 use super::session::{KafkaSession, SessionLimits};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
+use crate::controls::{Controls, Door};
 use crate::doors::admission::Admitted;
 use crate::doors::budget::Budget;
+use crate::doors::sockets::bind_both;
 use crate::doors::{Capacity, note_end, told_ip};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 4_096;
-/// How often a free port is looked for that both loopback addresses have.
-const TWIN_PORT_TRIES: usize = 16;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,7 +77,14 @@ impl KafkaDoor {
 
     /// Answers clients until `stop` becomes true, then finishes what runs. Dropping the future
     /// closes every connection at once.
-    pub async fn run(self, broker: Broker, mut stop: watch::Receiver<bool>) {
+    ///
+    /// - `controls`: what a test does to requests.
+    pub async fn run(
+        self,
+        broker: Broker,
+        controls: Option<Arc<Controls>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let Capacity { budget, admission } = &self.capacity;
         let mut connections = JoinSet::new();
         let connection_stop = stop.clone();
@@ -108,13 +113,15 @@ impl KafkaDoor {
                     continue;
                 }
             };
-            match self.connection(stream, peer, &broker, budget) {
+            let context = (broker.clone(), controls.clone());
+            match self.connection(stream, peer, context, budget) {
                 Ok(connection) => {
                     let stop = connection_stop.clone();
+                    let counted = broker.connected(Door::Kafka);
                     connections.spawn(async move {
                         let ended = connection.serve(stop).await;
                         tracing::debug!(%peer, %ended, "a connection has ended");
-                        drop(admitted);
+                        drop((admitted, counted));
                     });
                 }
                 Err(error) => tracing::debug!(%peer, %error, "a connection was gone at once"),
@@ -139,7 +146,7 @@ impl KafkaDoor {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        broker: &Broker,
+        (broker, controls): (Broker, Option<Arc<Controls>>),
         budget: &Budget,
     ) -> io::Result<Connection> {
         // Answers leave as soon as they are made; they are gathered before, not by the kernel.
@@ -152,7 +159,8 @@ impl KafkaDoor {
             reply_bytes_max: limits.connection_reply_bytes_max,
         });
         let context = Context {
-            broker: broker.clone(),
+            broker,
+            controls,
             endpoint: self.endpoint(stream.local_addr()?),
             // As Kafka's own tools show it.
             client_host: format!("/{}", peer.ip().to_canonical()).into(),
@@ -177,59 +185,5 @@ impl KafkaDoor {
             }
         };
         Endpoint { host: host.into(), port: i32::from(port) }
-    }
-}
-
-/// Binds the listener and, where it has one, its twin on `[::1]`.
-fn bind_both(listener: &Listener) -> io::Result<(TcpListener, Option<TcpListener>, SocketAddr)> {
-    let tries = if listener.address.port() == 0 { TWIN_PORT_TRIES } else { 1 };
-    let mut taken = None;
-    for _ in 0..tries {
-        let socket = bind(listener.address)?;
-        let local = socket.local_addr()?;
-        let Some(paired) = listener.paired(local.port()) else {
-            return Ok((socket, None, local));
-        };
-        match bind(paired) {
-            Ok(twin) => return Ok((socket, Some(twin), local)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = Some(error),
-            // A machine without IPv6 has no twin.
-            Err(error) => {
-                tracing::debug!(%error, %paired, "the loopback twin is not bound");
-                return Ok((socket, None, local));
-            }
-        }
-    }
-    Err(taken.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let socket = socket.map_err(named)?;
-    socket.set_reuseaddr(true).map_err(named)?;
-    socket.bind(address).map_err(named)?;
-    socket.listen(BACKLOG).map_err(named)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn both_loopback_addresses_have_the_port_that_was_free() {
-        let listener: Listener = "localhost:0".parse().expect("it is a listener");
-        let (_socket, twin, local) = bind_both(&listener).expect("there is a free port");
-        assert_ne!(local.port(), 0);
-        if let Some(twin) = twin {
-            let six = twin.local_addr().expect("it is bound");
-            assert_eq!((six.port(), six.is_ipv6()), (local.port(), true));
-        }
-        let taken = bind(local).expect_err("the port is taken");
-        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        assert!(taken.to_string().contains(&local.to_string()), "{taken}");
     }
 }

@@ -12,6 +12,7 @@
 //! | `connection` | one socket: reads, writes, deadlines |
 //! | `session` | order and limits of requests and replies (`outgoing`); no socket, no clock |
 //! | `dispatch` | which conversion a request goes through |
+//! | `controlled` | what a test sees of a request, and answers in the broker's place |
 //! | `convert` | wire to `Broker` and back, errors to codes |
 //!
 //! Invariants
@@ -23,6 +24,7 @@
 //! Absent on purpose: TLS, SASL, quotas, fetch sessions, transactions.
 
 mod connection;
+mod controlled;
 mod convert;
 mod dispatch;
 mod listener;
