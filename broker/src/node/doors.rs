@@ -12,6 +12,7 @@ use super::NodeControl;
 use crate::api::Broker;
 use crate::config::Config;
 use crate::controls::Controls;
+use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::exit::{Exit, Failure};
 use crate::tls::{Tls, Watch};
@@ -59,8 +60,9 @@ impl Doors {
     pub fn bind(config: &Config) -> Result<Self, Failure> {
         let tls = Tls::of_config(config);
         let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let capacity = Capacity::new(&config.limits);
         let kafka = config.listeners.kafka.as_ref().map(|listener| {
-            let bound = KafkaDoor::bind(listener, config, tls.as_ref());
+            let bound = KafkaDoor::bind(listener, config, tls.as_ref(), capacity.clone());
             bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
         });
         Ok(Self { kafka: kafka.transpose()?, tls })
