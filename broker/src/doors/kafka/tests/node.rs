@@ -1,6 +1,9 @@
 //! A whole node in a test: engine over a temporary directory, Kafka door, raw client.
 
 use super::super::KafkaDoor;
+use super::super::budget::Budget;
+use super::super::connection::Parts;
+use crate::api::Broker;
 use crate::config::{Announce, Config, Mode, Sources, Start, load};
 use crate::engine::{Engine, EngineSettings};
 use crate::tls::Tls;
@@ -28,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running node.
 pub struct TestNode {
     pub address: SocketAddr,
+    broker: Broker,
     stop_door: watch::Sender<bool>,
     door: JoinHandle<()>,
     stop_engine: oneshot::Sender<()>,
@@ -87,7 +91,17 @@ impl TestNode {
         ready.expect("a node is ready in time").expect("nobody refuses it");
         let (stop_door, door_stop) = watch::channel(false);
         let door = tokio::spawn(door.run(starting.broker.clone(), door_stop));
-        Self { address, stop_door, door, stop_engine, engine, _data: data }
+        let broker = starting.broker.clone();
+        Self { address, broker, stop_door, door, stop_engine, engine, _data: data }
+    }
+
+    /// What a connection over something else than a socket needs.
+    pub fn parts(&self) -> Parts {
+        let config = config(&[]);
+        let listener = config.listeners.kafka.expect("the door is open");
+        let door = KafkaDoor::bind(&listener, &config, None).expect("there is a free port");
+        let budget = Budget::new(config.limits.request_memory_bytes_max);
+        door.parts(self.address, self.address, &self.broker, &budget)
     }
 
     /// A fresh connection.
