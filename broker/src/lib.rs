@@ -1,24 +1,28 @@
 //! The body: one binary.
 //!
 //! ```text
-//!   main ──► cli ──► config ──► server ──► (shards, disk, doors)
+//!   main ──► cli ──► config ──► server ──► node ──► (shards, disk, doors)
 //!                                  │
 //!                   ready ◄────────┘  the ready line or the banner
 //! ```
 //!
-//! `compression` and `time_lookup` read what is inside of stored batches, off the network threads.
+//! `time_lookup` reads what is inside of stored batches, off the network threads.
 //!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod clock;
-pub mod compression;
 pub mod config;
+pub mod controls;
 pub mod disk_worker;
 pub mod doors;
 pub mod engine;
+pub mod entropy;
 pub mod exit;
+pub mod gauges;
+pub mod node;
 pub mod partition;
 pub mod readers;
 pub mod ready;

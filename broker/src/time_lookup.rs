@@ -19,10 +19,9 @@ use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use bateau_protocol::ids::Offset;
+use bateau_protocol::record::compression::{DecompressError, decompress};
 use bateau_protocol::record::{Batch, Batches, Compression, Records};
 use bytes::Bytes;
-
-use crate::compression::{DecompressError, decompress};
 
 /// Most bytes of records that one look-up reads: a log full of lies costs no more than this.
 pub const LOOKUP_OUTPUT_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -12,8 +12,8 @@
 //!   are not there (`limits`).
 //! - Nothing here does I/O, reads a clock or draws a random number.
 //!
-//! Absent on purpose: compression (the body decompresses off its network threads), and any rule
-//! about what a request *means*.
+//! Absent on purpose: any rule about what a request *means*; and without the feature `compression`
+//! the codecs of record batches.
 
 #![cfg_attr(
     not(test),

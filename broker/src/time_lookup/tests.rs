@@ -1,11 +1,11 @@
 //! Logs with plain, compressed, unordered, lying and broken batches. The plain cases were asked of
 //! a Kafka 4.3.1 with the same records.
 
+use bateau_protocol::record::compression;
 use bateau_protocol::record::{BatchBuilder, BatchHeader, NewRecord, seal};
 use proptest::prelude::*;
 
 use super::*;
-use crate::compression::tests::compress;
 
 const CODECS: [Compression; 5] = [
     Compression::None,
@@ -14,6 +14,10 @@ const CODECS: [Compression; 5] = [
     Compression::Lz4,
     Compression::Zstd,
 ];
+
+fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
+    compression::compress(compression, plain).unwrap()
+}
 
 fn builder(base_offset: i64, timestamps: &[i64]) -> BatchBuilder {
     let mut builder = BatchBuilder::new().base_offset(base_offset).leader_epoch(3);

@@ -1,7 +1,7 @@
-//! Makes batches: for tests, tools, and the records that the broker itself writes.
+//! Makes batches: for producers, tests, tools, and the records that the broker itself writes.
 //!
-//! Absent on purpose: codecs. [`BatchBuilder::payload`] gives what is to be compressed and
-//! [`BatchBuilder::build_compressed`] takes what came out.
+//! Absent on purpose: codecs without the feature `compression`. [`BatchBuilder::payload`] gives
+//! what is to be compressed and [`BatchBuilder::build_compressed`] takes what came out.
 
 use bytes::Bytes;
 
@@ -193,6 +193,34 @@ impl BatchBuilder {
         }
         let attributes = self.header.attributes.with_compression(compression);
         seal(&BatchHeader { attributes, ..self.header }, payload)
+    }
+}
+
+#[cfg(feature = "compression")]
+impl BatchBuilder {
+    /// The batch compressed with `compression`, or plain where that does not help: the codec makes
+    /// it no smaller, or so small that bounded readers would refuse it
+    /// ([`super::compression::OUTPUT_RATIO_MAX`]). Readers go by the batch's own attributes.
+    ///
+    /// Errors: [`BuildError::Empty`]. [`BuildError::TooLarge`] cannot come, because `push` has
+    /// bounded the plain batch.
+    /// Cost: that of [`super::compression::compress`], one copy and one checksum pass.
+    pub fn build_with(&self, compression: Compression) -> Result<Bytes, BuildError> {
+        use super::compression::{compress, output_bytes_max};
+        let plain = &self.payload;
+        // A codec without memory is no reason to lose a batch that can go as it is.
+        let compressed = match compression {
+            Compression::None => None,
+            _ => compress(compression, plain).ok(),
+        };
+        match compressed {
+            Some(small)
+                if small.len() < plain.len() && output_bytes_max(small.len()) >= plain.len() =>
+            {
+                self.build_compressed(compression, &small)
+            }
+            _ => self.build(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("cargo run --release -p bateau -- dev", "broker/tests/command_line.rs", "\"dev\""),
     ("./check", ".ci/run", "./check"),
     ("cargo test -p tidy", "check", "cargo test"),
+    ("fuzz/run 60", "check", "fuzz/run"),
     ("TIDY_WRITE=1 cargo test -p tidy", "tests/tidy/src/tables.rs", "TIDY_WRITE"),
     ("cd tests/kafka_clients/kafkajs", "tests/kafka_clients/src/runtimes.rs", "npm"),
     ("npm ci", "tests/kafka_clients/src/runtimes.rs", "\"ci\""),

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod connections;
+mod controlled;
 mod groups;
 mod node;
 mod records;

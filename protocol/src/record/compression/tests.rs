@@ -1,41 +1,28 @@
 //! Streams of real clients, streams that grow too large, streams that are broken.
 
-use std::io::Write;
-
-use bateau_protocol::record::{Batch, Records};
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::record::{Batch, Records};
 
 const CODECS: [Compression; 4] =
     [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
-/// Snappy comes out raw here.
-pub(crate) fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
-    match compression {
-        Compression::None => plain.to_vec(),
-        Compression::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            encoder.write_all(plain).unwrap();
-            encoder.finish().unwrap()
-        }
-        Compression::Snappy => snap::raw::Encoder::new().compress_vec(plain).unwrap(),
-        Compression::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            encoder.write_all(plain).unwrap();
-            encoder.finish().unwrap()
-        }
-        Compression::Zstd => zstd::encode_all(plain, 3).unwrap(),
-    }
+fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
+    super::compress(compression, plain).unwrap()
+}
+
+/// One block without Xerial's framing, as librdkafka sends it.
+fn raw_snappy(plain: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(plain).unwrap()
 }
 
 fn xerial(blocks: &[&[u8]]) -> Vec<u8> {
     let mut stream = XERIAL_MAGIC.to_vec();
     stream.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
     for block in blocks {
-        let block = compress(Compression::Snappy, block);
+        let block = raw_snappy(block);
         stream.extend_from_slice(&u32::try_from(block.len()).unwrap().to_be_bytes());
         stream.extend_from_slice(&block);
     }
@@ -45,7 +32,7 @@ fn xerial(blocks: &[&[u8]]) -> Vec<u8> {
 macro_rules! golden {
     ($($name:literal),*) => {
         [$(($name, include_str!(concat!(
-            "../../../protocol/src/record/golden/", $name, ".hex"
+            "../golden/", $name, ".hex"
         )))),*]
     };
 }
@@ -138,6 +125,32 @@ fn xerials_framing_is_blocks_with_lengths() {
 }
 
 #[test]
+fn snappy_is_written_in_the_blocks_that_java_reads() {
+    let plain: Vec<u8> = (0..70_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    let stream = compress(Compression::Snappy, &plain);
+    let blocks: Vec<&[u8]> = plain.chunks(32 * 1024).collect();
+    assert_eq!(blocks.len(), 3);
+    assert_eq!(stream, xerial(&blocks));
+    assert_eq!(decompress(Compression::Snappy, &stream).unwrap(), plain);
+}
+
+#[test]
+fn lz4_frames_have_the_flags_that_java_insists_on() {
+    let stream = compress(Compression::Lz4, &b"order ".repeat(20_000));
+    // Magic, then version 1 with independent blocks and nothing else, then blocks of 64 KiB.
+    assert_eq!(stream[..6], [0x04, 0x22, 0x4d, 0x18, 0b0110_0000, 0b0100_0000]);
+    assert_eq!(stream[stream.len() - 4..], [0; 4]);
+}
+
+#[test]
+fn no_records_at_all_are_compressed_too() {
+    for compression in CODECS {
+        let stream = compress(compression, b"");
+        assert_eq!(decompress(compression, &stream).unwrap(), b"", "{compression:?}");
+    }
+}
+
+#[test]
 fn streams_in_several_pieces_are_read_to_the_end() {
     for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
         let mut stream = compress(compression, b"first ");
@@ -160,8 +173,11 @@ fn nothing_and_noise_are_corrupt() {
 #[test]
 fn no_truncation_passes_for_the_whole() {
     let plain = b"order-created order-created order-created 1234567890".repeat(20);
-    for compression in [Compression::Gzip, Compression::Snappy, Compression::Zstd] {
-        let stream = compress(compression, &plain);
+    for (compression, stream) in [
+        (Compression::Gzip, compress(Compression::Gzip, &plain)),
+        (Compression::Snappy, raw_snappy(&plain)),
+        (Compression::Zstd, compress(Compression::Zstd, &plain)),
+    ] {
         for end in 0..stream.len() {
             assert!(decompress(compression, &stream[..end]).is_err(), "{compression:?} at {end}");
         }
@@ -202,6 +218,7 @@ proptest! {
     ) {
         let mut streams: Vec<_> =
             CODECS.iter().map(|codec| (*codec, compress(*codec, &plain))).collect();
+        streams.push((Compression::Snappy, raw_snappy(&plain)));
         streams.push((Compression::Snappy, xerial(&[&plain, &plain])));
         for (compression, mut stream) in streams {
             for (place, byte) in &changes {

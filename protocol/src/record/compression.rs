@@ -1,19 +1,22 @@
-//! Decompression of record batches, bounded: a producer may send anything.
+//! The four codecs of record batches. Feature `compression`.
 //!
-//! Stored bytes are wire bytes, so this is not on the path of a produce or a fetch. It serves the
-//! full validation level, look-ups by time, compaction and tools.
+//! Decompression is bounded, because a producer may send anything. To a broker stored bytes are
+//! wire bytes, so there it is not on the path of a produce or a fetch: it serves look-ups by time,
+//! compaction and tools. A client's consumers and producers use both directions.
 //!
 //! Invariants
 //! - Output never exceeds [`output_bytes_max`] of the input, whatever the input's own headers
 //!   claim; room is made as output appears, not as it is promised.
 //! - No input makes it panic.
+//! - What [`compress`] makes, the Java client reads: snappy in Xerial's framing, LZ4 frames of
+//!   independent blocks.
 //!
-//! Absent on purpose: compression (no broker needs it), and the rule that at most one call runs per
-//! core and none on a network thread: whoever calls sees to that (S7).
+//! Absent on purpose: the rule that at most one call runs per core and none on a network thread:
+//! whoever calls sees to that (S7). Levels other than those that Java's producer uses by default.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
-use bateau_protocol::record::Compression;
+use super::header::Compression;
 
 /// Most bytes that one batch may decompress to.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -27,6 +30,18 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// How Xerial's snappy stream begins; two version numbers of four bytes follow.
 const XERIAL_MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
+
+/// The version of Xerial's framing, and the oldest that can read it.
+const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
+
+/// Plain bytes in one of Xerial's blocks: the Java producer's size.
+const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
+
+/// Java's default (`compression.gzip.level` -1 means zlib's own default).
+const GZIP_LEVEL: u32 = 6;
+
+/// Java's default of `compression.zstd.level`.
+const ZSTD_LEVEL: i32 = 3;
 
 /// Why a payload could not be decompressed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +64,18 @@ pub enum DecompressError {
         /// What the decoder had to say.
         reason: String,
     },
+}
+
+/// Why records could not be compressed.
+#[derive(Debug, thiserror::Error)]
+#[error("could not compress {input_bytes} bytes as {compression:?}: {reason}")]
+pub struct CompressError {
+    /// The codec.
+    pub compression: Compression,
+    /// Bytes that were to be compressed.
+    pub input_bytes: usize,
+    /// What the codec had to say: it had no memory.
+    pub reason: String,
 }
 
 /// Most bytes that `input_bytes` may become: a hundred times as many, at most 64 MiB.
@@ -84,6 +111,60 @@ pub fn decompress(compression: Compression, input: &[u8]) -> Result<Vec<u8>, Dec
         }
         Failure::Corrupt(reason) => DecompressError::Corrupt { compression, reason },
     })
+}
+
+/// Compresses the records of a batch, as the Java producer does by default.
+///
+/// - Snappy comes in Xerial's framing, with blocks of 32 KiB, because Java, librdkafka, kafkajs and
+///   the Go clients all read it. LZ4 frames have independent blocks of 64 KiB and no checksums: the
+///   Java client refuses dependent blocks. Gzip is level 6, zstd level 3.
+/// - [`Compression::None`] gives a copy.
+///
+/// Errors: [`CompressError`], when a codec gets no memory.
+/// Cost: proportional to the input; LZ4 and snappy are the cheap ones, gzip by far the dearest.
+pub fn compress(compression: Compression, plain: &[u8]) -> Result<Vec<u8>, CompressError> {
+    let result = match compression {
+        Compression::None => Ok(plain.to_vec()),
+        Compression::Gzip => compress_gzip(plain),
+        Compression::Snappy => compress_snappy(plain),
+        Compression::Lz4 => compress_lz4(plain),
+        Compression::Zstd => zstd::bulk::compress(plain, ZSTD_LEVEL),
+    };
+    result.map_err(|error| CompressError {
+        compression,
+        input_bytes: plain.len(),
+        reason: error.to_string(),
+    })
+}
+
+fn compress_gzip(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let level = flate2::Compression::new(GZIP_LEVEL);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+    encoder.write_all(plain)?;
+    encoder.finish()
+}
+
+/// An empty input gives a stream without blocks.
+fn compress_snappy(plain: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = XERIAL_MAGIC.to_vec();
+    stream.extend_from_slice(&XERIAL_VERSIONS);
+    let mut encoder = snap::raw::Encoder::new();
+    for block in plain.chunks(XERIAL_BLOCK_BYTES) {
+        let compressed = encoder.compress_vec(block).map_err(io::Error::other)?;
+        // A block of 32 KiB stays far below 2^32 bytes, however badly it compresses.
+        let length = u32::try_from(compressed.len()).map_err(io::Error::other)?;
+        stream.extend_from_slice(&length.to_be_bytes());
+        stream.extend_from_slice(&compressed);
+    }
+    Ok(stream)
+}
+
+fn compress_lz4(plain: &[u8]) -> io::Result<Vec<u8>> {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    let frame = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
+    let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
+    encoder.write_all(plain)?;
+    encoder.finish().map_err(io::Error::other)
 }
 
 enum Failure {
@@ -170,4 +251,4 @@ fn snappy_block(block: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(),
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
