@@ -267,7 +267,7 @@ pub enum SharedBroker {
     /// In this very process.
     Here(TestBroker, String),
     /// A process that was started here.
-    Own(Mutex<Broker>, String),
+    Own(Box<Mutex<Broker>>, String),
     /// Started by somebody else, who named its address in `BATEAU_TEST_BOOTSTRAP`.
     Foreign(String),
 }
@@ -295,7 +295,7 @@ impl SharedBroker {
         Self::join_or_start(&CURRENT, || {
             let broker = Broker::start(Some("127.0.0.1:0"));
             let bootstrap = broker.bootstrap().to_owned();
-            Self::Own(Mutex::new(broker), bootstrap)
+            Self::Own(Box::new(Mutex::new(broker)), bootstrap)
         })
     }
 
