@@ -21,7 +21,10 @@ const READY_WAIT: Duration = Duration::from_secs(60);
 
 /// What a broker is told besides its directory: any free port, one JSON line, and an end to it.
 const BROKER_ARGUMENTS: &[&str] =
-    &["dev", "--kafka", "127.0.0.1:0", "-o", "json", "--exit-on-stdin-close"];
+    &["dev", "--kafka", ANY, "--native", ANY, "--http", ANY, "-o", "json", "--exit-on-stdin-close"];
+
+/// Any free port of loopback.
+const ANY: &str = "127.0.0.1:0";
 
 /// A running child. Killed when dropped.
 #[derive(Debug)]

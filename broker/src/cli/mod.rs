@@ -126,7 +126,7 @@ struct DevArguments {
     /// Accepted and ignored: this build has no native door
     #[arg(long, value_name = "ADDR")]
     native: Option<String>,
-    /// Accepted and ignored: this build has no HTTP door
+    /// Where the HTTP door listens; port 0 is any free one, or off [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// Nodes in this process; this build runs one

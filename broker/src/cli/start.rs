@@ -45,11 +45,11 @@ pub(super) fn serve(
     output: Output,
     begun: Instant,
 ) -> Result<(), Failure> {
-    let mut sources = with_file(Some(&arguments.config))?;
-    sources.add_flags(&arguments.settings);
     if arguments.test_control {
         return Err(Failure::new(Exit::Usage, TEST_CONTROL_REFUSED));
     }
+    let mut sources = with_file(Some(&arguments.config))?;
+    sources.add_flags(&arguments.settings);
     let start = Start { announce: announce(output), ..Start::of(Mode::Serve) };
     run(start, &sources, begun)
 }

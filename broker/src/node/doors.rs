@@ -2,6 +2,8 @@
 //!
 //! A door to come needs a field in [`Doors`], and a line in each of its functions.
 //!
+//! The HTTP door is none of them: it lives as long as the node, restarts included (see `node`).
+//!
 //! Invariants: every address is bound before any door answers.
 //!
 //! Absent on purpose: what a door says.
@@ -10,6 +12,7 @@ use super::NodeControl;
 use crate::api::Broker;
 use crate::config::Config;
 use crate::controls::Controls;
+use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::exit::{Exit, Failure};
 use crate::tls::{Tls, Watch};
@@ -57,8 +60,9 @@ impl Doors {
     pub fn bind(config: &Config) -> Result<Self, Failure> {
         let tls = Tls::of_config(config);
         let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let capacity = Capacity::new(&config.limits);
         let kafka = config.listeners.kafka.as_ref().map(|listener| {
-            let bound = KafkaDoor::bind(listener, config, tls.as_ref());
+            let bound = KafkaDoor::bind(listener, config, tls.as_ref(), capacity.clone());
             bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
         });
         Ok(Self { kafka: kafka.transpose()?, tls })
@@ -104,7 +108,7 @@ impl Addresses {
     }
 }
 
-fn not_bound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+pub(super) fn not_bound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
     let held = error.kind() == std::io::ErrorKind::AddrInUse;
     let exit = if held { Exit::NotFoundOrHeld } else { Exit::Failed };
     Failure::new(exit, format!("{key}: {address} cannot be bound: {error}"))
