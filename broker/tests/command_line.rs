@@ -62,6 +62,15 @@ fn dev_refuses_what_this_build_lacks_by_name() {
 }
 
 #[test]
+fn serve_refuses_test_control_whatever_its_file_says() {
+    let output = bateau(&["serve", "--config", "no-such-file.toml", "--test-control"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), "");
+    let said = text(&output.stderr);
+    assert!(said.starts_with("error: E2001: --test-control"), "{said}");
+}
+
+#[test]
 fn a_flag_with_a_bad_address_is_named_as_it_was_typed() {
     refused(
         &["dev", "--kafka", "here"],

@@ -1,24 +1,52 @@
 //! The command line: what a person or a script types, turned into one call.
 //!
 //! ```text
-//!   dev, serve ──► start ──► server::run      log dump ──► log_dump      version
-//!                                             config check, config explain ──► explain
+//!   dev, serve ──► start ──► server::run      log dump, config, explain, version, completion, ctx
+//!
+//!   topic, group, produce, consume, status, lag ──► connect ──► bateau-client ──► a broker
+//!       one file per noun; `offsets`, `format`, `record` and `produce::input` read and write
+//!       what people type, and know no broker
 //! ```
 //!
-//! Data goes to stdout, everything else to stderr. A command prints a table on a terminal and one
+//! Each command's help begins with examples; a test runs every one of them. Data goes to stdout, everything else to stderr. A command prints a table on a terminal and one
 //! JSON object per line into a pipe or with `-o json`. Exit codes: [`crate::exit::Exit`].
 //!
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod base64;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod codes;
+mod completion;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod confirm;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod context;
 mod explain;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod fault;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod format;
 mod log_dump;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod offsets;
 mod open_files;
+mod output;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod produce;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod record;
 mod start;
+#[allow(dead_code, reason = "the commands over the client use it")]
+mod stdout;
 mod version;
 
-use crate::exit::{Exit, Failure};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io::IsTerminal;
+use crate::exit::Exit;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use context::ContextCommand;
+use fault::Fault;
+use output::Output;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -30,21 +58,14 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// What goes to stdout: json, or text (a table, a banner). Default: text on a terminal
+    /// What goes to stdout: json (one object per line), or table. Default: table on a terminal
     #[arg(short = 'o', long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Output>,
 }
 
-/// Shape of what goes to stdout.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Output {
-    /// One object per line.
-    Json,
-    /// For people.
-    Text,
-}
-
+// Deferred: the start of a node does not pay for the flags of the other commands.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Run a node for development: no file, no flag, loopback only
     Dev(Box<DevArguments>),
@@ -56,6 +77,21 @@ enum Command {
     /// Look at the log on disk
     #[command(subcommand)]
     Log(LogCommand),
+    /// List, use and show contexts: names for brokers
+    #[command(subcommand, before_help = context::EXAMPLES)]
+    Ctx(ContextCommand),
+    /// Print a shell's completion script
+    #[command(before_help = completion::EXAMPLES)]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Explain an error code, or list them all
+    #[command(before_help = codes::EXAMPLES)]
+    Explain {
+        /// As in error[E1001]
+        code: Option<String>,
+    },
     /// Print the version
     Version,
 }
@@ -136,40 +172,28 @@ enum LogCommand {
 #[must_use]
 pub fn main(started: Instant) -> ExitCode {
     let arguments = Arguments::parse();
-    let stdout_terminal = std::io::stdout().is_terminal();
-    let output = arguments.output.unwrap_or(match stdout_terminal {
-        true => Output::Text,
-        false => Output::Json,
-    });
-    let done = match arguments.command {
-        Command::Dev(dev) => start::dev(*dev, output, started),
-        Command::Serve(serve) => start::serve(&serve, output, started),
+    let output = Output::chosen(arguments.output);
+    match run(arguments.command, output, started) {
+        Ok(()) => Exit::Done.into(),
+        Err(fault) => {
+            eprint!("{}", fault.report());
+            fault.exit.into()
+        }
+    }
+}
+
+fn run(command: Command, output: Output, started: Instant) -> Result<(), Fault> {
+    match command {
+        Command::Dev(dev) => Ok(start::dev(*dev, output, started)?),
+        Command::Serve(serve) => Ok(start::serve(&serve, output, started)?),
         Command::Config(ConfigCommand::Check { file }) => explain::check(&file, output),
         Command::Config(ConfigCommand::Explain { key, config }) => {
             explain::explain(key.as_deref(), config.as_deref(), output)
         }
         Command::Log(LogCommand::Dump { segment }) => log_dump::run(&segment, output),
+        Command::Ctx(command) => context::run(&command, output),
+        Command::Completion { shell } => completion::run(shell),
+        Command::Explain { code } => codes::run(code.as_deref(), output),
         Command::Version => version::run(output),
-    };
-    match done {
-        Ok(()) => Exit::Done.into(),
-        Err(failure) => {
-            for line in failure.message.lines() {
-                eprintln!("error: {line}");
-            }
-            failure.exit.into()
-        }
-    }
-}
-
-/// Writes to stdout; a reader that has gone away is the end of the work, not a failure.
-fn print(text: &str) -> Result<(), Failure> {
-    use std::io::{ErrorKind, Write};
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, format!("stdout: {error}")))
-        }
-        _ => Ok(()),
     }
 }

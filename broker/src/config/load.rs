@@ -9,12 +9,12 @@ use super::sources::{Origin, Sources};
 use super::value::{Raw, store};
 use super::{
     Advertised, Announce, ClusterSettings, Config, GroupSettings, Limits, ListenerSettings, Mode,
-    NodeSettings, Origins, TopicSettings, support,
+    NodeSettings, Origins, TlsSettings, TopicSettings, support,
 };
 use bateau_protocol::ids::NodeId;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The value that holds for each key, and who said it.
 pub(super) type Effective = BTreeMap<&'static str, (Raw, Origin)>;
@@ -87,6 +87,7 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     }
     assert!(
         config.listeners.allow_plaintext
+            || config.tls.is_some()
             || plaintext_listeners(&config).all(|(_, listener)| listener.is_loopback()),
         "I-CONFIG-1: an unencrypted listener beyond loopback that nobody allowed"
     );
@@ -104,6 +105,7 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("cluster.voters") {
         config.cluster.voters = vec![format!("{}@127.0.0.1:9644", config.node.id)];
     }
+    config.tls = config.tls.take().filter(|tls| *tls != TlsSettings::default());
     if config.mode != Mode::Dev {
         return;
     }
@@ -134,7 +136,7 @@ struct Relations<'a> {
 
 impl Relations<'_> {
     fn problems(&self) -> Vec<Problem> {
-        let found = [self.data_dir(), self.voters(), self.advertised()];
+        let found = [self.data_dir(), self.voters(), self.tls(), self.advertised()];
         found.into_iter().flatten().chain(self.plaintext()).chain(self.orders()).collect()
     }
 
@@ -172,15 +174,28 @@ impl Relations<'_> {
         }
     }
 
+    fn tls(&self) -> Option<Problem> {
+        let tls = self.config.tls.as_ref()?;
+        let is_missing = |path: &Path| path.as_os_str().is_empty();
+        let (missing, given) = match (is_missing(&tls.cert), is_missing(&tls.key)) {
+            (false, false) => return None,
+            (false, true) => ("tls.key", "tls.cert"),
+            (true, false) => ("tls.cert", "tls.key"),
+            (true, true) => ("tls.cert", "tls.client_ca"),
+        };
+        let (value, origin) = self.said(given);
+        Some(self.relation(missing, format!("{given} = {value} ({origin}) needs it")))
+    }
+
     fn plaintext(&self) -> Vec<Problem> {
-        if self.config.listeners.allow_plaintext {
+        if self.config.tls.is_some() || self.config.listeners.allow_plaintext {
             return Vec::new();
         }
         let beyond = plaintext_listeners(self.config);
         let beyond = beyond.filter(|(_, listener)| !listener.is_loopback());
         let (value, origin) = self.said("listeners.allow_plaintext");
         let rule = format!(
-            "a listener beyond loopback without TLS needs listeners.allow_plaintext = true, \
+            "a listener beyond loopback needs [tls], or listeners.allow_plaintext = true, \
              which is {value} ({origin})"
         );
         beyond.map(|(key, _)| self.relation(key, rule.clone())).collect()
@@ -276,6 +291,7 @@ fn blank(start: Start) -> Config {
             session_timeout_min_ms: 0,
             session_timeout_max_ms: 0,
         },
+        tls: None,
         limits: Limits::default(),
     }
 }

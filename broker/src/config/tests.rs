@@ -203,9 +203,6 @@ fn a_file_that_is_no_toml_is_refused_with_its_line() {
 #[test]
 fn a_feature_that_is_not_built_stops_the_start_by_name() {
     let cases = [
-        ("tls.cert=a.pem", "tls.cert = a.pem (-X): this build has no TLS"),
-        ("tls.key=a.pem", "tls.key = a.pem (-X): this build has no TLS"),
-        ("tls.client_ca=a.pem", "tls.client_ca = a.pem (-X): this build has no TLS"),
         ("auth.required=true", "auth.required = true (-X): this build has no authentication"),
         ("auth.superusers=u", "auth.superusers = u (-X): this build has no authentication"),
         (

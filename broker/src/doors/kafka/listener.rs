@@ -4,23 +4,26 @@
 //! - A connection that panics ends alone.
 //! - Whoever is not let in is closed at once, so that the limits hold without a queue.
 //!
-//! Absent on purpose: TLS, and addresses of other nodes (they register their own).
+//! Absent on purpose: addresses of other nodes (they register their own).
 
 use super::admission::{Admission, Refused};
 use super::budget::Budget;
-use super::connection::{Connection, Deadlines};
+use super::connection::{Connection, Deadlines, Parts};
 use super::dispatch::{Context, Endpoint};
 use super::session::{KafkaSession, SessionLimits};
+use super::stream::{HANDSHAKES_MAX, handshake};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
 use crate::controls::{Controls, Door};
 use crate::doors::sockets::bind_both;
+use crate::tls::Tls;
+use rustls::ServerConfig;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -36,6 +39,8 @@ pub struct KafkaDoor {
     local_address: SocketAddr,
     advertised: Advertised,
     limits: Limits,
+    /// What connections are encrypted with; `None` for plaintext.
+    tls: Option<Tls>,
 }
 
 impl KafkaDoor {
@@ -43,9 +48,11 @@ impl KafkaDoor {
     /// answers them. To be called inside of a runtime.
     ///
     /// - `listener`: `config.listeners.kafka`, where it is not off.
+    /// - `tls`: what `config.tls` asks for.
     ///
     /// Errors: the address is taken or is none of this machine.
-    pub fn bind(listener: &Listener, config: &Config) -> io::Result<Self> {
+    pub fn bind(listener: &Listener, config: &Config, tls: Option<&Tls>) -> io::Result<Self> {
+        assert_eq!(tls.is_some(), config.tls.is_some(), "I-TLS-1: an open door without its TLS");
         let (socket, twin, local_address) = bind_both(listener)?;
         Ok(Self {
             listener: socket,
@@ -53,6 +60,7 @@ impl KafkaDoor {
             local_address,
             advertised: config.listeners.kafka_advertised.clone(),
             limits: config.limits.clone(),
+            tls: tls.cloned(),
         })
     }
 
@@ -85,6 +93,7 @@ impl KafkaDoor {
         let limits = &self.limits;
         let budget = Budget::new(limits.request_memory_bytes_max);
         let admission = Arc::new(Mutex::new(Admission::new(limits, Instant::now())));
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let mut connections = JoinSet::new();
         let connection_stop = stop.clone();
         loop {
@@ -113,17 +122,35 @@ impl KafkaDoor {
                 }
             };
             let context = (broker.clone(), controls.clone());
-            match self.connection(stream, peer, context, &budget) {
-                Ok(connection) => {
-                    let stop = connection_stop.clone();
-                    let counted = broker.connected(Door::Kafka);
+            let parts = match self.parts(&stream, peer, context, &budget) {
+                Ok(parts) => parts,
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a connection was gone at once");
+                    continue;
+                }
+            };
+            let stop = connection_stop.clone();
+            let counted = broker.connected(Door::Kafka);
+            match self.tls.as_ref().map(|tls| (tls.kafka(), handshakes.clone().try_acquire_owned()))
+            {
+                None => {
+                    let served = Connection::new(stream, parts).serve(stop);
                     connections.spawn(async move {
-                        let ended = connection.serve(stop).await;
+                        let ended = served.await;
                         tracing::debug!(%peer, %ended, "a connection has ended");
                         drop((admitted, counted));
                     });
                 }
-                Err(error) => tracing::debug!(%peer, %error, "a connection was gone at once"),
+                Some((tls, Ok(permit))) => {
+                    let served = serve_encrypted(stream, peer, parts, tls, permit, stop);
+                    connections.spawn(async move {
+                        served.await;
+                        drop((admitted, counted));
+                    });
+                }
+                Some((_, Err(_))) => {
+                    tracing::debug!(%peer, "a connection was refused: too many TLS handshakes");
+                }
             }
         }
         // Who connects from now on is refused by the kernel.
@@ -141,13 +168,13 @@ impl KafkaDoor {
         }
     }
 
-    fn connection(
+    fn parts(
         &self,
-        stream: TcpStream,
+        stream: &TcpStream,
         peer: SocketAddr,
         (broker, controls): (Broker, Option<Arc<Controls>>),
         budget: &Budget,
-    ) -> io::Result<Connection> {
+    ) -> io::Result<Parts> {
         // Answers leave as soon as they are made; they are gathered before, not by the kernel.
         stream.set_nodelay(true)?;
         let limits = &self.limits;
@@ -171,7 +198,7 @@ impl KafkaDoor {
             stall_window: Duration::from_millis(window_ms),
             stall_bytes_min: limits.stall_bytes_per_second_min.saturating_mul(window_ms) / 1_000,
         };
-        Ok(Connection::new(stream, session, Arc::new(context), budget.share(), deadlines))
+        Ok(Parts { session, context: Arc::new(context), share: budget.share(), deadlines })
     }
 
     /// What a client that came to `local` is told of this node.
@@ -184,6 +211,28 @@ impl KafkaDoor {
             }
         };
         Endpoint { host: host.into(), port: i32::from(port) }
+    }
+}
+
+/// Gives a connection its TLS, and serves it.
+///
+/// - `permit`: to be in a handshake.
+async fn serve_encrypted(
+    socket: TcpStream,
+    peer: SocketAddr,
+    parts: Parts,
+    tls: Arc<ServerConfig>,
+    permit: OwnedSemaphorePermit,
+    mut stop: watch::Receiver<bool>,
+) {
+    let shaken = handshake(socket, tls, &mut stop).await;
+    drop(permit);
+    match shaken {
+        Ok(stream) => {
+            let ended = Connection::new(stream, parts).serve(stop).await;
+            tracing::debug!(%peer, %ended, "a connection has ended");
+        }
+        Err(error) => tracing::debug!(%peer, %error, "a connection was closed"),
     }
 }
 

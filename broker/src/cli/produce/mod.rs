@@ -1,0 +1,6 @@
+//! `bateau produce`: from arguments, stdin or a file into a topic.
+//!
+//! Absent on purpose: schemas.
+
+mod input;
+mod source;
