@@ -87,7 +87,6 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     }
     assert!(
         config.listeners.allow_plaintext
-            || config.tls.is_some()
             || plaintext_listeners(&config).all(|(_, listener)| listener.is_loopback()),
         "I-CONFIG-1: an unencrypted listener beyond loopback that nobody allowed"
     );
@@ -125,7 +124,11 @@ fn adapt(config: &mut Config, effective: &Effective) {
 fn plaintext_listeners(config: &Config) -> impl Iterator<Item = (&'static str, Listener)> {
     let Config { listeners, .. } = config;
     let doors = [("listeners.kafka", listeners.kafka), ("listeners.http", listeners.http)];
-    doors.into_iter().filter_map(|(key, listener)| Some((key, listener?)))
+    let is_plain = config.tls.is_none();
+    doors
+        .into_iter()
+        .filter_map(move |(key, listener)| Some((key, listener?)))
+        .filter(move |_| is_plain)
 }
 
 /// Checks that concern two keys.
@@ -188,7 +191,7 @@ impl Relations<'_> {
     }
 
     fn plaintext(&self) -> Vec<Problem> {
-        if self.config.tls.is_some() || self.config.listeners.allow_plaintext {
+        if self.config.listeners.allow_plaintext {
             return Vec::new();
         }
         let beyond = plaintext_listeners(self.config);
