@@ -1,4 +1,4 @@
-//! TCP sockets of the doors: an address, and its twin on `[::1]` where the listener is for
+//! Sockets of the doors: an address, and its twin on `[::1]` where the listener is for
 //! `localhost`.
 //!
 //! Absent on purpose: accepting, which each door does under its own limits.
@@ -13,20 +13,33 @@ const BACKLOG: u32 = 4_096;
 /// How often a free port is looked for that both loopback addresses have.
 const TWIN_PORT_TRIES: usize = 16;
 
-/// Binds the listener and, where it has one, its twin on `[::1]`.
+/// Binds TCP sockets; see [`bind_twins`].
 pub(in crate::doors) fn bind_both(
     listener: &Listener,
 ) -> io::Result<(TcpListener, Option<TcpListener>, SocketAddr)> {
+    bind_twins(listener, |address| {
+        let socket = bind(address)?;
+        let local = socket.local_addr()?;
+        Ok((socket, local))
+    })
+}
+
+/// Binds the listener and, where it has one, its twin with the same port on `[::1]`.
+///
+/// - `bind`: binds one socket, and says where.
+pub(in crate::doors) fn bind_twins<S>(
+    listener: &Listener,
+    mut bind: impl FnMut(SocketAddr) -> io::Result<(S, SocketAddr)>,
+) -> io::Result<(S, Option<S>, SocketAddr)> {
     let tries = if listener.address.port() == 0 { TWIN_PORT_TRIES } else { 1 };
     let mut taken = None;
     for _ in 0..tries {
-        let socket = bind(listener.address)?;
-        let local = socket.local_addr()?;
+        let (socket, local) = bind(listener.address)?;
         let Some(paired) = listener.paired(local.port()) else {
             return Ok((socket, None, local));
         };
         match bind(paired) {
-            Ok(twin) => return Ok((socket, Some(twin), local)),
+            Ok((twin, _)) => return Ok((socket, Some(twin), local)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = Some(error),
             // A machine without IPv6 has no twin.
             Err(error) => {

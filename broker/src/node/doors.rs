@@ -12,6 +12,7 @@ use super::NodeControl;
 use crate::api::Broker;
 use crate::config::Config;
 use crate::controls::Controls;
+use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::exit::{Exit, Failure};
 use crate::tls::Tls;
@@ -57,8 +58,9 @@ impl Doors {
     ///
     /// - `tls`: of `[tls]`.
     pub fn bind(config: &Config, tls: Option<&Tls>) -> Result<Self, Failure> {
+        let capacity = Capacity::new(&config.limits);
         let kafka = config.listeners.kafka.as_ref().map(|listener| {
-            let bound = KafkaDoor::bind(listener, config, tls);
+            let bound = KafkaDoor::bind(listener, config, tls, capacity.clone());
             bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
         });
         Ok(Self { kafka: kafka.transpose()? })

@@ -3,6 +3,7 @@
 //! Invariants
 //! - A connection that panics ends alone.
 //! - Draining closes idle connections at once and lets requests that run be answered.
+//! - The door has places of its own: a node whose other places are taken still says how it is.
 //!
 //! Absent on purpose: addresses to tell others. Nobody finds this door through the cluster.
 
@@ -12,6 +13,7 @@ use super::{CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, HEADERS_MAX, STA
 use crate::config::Listener;
 use crate::controls::Door;
 use crate::doors::kafka::stream::handshake;
+use crate::doors::note_end;
 use crate::doors::sockets::bind_both;
 use crate::node::NodeControl;
 use crate::tls::Tls;
@@ -28,7 +30,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -165,13 +167,5 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(peer = %ends.peer, %error, "an HTTP connection has ended");
-    }
-}
-
-fn note_end(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "an HTTP connection was closed by a fault in this program");
     }
 }
