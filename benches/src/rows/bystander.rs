@@ -60,7 +60,7 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
     let (ours, undisturbed) = (p99(&disturbed), p99(&quiet));
     let mut row = context.row("bystander", Unit::Microseconds, &ours)?;
     compare(&mut row, "the same p99 without abusive clients", &ours, &undisturbed);
-    row.gate = Some(Gate::RatioAtMost(2.0));
+    row.gates = vec![Gate::RatioAtMost(2.0)];
     row.contract = contract(context, records);
     row.beside = beside(&disturbed, &quiet, counts);
     client.delete_topic(&topic)?;
