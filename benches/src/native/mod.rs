@@ -12,6 +12,8 @@
 //!
 //! Absent on purpose: reconnecting, and anything that could be tuned by hand.
 
+pub mod abuse;
+pub mod bystander;
 pub mod ends;
 pub mod loops;
 pub mod peer;

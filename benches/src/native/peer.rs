@@ -9,7 +9,7 @@ use bateau_protocol::ids::TopicId;
 use bateau_protocol::native::{
     Auth, Call, CreateTopicsRequest, DeleteTopicsRequest, ErrorReply, FetchRequest,
     FindOffsetsRequest, Frame, Hello, Kind, MetadataRequest, NewTopic, OpenStream, Position,
-    Request, Split, StreamRole, TopicName, VERSION_MAX, VERSION_MIN, frame,
+    Request, Split, StreamRole, SubscribeRequest, TopicName, VERSION_MAX, VERSION_MIN, frame,
 };
 use bateau_protocol::record::Batches;
 use bateau_protocol::wire::ErrorCode;
@@ -117,9 +117,21 @@ impl Stream {
     /// The stream or its connection ended.
     pub async fn tell(&mut self, request: impl Into<Request>) -> Result<u32, Failure> {
         self.correlation += 1;
-        let frame = request.into().encode(self.correlation, VERSION_MAX)?;
-        self.write(frame.to_bytes()).await?;
+        self.tell_as(self.correlation, request).await?;
         Ok(self.correlation)
+    }
+
+    /// Sends a request with a correlation of choice: that of a subscription.
+    ///
+    /// # Errors
+    /// The stream or its connection ended.
+    pub async fn tell_as(
+        &mut self,
+        correlation: u32,
+        request: impl Into<Request>,
+    ) -> Result<(), Failure> {
+        let frame = request.into().encode(correlation, VERSION_MAX)?;
+        self.write(frame.to_bytes()).await
     }
 
     /// Sends a request and waits for its answer.
@@ -133,6 +145,23 @@ impl Stream {
             return Err(Failure::unexpected("correlation", answer.correlation, correlation));
         }
         answer_of::<C>(answer)
+    }
+
+    /// Opens a subscription to partition 0 of a topic; the correlation names it from here on.
+    ///
+    /// # Errors
+    /// The connection ended, or the broker refuses.
+    pub async fn subscribe(
+        &mut self,
+        topic_id: TopicId,
+        offset: i64,
+        credit_bytes: u64,
+    ) -> Result<u32, Failure> {
+        let leader_epoch = -1;
+        let partition = 0;
+        let request = SubscribeRequest { topic_id, partition, offset, credit_bytes, leader_epoch };
+        self.call(request).await?;
+        Ok(self.correlation)
     }
 }
 

@@ -3,11 +3,13 @@
 //! ```text
 //!   send  one_record  bulk        the client, and raw frames, against a bare loop over QUIC
 //!   round_trip                    one record in flight, against an echo that flushes
+//!   quic_bystander                a native client with and without abusive ones
 //!   client_tree                   what an application takes on with the client
 //! ```
 //!
 //! Absent on purpose: figures at a longer datagram. 1,452 bytes are what most networks carry.
 
+mod bystander;
 mod produce;
 mod round_trip;
 mod tree;
@@ -43,6 +45,12 @@ pub const NATIVE_LIGHT: &[Kind] = &[
         about: "one flushed record, one in flight",
         foreign: false,
         run: round_trip::run,
+    },
+    Kind {
+        name: "quic_bystander",
+        about: "p99 beside abuse, over QUIC",
+        foreign: false,
+        run: bystander::run,
     },
 ];
 
