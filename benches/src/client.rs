@@ -13,7 +13,7 @@ use bateau_protocol::kafka::api::list_offsets::{
     ListOffsets, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use bateau_protocol::kafka::api::metadata::{Metadata, MetadataRequest, MetadataRequestTopic};
-use bateau_protocol::kafka::{ApiKey, KafkaString, RequestHeader, decode_response, encode_request};
+use bateau_protocol::kafka::{ApiKey, RequestHeader, Text, decode_response, encode_request};
 use bytes::Bytes;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -67,7 +67,7 @@ impl Client {
     /// Nobody listens, or a version is missing.
     pub fn connect(address: SocketAddr) -> Result<Self, Failure> {
         let mut client = Self { stream: connect(address)?, correlation_id: 0 };
-        let name = || KafkaString::from_static("first-light");
+        let name = || Text::from_static("first-light");
         let request =
             ApiVersionsRequest { client_software_name: name(), client_software_version: name() };
         let answer = client.call::<ApiVersions>(&request, API_VERSIONS_VERSION)?;
@@ -104,7 +104,7 @@ impl Client {
         let header = RequestHeader {
             api_version: version,
             correlation_id: self.correlation_id,
-            client_id: Some(KafkaString::from_static(CLIENT_ID)),
+            client_id: Some(Text::from_static(CLIENT_ID)),
             ..RequestHeader::default()
         };
         let frame = encode_request(&header, request)?.to_bytes();

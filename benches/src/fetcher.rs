@@ -11,7 +11,7 @@ use crate::counters::thread_cpu;
 use crate::failure::{Failure, Tried, accepted};
 use crate::payload::Shape;
 use bateau_protocol::kafka::api::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
-use bateau_protocol::kafka::{KafkaString, RequestHeader, decode_response, encode_request};
+use bateau_protocol::kafka::{RequestHeader, Text, decode_response, encode_request};
 use bateau_protocol::record::{Batch, BatchError, Batches};
 use bytes::{Bytes, BytesMut};
 use std::io::{Read, Write};
@@ -208,7 +208,7 @@ pub fn encode_fetch(request: &FetchRequest, correlation_id: i32) -> Result<Vec<u
     let header = RequestHeader {
         api_version: FETCH_VERSION,
         correlation_id,
-        client_id: Some(KafkaString::from_static(CLIENT_ID)),
+        client_id: Some(Text::from_static(CLIENT_ID)),
         ..RequestHeader::default()
     };
     Ok(encode_request(&header, request)?.to_bytes().to_vec())

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use bateau_protocol::kafka::api::produce::{
     PartitionProduceData, ProduceRequest, TopicProduceData,
 };
-use bateau_protocol::kafka::{KafkaString, RequestHeader, encode_request};
+use bateau_protocol::kafka::{RequestHeader, Text, encode_request};
 use bateau_protocol::record::{BATCH_HEADER_BYTES, BatchBuilder, NewRecord};
 use bytes::Bytes;
 use std::time::SystemTime;
@@ -139,7 +139,7 @@ pub fn produce_request(topic: &str, index: i32, batch: Bytes) -> Result<Vec<u8>,
     };
     let header = RequestHeader {
         api_version: PRODUCE_VERSION,
-        client_id: Some(KafkaString::from_static(CLIENT_ID)),
+        client_id: Some(Text::from_static(CLIENT_ID)),
         ..RequestHeader::default()
     };
     Ok(encode_request(&header, &request)?.to_bytes().to_vec())

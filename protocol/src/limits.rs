@@ -10,6 +10,32 @@ pub const KAFKA_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests of one Kafka connection that may be in flight before it is not read further.
 pub const KAFKA_REQUESTS_INFLIGHT_MAX: usize = 16;
 
+/// Largest native frame, in bytes behind its length field: a batch and room for its request.
+pub const NATIVE_FRAME_BYTES_MAX: usize = BATCH_BYTES_MAX + 64 * 1024;
+
+/// Largest `Hello`, in bytes behind its length field: what is read before a client is known.
+pub const NATIVE_HELLO_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests of one native connection that may be in flight before it is not read further.
+pub const NATIVE_REQUESTS_INFLIGHT_MAX: usize = 256;
+
+/// Data streams of one native connection.
+pub const NATIVE_DATA_STREAMS_MAX: usize = 8;
+
+/// Bulk streams of one native connection.
+pub const NATIVE_BULK_STREAMS_MAX: usize = 6;
+
+/// Subscriptions of one native connection.
+pub const NATIVE_SUBSCRIPTIONS_MAX: usize = 1_024;
+
+/// Payload bytes that fetches and subscriptions of one native connection may have outstanding:
+/// three quarters of the client's receive window, because QUIC renews a window only after an
+/// eighth of it has been read, and acknowledgements share it.
+pub const NATIVE_CREDIT_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// Reply bytes that may wait on one native connection before it is not read further.
+pub const NATIVE_REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Request bytes in flight on one connection.
 pub const CONNECTION_BYTES_INFLIGHT_MAX: usize = 32 * 1024 * 1024;
 

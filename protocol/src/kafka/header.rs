@@ -10,12 +10,12 @@
 //! Absent on purpose: request header 0, which only a request between brokers ever had.
 
 use super::api::{ApiInfo, Message};
-use super::error::{DecodeError, EncodeError, EncodeFault};
 use super::framing::LENGTH_BYTES;
-use super::reader::Reader;
-use super::string::KafkaString;
-use super::wire::At;
-use super::writer::{Chain, Writer};
+use crate::wire::error::{DecodeError, EncodeError, EncodeFault};
+use crate::wire::reader::Reader;
+use crate::wire::text::Text;
+use crate::wire::value::At;
+use crate::wire::writer::{Chain, Writer};
 use bytes::Bytes;
 
 /// What stands in front of every request.
@@ -28,7 +28,7 @@ pub struct RequestHeader {
     /// Chosen by the client, given back in the answer.
     pub correlation_id: i32,
     /// What the client calls itself.
-    pub client_id: Option<KafkaString>,
+    pub client_id: Option<Text>,
 }
 
 /// The form of everything in a header except its tagged fields.
@@ -150,6 +150,6 @@ fn seal(info: &ApiInfo, mut writer: Writer) -> Result<Chain, EncodeError> {
         let error = writer.fault(EncodeFault::Length { found, length_max });
         return Err(error.in_field(info.name, "frame"));
     };
-    writer.patch_start(length);
+    writer.patch_start(length.to_be_bytes());
     Ok(writer.finish())
 }

@@ -5,7 +5,7 @@
 //!                                     │           ▲
 //!                                     │     notation: one description per API (`api/*.rs`)
 //!                                     │           │
-//!                                     │      wire ─► reader, writer: bounded primitives
+//!                                     │      crate::wire: bounded primitives       
 //!                                     ▼           ▼
 //!   socket ◄───── parts of bytes ◄─ Chain ◄─ api::Response      answers out, records lent
 //! ```
@@ -20,25 +20,16 @@
 //! brokers of Kafka's own send each other.
 
 pub mod api;
-pub mod error;
-pub mod error_code;
 pub mod framing;
 pub mod header;
 mod notation;
-pub mod reader;
 pub mod request;
-pub mod string;
 #[cfg(test)]
 mod tests;
 pub mod view;
-pub mod wire;
-pub mod writer;
 
+pub use crate::wire::{Chain, DecodeError, DecodeFault, EncodeError, EncodeFault, ErrorCode, Text};
 pub use api::{ApiInfo, ApiKey, Request, Response};
-pub use error::{DecodeError, DecodeFault, EncodeError, EncodeFault};
-pub use error_code::ErrorCode;
 pub use framing::{FrameError, Framing, Split};
 pub use header::{RequestHeader, decode_response, encode_request, encode_response};
 pub use request::{RequestError, decode_request, decode_request_charged};
-pub use string::KafkaString;
-pub use writer::Chain;

@@ -11,8 +11,8 @@
 //! Absent on purpose: which APIs may be used before authentication.
 
 use super::api::{ApiKey, Request};
-use super::error::DecodeError;
 use super::header::{RequestHeader, header_reader};
+use crate::wire::error::DecodeError;
 use bytes::Bytes;
 use thiserror::Error;
 

@@ -6,11 +6,11 @@
 //!
 //! Absent on purpose: access by index, which would need the positions kept.
 
-use super::error::{DecodeError, DecodeFault};
-use super::reader::Reader;
-use super::string::KafkaString;
-use super::wire::At;
 use crate::ids::TopicId;
+use crate::wire::error::{DecodeError, DecodeFault};
+use crate::wire::reader::Reader;
+use crate::wire::text::Text;
+use crate::wire::value::At;
 use bytes::Bytes;
 use std::marker::PhantomData;
 
@@ -160,7 +160,7 @@ impl Item for i32 {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TopicReference {
     /// Empty where topics go by id.
-    pub name: KafkaString,
+    pub name: Text,
     /// Zero where topics go by name.
     pub topic_id: TopicId,
 }

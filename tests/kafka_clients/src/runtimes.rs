@@ -67,7 +67,13 @@ pub fn node() -> Option<Installed> {
     ONCE.get_or_init(|| {
         (present("node", "--version") && present("npm", "--version")).then(|| {
             let files = ["package.json", "package-lock.json", ".npmrc"];
-            let services = ["order-service.js", "inventory-service.js", "parts.js"];
+            let services = [
+                "order-service.js",
+                "inventory-service.js",
+                "encrypted-service.js",
+                "test-control.js",
+                "parts.js",
+            ];
             let all = [&files[..], &services[..]].concat();
             let directory = install("kafkajs", "kafkajs", &all, |source, target| {
                 for file in &all {
@@ -120,6 +126,14 @@ pub fn python() -> Option<Installed> {
         })
     })
     .clone()
+}
+
+/// Another program of the Python clients, in the same environment: the caller adds its arguments.
+/// `None` as for [`python`].
+pub fn python_file(file: &str) -> Option<Installed> {
+    let installed = python()?;
+    let arguments = vec![installed.directory.join(file)];
+    Some(Installed { arguments, ..installed })
 }
 
 /// The Go clients: the caller adds the client's name. `None` without Go.

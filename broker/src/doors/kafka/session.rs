@@ -20,8 +20,8 @@ use super::outgoing::Outgoing;
 use bateau_protocol::kafka::api::api_versions::ApiVersionsResponse;
 use bateau_protocol::kafka::framing::LENGTH_BYTES;
 use bateau_protocol::kafka::{
-    ApiKey, Chain, EncodeError, FrameError, Framing, KafkaString, Request, RequestError, Response,
-    Split, decode_request_charged,
+    ApiKey, Chain, EncodeError, FrameError, Framing, Request, RequestError, Response, Split, Text,
+    decode_request_charged,
 };
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -56,7 +56,7 @@ pub struct Incoming {
     /// The version that it came in.
     pub version: i16,
     /// What the client calls itself.
-    pub client_id: Option<KafkaString>,
+    pub client_id: Option<Text>,
     /// The request.
     pub request: Request,
 }

@@ -5,7 +5,7 @@
 
 use super::{ApiKey, api};
 use crate::kafka::header::encode_response;
-use crate::kafka::{Chain, EncodeError, ErrorCode, KafkaString};
+use crate::kafka::{Chain, EncodeError, ErrorCode, Text};
 
 api! {
     /// Negotiates versions.
@@ -13,8 +13,8 @@ api! {
 
     request ApiVersionsRequest {
         /// Letters, digits, dots and hyphens; checked by [`ApiVersionsRequest::names_software`].
-        client_software_name: KafkaString [3.., ignorable],
-        client_software_version: KafkaString [3.., ignorable],
+        client_software_name: Text [3.., ignorable],
+        client_software_version: Text [3.., ignorable],
     }
 
     response ApiVersionsResponse {
@@ -35,13 +35,13 @@ api! {
     }
 
     struct SupportedFeatureKey {
-        name: KafkaString [3..],
+        name: Text [3..],
         min_version: i16 [3..],
         max_version: i16 [3..],
     }
 
     struct FinalizedFeatureKey {
-        name: KafkaString [3..],
+        name: Text [3..],
         max_version_level: i16 [3..],
         min_version_level: i16 [3..],
     }

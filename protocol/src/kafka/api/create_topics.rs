@@ -2,7 +2,7 @@
 
 use super::api;
 use crate::ids::TopicId;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 api! {
     /// Creates topics.
@@ -21,7 +21,7 @@ api! {
     }
 
     struct CreatableTopic {
-        name: KafkaString,
+        name: Text,
         /// −1 for the broker's default (KIP-464), or where `assignments` says it.
         num_partitions: i32,
         /// −1 for the broker's default (KIP-464), or where `assignments` says it.
@@ -36,15 +36,15 @@ api! {
     }
 
     struct CreatableTopicConfig {
-        name: KafkaString,
-        value: Option<KafkaString>,
+        name: Text,
+        value: Option<Text>,
     }
 
     struct CreatableTopicResult {
-        name: KafkaString,
+        name: Text,
         topic_id: TopicId [7.., ignorable],
         error_code: ErrorCode,
-        error_message: Option<KafkaString> [1.., ignorable],
+        error_message: Option<Text> [1.., ignorable],
         /// Why `configs` is null.
         topic_config_error_code: ErrorCode [5.., tag 0, ignorable],
         num_partitions: i32 [5.., ignorable] = -1,
@@ -54,8 +54,8 @@ api! {
     }
 
     struct CreatableTopicConfigs {
-        name: KafkaString [5..],
-        value: Option<KafkaString> [5..],
+        name: Text [5..],
+        value: Option<Text> [5..],
         read_only: bool [5..],
         /// As in the API that describes configs.
         config_source: i8 [5.., ignorable] = -1,

@@ -2,7 +2,7 @@
 
 use super::api;
 use crate::ids::TopicId;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 api! {
     /// Deletes topics; by id from version 6 on (KIP-516).
@@ -10,7 +10,7 @@ api! {
 
     request DeleteTopicsRequest {
         topics: Vec<DeleteTopicState> [6..],
-        topic_names: Vec<KafkaString> [0..=5, ignorable],
+        topic_names: Vec<Text> [0..=5, ignorable],
         timeout_ms: i32,
     }
 
@@ -21,14 +21,14 @@ api! {
 
     struct DeleteTopicState {
         /// Null where the id is given.
-        name: Option<KafkaString> [6..],
+        name: Option<Text> [6..],
         topic_id: TopicId [6..],
     }
 
     struct DeletableTopicResult {
-        name: Option<KafkaString> [nullable 6..] = Some(KafkaString::EMPTY),
+        name: Option<Text> [nullable 6..] = Some(Text::EMPTY),
         topic_id: TopicId [6.., ignorable],
         error_code: ErrorCode,
-        error_message: Option<KafkaString> [5.., ignorable],
+        error_message: Option<Text> [5.., ignorable],
     }
 }

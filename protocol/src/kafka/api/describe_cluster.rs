@@ -1,7 +1,7 @@
 //! DescribeCluster: the brokers, the controller and the cluster's id.
 
 use super::api;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 api! {
     /// Describes the cluster to administrators (KIP-700).
@@ -17,9 +17,9 @@ api! {
     response DescribeClusterResponse {
         throttle_time_ms: i32,
         error_code: ErrorCode,
-        error_message: Option<KafkaString>,
+        error_message: Option<Text>,
         endpoint_type: i8 [1..] = 1,
-        cluster_id: KafkaString,
+        cluster_id: Text,
         /// One of `brokers`, or −1 while it is unknown.
         controller_id: i32 = -1,
         brokers: Vec<DescribeClusterBroker>,
@@ -29,9 +29,9 @@ api! {
 
     struct DescribeClusterBroker {
         broker_id: i32,
-        host: KafkaString,
+        host: Text,
         port: i32,
-        rack: Option<KafkaString>,
+        rack: Option<Text>,
         is_fenced: bool [2..],
     }
 }

@@ -17,17 +17,17 @@
 
 use super::{Decode, api};
 use crate::ids::TopicId;
-use crate::kafka::reader::Reader;
 use crate::kafka::view::{Item, Items, TopicItems};
-use crate::kafka::wire::{At, Wire};
-use crate::kafka::{Chain, DecodeError, ErrorCode, KafkaString};
+use crate::kafka::{Chain, DecodeError, ErrorCode, Text};
+use crate::wire::reader::Reader;
+use crate::wire::value::{At, Wire};
 
 api! {
     /// Reads record batches.
     Fetch = 1 [versions 4..=18, flexible 12] decoded as FetchRequestView;
 
     request FetchRequest {
-        cluster_id: Option<KafkaString> [12.., tag 0, ignorable],
+        cluster_id: Option<Text> [12.., tag 0, ignorable],
         /// −1 from a consumer.
         replica_id: i32 [0..=14] = -1,
         replica_state: ReplicaState [15.., tag 1],
@@ -41,7 +41,7 @@ api! {
         session_epoch: i32 [7.., ignorable] = -1,
         topics: Vec<FetchTopic>,
         forgotten_topics_data: Vec<ForgottenTopic> [7..],
-        rack_id: KafkaString [11.., ignorable],
+        rack_id: Text [11.., ignorable],
     }
 
     response FetchResponse {
@@ -60,7 +60,7 @@ api! {
     }
 
     struct FetchTopic {
-        topic: KafkaString [0..=12, ignorable],
+        topic: Text [0..=12, ignorable],
         topic_id: TopicId [13.., ignorable],
         partitions: Vec<FetchPartition>,
     }
@@ -79,13 +79,13 @@ api! {
     }
 
     struct ForgottenTopic {
-        topic: KafkaString [7..=12, ignorable],
+        topic: Text [7..=12, ignorable],
         topic_id: TopicId [13.., ignorable],
         partitions: Vec<i32> [7..],
     }
 
     struct FetchableTopicResponse {
-        topic: KafkaString [0..=12, ignorable],
+        topic: Text [0..=12, ignorable],
         topic_id: TopicId [13.., ignorable],
         partitions: Vec<PartitionData>,
     }
@@ -133,9 +133,9 @@ api! {
 
     struct FetchNodeEndpoint {
         node_id: i32 [16..],
-        host: KafkaString [16..],
+        host: Text [16..],
         port: i32 [16..],
-        rack: Option<KafkaString> [16..],
+        rack: Option<Text> [16..],
     }
 }
 
@@ -143,7 +143,7 @@ api! {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FetchRequestView {
     /// Cluster that the client believes it talks to, where it says so.
-    pub cluster_id: Option<KafkaString>,
+    pub cluster_id: Option<Text>,
     /// −1 from a consumer, whichever version says it in whichever field.
     pub replica: ReplicaState,
     /// How long to wait for `min_bytes`.
@@ -163,7 +163,7 @@ pub struct FetchRequestView {
     /// What the session shall no longer hold.
     pub forgotten_topics: Items<ForgottenTopicView>,
     /// Rack of the client, or empty.
-    pub rack_id: KafkaString,
+    pub rack_id: Text,
 }
 
 /// What is asked for of one topic, by partition.
@@ -198,9 +198,9 @@ impl Decode for FetchRequestView {
         if at.version >= 7 {
             forgotten_topics = named("forgotten_topics_data", Items::read(reader))?;
         }
-        let mut rack_id = KafkaString::EMPTY;
+        let mut rack_id = Text::EMPTY;
         if at.version >= 11 {
-            rack_id = named("rack_id", KafkaString::read(reader))?;
+            rack_id = named("rack_id", Text::read(reader))?;
         }
         let cluster_id = read_tags(reader, &mut replica)?;
         Ok(Self {
@@ -220,10 +220,7 @@ impl Decode for FetchRequestView {
 }
 
 /// The request's own tagged fields: 0 the cluster id, 1 the state of a replica.
-fn read_tags(
-    reader: &mut Reader,
-    replica: &mut ReplicaState,
-) -> Result<Option<KafkaString>, DecodeError> {
+fn read_tags(reader: &mut Reader, replica: &mut ReplicaState) -> Result<Option<Text>, DecodeError> {
     let mut cluster_id = None;
     let result = reader.tagged_fields(|reader, tag| {
         match tag {

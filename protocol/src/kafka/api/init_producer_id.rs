@@ -1,7 +1,7 @@
 //! InitProducerId: an identity under which a producer's batches are told apart.
 
 use super::api;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 api! {
     /// Hands out producer ids and epochs. Version 6 of Kafka is not final and not served.
@@ -9,7 +9,7 @@ api! {
 
     request InitProducerIdRequest {
         /// Null for a producer that is idempotent only.
-        transactional_id: Option<KafkaString>,
+        transactional_id: Option<Text>,
         transaction_timeout_ms: i32,
         /// The id to go on with (KIP-360), or −1.
         producer_id: i64 [3..] = -1,

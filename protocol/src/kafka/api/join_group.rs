@@ -1,7 +1,7 @@
 //! JoinGroup: a member enters a group and waits for the generation to form.
 
 use super::api;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 use bytes::Bytes;
 
 api! {
@@ -9,43 +9,43 @@ api! {
     JoinGroup = 11 [versions 0..=9, flexible 6];
 
     request JoinGroupRequest {
-        group_id: KafkaString,
+        group_id: Text,
         session_timeout_ms: i32,
         /// −1 below version 1: the session timeout holds for rebalances too.
         rebalance_timeout_ms: i32 [1.., ignorable] = -1,
-        member_id: KafkaString,
-        group_instance_id: Option<KafkaString> [5..],
-        protocol_type: KafkaString,
+        member_id: Text,
+        group_instance_id: Option<Text> [5..],
+        protocol_type: Text,
         /// In the member's order of preference.
         protocols: Vec<JoinGroupProtocol>,
         /// Free text for the log (KIP-800).
-        reason: Option<KafkaString> [8.., ignorable],
+        reason: Option<Text> [8.., ignorable],
     }
 
     response JoinGroupResponse {
         throttle_time_ms: i32 [2.., ignorable],
         error_code: ErrorCode,
         generation_id: i32 = -1,
-        protocol_type: Option<KafkaString> [7.., ignorable],
+        protocol_type: Option<Text> [7.., ignorable],
         /// Null when there is none yet; older versions say so by empty text.
-        protocol_name: Option<KafkaString> [nullable 7.., or_empty],
-        leader: KafkaString,
+        protocol_name: Option<Text> [nullable 7.., or_empty],
+        leader: Text,
         /// The leader need not compute an assignment (KIP-814).
         skip_assignment: bool [9..],
-        member_id: KafkaString,
+        member_id: Text,
         /// For the leader all members, for the others none.
         members: Vec<JoinGroupMember>,
     }
 
     struct JoinGroupProtocol {
-        name: KafkaString,
+        name: Text,
         /// Opaque.
         metadata: Bytes,
     }
 
     struct JoinGroupMember {
-        member_id: KafkaString,
-        group_instance_id: Option<KafkaString> [5.., ignorable],
+        member_id: Text,
+        group_instance_id: Option<Text> [5.., ignorable],
         metadata: Bytes,
     }
 }
@@ -74,7 +74,7 @@ mod tests {
     fn no_protocol_yet_is_empty_text_for_old_clients() {
         let old = encode_response(&JoinGroupResponse::default(), 0, 1);
         let empty = JoinGroupResponse {
-            protocol_name: Some(KafkaString::EMPTY),
+            protocol_name: Some(Text::EMPTY),
             ..JoinGroupResponse::default()
         };
         assert_eq!(old, encode_response(&empty, 0, 1));

@@ -1,7 +1,7 @@
 //! ListOffsets: the offset at a time, or at a named place of a partition.
 
 use super::api;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 api! {
     /// Looks offsets up by time or by a special value.
@@ -22,7 +22,7 @@ api! {
     }
 
     struct ListOffsetsTopic {
-        name: KafkaString,
+        name: Text,
         partitions: Vec<ListOffsetsPartition>,
     }
 
@@ -35,7 +35,7 @@ api! {
     }
 
     struct ListOffsetsTopicResponse {
-        name: KafkaString,
+        name: Text,
         partitions: Vec<ListOffsetsPartitionResponse>,
     }
 

@@ -2,7 +2,7 @@
 
 use super::api;
 use crate::ids::TopicId;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 /// The value of a set of permitted operations that nobody has asked for.
 pub const OPERATIONS_OMITTED: i32 = i32::MIN;
@@ -22,7 +22,7 @@ api! {
     response MetadataResponse {
         throttle_time_ms: i32 [3.., ignorable],
         brokers: Vec<MetadataBroker>,
-        cluster_id: Option<KafkaString> [2.., ignorable],
+        cluster_id: Option<Text> [2.., ignorable],
         /// One of `brokers`, or −1 while it is unknown.
         controller_id: i32 [1.., ignorable] = -1,
         topics: Vec<MetadataTopic>,
@@ -33,19 +33,19 @@ api! {
 
     struct MetadataRequestTopic {
         topic_id: TopicId [10.., ignorable],
-        name: Option<KafkaString> [nullable 10..] = Some(KafkaString::EMPTY),
+        name: Option<Text> [nullable 10..] = Some(Text::EMPTY),
     }
 
     struct MetadataBroker {
         node_id: i32,
-        host: KafkaString,
+        host: Text,
         port: i32,
-        rack: Option<KafkaString> [1.., ignorable],
+        rack: Option<Text> [1.., ignorable],
     }
 
     struct MetadataTopic {
         error_code: ErrorCode,
-        name: Option<KafkaString> [nullable 12..] = Some(KafkaString::EMPTY),
+        name: Option<Text> [nullable 12..] = Some(Text::EMPTY),
         topic_id: TopicId [10.., ignorable],
         is_internal: bool [1.., ignorable],
         partitions: Vec<MetadataPartition>,

@@ -13,11 +13,11 @@
 //!
 //! Absent on purpose: handlers, and APIs that only brokers of Kafka's own send each other.
 
-use super::error::{DecodeError, EncodeError};
 use super::notation::api;
-use super::reader::Reader;
-use super::wire::{At, Wire};
-use super::writer::Chain;
+use crate::wire::error::{DecodeError, EncodeError};
+use crate::wire::reader::Reader;
+use crate::wire::value::{At, Wire};
+use crate::wire::writer::Chain;
 use std::fmt;
 
 // Hand-written in part, so listed where the formatter sees them.

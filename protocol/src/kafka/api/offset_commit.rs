@@ -2,18 +2,18 @@
 
 use super::api;
 use crate::ids::TopicId;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 api! {
     /// Stores a group's positions.
     OffsetCommit = 8 [versions 2..=10, flexible 8];
 
     request OffsetCommitRequest {
-        group_id: KafkaString,
+        group_id: Text,
         /// −1 from a client that is no member.
         generation_id_or_member_epoch: i32 [1.., ignorable] = -1,
-        member_id: KafkaString [1.., ignorable],
-        group_instance_id: Option<KafkaString> [7..],
+        member_id: Text [1.., ignorable],
+        group_instance_id: Option<Text> [7..],
         /// −1 for the broker's own retention.
         retention_time_ms: i64 [2..=4, ignorable] = -1,
         topics: Vec<OffsetCommitTopic>,
@@ -25,7 +25,7 @@ api! {
     }
 
     struct OffsetCommitTopic {
-        name: KafkaString [0..=9, ignorable],
+        name: Text [0..=9, ignorable],
         topic_id: TopicId [10.., ignorable],
         partitions: Vec<OffsetCommitPartition>,
     }
@@ -34,11 +34,11 @@ api! {
         partition_index: i32,
         committed_offset: i64,
         committed_leader_epoch: i32 [6.., ignorable] = -1,
-        committed_metadata: Option<KafkaString> = Some(KafkaString::EMPTY),
+        committed_metadata: Option<Text> = Some(Text::EMPTY),
     }
 
     struct OffsetCommitTopicResponse {
-        name: KafkaString [0..=9, ignorable],
+        name: Text [0..=9, ignorable],
         topic_id: TopicId [10.., ignorable],
         partitions: Vec<OffsetCommitPartitionResponse>,
     }

@@ -2,14 +2,14 @@
 
 use super::api;
 use crate::ids::TopicId;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 api! {
     /// Reads positions: of one group up to version 7, of several from 8 on (KIP-709).
     OffsetFetch = 9 [versions 1..=10, flexible 6];
 
     request OffsetFetchRequest {
-        group_id: KafkaString [0..=7],
+        group_id: Text [0..=7],
         /// Null asks for all.
         topics: Option<Vec<OffsetFetchTopic>> [0..=7, nullable 2..] = Some(Vec::new()),
         groups: Vec<OffsetFetchGroup> [8..],
@@ -26,13 +26,13 @@ api! {
 
     /// A topic of the one group, up to version 7.
     struct OffsetFetchTopic {
-        name: KafkaString [0..=7],
+        name: Text [0..=7],
         partition_indexes: Vec<i32> [0..=7],
     }
 
     struct OffsetFetchGroup {
-        group_id: KafkaString [8..],
-        member_id: Option<KafkaString> [9.., ignorable],
+        group_id: Text [8..],
+        member_id: Option<Text> [9.., ignorable],
         member_epoch: i32 [9.., ignorable] = -1,
         /// Null asks for all.
         topics: Option<Vec<OffsetFetchTopics>> [8..] = Some(Vec::new()),
@@ -40,13 +40,13 @@ api! {
 
     /// A topic of one of several groups, from version 8 on.
     struct OffsetFetchTopics {
-        name: KafkaString [8..=9, ignorable],
+        name: Text [8..=9, ignorable],
         topic_id: TopicId [10.., ignorable],
         partition_indexes: Vec<i32> [8..],
     }
 
     struct OffsetFetchTopicResponse {
-        name: KafkaString [0..=7],
+        name: Text [0..=7],
         partitions: Vec<OffsetFetchPartitionResponse> [0..=7],
     }
 
@@ -55,18 +55,18 @@ api! {
         /// −1 where nothing is stored.
         committed_offset: i64 [0..=7],
         committed_leader_epoch: i32 [5..=7, ignorable] = -1,
-        metadata: Option<KafkaString> [0..=7] = Some(KafkaString::EMPTY),
+        metadata: Option<Text> [0..=7] = Some(Text::EMPTY),
         error_code: ErrorCode [0..=7],
     }
 
     struct OffsetFetchGroupResponse {
-        group_id: KafkaString [8..],
+        group_id: Text [8..],
         topics: Vec<OffsetFetchTopicsResponse> [8..],
         error_code: ErrorCode [8..],
     }
 
     struct OffsetFetchTopicsResponse {
-        name: KafkaString [8..=9, ignorable],
+        name: Text [8..=9, ignorable],
         topic_id: TopicId [10.., ignorable],
         partitions: Vec<OffsetFetchPartitionsResponse> [8..],
     }
@@ -76,7 +76,7 @@ api! {
         /// −1 where nothing is stored.
         committed_offset: i64 [8..],
         committed_leader_epoch: i32 [8.., ignorable] = -1,
-        metadata: Option<KafkaString> [8..] = Some(KafkaString::EMPTY),
+        metadata: Option<Text> [8..] = Some(Text::EMPTY),
         error_code: ErrorCode [8..],
     }
 }

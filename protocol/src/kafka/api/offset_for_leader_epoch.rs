@@ -1,7 +1,7 @@
 //! OffsetForLeaderEpoch: where the records of a leader epoch end.
 
 use super::api;
-use crate::kafka::{ErrorCode, KafkaString};
+use crate::kafka::{ErrorCode, Text};
 
 api! {
     /// Lets a client find the point up to which its log and ours agree (KIP-101, KIP-320).
@@ -19,7 +19,7 @@ api! {
     }
 
     struct EpochTopic {
-        topic: KafkaString,
+        topic: Text,
         partitions: Vec<EpochPartition>,
     }
 
@@ -32,7 +32,7 @@ api! {
     }
 
     struct EpochTopicResult {
-        topic: KafkaString,
+        topic: Text,
         partitions: Vec<EpochEnd>,
     }
 

@@ -16,10 +16,10 @@
 
 use super::{Decode, api};
 use crate::ids::TopicId;
-use crate::kafka::reader::Reader;
 use crate::kafka::view::{Item, Items, TopicItems};
-use crate::kafka::wire::At;
-use crate::kafka::{Chain, DecodeError, ErrorCode, KafkaString};
+use crate::kafka::{Chain, DecodeError, ErrorCode, Text};
+use crate::wire::reader::Reader;
+use crate::wire::value::At;
 use bytes::Bytes;
 
 api! {
@@ -27,7 +27,7 @@ api! {
     Produce = 0 [versions 0..=13, served 3.., flexible 9] decoded as ProduceRequestView;
 
     request ProduceRequest {
-        transactional_id: Option<KafkaString> [3..],
+        transactional_id: Option<Text> [3..],
         /// −1 all, 1 leader, 0 no answer at all.
         acks: i16,
         timeout_ms: i32,
@@ -42,7 +42,7 @@ api! {
     }
 
     struct TopicProduceData {
-        name: KafkaString [0..=12, ignorable],
+        name: Text [0..=12, ignorable],
         topic_id: TopicId [13.., ignorable],
         partition_data: Vec<PartitionProduceData>,
     }
@@ -54,7 +54,7 @@ api! {
     }
 
     struct TopicProduceResponse {
-        name: KafkaString [0..=12, ignorable],
+        name: Text [0..=12, ignorable],
         topic_id: TopicId [13.., ignorable],
         partition_responses: Vec<PartitionProduceResponse>,
     }
@@ -69,14 +69,14 @@ api! {
         log_start_offset: i64 [5.., ignorable] = -1,
         /// Records that made the broker refuse the batch (KIP-467).
         record_errors: Vec<BatchIndexAndErrorMessage> [8.., ignorable],
-        error_message: Option<KafkaString> [8.., ignorable],
+        error_message: Option<Text> [8.., ignorable],
         /// With an error about leadership: who leads now (KIP-951).
         current_leader: ProduceLeader [10.., tag 0, ignorable],
     }
 
     struct BatchIndexAndErrorMessage {
         batch_index: i32 [8..],
-        batch_index_error_message: Option<KafkaString> [8..],
+        batch_index_error_message: Option<Text> [8..],
     }
 
     struct ProduceLeader {
@@ -86,9 +86,9 @@ api! {
 
     struct ProduceNodeEndpoint {
         node_id: i32 [10..],
-        host: KafkaString [10..],
+        host: Text [10..],
         port: i32 [10..],
-        rack: Option<KafkaString> [10..],
+        rack: Option<Text> [10..],
     }
 }
 
@@ -96,7 +96,7 @@ api! {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProduceRequestView {
     /// The transaction that the batches belong to.
-    pub transactional_id: Option<KafkaString>,
+    pub transactional_id: Option<Text>,
     /// −1 all, 1 leader, 0 no answer at all.
     pub acks: i16,
     /// How long the client waits.

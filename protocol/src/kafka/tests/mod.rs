@@ -12,11 +12,9 @@ pub(crate) mod damage;
 mod debug_tree;
 pub(crate) mod frames;
 mod oracle;
-mod primitives;
-mod sample;
 
 use super::api::Api;
-pub(crate) use sample::{Sample, Source};
+pub(crate) use crate::wire::tests::{Sample, Source};
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 

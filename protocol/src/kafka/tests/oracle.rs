@@ -1,11 +1,11 @@
 //! Every (message, version) against `kafka-wire`, in both directions.
 
 use super::super::api::{Message, visit_all};
-use super::super::reader::Reader;
-use super::super::writer::Writer;
 use super::super::{RequestHeader, decode_request, encode_request};
 use super::debug_tree::{assert_within, parse};
 use super::{Compared, Sample, Source, Visitor, served};
+use crate::wire::reader::Reader;
+use crate::wire::writer::Writer;
 use bytes::{Bytes, BytesMut};
 use kafka_wire::{KafkaMessage, KafkaRequest, KafkaResponse, OutboundFrameLimits};
 use kafka_wire_core::{ApiVersion, DecodeLimits, StrBytes};

@@ -14,7 +14,7 @@ use bateau_protocol::kafka::api::describe_cluster::{
 use bateau_protocol::kafka::api::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
 };
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 
 /// Everything that a client may do to the cluster, as a set of Kafka's operation numbers: create,
 /// alter, describe, cluster action, describe and alter configs, idempotent write. Without
@@ -31,7 +31,7 @@ pub struct Broker {
     /// Where it is.
     pub endpoint: Endpoint,
     /// Its failure domain.
-    pub rack: Option<KafkaString>,
+    pub rack: Option<Text>,
 }
 
 /// The cluster's brokers by number; this node is always among them.
@@ -54,7 +54,7 @@ pub fn brokers(context: &Context, directory: &Directory) -> Vec<Broker> {
 }
 
 /// The cluster's id as text.
-pub fn cluster_id(directory: &Directory) -> Option<KafkaString> {
+pub fn cluster_id(directory: &Directory) -> Option<Text> {
     directory.metadata.cluster_id().map(|id| id.to_string().into())
 }
 
@@ -74,14 +74,14 @@ pub fn find_coordinator(call: &Call, request: FindCoordinatorRequest) -> FindCoo
     let directory = call.context.broker.directory();
     let is_batched = call.version >= BATCHED_SINCE;
     let no_message = if is_batched { "" } else { "NONE" };
-    let find = |key: KafkaString| match coordinator_error(&directory, request.key_type, &key) {
+    let find = |key: Text| match coordinator_error(&directory, request.key_type, &key) {
         None => Coordinator {
             key,
             node_id: wire_node(call.context.broker.node().node_id),
             host: call.context.endpoint.host.clone(),
             port: call.context.endpoint.port,
             // As Kafka says that there is nothing to say.
-            error_message: Some(KafkaString::from_static(no_message)),
+            error_message: Some(Text::from_static(no_message)),
             ..Coordinator::default()
         },
         Some((error_code, reason)) => Coordinator {
@@ -89,7 +89,7 @@ pub fn find_coordinator(call: &Call, request: FindCoordinatorRequest) -> FindCoo
             node_id: -1,
             port: -1,
             error_code,
-            error_message: Some(KafkaString::from_static(reason)),
+            error_message: Some(Text::from_static(reason)),
             ..Coordinator::default()
         },
     };
@@ -138,7 +138,7 @@ fn is_group_here(directory: &Directory, group: &str) -> bool {
 pub fn describe(call: &Call, request: &DescribeClusterRequest) -> DescribeClusterResponse {
     let refused = |error_code, reason| DescribeClusterResponse {
         error_code,
-        error_message: Some(KafkaString::from_static(reason)),
+        error_message: Some(Text::from_static(reason)),
         ..DescribeClusterResponse::default()
     };
     match request.endpoint_type {

@@ -9,7 +9,7 @@ use bateau_protocol::kafka::api::describe_configs::{
     DescribeConfigsEntry, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
 };
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 
 /// Kafka's numbers of the resources that have configs here.
 const TOPIC: i8 = 2;
@@ -35,7 +35,7 @@ pub fn describe(call: &Call, request: DescribeConfigsRequest) -> DescribeConfigs
         };
         match configs {
             Ok(configs) => DescribeConfigsResult {
-                error_message: Some(KafkaString::EMPTY),
+                error_message: Some(Text::EMPTY),
                 configs: configs.into_iter().map(|config| entry(config, detail)).collect(),
                 ..answer
             },
@@ -90,24 +90,22 @@ fn describe_one(
 
 fn entry(config: ConfigEntry, detail: Detail) -> DescribeConfigsEntry {
     let is_shown = !config.sensitive;
-    let value = |value: Option<String>| value.filter(|_| is_shown).map(KafkaString::from);
+    let value = |value: Option<String>| value.filter(|_| is_shown).map(Text::from);
     let synonyms = config.synonyms.into_iter().filter(|_| detail.synonyms);
     DescribeConfigsEntry {
-        name: KafkaString::from_static(config.name),
+        name: Text::from_static(config.name),
         value: value(config.value),
         read_only: config.read_only,
         config_source: config.source.number(),
         is_sensitive: config.sensitive,
         synonyms: synonyms
             .map(|synonym| DescribeConfigsSynonym {
-                name: KafkaString::from_static(synonym.name),
+                name: Text::from_static(synonym.name),
                 value: value(synonym.value),
                 source: synonym.source.number(),
             })
             .collect(),
         config_type: config.config_type.number(),
-        documentation: detail
-            .documentation
-            .then_some(KafkaString::from_static(config.documentation)),
+        documentation: detail.documentation.then_some(Text::from_static(config.documentation)),
     }
 }

@@ -6,7 +6,8 @@
 //! Absent on purpose: preferred replicas, and followers, which do not fetch by this protocol.
 
 use super::super::dispatch::Call;
-use super::{codes, milliseconds, topic_reference, wire_epoch, wire_offset};
+use super::{milliseconds, topic_reference, wire_epoch, wire_offset};
+use crate::doors::codes;
 use crate::readers::{FetchError, FetchPartition, FetchRequest, Fetched};
 use bateau_protocol::kafka::api::fetch::{
     EpochEndOffset, FetchRequestView, FetchResponse, FetchTopicView, FetchableTopicResponse,

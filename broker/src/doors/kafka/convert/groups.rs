@@ -3,7 +3,8 @@
 //! Absent on purpose: positions (`positions`), and any rule of a group.
 
 use super::super::dispatch::Call;
-use super::{codes, name, text};
+use super::{name, text};
+use crate::doors::codes;
 use bateau_core::consumer_group::{
     Assignment, CoordinatorError, GroupRequest, GroupResponse, Heartbeat, JoinGroup,
     JoinGroupError, JoinedGroup, LeaveGroup, LeavingMember, Name, Protocol, SyncGroup,
@@ -16,7 +17,7 @@ use bateau_protocol::kafka::api::leave_group::{
     LeaveGroupMember, LeaveGroupMemberResponse, LeaveGroupRequest, LeaveGroupResponse,
 };
 use bateau_protocol::kafka::api::sync_group::{SyncGroupRequest, SyncGroupResponse};
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 
 /// First version in which a new dynamic member joins twice (KIP-394).
 const MEMBER_ID_REQUIRED_SINCE: i16 = 4;
@@ -39,7 +40,7 @@ macro_rules! ask {
 }
 pub(super) use ask;
 
-pub(super) fn optional(text: Option<&KafkaString>) -> Option<Name> {
+pub(super) fn optional(text: Option<&Text>) -> Option<Name> {
     text.map(|text| name(text))
 }
 
@@ -68,7 +69,7 @@ fn join_group(call: &Call, request: JoinGroupRequest) -> JoinGroup {
         group_instance_id: optional(request.group_instance_id.as_ref()),
         client_id: name(call.client_id.as_deref().unwrap_or_default()),
         client_host: Name::clone(&call.context.client_host),
-        member_uuid: random_bytes(),
+        member_uuid: call.context.broker.entropy().bytes(),
         member_id_required: call.version >= MEMBER_ID_REQUIRED_SINCE,
         can_skip_assignment: call.version >= SKIP_ASSIGNMENT_SINCE,
         session_timeout_ms: request.session_timeout_ms,
@@ -96,20 +97,6 @@ fn joined_response(joined: JoinedGroup) -> JoinGroupResponse {
         members: members.collect(),
         ..JoinGroupResponse::default()
     }
-}
-
-/// From the operating system's generator, which never runs dry once the machine is up.
-fn random_bytes() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => panic!("the operating system gives no random numbers: {error}"),
-        }
-    }
-    bytes
 }
 
 /// Hands in or waits for assignments.

@@ -5,7 +5,8 @@
 
 use super::super::dispatch::Call;
 use super::cluster::{CLUSTER_OPERATIONS, brokers, cluster_id};
-use super::{codes, served_epoch, text, wire_node};
+use super::{served_epoch, text, wire_node};
+use crate::doors::codes;
 use crate::router::Directory;
 use bateau_core::controller::{Partition, Topic, check_topic_name};
 use bateau_protocol::ids::{NodeId, TopicId};
@@ -13,7 +14,7 @@ use bateau_protocol::kafka::api::metadata::{
     MetadataBroker, MetadataPartition, MetadataRequest, MetadataRequestTopic, MetadataResponse,
     MetadataTopic,
 };
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a client waits for topics that its request creates.
@@ -146,7 +147,7 @@ fn describe_one(
     }
 }
 
-fn missing(name: &KafkaString, failures: &BTreeMap<String, ErrorCode>) -> ErrorCode {
+fn missing(name: &Text, failures: &BTreeMap<String, ErrorCode>) -> ErrorCode {
     match failures.get(name.as_str()) {
         Some(error) => *error,
         None if check_topic_name(name).is_err() => ErrorCode::INVALID_TOPIC_EXCEPTION,

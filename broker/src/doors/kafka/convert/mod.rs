@@ -1,13 +1,13 @@
 //! Wire to [`Broker`](crate::api::Broker) and back, one file per family of APIs.
 //!
 //! Kafka's words end here: the leader epoch is a term from here on, throttle times are 0, and a
-//! version becomes the flags that `Broker` and core understand. Every error of ours has its code
-//! in [`codes`], by matches without a catch-all arm.
+//! version becomes the flags that `Broker` and core understand. Every error of ours has its code in
+//! [`codes`](crate::doors::codes).
 //!
 //! Absent on purpose: rules, retries and routing.
 
 pub mod cluster;
-pub mod codes;
+
 pub mod configs;
 pub mod fetch;
 pub mod groups;
@@ -22,7 +22,7 @@ use crate::partition::PartitionView;
 use bateau_core::consumer_group::Name;
 use bateau_protocol::frame::leader_epoch;
 use bateau_protocol::ids::{NodeId, Offset, Term};
-use bateau_protocol::kafka::KafkaString;
+use bateau_protocol::kafka::Text;
 use bateau_protocol::kafka::view;
 
 /// First version in which Produce and Fetch name topics by id (KIP-516).
@@ -73,6 +73,6 @@ fn name(text: &str) -> Name {
 }
 
 /// Text for an answer.
-fn text(text: &str) -> KafkaString {
-    KafkaString::from(text.to_owned())
+fn text(text: &str) -> Text {
+    Text::from(text.to_owned())
 }

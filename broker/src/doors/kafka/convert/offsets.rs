@@ -6,8 +6,9 @@
 //! Absent on purpose: looking a time up, which is the broker's.
 
 use super::super::dispatch::Call;
-use super::{codes, wire_epoch, wire_offset};
+use super::{wire_epoch, wire_offset};
 use crate::api::{OffsetQuery, TopicReference};
+use crate::doors::codes;
 use bateau_protocol::kafka::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
@@ -16,7 +17,7 @@ use bateau_protocol::kafka::api::offset_for_leader_epoch::{
     EpochEnd, EpochPartition, EpochTopicResult, OffsetForLeaderEpochRequest,
     OffsetForLeaderEpochResponse,
 };
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a timestamp on the wire stands for.
@@ -63,7 +64,7 @@ pub async fn list(call: &Call, request: ListOffsetsRequest) -> ListOffsetsRespon
 }
 
 /// Partitions that a request names more than once; none of them is answered yet.
-fn repeated(request: &ListOffsetsRequest) -> BTreeMap<(KafkaString, i32), bool> {
+fn repeated(request: &ListOffsetsRequest) -> BTreeMap<(Text, i32), bool> {
     let mut seen = BTreeSet::new();
     let mut repeated = BTreeMap::new();
     for topic in &request.topics {

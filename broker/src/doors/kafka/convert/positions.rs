@@ -9,7 +9,8 @@
 
 use super::super::dispatch::Call;
 use super::groups::{ask, optional};
-use super::{codes, name, text};
+use super::{name, text};
+use crate::doors::codes;
 use crate::router::Directory;
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, CommittedTopic, CoordinatorError, FetchedOffset, FetchedTopic,
@@ -25,7 +26,7 @@ use bateau_protocol::kafka::api::offset_fetch::{
     OffsetFetchPartitionsResponse, OffsetFetchRequest, OffsetFetchResponse, OffsetFetchTopic,
     OffsetFetchTopicResponse, OffsetFetchTopics, OffsetFetchTopicsResponse,
 };
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 use std::collections::BTreeMap;
 
 /// First version of both that names topics by id (KIP-516).
@@ -188,7 +189,7 @@ pub async fn fetch(call: &Call, request: OffsetFetchRequest) -> OffsetFetchRespo
 
 async fn ask_positions(
     call: &Call,
-    group: &KafkaString,
+    group: &Text,
     topics: Option<Vec<(Name, Vec<i32>)>>,
     require_stable: bool,
 ) -> Result<Vec<FetchedTopic>, OffsetFetchError> {
@@ -222,10 +223,10 @@ fn refused_topic(topic: OffsetFetchTopic, error_code: ErrorCode) -> OffsetFetchT
 }
 
 /// Offset, epoch and metadata on the wire; −1 and nothing where nothing is stored.
-fn position(stored: Option<FetchedOffset>) -> (i64, i32, KafkaString) {
+fn position(stored: Option<FetchedOffset>) -> (i64, i32, Text) {
     match stored {
         Some(stored) => (stored.offset, stored.leader_epoch, text(&stored.metadata)),
-        None => (-1, -1, KafkaString::EMPTY),
+        None => (-1, -1, Text::EMPTY),
     }
 }
 

@@ -7,8 +7,9 @@
 
 use super::super::dispatch::Call;
 use super::super::session::Reply;
-use super::{codes, milliseconds, topic_reference, wire_offset};
+use super::{milliseconds, topic_reference, wire_offset};
 use crate::api::{PendingAck, ProduceRefused, ProduceRequest};
+use crate::doors::codes;
 use bateau_core::replica::ProduceAck;
 use bateau_protocol::kafka::api::init_producer_id::{
     InitProducerIdRequest, InitProducerIdResponse,
@@ -18,7 +19,7 @@ use bateau_protocol::kafka::api::produce::{
     TopicProduceResponse,
 };
 use bateau_protocol::kafka::view::TopicReference;
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 use bateau_protocol::record::BatchError;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ impl Submitted {
                 let response = match part {
                     Part::Refused(error_code, reason) => Some(PartitionProduceResponse {
                         error_code,
-                        error_message: Some(KafkaString::from_static(reason)),
+                        error_message: Some(Text::from_static(reason)),
                         ..PartitionProduceResponse::default()
                     }),
                     Part::Pending(ack) => ack.wait().await.map(|answer| outcome(&answer)),

@@ -3,13 +3,14 @@
 //! Absent on purpose: any check of a name, a number or a config.
 
 use super::super::dispatch::Call;
-use super::{codes, milliseconds, text};
+use super::{milliseconds, text};
+use crate::doors::codes;
 use bateau_core::controller::{
     ControllerError, CreateTopicResult, CreateTopics, CreatedTopic, DeleteTopicResult, NewTopic,
     PartitionAssignment, TopicReference,
 };
 use bateau_protocol::ids::TopicId;
-use bateau_protocol::kafka::KafkaString;
+use bateau_protocol::kafka::Text;
 use bateau_protocol::kafka::api::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest,
     CreateTopicsResponse,
@@ -27,7 +28,7 @@ const DELETE_BY_ID_SINCE: i16 = 6;
 
 /// Creates topics.
 pub async fn create(call: &Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let names: Vec<KafkaString> = request.topics.iter().map(|topic| topic.name.clone()).collect();
+    let names: Vec<Text> = request.topics.iter().map(|topic| topic.name.clone()).collect();
     let asked = CreateTopics {
         topics: request.topics.into_iter().map(new_topic).collect(),
         validate_only: request.validate_only,
@@ -61,7 +62,7 @@ fn new_topic(topic: CreatableTopic) -> NewTopic {
 }
 
 fn created(result: CreateTopicResult) -> CreatableTopicResult {
-    let name = KafkaString::from(result.name);
+    let name = Text::from(result.name);
     match result.result {
         Ok(topic) => CreatableTopicResult {
             name,
@@ -84,8 +85,8 @@ fn configs(topic: CreatedTopic) -> Vec<CreatableTopicConfigs> {
     let entries = topic.configs.into_iter();
     entries
         .map(|entry| CreatableTopicConfigs {
-            name: KafkaString::from_static(entry.name),
-            value: entry.value.filter(|_| !entry.sensitive).map(KafkaString::from),
+            name: Text::from_static(entry.name),
+            value: entry.value.filter(|_| !entry.sensitive).map(Text::from),
             read_only: entry.read_only,
             config_source: entry.source.number(),
             is_sensitive: entry.sensitive,
@@ -93,7 +94,7 @@ fn configs(topic: CreatedTopic) -> Vec<CreatableTopicConfigs> {
         .collect()
 }
 
-fn not_created(version: i16, name: KafkaString, error: ControllerError) -> CreatableTopicResult {
+fn not_created(version: i16, name: Text, error: ControllerError) -> CreatableTopicResult {
     CreatableTopicResult {
         name,
         error_code: codes::controller(&error, version >= CREATE_THROTTLES_SINCE),

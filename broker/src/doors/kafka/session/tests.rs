@@ -76,7 +76,7 @@ impl Script {
 }
 
 fn bytes<M: Message>(message: &M, api_version: i16, correlation_id: i32) -> Vec<u8> {
-    let client_id = Some(KafkaString::from_static("script"));
+    let client_id = Some(Text::from_static("script"));
     let header = RequestHeader { api_key: 0, api_version, correlation_id, client_id };
     encode_request(&header, message).expect("the version has the message").to_bytes().to_vec()
 }
@@ -288,7 +288,7 @@ fn no_more_than_the_limit_of_requests_is_in_flight() {
 #[test]
 fn bytes_in_flight_are_limited_but_never_stop_a_request_that_is_alone() {
     let large = |id| {
-        let transactional_id = Some(KafkaString::from("x".repeat(900)));
+        let transactional_id = Some(Text::from("x".repeat(900)));
         bytes(&ProduceRequest { transactional_id, ..ProduceRequest::default() }, 9, id)
     };
     let mut script = Script::new();
@@ -310,7 +310,7 @@ fn a_client_that_does_not_read_its_answers_is_not_read_either() {
     let mut script = Script::new();
     script.arrives(&bytes(&MetadataRequest::default(), 12, 1)).arrives(&heartbeat(2));
     let number = script.request().number;
-    let cluster_id = Some(KafkaString::from("c".repeat(600)));
+    let cluster_id = Some(Text::from("c".repeat(600)));
     script.answer(number, MetadataResponse { cluster_id, ..MetadataResponse::default() });
     assert_eq!(script.receive(), Received::Blocked);
     assert_eq!(script.correlation_ids(), [1]);

@@ -25,10 +25,10 @@ use bateau_protocol::kafka::api::metadata::{
 use bateau_protocol::kafka::api::offset_for_leader_epoch::{
     EpochPartition, EpochTopic, OffsetForLeaderEpoch, OffsetForLeaderEpochRequest,
 };
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 
-fn text(text: &'static str) -> KafkaString {
-    KafkaString::from_static(text)
+fn text(text: &'static str) -> Text {
+    Text::from_static(text)
 }
 
 async fn described(

@@ -15,14 +15,14 @@ use bateau_protocol::kafka::api::offset_fetch::{
     OffsetFetch, OffsetFetchGroup, OffsetFetchRequest, OffsetFetchTopic, OffsetFetchTopics,
 };
 use bateau_protocol::kafka::api::sync_group::{SyncGroup, SyncGroupAssignment, SyncGroupRequest};
-use bateau_protocol::kafka::{ErrorCode, KafkaString};
+use bateau_protocol::kafka::{ErrorCode, Text};
 use bytes::Bytes;
 
-fn text(text: &'static str) -> KafkaString {
-    KafkaString::from_static(text)
+fn text(text: &'static str) -> Text {
+    Text::from_static(text)
 }
 
-fn join(member_id: KafkaString) -> JoinGroupRequest {
+fn join(member_id: Text) -> JoinGroupRequest {
     let metadata = Bytes::from_static(b"subscription");
     JoinGroupRequest {
         group_id: text("readers"),
@@ -36,7 +36,7 @@ fn join(member_id: KafkaString) -> JoinGroupRequest {
 
 /// Joins as often as the version wants it.
 async fn joined(client: &mut Client, version: i16) -> JoinGroupResponse {
-    let first = client.call::<JoinGroup>(version, &join(KafkaString::EMPTY)).await;
+    let first = client.call::<JoinGroup>(version, &join(Text::EMPTY)).await;
     if version < 4 {
         return first;
     }
@@ -89,7 +89,7 @@ async fn a_member_joins_gets_its_assignment_and_leaves() {
     node.stop().await;
 }
 
-async fn leave(client: &mut Client, version: i16, member_id: KafkaString) -> ErrorCode {
+async fn leave(client: &mut Client, version: i16, member_id: Text) -> ErrorCode {
     let group_id = text("readers");
     if version < 3 {
         let request = LeaveGroupRequest { group_id, member_id, ..LeaveGroupRequest::default() };

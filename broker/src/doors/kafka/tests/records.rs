@@ -10,14 +10,14 @@ use bateau_protocol::kafka::api::metadata::{
 use bateau_protocol::kafka::api::produce::{
     PartitionProduceData, PartitionProduceResponse, Produce, ProduceRequest, TopicProduceData,
 };
-use bateau_protocol::kafka::{Chain, ErrorCode, KafkaString};
+use bateau_protocol::kafka::{Chain, ErrorCode, Text};
 use bateau_protocol::record::{BatchBuilder, NewRecord};
 use bytes::Bytes;
 
 /// Makes a topic by asking for it.
 pub async fn auto_create(client: &mut Client, name: &'static str) -> MetadataResponse {
     let topic = MetadataRequestTopic {
-        name: Some(KafkaString::from_static(name)),
+        name: Some(Text::from_static(name)),
         ..MetadataRequestTopic::default()
     };
     let topics = Some(vec![topic]);
@@ -38,7 +38,7 @@ pub fn produce(name: &'static str, records: Option<Bytes>) -> ProduceRequest {
         acks: -1,
         timeout_ms: 10_000,
         topic_data: vec![TopicProduceData {
-            name: KafkaString::from_static(name),
+            name: Text::from_static(name),
             partition_data: vec![PartitionProduceData { index: 0, records }],
             ..TopicProduceData::default()
         }],
@@ -58,7 +58,7 @@ pub fn fetch(name: &'static str, fetch_offset: i64) -> FetchRequest {
         min_bytes: 1,
         max_bytes: 1 << 20,
         topics: vec![FetchTopic {
-            topic: KafkaString::from_static(name),
+            topic: Text::from_static(name),
             partitions: vec![FetchPartition {
                 fetch_offset,
                 partition_max_bytes: 1 << 20,
