@@ -248,7 +248,7 @@ fn the_http_door_is_open_unless_it_is_off() {
     assert_eq!(http(&["listeners.http=off"]), None);
     refused(
         from_flags(&["listeners.http=0.0.0.0:8080"]),
-        "listeners.http = 0.0.0.0:8080 (-X): a listener beyond loopback without TLS needs \
+        "listeners.http = 0.0.0.0:8080 (-X): a listener beyond loopback needs [tls], or \
          listeners.allow_plaintext = true, which is false (default)",
     );
 }
