@@ -37,7 +37,10 @@ use bateau_protocol::record::{
     BatchError, TimestampType, ValidationLevel, ValidationLimits, validate,
 };
 use bytes::Bytes;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -112,14 +115,24 @@ impl PendingAck {
     }
 
     /// The answer; `None` for `acks=0` unless the batch was refused before it was queued.
-    pub async fn wait(self) -> Option<Result<ProduceAck, ProduceRefused>> {
-        match self.answer {
-            Answer::Now(answer) => Some(answer),
-            Answer::Never => None,
-            Answer::Later(receiver) => Some(match receiver.await {
-                Ok(answer) => answer.map_err(ProduceRefused::from),
-                // The node stops: whether the batch is in the log is not known.
-                Err(_) => Err(ProduceError::NotLeader.into()),
+    pub async fn wait(mut self) -> Option<Result<ProduceAck, ProduceRefused>> {
+        poll_fn(|task| self.poll_wait(task)).await
+    }
+
+    /// As [`Self::wait`], for a caller that polls. Not to be called again once it is ready.
+    pub fn poll_wait(
+        &mut self,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<ProduceAck, ProduceRefused>>> {
+        match &mut self.answer {
+            Answer::Now(answer) => Poll::Ready(Some(answer.clone())),
+            Answer::Never => Poll::Ready(None),
+            Answer::Later(receiver) => Pin::new(receiver).poll(task).map(|answer| {
+                Some(match answer {
+                    Ok(answer) => answer.map_err(ProduceRefused::from),
+                    // The node stops: whether the batch is in the log is not known.
+                    Err(_) => Err(ProduceError::NotLeader.into()),
+                })
             }),
         }
     }
@@ -233,6 +246,10 @@ impl Broker {
 
     pub(crate) fn router(&self) -> &Router {
         &self.inner.router
+    }
+
+    pub(crate) fn cold(&self) -> &ColdReader {
+        &self.inner.cold
     }
 
     /// This node's time.

@@ -9,7 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// sequence.
 #[derive(Clone, Debug, Default)]
 pub struct Entropy {
-    seeded: Option<Arc<Mutex<u64>>>,
+    seeded: Option<Seeded>,
+}
+
+#[derive(Clone, Debug)]
+struct Seeded {
+    seed: u64,
+    state: Arc<Mutex<u64>>,
 }
 
 impl Entropy {
@@ -22,7 +28,13 @@ impl Entropy {
     /// A sequence (splitmix64) that `seed` repeats, for tests.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self { seeded: Some(Arc::new(Mutex::new(seed))) }
+        Self { seeded: Some(Seeded { seed, state: Arc::new(Mutex::new(seed)) }) }
+    }
+
+    /// What repeats the sequence; `None` for the operating system's.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        self.seeded.as_ref().map(|seeded| seeded.seed)
     }
 
     /// The next number.
@@ -36,7 +48,7 @@ impl Entropy {
     pub fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         match &self.seeded {
-            Some(state) => fill_seeded(state, &mut bytes),
+            Some(seeded) => fill_seeded(&seeded.state, &mut bytes),
             None => fill_from_system(&mut bytes),
         }
         bytes

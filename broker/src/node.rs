@@ -8,7 +8,8 @@
 //! global: any number of nodes live side by side.
 //!
 //! Invariants
-//! - Listeners are bound before anything is recovered, and accept only once the node is ready.
+//! - Listeners are bound before anything is recovered, and accept only once the node is ready. The
+//!   HTTP door alone answers from then on until the node has stopped: somebody must say how it is.
 //! - A restart keeps clock, controls, ports and identity; a crash loses what was not flushed.
 //! - After [`Node::stop`] no thread, no socket and no lock of the node is left.
 //!
@@ -24,21 +25,25 @@ pub use doors::{Addresses, DoorContext, DoorTask};
 
 use crate::api::Broker;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::controls::Controls;
+use crate::doors::http::HttpDoor;
 use crate::engine::{Engine, RunningEngine, Starting};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
-use crate::tls::Watch;
+use crate::tls::{Tls, Watch};
 use bateau_log::{Disk, RealDisk, RealDiskOptions};
 use control::{Command, Keeper};
-use doors::{Doors, end_of};
+use doors::{Doors, end_of, not_bound};
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// How long the HTTP door may go on answering when everything else has stopped.
+const HTTP_GRACE: Duration = Duration::from_millis(500);
 
 /// Where a node keeps what is durable, over all of its restarts.
 pub trait Store: Debug + Send + Sync {
@@ -114,6 +119,15 @@ pub struct Node {
     addresses: Addresses,
     keeper: Keeper,
     running: Option<Running>,
+    http: Option<DoorTask>,
+    encryption: Option<Encryption>,
+}
+
+/// What `[tls]` gives the doors, over all restarts.
+struct Encryption {
+    tls: Tls,
+    /// Held, for it ends when it is dropped.
+    _watch: Watch,
 }
 
 struct Running {
@@ -121,8 +135,6 @@ struct Running {
     starting: Starting,
     bound: Option<Doors>,
     doors: Vec<DoorTask>,
-    /// Held, for it ends when it is dropped.
-    _certificates: Option<Watch>,
 }
 
 impl Debug for Running {
@@ -138,7 +150,7 @@ impl Node {
     /// Errors: a port that is taken (exit code 3), a directory that is held (3) or refused (4),
     /// or what else failed. Nothing is left running then.
     pub async fn start(settings: NodeSettings) -> Result<Self, Failure> {
-        let mut node = Self::open(settings)?;
+        let mut node = Self::open(settings).await?;
         if let Err(failure) = node.until_ready().await {
             // The first failure is the one to tell.
             let _ = node.stop().await;
@@ -150,13 +162,26 @@ impl Node {
     /// Binds the doors, opens the data and starts the engine. Doors do not answer yet.
     ///
     /// Errors: as of [`Node::start`].
-    pub fn open(mut settings: NodeSettings) -> Result<Self, Failure> {
-        let doors = Doors::bind(&settings.config)?;
-        let addresses = doors.addresses();
+    pub async fn open(mut settings: NodeSettings) -> Result<Self, Failure> {
+        let encryption = Encryption::of_config(&settings.config)?;
+        let tls = encryption.as_ref().map(|encryption| &encryption.tls);
+        let http = bind_http(&settings.config, tls)?;
+        let doors = Doors::bind(&settings.config, tls)?;
+        let address = http.as_ref().map(HttpDoor::local_address);
+        let addresses = Addresses { http: address, ..doors.addresses() };
         addresses.keep_in(&mut settings.config);
         let keeper = Keeper::new(&settings, addresses);
-        let running = Some(Running::open(&settings, doors)?);
-        Ok(Self { settings, addresses, keeper, running })
+        let control = keeper.control();
+        let http = http.map(|door| DoorTask::spawn("http", |stop| door.run(control, stop)));
+        let mut node = Self { settings, addresses, keeper, running: None, http, encryption };
+        match Running::open(&node.settings, doors).await {
+            Ok(running) => node.running = Some(running),
+            Err(failure) => {
+                node.close_http().await;
+                return Err(failure);
+            }
+        }
+        Ok(node)
     }
 
     /// Waits until the cluster is founded, this node is in it and all of its partitions are led;
@@ -249,7 +274,16 @@ impl Node {
     ///
     /// Errors: what failed at the end, or before and was not told by [`Node::serve`] yet.
     pub async fn stop(mut self) -> Result<(), Failure> {
-        self.halt().await
+        let ended = self.halt().await;
+        self.close_http().await;
+        ended
+    }
+
+    async fn close_http(&mut self) {
+        if let Some(mut door) = self.http.take() {
+            door.close();
+            door.drain(end_of(HTTP_GRACE)).await;
+        }
     }
 
     /// Drains within the configured grace, stops and starts again, on the same ports.
@@ -281,24 +315,49 @@ impl Node {
 
     async fn reopen(&mut self) -> Result<(), Failure> {
         self.keeper.say(NodeState::Starting, None);
-        let doors = Doors::bind(&self.settings.config)?;
-        self.running = Some(Running::open(&self.settings, doors)?);
+        let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
+        let doors = Doors::bind(&self.settings.config, tls)?;
+        self.running = Some(Running::open(&self.settings, doors).await?);
         self.until_ready().await
     }
 }
 
 impl Running {
-    fn open(settings: &NodeSettings, doors: Doors) -> Result<Self, Failure> {
+    /// Recovers on a thread of its own, so that the HTTP door answers meanwhile.
+    async fn open(settings: &NodeSettings, doors: Doors) -> Result<Self, Failure> {
         let disk = settings.store.open();
         let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
         let engine_settings = settings::of_engine(settings, &doors, &*disk);
-        let engine = Engine::open(disk, engine_settings)?;
+        let engine = tokio::task::spawn_blocking(move || Engine::open(disk, engine_settings)).await;
+        let engine = engine.unwrap_or_else(|panic| {
+            Err(Failure::new(Exit::Failed, format!("the recovery panicked: {panic}")))
+        })?;
         let (running, starting) = engine.into_parts();
         let engine = EngineTask::spawn(running);
-        let certificates = doors.watch_certificates(&settings.config);
-        let bound = Some(doors);
-        Ok(Self { engine, starting, bound, doors: Vec::new(), _certificates: certificates })
+        Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new() })
     }
+}
+
+impl Encryption {
+    fn of_config(config: &Config) -> Result<Option<Self>, Failure> {
+        let tls = Tls::of_config(config);
+        let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        Ok(tls.map(|tls| Self { _watch: tls.watch(config.tls.as_ref()), tls }))
+    }
+}
+
+impl Debug for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encryption").finish_non_exhaustive()
+    }
+}
+
+fn bind_http(config: &Config, tls: Option<&Tls>) -> Result<Option<HttpDoor>, Failure> {
+    let bind = |listener: &Listener| {
+        let failed = |error| not_bound("listeners.http", listener.address, &error);
+        HttpDoor::bind(listener, tls).map_err(failed)
+    };
+    config.listeners.http.as_ref().map(bind).transpose()
 }
 
 fn stopped() -> Failure {

@@ -290,12 +290,8 @@ impl<'a> Fetch<'a> {
         left: usize,
         is_first: bool,
     ) -> Result<Fetched, FetchError> {
-        let high_watermark = view.high_watermark();
-        let bounds = view.reader().bounds();
-        let log_start = bounds.start.offset;
+        let Readable { from, high_watermark, log_start } = readable(view, wanted.offset)?;
         let mut fetched = Fetched { high_watermark, log_start, ..Fetched::default() };
-        refuse_hole(view, wanted.offset, high_watermark)?;
-        let from = check_range(wanted.offset, log_start, bounds.end_offset, high_watermark)?;
         if let Some(diverging) = diverging(wanted, view, from)? {
             fetched.diverging = Some(diverging);
             return Ok(fetched);
@@ -341,6 +337,29 @@ impl<'a> Fetch<'a> {
         }
         answers.is_empty() || bytes >= self.request.bytes_min
     }
+}
+
+/// What of a partition may be read now, from an offset on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Readable {
+    /// The offset.
+    pub from: Offset,
+    /// First offset that is not committed.
+    pub high_watermark: Offset,
+    /// First offset that may be read.
+    pub log_start: Offset,
+}
+
+/// Checks an offset against a partition. Nothing is there yet where it is the high watermark.
+///
+/// Errors: the offset is not in the log, or lies behind damage.
+pub(crate) fn readable(view: &PartitionView, offset: i64) -> Result<Readable, FetchError> {
+    let high_watermark = view.high_watermark();
+    let bounds = view.reader().bounds();
+    let log_start = bounds.start.offset;
+    refuse_hole(view, offset, high_watermark)?;
+    let from = check_range(offset, log_start, bounds.end_offset, high_watermark)?;
+    Ok(Readable { from, high_watermark, log_start })
 }
 
 /// Behind its prefix a damaged partition has nothing to say, not even that an offset does not

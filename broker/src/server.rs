@@ -12,6 +12,7 @@
 
 use crate::config::Config;
 use crate::controls::Controls;
+use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
 use crate::node::{Node, NodeSettings};
 use crate::ready::{self, Started};
@@ -19,6 +20,9 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+
+/// The variable whose value, hexadecimal, is the seed of a node under test control.
+const SEED_VARIABLE: &str = "BATEAU_SEED";
 
 /// Starts a node, announces it (`ready::announce`), waits for its end and stops it.
 ///
@@ -37,7 +41,12 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
     let mut stops = Stops::listen(config.exit_on_stdin_close)?;
     let mut settings = NodeSettings::of(config.clone());
     settings.controls = config.test_control.then(|| Controls::new(settings.clock.clone()));
-    let mut node = Node::open(settings)?;
+    if config.test_control {
+        let seed = seed()?;
+        eprintln!("{SEED_VARIABLE}={seed:x} repeats the ids of this run");
+        settings.entropy = Entropy::seeded(seed);
+    }
+    let mut node = Node::open(settings).await?;
     tokio::select! {
         ready = node.until_ready() => ready?,
         () = stops.next() => return node.stop().await,
@@ -54,6 +63,19 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
         () = stops.next() => tracing::warn!("stopping at once"),
     }
     node.stop().await
+}
+
+/// The seed of a run under test control: what the variable says, or a random one of 32 bits, which
+/// is short to type.
+fn seed() -> Result<u64, Failure> {
+    let Ok(text) = std::env::var(SEED_VARIABLE) else {
+        return Ok(Entropy::system().number() >> 32);
+    };
+    let digits = text.strip_prefix("0x").unwrap_or(&text);
+    u64::from_str_radix(digits, 16).map_err(|_| {
+        let message = format!("{SEED_VARIABLE} is {text:?}; expected hexadecimal, such as 8f31");
+        Failure::new(Exit::Usage, message)
+    })
 }
 
 /// What asks the node to stop.

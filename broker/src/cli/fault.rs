@@ -18,12 +18,14 @@ pub(super) struct Fault {
     message: String,
     cause: Option<String>,
     fix: Option<String>,
+    /// Further ones of the same command.
+    more: Vec<Self>,
 }
 
 impl Fault {
     /// A fault without a code: usage, or a line that says everything.
     pub(super) fn plain(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, code: None, message: message.into(), cause: None, fix: None }
+        Self { exit, code: None, message: message.into(), cause: None, fix: None, more: Vec::new() }
     }
 
     /// What was typed cannot be carried out.
@@ -36,7 +38,14 @@ impl Fault {
     /// - `subject`: what it is about, such as a topic's name; it stands before the title.
     pub(super) fn of(code: &'static Code, subject: impl std::fmt::Display) -> Self {
         let message = format!("{}: {}", escaped(&subject.to_string()), code.title);
-        Self { exit: code.exit, code: Some(code), message, cause: None, fix: None }
+        Self {
+            exit: code.exit,
+            code: Some(code),
+            message,
+            cause: None,
+            fix: None,
+            more: Vec::new(),
+        }
     }
 
     /// The cause as it is known in this case.
@@ -49,8 +58,22 @@ impl Fault {
         Self { fix: Some(escaped(&fix.to_string())), ..self }
     }
 
+    /// Several things went wrong; the first one decides the exit code. Nothing is no fault.
+    pub(super) fn several(faults: Vec<Self>) -> Result<(), Self> {
+        let mut faults = faults.into_iter();
+        match faults.next() {
+            None => Ok(()),
+            Some(first) => Err(Self { more: faults.collect(), ..first }),
+        }
+    }
+
     /// What stderr says, with line ends.
     pub(super) fn report(&self) -> String {
+        let more: String = self.more.iter().map(Self::report).collect();
+        self.own_report() + &more
+    }
+
+    fn own_report(&self) -> String {
         let mut text = String::new();
         let Some(code) = self.code else {
             for line in self.message.lines() {
@@ -100,6 +123,15 @@ mod tests {
                         fix    bateau topic list\n  why    bateau explain E1001\n";
         assert_eq!(fault.report(), expected);
         assert_eq!(fault.exit, Exit::NotFoundOrHeld);
+    }
+
+    #[test]
+    fn the_first_of_several_faults_decides_the_exit_code() {
+        assert_eq!(Fault::several(Vec::new()), Ok(()));
+        let faults = vec![Fault::of(&codes::UNKNOWN_TOPIC, "a"), Fault::usage("b")];
+        let fault = Fault::several(faults).unwrap_err();
+        assert_eq!(fault.exit, Exit::NotFoundOrHeld);
+        assert!(fault.report().ends_with("E1001\nerror: b\n"), "{}", fault.report());
     }
 
     #[test]

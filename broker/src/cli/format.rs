@@ -155,7 +155,7 @@ impl Format {
                 Piece::Headers(shape) => {
                     for (number, header) in record.headers.iter().enumerate() {
                         let comma = if number == 0 { "" } else { "," };
-                        write_text(out, format_args!("{comma}{}=", header.name));
+                        write_text(out, format_args!("{comma}{}=", header.name_lossy()));
                         shape.write(header.value.as_deref(), out);
                     }
                 }

@@ -13,43 +13,47 @@
 //!
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
-#[allow(dead_code, reason = "the commands over the client use it")]
 mod base64;
-#[allow(dead_code, reason = "the commands over the client use it")]
-mod codes;
+pub(crate) mod codes;
 mod completion;
-#[allow(dead_code, reason = "the commands over the client use it")]
 mod confirm;
-#[allow(dead_code, reason = "the commands over the client use it")]
+mod connect;
+mod consume;
 mod context;
 mod explain;
-#[allow(dead_code, reason = "the commands over the client use it")]
 mod fault;
-#[allow(dead_code, reason = "the commands over the client use it")]
 mod format;
+mod group;
+mod lag;
 mod log_dump;
-#[allow(dead_code, reason = "the commands over the client use it")]
+mod lookup;
 mod offsets;
 mod open_files;
 mod output;
-#[allow(dead_code, reason = "the commands over the client use it")]
 mod produce;
-#[allow(dead_code, reason = "the commands over the client use it")]
 mod record;
 mod start;
-#[allow(dead_code, reason = "the commands over the client use it")]
+mod status;
 mod stdout;
+mod topic;
+mod trouble;
 mod version;
 
 use crate::exit::Exit;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use consume::ConsumeArguments;
 use context::ContextCommand;
 use fault::Fault;
+use group::GroupCommand;
+use lag::LagArguments;
 use output::Output;
+use produce::ProduceArguments;
+use status::StatusArguments;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use topic::TopicCommand;
 
 /// A message broker in one binary that speaks Kafka's protocol.
 #[derive(Parser)]
@@ -71,6 +75,24 @@ enum Command {
     Dev(Box<DevArguments>),
     /// Run a node from a configuration file
     Serve(ServeArguments),
+    /// Write records to a topic
+    #[command(before_help = produce::EXAMPLES)]
+    Produce(Box<ProduceArguments>),
+    /// Read records of a topic
+    #[command(before_help = consume::EXAMPLES)]
+    Consume(Box<ConsumeArguments>),
+    /// Show how the cluster is
+    #[command(before_help = status::EXAMPLES)]
+    Status(StatusArguments),
+    /// Show how far groups are behind
+    #[command(before_help = lag::EXAMPLES)]
+    Lag(LagArguments),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// List, describe, move and delete consumer groups
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Check a configuration, or say where a value comes from
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -104,7 +126,7 @@ struct DevArguments {
     /// Accepted and ignored: this build has no native door
     #[arg(long, value_name = "ADDR")]
     native: Option<String>,
-    /// Accepted and ignored: this build has no HTTP door
+    /// Where the HTTP door listens; port 0 is any free one, or off [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// Nodes in this process; this build runs one
@@ -186,6 +208,12 @@ fn run(command: Command, output: Output, started: Instant) -> Result<(), Fault> 
     match command {
         Command::Dev(dev) => Ok(start::dev(*dev, output, started)?),
         Command::Serve(serve) => Ok(start::serve(&serve, output, started)?),
+        Command::Produce(arguments) => produce::run(&arguments, output),
+        Command::Consume(arguments) => consume::run(&arguments, output),
+        Command::Status(arguments) => status::run(&arguments, output),
+        Command::Lag(arguments) => lag::run(&arguments, output),
+        Command::Topic(command) => topic::run(&command, output),
+        Command::Group(command) => group::run(&command, output),
         Command::Config(ConfigCommand::Check { file }) => explain::check(&file, output),
         Command::Config(ConfigCommand::Explain { key, config }) => {
             explain::explain(key.as_deref(), config.as_deref(), output)

@@ -13,24 +13,18 @@
 //! reader gets the bytes that were written.
 
 use super::base64;
+use super::fault::escaped;
+use bateau_client::{Compression, Delivery, Header};
 use bytes::Bytes;
 use std::io::Write as _;
-
-/// A header of a record.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Header {
-    /// Not unique.
-    pub(super) name: String,
-    /// May be null.
-    pub(super) value: Option<Bytes>,
-}
+use std::sync::Arc;
 
 /// A record that was read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Record {
-    pub(super) topic: String,
-    pub(super) partition: u32,
-    pub(super) offset: u64,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
     /// Milliseconds since 1970; negative where the writer gave none.
     pub(super) timestamp_ms: i64,
     pub(super) key: Option<Bytes>,
@@ -40,6 +34,45 @@ pub(super) struct Record {
     pub(super) leader_epoch: i32,
     /// Codec of its batch.
     pub(super) compression: &'static str,
+}
+
+impl From<Delivery> for Record {
+    fn from(delivery: Delivery) -> Self {
+        let Delivery { topic, partition, offset, key, value, headers, leader_epoch, .. } = delivery;
+        let timestamp_ms = delivery.timestamp_ms.unwrap_or(-1);
+        let compression = match delivery.compression {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        };
+        Self {
+            topic,
+            partition,
+            offset,
+            timestamp_ms,
+            key,
+            value,
+            headers,
+            leader_epoch,
+            compression,
+        }
+    }
+}
+
+/// Appends the record as one line for people. What would steer a terminal is shown, not sent.
+pub(super) fn write_line(record: &Record, out: &mut Vec<u8>) {
+    let Record { topic, partition, offset, key, value, .. } = record;
+    let shown = |bytes: &Option<Bytes>| match bytes {
+        None => "null".to_owned(),
+        Some(bytes) => escaped(&String::from_utf8_lossy(bytes)),
+    };
+    write_text(out, format_args!("{}[{partition}]@{offset}  ", escaped(topic)));
+    if key.is_some() {
+        write_text(out, format_args!("{}=", shown(key)));
+    }
+    write_text(out, format_args!("{}\n", shown(value)));
 }
 
 /// Appends the record as one line of JSON.
@@ -67,7 +100,7 @@ pub(super) fn write_headers(headers: &[Header], out: &mut Vec<u8>) {
     for (number, header) in headers.iter().enumerate() {
         let begin: &[u8] = if number == 0 { b"{\"name\":" } else { b",{\"name\":" };
         out.extend_from_slice(begin);
-        write_string(&header.name, out);
+        write_string(&header.name_lossy(), out);
         out.push(b',');
         write_bytes("value", header.value.as_deref(), out);
         out.push(b'}');
@@ -107,18 +140,14 @@ pub(super) mod tests {
 
     /// The record that formats and JSON are tried on.
     pub(in crate::cli) fn sample() -> Record {
-        let header = |name: &str, value: &'static [u8]| Header {
-            name: name.to_owned(),
-            value: Some(Bytes::from_static(value)),
-        };
         Record {
-            topic: "orders".to_owned(),
+            topic: Arc::from("orders"),
             partition: 3,
             offset: 17,
             timestamp_ms: 1_763_720_000_123,
             key: Some(Bytes::from_static(b"7")),
             value: Some(Bytes::from_static(b"say \"paid\"\n")),
-            headers: vec![header("trace", b"abc"), header("bits", &[0xff, 0])],
+            headers: vec![Header::new("trace", "abc"), Header::new("bits", vec![0xff, 0])],
             leader_epoch: 5,
             compression: "lz4",
         }
@@ -139,6 +168,21 @@ pub(super) mod tests {
             "\n"
         );
         assert_eq!(json(&sample()), expected);
+    }
+
+    #[test]
+    fn a_line_for_people_cannot_steer_their_terminal() {
+        let line = |record: &Record| {
+            let mut out = Vec::new();
+            write_line(record, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(line(&sample()), "orders[3]@17  7=say \"paid\"\\n\n");
+        let value = Some(Bytes::from_static(b"\x1b[2Ja\xff"));
+        let record = Record { key: None, value, ..sample() };
+        assert_eq!(line(&record), "orders[3]@17  \\u{1b}[2Ja\u{fffd}\n");
+        let tombstone = Record { value: None, ..sample() };
+        assert_eq!(line(&tombstone), "orders[3]@17  7=null\n");
     }
 
     #[test]

@@ -161,9 +161,9 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "listeners.http",
-        Kind::Listener(|_, _| {}),
+        Kind::Listener(|config, value| config.listeners.http = value),
         "127.0.0.1:8080",
-        "Where the HTTP door will listen. Accepted and without effect in this build.",
+        "Where the HTTP door listens, or `off`; see [http.md](http.md).",
     ),
     key(
         "listeners.peers",

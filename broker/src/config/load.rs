@@ -2,6 +2,7 @@
 //!
 //! Absent on purpose: I/O. Whether a directory exists or a port is free shows when it is used.
 
+use super::address::Listener;
 use super::keys::find;
 use super::problem::{Problem, Problems};
 use super::sources::{Origin, Sources};
@@ -86,8 +87,7 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     }
     assert!(
         config.listeners.allow_plaintext
-            || config.tls.is_some()
-            || config.listeners.kafka.is_none_or(|listener| listener.is_loopback()),
+            || plaintext_listeners(&config).all(|(_, listener)| listener.is_loopback()),
         "I-CONFIG-1: an unencrypted listener beyond loopback that nobody allowed"
     );
     Ok(Loaded {
@@ -114,9 +114,21 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("limits.connections_per_ip_second_max") {
         config.limits.connections_per_ip_second_max = None;
     }
-    if let Some(listener) = &mut config.listeners.kafka {
+    let listeners = [&mut config.listeners.kafka, &mut config.listeners.http];
+    for listener in listeners.into_iter().flatten() {
         listener.pair_loopback |= listener.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
     }
+}
+
+/// The open doors that are not encrypted.
+fn plaintext_listeners(config: &Config) -> impl Iterator<Item = (&'static str, Listener)> {
+    let Config { listeners, .. } = config;
+    let doors = [("listeners.kafka", listeners.kafka), ("listeners.http", listeners.http)];
+    let is_plain = config.tls.is_none();
+    doors
+        .into_iter()
+        .filter_map(move |(key, listener)| Some((key, listener?)))
+        .filter(move |_| is_plain)
 }
 
 /// Checks that concern two keys.
@@ -127,9 +139,8 @@ struct Relations<'a> {
 
 impl Relations<'_> {
     fn problems(&self) -> Vec<Problem> {
-        let found =
-            [self.data_dir(), self.voters(), self.tls(), self.plaintext(), self.advertised()];
-        found.into_iter().flatten().chain(self.orders()).collect()
+        let first = [self.data_dir(), self.voters(), self.tls()].into_iter().flatten();
+        first.chain(self.plaintext()).chain(self.advertised()).chain(self.orders()).collect()
     }
 
     fn data_dir(&self) -> Option<Problem> {
@@ -179,18 +190,18 @@ impl Relations<'_> {
         Some(self.relation(missing, format!("{given} = {value} ({origin}) needs it")))
     }
 
-    fn plaintext(&self) -> Option<Problem> {
-        let listener = self.config.listeners.kafka?;
-        let is_encrypted = self.config.tls.is_some();
-        if is_encrypted || listener.is_loopback() || self.config.listeners.allow_plaintext {
-            return None;
+    fn plaintext(&self) -> Vec<Problem> {
+        if self.config.listeners.allow_plaintext {
+            return Vec::new();
         }
+        let beyond = plaintext_listeners(self.config);
+        let beyond = beyond.filter(|(_, listener)| !listener.is_loopback());
         let (value, origin) = self.said("listeners.allow_plaintext");
         let rule = format!(
             "a listener beyond loopback needs [tls], or listeners.allow_plaintext = true, \
              which is {value} ({origin})"
         );
-        Some(self.relation("listeners.kafka", rule))
+        beyond.map(|(key, _)| self.relation(key, rule.clone())).collect()
     }
 
     fn advertised(&self) -> Option<Problem> {
@@ -267,6 +278,7 @@ fn blank(start: Start) -> Config {
         listeners: ListenerSettings {
             kafka: None,
             kafka_advertised: Advertised::Auto,
+            http: None,
             allow_plaintext: false,
         },
         cluster: ClusterSettings { voters: Vec::new() },

@@ -115,6 +115,8 @@ pub struct ListenerSettings {
     pub kafka: Option<Listener>,
     /// The address that clients of the Kafka door are told to use.
     pub kafka_advertised: Advertised,
+    /// Where the HTTP door listens; `None` when it is `"off"`.
+    pub http: Option<Listener>,
     /// A listener beyond loopback may be unencrypted.
     pub allow_plaintext: bool,
 }

@@ -22,7 +22,7 @@ const UNBUILT: &[(&str, &[&str], &str)] = &[
 ];
 
 /// Keys of doors to come.
-const IGNORED: &[&str] = &["listeners.native", "listeners.native_advertised", "listeners.http"];
+const IGNORED: &[&str] = &["listeners.native", "listeners.native_advertised"];
 
 /// One problem for each key that asks for a feature that is not built.
 pub(super) fn unbuilt(effective: &Effective) -> Vec<Problem> {
@@ -46,6 +46,5 @@ pub(super) fn ignored(effective: &Effective) -> Option<String> {
     };
     let keys: Vec<String> = IGNORED.iter().filter_map(set).collect();
     let names = keys.join(", ");
-    (!keys.is_empty())
-        .then(|| format!("this build has no native and no HTTP door; ignored: {names}"))
+    (!keys.is_empty()).then(|| format!("this build has no native door; ignored: {names}"))
 }

@@ -84,8 +84,14 @@ impl Keeper {
     pub fn new(settings: &NodeSettings, addresses: Addresses) -> Self {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (status, seen) = watch::channel(Status { state: NodeState::Starting, broker: None });
-        let (clock, controls) = (settings.clock.clone(), settings.controls.clone());
-        let control = NodeControl { commands: sender, status: seen, addresses, clock, controls };
+        let control = NodeControl {
+            commands: sender,
+            status: seen,
+            addresses,
+            clock: settings.clock.clone(),
+            seed: settings.entropy.seed(),
+            controls: settings.controls.clone(),
+        };
         Self { control, commands, status }
     }
 
@@ -114,6 +120,7 @@ pub struct NodeControl {
     status: watch::Receiver<Status>,
     addresses: Addresses,
     clock: Clock,
+    seed: Option<u64>,
     controls: Option<Arc<Controls>>,
 }
 
@@ -153,6 +160,12 @@ impl NodeControl {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What repeats the ids of this run; `None` where they come from the operating system.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
     }
 
     /// What a test may do to requests; `None` outside of tests.

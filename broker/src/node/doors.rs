@@ -2,6 +2,8 @@
 //!
 //! A door to come needs a field in [`Doors`], and a line in each of its functions.
 //!
+//! The HTTP door is none of them: it lives as long as the node, restarts included (see `node`).
+//!
 //! Invariants: every address is bound before any door answers.
 //!
 //! Absent on purpose: what a door says.
@@ -10,9 +12,10 @@ use super::NodeControl;
 use crate::api::Broker;
 use crate::config::Config;
 use crate::controls::Controls;
+use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::exit::{Exit, Failure};
-use crate::tls::{Tls, Watch};
+use crate::tls::Tls;
 use bateau_core::controller::ListenerAddress;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -46,27 +49,21 @@ pub struct DoorContext {
 /// Doors that are bound and do not answer yet.
 #[derive(Debug)]
 pub(super) struct Doors {
-    /// Of `[tls]`.
-    tls: Option<Tls>,
     kafka: Option<KafkaDoor>,
 }
 
 impl Doors {
     /// Binds what the configuration names, so that a taken port is known before anything is
     /// opened.
-    pub fn bind(config: &Config) -> Result<Self, Failure> {
-        let tls = Tls::of_config(config);
-        let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    ///
+    /// - `tls`: of `[tls]`.
+    pub fn bind(config: &Config, tls: Option<&Tls>) -> Result<Self, Failure> {
+        let capacity = Capacity::new(&config.limits);
         let kafka = config.listeners.kafka.as_ref().map(|listener| {
-            let bound = KafkaDoor::bind(listener, config, tls.as_ref());
+            let bound = KafkaDoor::bind(listener, config, tls, capacity.clone());
             bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
         });
-        Ok(Self { kafka: kafka.transpose()?, tls })
-    }
-
-    /// Watches the files of `[tls]`, until the guard is dropped.
-    pub fn watch_certificates(&self, config: &Config) -> Option<Watch> {
-        self.tls.as_ref().map(|tls| tls.watch(config.tls.as_ref()))
+        Ok(Self { kafka: kafka.transpose()? })
     }
 
     pub fn addresses(&self) -> Addresses {
@@ -104,7 +101,7 @@ impl Addresses {
     }
 }
 
-fn not_bound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+pub(super) fn not_bound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
     let held = error.kind() == std::io::ErrorKind::AddrInUse;
     let exit = if held { Exit::NotFoundOrHeld } else { Exit::Failed };
     Failure::new(exit, format!("{key}: {address} cannot be bound: {error}"))

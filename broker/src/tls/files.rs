@@ -90,7 +90,10 @@ pub enum TlsError {
         max: usize,
     },
     /// A certificate whose time is over or has not come.
-    #[error("{name}: {}: certificate {number} {when}; give a certificate that is valid now", path.display())]
+    #[error(
+        "{name}: {}: certificate {number} {when}; give a certificate that is valid now",
+        path.display()
+    )]
     NotValid {
         /// The key.
         name: Name,
@@ -113,7 +116,10 @@ pub enum TlsError {
         cert: PathBuf,
     },
     /// Others can read the key, so it is no secret.
-    #[error("tls.key: {0}: mode {mode:03o} opens it to others; run `chmod 600 {0}`", path.display())]
+    #[error(
+        "tls.key: {0}: mode {mode:03o} opens it to others; run `chmod 600 {0}`",
+        path.display()
+    )]
     OpenKey {
         /// The file.
         path: PathBuf,
@@ -157,9 +163,8 @@ pub(super) fn read(settings: &TlsSettings, now: UnixTime) -> Result<Material, Tl
 
 /// A certificate and its key from one text, as `generated` writes them.
 pub(super) fn read_pair(text: &[u8]) -> Result<Material, String> {
-    let wrong = |error: pem::Error| error.to_string();
-    let certificate = CertificateDer::from_pem_slice(text).map_err(wrong)?;
-    let key = PrivateKeyDer::from_pem_slice(text).map_err(wrong)?;
+    let certificate = CertificateDer::from_pem_slice(text).map_err(|error| said(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(text).map_err(|error| said(&error))?;
     let pin = SpkiPin::of_certificate(&certificate).map_err(|error| error.to_string())?;
     let signer = crypto_provider().key_provider.load_private_key(key);
     let signer = signer.map_err(|error| error.to_string())?;
@@ -183,7 +188,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     }
     let absent = |error: pem::Error| match error {
         pem::Error::NoItemsFound => pem.absent("private key (PKCS #8, PKCS #1 or SEC 1)"),
-        error => pem.unusable("the private key".to_owned(), error.to_string()),
+        error => pem.unusable("the private key".to_owned(), said(&error)),
     };
     PrivateKeyDer::from_pem_slice(&pem.text).map_err(absent)
 }
@@ -243,7 +248,7 @@ impl Pem {
         let mut certificates = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(&self.text) {
             let what = || format!("certificate {}", certificates.len() + 1);
-            let read = certificate.map_err(|error| self.unusable(what(), error.to_string()))?;
+            let read = certificate.map_err(|error| self.unusable(what(), said(&error)))?;
             if certificates.len() == max {
                 return Err(TlsError::TooMany { name: self.name, path: self.path.clone(), max });
             }
@@ -316,6 +321,18 @@ fn out_of_time(
         },
         _ => None,
     }
+}
+
+/// What is wrong with a text in PEM, without repeating any of it.
+fn said(error: &pem::Error) -> String {
+    let text = match error {
+        pem::Error::MissingSectionEnd { .. } => "a section without its END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line that is none",
+        pem::Error::Base64Decode(_) => "a section that is not base64",
+        pem::Error::NoItemsFound => "no certificate, or no key",
+        _ => "not PEM",
+    };
+    text.to_owned()
 }
 
 fn date(time: UnixTime) -> String {

@@ -27,7 +27,7 @@ mod generated;
 mod live;
 mod publish;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod watch;
 
 pub use files::TlsError;

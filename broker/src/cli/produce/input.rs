@@ -15,32 +15,22 @@
 
 use crate::cli::base64;
 use crate::cli::offsets::moment;
-use crate::cli::record::Header;
+use bateau_client::{Header, Record};
 use bytes::Bytes;
 use jiff::Zoned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A record that is to be sent.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(in crate::cli) struct NewRecord {
-    pub(in crate::cli) key: Option<Bytes>,
-    pub(in crate::cli) value: Option<Bytes>,
-    pub(in crate::cli) headers: Vec<Header>,
-    /// Milliseconds since 1970; `None` is the time of sending.
-    pub(in crate::cli) timestamp_ms: Option<i64>,
-    /// `None` follows from the key.
-    pub(in crate::cli) partition: Option<u32>,
-}
-
 /// How lines become records.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct Shape {
     /// What every record gets that does not say otherwise.
-    pub(in crate::cli) defaults: NewRecord,
+    pub(in crate::cli) defaults: Record,
     /// Lines are JSON.
     pub(in crate::cli) json_lines: bool,
+    /// Values are refused that are no JSON.
+    pub(in crate::cli) must_be_json: bool,
     /// What stands between key and value.
     pub(in crate::cli) key_separator: Option<String>,
     /// The present, in the zone of timestamps without one.
@@ -79,6 +69,9 @@ pub(in crate::cli) enum LineError {
     /// A timestamp that is none.
     #[error("timestamp is {0}; write milliseconds since 1970 or an ISO 8601 string")]
     Timestamp(String),
+    /// A partition that cannot be.
+    #[error("partition is {0}; they are numbered from 0")]
+    Partition(i32),
     /// Bytes that are no UTF-8 where JSON is announced.
     #[error("is no UTF-8")]
     Utf8,
@@ -86,7 +79,7 @@ pub(in crate::cli) enum LineError {
 
 impl Shape {
     /// The record of one line, without its line end. `None` for an empty line of JSON.
-    pub(in crate::cli) fn record(&self, line: Bytes) -> Result<Option<NewRecord>, LineError> {
+    pub(in crate::cli) fn record(&self, line: Bytes) -> Result<Option<Record>, LineError> {
         if self.json_lines {
             let text = std::str::from_utf8(&line).map_err(|_| LineError::Utf8)?;
             return match text.trim().is_empty() {
@@ -104,10 +97,14 @@ impl Shape {
                 record.value = Some(line.slice(at + separator.len()..));
             }
         }
+        let value = record.value.as_deref().filter(|_| self.must_be_json);
+        if let Some(value) = value {
+            serde_json::from_slice::<serde::de::IgnoredAny>(value)?;
+        }
         Ok(Some(record))
     }
 
-    fn parsed(&self, text: &str) -> Result<NewRecord, LineError> {
+    fn parsed(&self, text: &str) -> Result<Record, LineError> {
         let line: JsonLine<'_> = serde_json::from_str(text)?;
         let mut record = self.defaults.clone();
         match (line.key, line.key_base64) {
@@ -131,6 +128,9 @@ impl Shape {
             None => record.timestamp_ms,
             Some(timestamp) => Some(self.timestamp(&timestamp)?),
         };
+        if let Some(negative) = line.partition.filter(|partition| *partition < 0) {
+            return Err(LineError::Partition(negative));
+        }
         record.partition = line.partition.or(record.partition);
         Ok(record)
     }
@@ -157,7 +157,7 @@ struct JsonLine<'a> {
     value_base64: Option<String>,
     headers: Option<Value>,
     timestamp: Option<Value>,
-    partition: Option<u32>,
+    partition: Option<i32>,
     #[serde(rename = "topic")]
     _topic: Option<serde::de::IgnoredAny>,
     #[serde(rename = "offset")]
@@ -200,23 +200,29 @@ fn with_headers(mut headers: Vec<Header>, found: Value) -> Result<Vec<Header>, L
                     Value::String(text) => Some(Bytes::from(text)),
                     other => return Err(wrong(&other)),
                 };
-                headers.push(Header { name, value });
+                headers.push(header(name, value));
             }
         }
         Value::Array(items) => {
             for item in items {
-                let header = JsonHeader::deserialize(&item).map_err(|_| wrong(&item))?;
-                let value = match (header.value, header.value_base64) {
+                let parsed = JsonHeader::deserialize(&item).map_err(|_| wrong(&item))?;
+                let value = match (parsed.value, parsed.value_base64) {
                     (Some(_), Some(_)) => return Err(LineError::Twice("value")),
                     (None, Some(text)) => Some(from_base64("value_base64", &text)?),
                     (value, None) => value.map(Bytes::from),
                 };
-                headers.push(Header { name: header.name, value });
+                headers.push(header(parsed.name, value));
             }
         }
         other => return Err(wrong(&other)),
     }
     Ok(headers)
+}
+
+fn header(name: String, value: Option<Bytes>) -> Header {
+    let mut header = Header::new(name, Bytes::new());
+    header.value = value;
+    header
 }
 
 #[derive(Deserialize)]
@@ -239,23 +245,23 @@ mod tests {
     fn shape(json_lines: bool, key_separator: Option<&str>) -> Shape {
         let key_separator = key_separator.map(str::to_owned);
         let now = "2026-11-21T21:10:00+01:00[+01:00]".parse().unwrap();
-        Shape { defaults: NewRecord::default(), json_lines, key_separator, now }
+        Shape { defaults: Record::default(), json_lines, must_be_json: false, key_separator, now }
     }
 
     fn bytes(text: &str) -> Option<Bytes> {
         Some(Bytes::copy_from_slice(text.as_bytes()))
     }
 
-    fn json(text: &str) -> NewRecord {
+    fn json(text: &str) -> Record {
         shape(true, None).record(Bytes::copy_from_slice(text.as_bytes())).unwrap().unwrap()
     }
 
     #[test]
     fn a_line_is_a_value_and_the_key_comes_from_the_flags() {
-        let defaults = NewRecord { key: bytes("7"), partition: Some(2), ..NewRecord::default() };
-        let shape = Shape { defaults: defaults.clone(), ..shape(false, None) };
+        let defaults = Record::default().key("7").partition(2);
+        let shape = Shape { defaults, ..shape(false, None) };
         let found = shape.record(Bytes::from_static(b" a=b ")).unwrap().unwrap();
-        assert_eq!(found, NewRecord { value: bytes(" a=b "), ..defaults });
+        assert_eq!(found, Record::new(" a=b ").key("7").partition(2));
     }
 
     #[test]
@@ -270,17 +276,23 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_must_be_json_is_checked_and_goes_as_it_was_typed() {
+        let shape = Shape { must_be_json: true, ..shape(false, Some("=")) };
+        let found = shape.record(Bytes::from_static(b"7={ \"id\": 7 }")).unwrap().unwrap();
+        assert_eq!(found, Record::new("{ \"id\": 7 }").key("7"));
+        assert!(shape.record(Bytes::from_static(b"7={id:7}")).is_err());
+    }
+
+    #[test]
     fn a_line_of_json_has_every_part_of_a_record() {
         let found = json(
             r#"{"topic":"x","offset":9,"key":"7","value":"say \"paid\"","headers":{"a":"1","b":null},
                 "timestamp":1763720000123,"partition":3}"#,
         );
-        let header = |name: &str, value| Header { name: name.to_owned(), value };
-        let headers = vec![header("a", bytes("1")), header("b", None)];
-        let value = bytes("say \"paid\"");
-        let timestamp_ms = Some(1_763_720_000_123);
-        let key = bytes("7");
-        assert_eq!(found, NewRecord { key, value, headers, timestamp_ms, partition: Some(3) });
+        let plain = Record::new("say \"paid\"").key("7").partition(3);
+        let mut expected = plain.timestamp_ms(1_763_720_000_123).header("a", "1").header("b", "");
+        expected.headers[1].value = None;
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -342,7 +354,7 @@ mod tests {
         for (line, expected) in [
             ("paid", "expected value at line 1"),
             (r#"{"vlaue":"a"}"#, "unknown field `vlaue`, expected one of"),
-            (r#"{"value":"a","partition":-1}"#, "invalid value"),
+            (r#"{"value":"a","partition":-1}"#, "partition is -1; they are numbered from 0"),
         ] {
             let found = shape(true, None).record(Bytes::from(line)).unwrap_err().to_string();
             assert!(found.contains(expected), "{line}: {found}");

@@ -13,14 +13,15 @@
 //!
 //! Absent on purpose: a line that goes on beyond a NUL or any other byte than `\n`.
 
-use super::input::{LineError, NewRecord, Shape};
+use super::input::{LineError, Shape};
+use bateau_client::Record;
 use bytes::Bytes;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
 /// The longest line that is taken, in bytes.
-pub(super) const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(super) const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A parcel of records leaves when its lines have this many bytes.
 const PARCEL_BYTES: usize = 256 * 1024;
@@ -31,7 +32,7 @@ const PARCELS_MAX: usize = 4;
 /// Records and what they took of the input.
 #[derive(Debug, Default)]
 pub(super) struct Parcel {
-    pub(super) records: Vec<NewRecord>,
+    pub(super) records: Vec<Record>,
     /// Bytes of their lines, with line ends.
     pub(super) bytes: u64,
 }
@@ -175,7 +176,8 @@ mod tests {
 
     fn shape(json_lines: bool) -> Shape {
         let now = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
-        Shape { defaults: NewRecord::default(), json_lines, key_separator: None, now }
+        let defaults = Record::default();
+        Shape { defaults, json_lines, must_be_json: false, key_separator: None, now }
     }
 
     fn parcels(pieces: &[&'static [u8]], json_lines: bool) -> Vec<Result<Vec<String>, String>> {
@@ -183,7 +185,7 @@ mod tests {
         let input = BufReader::new(Pieces(pieces.to_vec()));
         read(input, "stdin", &shape(json_lines), |parcel| {
             let values = |parcel: Parcel| {
-                let value = |record: NewRecord| {
+                let value = |record: Record| {
                     String::from_utf8(record.value.unwrap_or_default().to_vec()).unwrap()
                 };
                 parcel.records.into_iter().map(value).collect()

@@ -2,23 +2,25 @@
 //!
 //! Absent on purpose: a deadline for reads. Heads and bodies have theirs above.
 
-use super::STALL_TIME_MAX;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A stream that fails with `TimedOut` once a write has waited for [`STALL_TIME_MAX`].
+/// A stream that fails with `TimedOut` once a write has waited for too long.
 pub(super) struct Timed<S> {
     stream: S,
+    wait_max: Duration,
     /// Runs while a write waits.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Timed<S> {
-    pub fn new(stream: S) -> Self {
-        Self { stream, stall: None }
+    /// - `wait_max`: how long a write may wait.
+    pub fn new(stream: S, wait_max: Duration) -> Self {
+        Self { stream, wait_max, stall: None }
     }
 
     /// The outcome of a write: as it is, or late.
@@ -31,7 +33,7 @@ impl<S> Timed<S> {
             self.stall = None;
             return outcome;
         }
-        let deadline = Instant::now() + STALL_TIME_MAX;
+        let deadline = Instant::now() + self.wait_max;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         ready!(stall.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -87,19 +89,17 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_peer_that_does_not_read_is_cut_and_one_that_does_is_not() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut timed = Timed::new(near);
-        timed.write_all(&[1; 16]).await.expect("the buffer takes it");
-        let reader = tokio::spawn(async move {
-            tokio::time::sleep(STALL_TIME_MAX / 2).await;
-            far.read_exact(&mut [0; 16]).await.expect("it is there");
-            far
-        });
-        timed.write_all(&[2; 16]).await.expect("the peer reads in time");
-        let _far = reader.await.expect("it does not panic");
-        let error = timed.write_all(&[3; 16]).await.expect_err("nobody reads any more");
+        let mut patient = Timed::new(near, Duration::from_hours(1));
+        let (written, read) =
+            tokio::join!(patient.write_all(&[1; 64]), async { far.read_exact(&mut [0; 64]).await });
+        written.expect("the peer reads");
+        read.expect("it is there");
+        let (near, _far) = tokio::io::duplex(16);
+        let mut hasty = Timed::new(near, Duration::from_millis(20));
+        let error = hasty.write_all(&[1; 17]).await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -14,10 +14,10 @@
 //!
 //! Absent on purpose: what a request means.
 
-use super::budget::Share;
 use super::dispatch::{self, Context, Running};
 use super::session::{FRAME_BYTES_ON_TRUST, KafkaSession, Received, SessionEnd};
 use super::stream::Transport;
+use crate::doors::budget::Share;
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::future::poll_fn;

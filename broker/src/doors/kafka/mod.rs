@@ -8,9 +8,9 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `listener` | sockets to accept from, and who is let in (`admission`) |
+//! | `listener` | sockets to accept from |
 //! | `stream` | a socket, or TLS over one, and its handshake |
-//! | `connection` | one stream: reads, writes, deadlines; memory of requests (`budget`) |
+//! | `connection` | one stream: reads, writes, deadlines |
 //! | `session` | order and limits of requests and replies (`outgoing`); no socket, no clock |
 //! | `dispatch` | which conversion a request goes through |
 //! | `controlled` | what a test sees of a request, and answers in the broker's place |
@@ -24,8 +24,6 @@
 //!
 //! Absent on purpose: SASL, quotas, fetch sessions, transactions.
 
-mod admission;
-mod budget;
 mod connection;
 mod controlled;
 mod convert;
@@ -33,7 +31,7 @@ mod dispatch;
 mod listener;
 mod outgoing;
 mod session;
-mod stream;
+pub(super) mod stream;
 
 pub use listener::KafkaDoor;
 
