@@ -494,7 +494,7 @@ impl DiskFile for SimFile {
             disk: self.disk.clone(),
             inode: self.inode,
             bytes,
-            token: Arc::new(Arc::clone(&self.users)),
+            token: Arc::new(MapToken { _file: Arc::clone(&self.users) }),
         }))
     }
 }
@@ -519,13 +519,19 @@ struct SimMap {
     disk: SimDisk,
     inode: u64,
     bytes: u64,
-    /// Shared with what is lent; it is a user of the file itself.
-    token: Arc<Arc<()>>,
+    /// Shared with what is lent.
+    token: Arc<MapToken>,
+}
+
+/// A map is a user of its file, and so is what was lent from it.
+#[derive(Debug)]
+struct MapToken {
+    _file: Arc<()>,
 }
 
 struct Lent {
     bytes: Vec<u8>,
-    _map: Arc<Arc<()>>,
+    _map: Arc<MapToken>,
     _range: Arc<()>,
 }
 
