@@ -12,6 +12,15 @@ use crate::exit::{Exit, Failure};
 use serde_json::json;
 use std::path::Path;
 
+pub(super) const CHECK: &str = "\
+Examples:
+  bateau config check node.toml";
+
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  bateau config explain topics.partitions_default
+  bateau config explain --config node.toml";
+
 pub(super) fn check(file: &Path, output: Output) -> Result<(), Fault> {
     let loaded = loaded(Some(file))?;
     let warning = loaded.warning.as_deref();

@@ -67,7 +67,8 @@ pub fn node() -> Option<Installed> {
     ONCE.get_or_init(|| {
         (present("node", "--version") && present("npm", "--version")).then(|| {
             let files = ["package.json", "package-lock.json", ".npmrc"];
-            let services = ["order-service.js", "inventory-service.js", "test-control.js"];
+            let services =
+                ["order-service.js", "inventory-service.js", "test-control.js", "command-line.js"];
             let all = [&files[..], &services[..]].concat();
             let directory = install("kafkajs", "kafkajs", &all, |source, target| {
                 for file in &all {
