@@ -8,8 +8,9 @@
 //!       what people type, and know no broker
 //! ```
 //!
-//! Each command's help begins with examples; a test runs every one of them. Data goes to stdout, everything else to stderr. A command prints a table on a terminal and one
-//! JSON object per line into a pipe or with `-o json`. Exit codes: [`crate::exit::Exit`].
+//! Each command's help begins with examples; a test runs every one of them. Data goes to stdout,
+//! everything else to stderr. A command prints a table on a terminal and one JSON object per line
+//! into a pipe or with `-o json`. Exit codes: [`crate::exit::Exit`].
 //!
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
