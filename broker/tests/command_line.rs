@@ -172,6 +172,19 @@ fn an_error_code_is_explained() {
 }
 
 #[test]
+fn colours_are_for_terminals_or_on_request() {
+    let help = |variable: Option<(&str, &str)>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bateau"));
+        command.env_clear().arg("--help").envs(variable);
+        let output = command.output().expect("the binary can be started");
+        text(&output.stdout).contains('\u{1b}')
+    };
+    assert!(!help(None));
+    assert!(help(Some(("CLICOLOR_FORCE", "1"))));
+    assert!(!help(Some(("NO_COLOR", "1"))));
+}
+
+#[test]
 fn what_destroys_is_not_done_where_nobody_can_be_asked() {
     refused(
         &["topic", "delete", "orders"],
