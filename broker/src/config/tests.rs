@@ -258,7 +258,7 @@ fn a_listener_beyond_loopback_says_plaintext_and_names_its_address() {
     let beyond = ["listeners.kafka=0.0.0.0:9092"];
     refused(
         from_flags(&beyond),
-        "listeners.kafka = 0.0.0.0:9092 (-X): a listener beyond loopback without TLS needs \
+        "listeners.kafka = 0.0.0.0:9092 (-X): a listener beyond loopback needs [tls], or \
          listeners.allow_plaintext = true, which is false (default)\n\
          listeners.kafka_advertised = auto (default): listeners.kafka = 0.0.0.0:9092 (-X) lies \
          beyond loopback, so name the host:port that clients reach",

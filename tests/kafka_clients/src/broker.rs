@@ -264,7 +264,7 @@ fn recovery_line(errors: &[String]) -> Option<Value> {
 #[derive(Debug)]
 pub enum SharedBroker {
     /// Started here.
-    Own(Mutex<Broker>, String),
+    Own(Box<Mutex<Broker>>, String),
     /// Started by somebody else, who named its address in `BATEAU_TEST_BOOTSTRAP`.
     Foreign(String),
 }
@@ -284,7 +284,7 @@ impl SharedBroker {
             Err(_) => {
                 let broker = Broker::start(Some("127.0.0.1:0"));
                 let bootstrap = broker.bootstrap().to_owned();
-                Self::Own(Mutex::new(broker), bootstrap)
+                Self::Own(Box::new(Mutex::new(broker)), bootstrap)
             }
         });
         *current = Arc::downgrade(&shared);
