@@ -277,6 +277,27 @@ fn a_listener_beyond_loopback_says_plaintext_and_names_its_address() {
 }
 
 #[test]
+fn a_certificate_has_its_key_and_lets_a_listener_leave_loopback() {
+    let files = ["tls.cert=node.crt", "tls.key=node.key"];
+    let tls = from_flags(&files).unwrap().config.tls.unwrap();
+    assert_eq!(
+        (tls.cert.as_path(), tls.key.as_path()),
+        (Path::new("node.crt"), Path::new("node.key"))
+    );
+    assert_eq!(tls.client_ca, None);
+    let beyond = ["listeners.kafka=0.0.0.0:9092", "listeners.kafka_advertised=broker-1:9092"];
+    let config = from_flags(&[beyond, files].concat()).unwrap().config;
+    assert!(!config.listeners.allow_plaintext && config.tls.is_some());
+    assert_eq!(from_flags(&["tls.cert=", "tls.client_ca="]).unwrap().config.tls, None);
+    refused(from_flags(&files[..1]), "tls.key =  (default): tls.cert = node.crt (-X) needs it");
+    refused(from_flags(&files[1..]), "tls.cert =  (default): tls.key = node.key (-X) needs it");
+    refused(
+        from_file("[tls]\nclient_ca = \"clients.crt\"\n"),
+        "tls.cert =  (default): tls.client_ca = \"clients.crt\" (node.toml:2) needs it",
+    );
+}
+
+#[test]
 fn the_only_voter_is_this_node() {
     assert_eq!(from_flags(&["node.id=7"]).unwrap().config.cluster.voters, ["7@127.0.0.1:9644"]);
     refused(
