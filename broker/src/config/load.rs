@@ -260,6 +260,8 @@ fn blank(start: Start) -> Config {
         listeners: ListenerSettings {
             kafka: None,
             kafka_advertised: Advertised::Auto,
+            native: None,
+            native_advertised: Advertised::Auto,
             http: None,
             allow_plaintext: false,
         },

@@ -130,10 +130,8 @@ enum Step {
 }
 
 fn models() -> impl Strategy<Value = Vec<Model>> {
-    let batches = prop::collection::vec(
-        prop_oneof![4 => 1..400_usize, 1 => 400..20_000_usize],
-        1..12,
-    );
+    let batches =
+        prop::collection::vec(prop_oneof![4 => 1..400_usize, 1 => 400..20_000_usize], 1..12);
     let model = (0..2_u8, batches, 1..1_000_u64).prop_map(|(stream, batches, window)| Model {
         stream,
         batches,
