@@ -16,13 +16,14 @@
 //! Absent on purpose: faults of the disk (they are its simulator's) and of the network.
 
 use crate::clock::Clock;
-use bateau_protocol::wire::ErrorCode;
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
+
+pub use bateau_protocol::wire::ErrorCode;
 
 /// Requests that are remembered; older ones are forgotten.
 pub const REQUESTS_KEPT_MAX: usize = 1_024;

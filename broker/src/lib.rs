@@ -31,4 +31,5 @@ pub mod server;
 pub mod shard;
 pub mod telemetry;
 pub mod time_lookup;
+pub mod tls;
 pub mod trash;

@@ -1,7 +1,7 @@
 //! A node as a value: started, restarted and stopped in whatever process it lives.
 //!
 //! ```text
-//!   open ─ bind, Engine::open ─> until_ready ─> serve ─(NodeControl: restart, crash)─> drain ─> stop
+//!   open ─ bind, Engine::open ─> until_ready ─> serve ─(NodeControl: restart)─> drain ─> stop
 //! ```
 //!
 //! Nothing here touches signals, the standard streams or the process's exit, and nothing is
@@ -31,6 +31,7 @@ use crate::doors::http::HttpDoor;
 use crate::engine::{Engine, RunningEngine, Starting};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
+use crate::tls::{Tls, Watch};
 use bateau_log::{Disk, RealDisk, RealDiskOptions};
 use control::{Command, Keeper};
 use doors::{Doors, end_of, not_bound};
@@ -119,6 +120,14 @@ pub struct Node {
     keeper: Keeper,
     running: Option<Running>,
     http: Option<DoorTask>,
+    encryption: Option<Encryption>,
+}
+
+/// What `[tls]` gives the doors, over all restarts.
+struct Encryption {
+    tls: Tls,
+    /// Held, for it ends when it is dropped.
+    _watch: Watch,
 }
 
 struct Running {
@@ -154,15 +163,17 @@ impl Node {
     ///
     /// Errors: as of [`Node::start`].
     pub async fn open(mut settings: NodeSettings) -> Result<Self, Failure> {
-        let http = bind_http(&settings.config)?;
-        let doors = Doors::bind(&settings.config)?;
+        let encryption = Encryption::of_config(&settings.config)?;
+        let tls = encryption.as_ref().map(|encryption| &encryption.tls);
+        let http = bind_http(&settings.config, tls)?;
+        let doors = Doors::bind(&settings.config, tls)?;
         let address = http.as_ref().map(HttpDoor::local_address);
         let addresses = Addresses { http: address, ..doors.addresses() };
         addresses.keep_in(&mut settings.config);
         let keeper = Keeper::new(&settings, addresses);
         let control = keeper.control();
         let http = http.map(|door| DoorTask::spawn("http", |stop| door.run(control, stop)));
-        let mut node = Self { settings, addresses, keeper, running: None, http };
+        let mut node = Self { settings, addresses, keeper, running: None, http, encryption };
         match Running::open(&node.settings, doors).await {
             Ok(running) => node.running = Some(running),
             Err(failure) => {
@@ -304,7 +315,8 @@ impl Node {
 
     async fn reopen(&mut self) -> Result<(), Failure> {
         self.keeper.say(NodeState::Starting, None);
-        let doors = Doors::bind(&self.settings.config)?;
+        let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
+        let doors = Doors::bind(&self.settings.config, tls)?;
         self.running = Some(Running::open(&self.settings, doors).await?);
         self.until_ready().await
     }
@@ -326,10 +338,24 @@ impl Running {
     }
 }
 
-fn bind_http(config: &Config) -> Result<Option<HttpDoor>, Failure> {
+impl Encryption {
+    fn of_config(config: &Config) -> Result<Option<Self>, Failure> {
+        let tls = Tls::of_config(config);
+        let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        Ok(tls.map(|tls| Self { _watch: tls.watch(config.tls.as_ref()), tls }))
+    }
+}
+
+impl Debug for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encryption").finish_non_exhaustive()
+    }
+}
+
+fn bind_http(config: &Config, tls: Option<&Tls>) -> Result<Option<HttpDoor>, Failure> {
     let bind = |listener: &Listener| {
         let failed = |error| not_bound("listeners.http", listener.address, &error);
-        HttpDoor::bind(listener).map_err(failed)
+        HttpDoor::bind(listener, tls).map_err(failed)
     };
     config.listeners.http.as_ref().map(bind).transpose()
 }

@@ -2,7 +2,8 @@
 //!
 //! Absent on purpose: signals and the end of stdin. They are the running server's business.
 
-use super::{DevArguments, Output, ServeArguments, open_files};
+use super::output::Output;
+use super::{DevArguments, ServeArguments, open_files};
 use crate::config::{Announce, Config, Loaded, Mode, Origin, Problem, Sources, Start, load};
 use crate::exit::{Exit, Failure};
 use crate::{server, telemetry};
@@ -44,11 +45,11 @@ pub(super) fn serve(
     output: Output,
     begun: Instant,
 ) -> Result<(), Failure> {
-    let mut sources = with_file(Some(&arguments.config))?;
-    sources.add_flags(&arguments.settings);
     if arguments.test_control {
         return Err(Failure::new(Exit::Usage, TEST_CONTROL_REFUSED));
     }
+    let mut sources = with_file(Some(&arguments.config))?;
+    sources.add_flags(&arguments.settings);
     let start = Start { announce: announce(output), ..Start::of(Mode::Serve) };
     run(start, &sources, begun)
 }
@@ -84,7 +85,7 @@ fn run(start: Start, sources: &Sources, begun: Instant) -> Result<(), Failure> {
 const fn announce(output: Output) -> Announce {
     match output {
         Output::Json => Announce::ReadyLine,
-        Output::Text => Announce::Banner,
+        Output::Table => Announce::Banner,
     }
 }
 

@@ -9,12 +9,12 @@ use super::sources::{Origin, Sources};
 use super::value::{Raw, store};
 use super::{
     Advertised, Announce, ClusterSettings, Config, GroupSettings, Limits, ListenerSettings, Mode,
-    NodeSettings, Origins, TopicSettings, support,
+    NodeSettings, Origins, TlsSettings, TopicSettings, support,
 };
 use bateau_protocol::ids::NodeId;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The value that holds for each key, and who said it.
 pub(super) type Effective = BTreeMap<&'static str, (Raw, Origin)>;
@@ -104,6 +104,7 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("cluster.voters") {
         config.cluster.voters = vec![format!("{}@127.0.0.1:9644", config.node.id)];
     }
+    config.tls = config.tls.take().filter(|tls| *tls != TlsSettings::default());
     if config.mode != Mode::Dev {
         return;
     }
@@ -123,7 +124,11 @@ fn adapt(config: &mut Config, effective: &Effective) {
 fn plaintext_listeners(config: &Config) -> impl Iterator<Item = (&'static str, Listener)> {
     let Config { listeners, .. } = config;
     let doors = [("listeners.kafka", listeners.kafka), ("listeners.http", listeners.http)];
-    doors.into_iter().filter_map(|(key, listener)| Some((key, listener?)))
+    let is_plain = config.tls.is_none();
+    doors
+        .into_iter()
+        .filter_map(move |(key, listener)| Some((key, listener?)))
+        .filter(move |_| is_plain)
 }
 
 /// Checks that concern two keys.
@@ -134,8 +139,8 @@ struct Relations<'a> {
 
 impl Relations<'_> {
     fn problems(&self) -> Vec<Problem> {
-        let found = [self.data_dir(), self.voters(), self.advertised()];
-        found.into_iter().flatten().chain(self.plaintext()).chain(self.orders()).collect()
+        let first = [self.data_dir(), self.voters(), self.tls()].into_iter().flatten();
+        first.chain(self.plaintext()).chain(self.advertised()).chain(self.orders()).collect()
     }
 
     fn data_dir(&self) -> Option<Problem> {
@@ -172,6 +177,19 @@ impl Relations<'_> {
         }
     }
 
+    fn tls(&self) -> Option<Problem> {
+        let tls = self.config.tls.as_ref()?;
+        let is_missing = |path: &Path| path.as_os_str().is_empty();
+        let (missing, given) = match (is_missing(&tls.cert), is_missing(&tls.key)) {
+            (false, false) => return None,
+            (false, true) => ("tls.key", "tls.cert"),
+            (true, false) => ("tls.cert", "tls.key"),
+            (true, true) => ("tls.cert", "tls.client_ca"),
+        };
+        let (value, origin) = self.said(given);
+        Some(self.relation(missing, format!("{given} = {value} ({origin}) needs it")))
+    }
+
     fn plaintext(&self) -> Vec<Problem> {
         if self.config.listeners.allow_plaintext {
             return Vec::new();
@@ -180,7 +198,7 @@ impl Relations<'_> {
         let beyond = beyond.filter(|(_, listener)| !listener.is_loopback());
         let (value, origin) = self.said("listeners.allow_plaintext");
         let rule = format!(
-            "a listener beyond loopback without TLS needs listeners.allow_plaintext = true, \
+            "a listener beyond loopback needs [tls], or listeners.allow_plaintext = true, \
              which is {value} ({origin})"
         );
         beyond.map(|(key, _)| self.relation(key, rule.clone())).collect()
@@ -278,6 +296,7 @@ fn blank(start: Start) -> Config {
             session_timeout_min_ms: 0,
             session_timeout_max_ms: 0,
         },
+        tls: None,
         limits: Limits::default(),
     }
 }

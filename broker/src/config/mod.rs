@@ -61,6 +61,8 @@ pub struct Config {
     pub topics: TopicSettings,
     /// `[groups]`
     pub groups: GroupSettings,
+    /// `[tls]`; where it is given, every open door is encrypted (`I-TLS-1`).
+    pub tls: Option<TlsSettings>,
     /// `[limits]`
     pub limits: Limits,
 }
@@ -154,6 +156,17 @@ pub struct GroupSettings {
     pub session_timeout_min_ms: u64,
     /// Longest session timeout that a member may ask for.
     pub session_timeout_max_ms: u64,
+}
+
+/// `[tls]`: PEM files, relative to where the node starts. They are read when it does.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct TlsSettings {
+    /// Certificate chain of the node, its own certificate first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities of clients, which then need a certificate.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[limits]`: nothing in this process grows without one of these, or a constant beside its queue.

@@ -17,9 +17,6 @@ const UNBUILT: &[(&str, &[&str], &str)] = &[
     ("listeners.peers_advertised", &["auto"], "peers listener (one node only)"),
     ("topics.replication_factor_default", &["-1", "1"], "second node; -1 and 1 are accepted"),
     ("topics.min_insync_replicas", &["-1", "1"], "second node; -1 and 1 are accepted"),
-    ("tls.cert", &[""], "TLS"),
-    ("tls.key", &[""], "TLS"),
-    ("tls.client_ca", &[""], "TLS"),
     ("auth.required", &["false"], "authentication"),
     ("auth.superusers", &[""], "authentication"),
 ];

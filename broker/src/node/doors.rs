@@ -15,6 +15,7 @@ use crate::controls::Controls;
 use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::exit::{Exit, Failure};
+use crate::tls::Tls;
 use bateau_core::controller::ListenerAddress;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -54,10 +55,12 @@ pub(super) struct Doors {
 impl Doors {
     /// Binds what the configuration names, so that a taken port is known before anything is
     /// opened.
-    pub fn bind(config: &Config) -> Result<Self, Failure> {
+    ///
+    /// - `tls`: of `[tls]`.
+    pub fn bind(config: &Config, tls: Option<&Tls>) -> Result<Self, Failure> {
         let capacity = Capacity::new(&config.limits);
         let kafka = config.listeners.kafka.as_ref().map(|listener| {
-            let bound = KafkaDoor::bind(listener, config, capacity.clone());
+            let bound = KafkaDoor::bind(listener, config, tls, capacity.clone());
             bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
         });
         Ok(Self { kafka: kafka.transpose()? })

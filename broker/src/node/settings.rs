@@ -48,12 +48,13 @@ fn soft_free_bytes(config: &Config, disk: &dyn Disk) -> u64 {
 }
 
 fn of_broker(config: &Config, listeners: &[ListenerAddress]) -> BrokerSettings {
+    let protocol = if config.tls.is_some() { "SSL" } else { "PLAINTEXT" };
     let shown = |listener: &ListenerAddress| {
         let (host, port) = (&listener.host, listener.port);
         if host.contains(':') {
-            format!("PLAINTEXT://[{host}]:{port}")
+            format!("{protocol}://[{host}]:{port}")
         } else {
-            format!("PLAINTEXT://{host}:{port}")
+            format!("{protocol}://{host}:{port}")
         }
     };
     let advertised: Vec<String> = listeners.iter().map(shown).collect();

@@ -11,7 +11,7 @@ use super::{BODY_BYTES_MAX, BODY_TIME_MAX, REQUEST_TIME_MAX, control, guard, hea
 use crate::node::NodeControl;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, Response};
 use std::net::{IpAddr, SocketAddr};
@@ -67,6 +67,10 @@ async fn read(
     method: &Method,
     content_type: Option<&[u8]>,
 ) -> Result<Bytes, Problem> {
+    // What says that it is too long need not be sent.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(Problem::BodyTooLarge);
+    }
     let collected = Limited::new(body, BODY_BYTES_MAX).collect();
     let collected = tokio::time::timeout(BODY_TIME_MAX, collected).await;
     let bytes = match collected {

@@ -4,11 +4,12 @@
 //! - A connection that panics ends alone.
 //! - Whoever is not let in is closed at once, so that the limits hold without a queue.
 //!
-//! Absent on purpose: TLS, and addresses of other nodes (they register their own).
+//! Absent on purpose: addresses of other nodes (they register their own).
 
-use super::connection::{Connection, Deadlines};
+use super::connection::{Connection, Deadlines, Parts};
 use super::dispatch::{Context, Endpoint};
 use super::session::{KafkaSession, SessionLimits};
+use super::stream::{HANDSHAKES_MAX, handshake};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
 use crate::controls::{Controls, Door};
@@ -16,12 +17,14 @@ use crate::doors::admission::Admitted;
 use crate::doors::budget::Budget;
 use crate::doors::sockets::bind_both;
 use crate::doors::{Capacity, note_end, told_ip};
+use crate::tls::Tls;
+use rustls::ServerConfig;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Pause after an accept that failed for want of file descriptors or memory.
@@ -36,6 +39,8 @@ pub struct KafkaDoor {
     local_address: SocketAddr,
     advertised: Advertised,
     limits: Limits,
+    /// What connections are encrypted with; `None` for plaintext.
+    tls: Option<Tls>,
     capacity: Capacity,
 }
 
@@ -44,10 +49,17 @@ impl KafkaDoor {
     /// answers them. To be called inside of a runtime.
     ///
     /// - `listener`: `config.listeners.kafka`, where it is not off.
+    /// - `tls`: what `config.tls` asks for.
     /// - `capacity`: what it shares with the node's other doors.
     ///
     /// Errors: the address is taken or is none of this machine.
-    pub fn bind(listener: &Listener, config: &Config, capacity: Capacity) -> io::Result<Self> {
+    pub fn bind(
+        listener: &Listener,
+        config: &Config,
+        tls: Option<&Tls>,
+        capacity: Capacity,
+    ) -> io::Result<Self> {
+        assert_eq!(tls.is_some(), config.tls.is_some(), "I-TLS-1: an open door without its TLS");
         let (socket, twin, local_address) = bind_both(listener)?;
         Ok(Self {
             listener: socket,
@@ -55,6 +67,7 @@ impl KafkaDoor {
             local_address,
             advertised: config.listeners.kafka_advertised.clone(),
             limits: config.limits.clone(),
+            tls: tls.cloned(),
             capacity,
         })
     }
@@ -86,6 +99,7 @@ impl KafkaDoor {
         mut stop: watch::Receiver<bool>,
     ) {
         let Capacity { budget, admission } = &self.capacity;
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let mut connections = JoinSet::new();
         let connection_stop = stop.clone();
         loop {
@@ -113,19 +127,35 @@ impl KafkaDoor {
                     continue;
                 }
             };
+            // Answers leave as soon as they are made; they are gathered before, not by the kernel.
+            let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
             let context = (broker.clone(), controls.clone());
-            match self.connection(stream, peer, context, budget) {
-                Ok(connection) => {
-                    let stop = connection_stop.clone();
-                    let counted = broker.connected(Door::Kafka);
-                    connections.spawn(async move {
-                        let ended = connection.serve(stop).await;
-                        tracing::debug!(%peer, %ended, "a connection has ended");
-                        drop((admitted, counted));
-                    });
+            let parts = match local {
+                Ok(local) => self.parts(local, peer, context, budget),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a connection was gone at once");
+                    continue;
                 }
-                Err(error) => tracing::debug!(%peer, %error, "a connection was gone at once"),
-            }
+            };
+            let held = (admitted, broker.connected(Door::Kafka));
+            let stop = connection_stop.clone();
+            let Some(tls) = &self.tls else {
+                connections.spawn(async move {
+                    let ended = Connection::new(stream, parts).serve(stop).await;
+                    tracing::debug!(%peer, %ended, "a connection has ended");
+                    drop(held);
+                });
+                continue;
+            };
+            let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+                tracing::debug!(%peer, "a connection was refused: too many TLS handshakes");
+                continue;
+            };
+            let tls = tls.kafka();
+            connections.spawn(async move {
+                serve_encrypted(stream, peer, parts, tls, permit, stop).await;
+                drop(held);
+            });
         }
         // Who connects from now on is refused by the kernel.
         drop((self.listener, self.twin));
@@ -142,15 +172,14 @@ impl KafkaDoor {
         }
     }
 
-    fn connection(
+    /// What a connection from `peer` to `local` needs.
+    pub(super) fn parts(
         &self,
-        stream: TcpStream,
+        local: SocketAddr,
         peer: SocketAddr,
         (broker, controls): (Broker, Option<Arc<Controls>>),
         budget: &Budget,
-    ) -> io::Result<Connection> {
-        // Answers leave as soon as they are made; they are gathered before, not by the kernel.
-        stream.set_nodelay(true)?;
+    ) -> Parts {
         let limits = &self.limits;
         let session = KafkaSession::new(SessionLimits {
             frame_bytes_max: limits.kafka_frame_bytes_max,
@@ -161,7 +190,7 @@ impl KafkaDoor {
         let context = Context {
             broker,
             controls,
-            endpoint: self.endpoint(stream.local_addr()?),
+            endpoint: self.endpoint(local),
             // As Kafka's own tools show it.
             client_host: format!("/{}", peer.ip().to_canonical()).into(),
             fetch_reply_bytes_max: limits.fetch_reply_bytes_max,
@@ -172,7 +201,7 @@ impl KafkaDoor {
             stall_window: Duration::from_millis(window_ms),
             stall_bytes_min: limits.stall_bytes_per_second_min.saturating_mul(window_ms) / 1_000,
         };
-        Ok(Connection::new(stream, session, Arc::new(context), budget.share(), deadlines))
+        Parts { session, context: Arc::new(context), share: budget.share(), deadlines }
     }
 
     /// What a client that came to `local` is told of this node.
@@ -185,5 +214,27 @@ impl KafkaDoor {
             }
         };
         Endpoint { host: host.into(), port: i32::from(port) }
+    }
+}
+
+/// Gives a connection its TLS, and serves it.
+///
+/// - `permit`: to be in a handshake.
+async fn serve_encrypted(
+    socket: TcpStream,
+    peer: SocketAddr,
+    parts: Parts,
+    tls: Arc<ServerConfig>,
+    permit: OwnedSemaphorePermit,
+    mut stop: watch::Receiver<bool>,
+) {
+    let shaken = handshake(socket, tls, &mut stop).await;
+    drop(permit);
+    match shaken {
+        Ok(stream) => {
+            let ended = Connection::new(stream, parts).serve(stop).await;
+            tracing::debug!(%peer, %ended, "a connection has ended");
+        }
+        Err(error) => tracing::debug!(%peer, %error, "a connection was closed"),
     }
 }

@@ -9,7 +9,8 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `listener` | sockets to accept from |
-//! | `connection` | one socket: reads, writes, deadlines |
+//! | `stream` | a socket, or TLS over one, and its handshake |
+//! | `connection` | one stream: reads, writes, deadlines |
 //! | `session` | order and limits of requests and replies (`outgoing`); no socket, no clock |
 //! | `dispatch` | which conversion a request goes through |
 //! | `controlled` | what a test sees of a request, and answers in the broker's place |
@@ -21,7 +22,7 @@
 //!   together. Any other request runs alone, as every request does in Kafka.
 //! - Whatever a client sends ends at most its own connection.
 //!
-//! Absent on purpose: TLS, SASL, quotas, fetch sessions, transactions.
+//! Absent on purpose: SASL, quotas, fetch sessions, transactions.
 
 mod connection;
 mod controlled;
@@ -30,6 +31,7 @@ mod dispatch;
 mod listener;
 mod outgoing;
 mod session;
+pub(super) mod stream;
 
 pub use listener::KafkaDoor;
 

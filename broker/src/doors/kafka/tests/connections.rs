@@ -10,7 +10,7 @@ use bateau_protocol::kafka::api::produce::{Produce, ProduceRequest};
 use std::net::SocketAddr;
 
 /// A request that any node answers.
-async fn works(client: &mut Client) {
+pub async fn works(client: &mut Client) {
     let request = MetadataRequest { topics: Some(Vec::new()), ..MetadataRequest::default() };
     assert_eq!(client.call::<Metadata>(9, &request).await.brokers.len(), 1);
 }

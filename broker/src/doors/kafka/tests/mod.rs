@@ -6,3 +6,4 @@ mod controlled;
 mod groups;
 mod node;
 mod records;
+mod tls;

@@ -1,8 +1,11 @@
 //! A whole node in a test: engine over a temporary directory, Kafka door, raw client.
 
+use super::super::KafkaDoor;
+use super::super::connection::Parts;
 use crate::api::Broker;
 use crate::config::{Config, Mode, Sources, Start, load};
 use crate::controls::Controls;
+use crate::doors::Capacity;
 use crate::node::{DirectoryStore, Node, NodeSettings};
 use bateau_log::RealDiskOptions;
 use bateau_protocol::kafka::api::{Api, Message};
@@ -10,11 +13,12 @@ use bateau_protocol::kafka::{
     Framing, RequestHeader, Split, Text, decode_response, encode_request,
 };
 use bytes::{Bytes, BytesMut};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Nothing that a test waits for takes longer.
@@ -46,6 +50,17 @@ impl TestNode {
         let node = within(Node::start(settings)).await.expect("a fresh node starts");
         let address = node.addresses().kafka.expect("the door is open");
         Self { address, node, _data: data }
+    }
+
+    /// What a connection over something else than a socket needs.
+    pub fn parts(&self) -> Parts {
+        let config = config(&[]);
+        let listener = config.listeners.kafka.expect("the door is open");
+        let capacity = Capacity::new(&config.limits);
+        let budget = capacity.budget.clone();
+        let door = KafkaDoor::bind(&listener, &config, None, capacity);
+        let door = door.expect("there is a free port");
+        door.parts(self.address, self.address, (self.broker().clone(), None), &budget)
     }
 
     /// A fresh connection.
@@ -80,22 +95,31 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
 }
 
+/// A socket, or TLS over one.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
 /// A client that sends what it is told.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: BytesMut,
     correlation_id: i32,
 }
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = within(TcpStream::connect(address)).await.expect("the node listens");
-        Self { stream, buffer: BytesMut::new(), correlation_id: 0 }
+        Self::over(within(TcpStream::connect(address)).await.expect("the node listens"))
+    }
+
+    pub fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), buffer: BytesMut::new(), correlation_id: 0 }
     }
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
         within(self.stream.write_all(bytes)).await.expect("the node reads");
+        within(self.stream.flush()).await.expect("the node reads");
     }
 
     /// Sends a request without waiting for its answer; returns its correlation id.
@@ -118,6 +142,13 @@ impl Client {
     pub async fn response<A: Api>(&mut self, version: i16) -> (i32, A::Response) {
         let frame = self.frame().await.expect("the connection stays open");
         decode_response(frame, version).expect("the answer is of this version")
+    }
+
+    /// What comes before the node ends the connection; an error where it only cuts it.
+    pub async fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        within(self.stream.read_to_end(&mut rest)).await?;
+        Ok(rest)
     }
 
     /// The next frame; `None` when the connection is closed instead.
