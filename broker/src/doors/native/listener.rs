@@ -20,14 +20,14 @@ use crate::doors::admission::Admitted;
 use crate::doors::sockets::bind_twins;
 use crate::doors::words::wire_node;
 use crate::doors::{Capacity, note_end, told_ip};
+use crate::tls::Tls;
 use bateau_protocol::limits;
 use bateau_protocol::native::{CloseCode, VERSION_MAX, VERSION_MIN, Welcome};
 use bateau_protocol::wire::Text;
 use bateau_quic::{Admission, HANDSHAKE_MS_MAX, HandshakeGate, Settings};
 use quinn::{Incoming, VarInt};
-use rustls::server::ResolvesServerCert;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -59,9 +59,15 @@ impl Default for NativeSettings {
 /// The open door: bound, and not yet answering.
 #[derive(Debug)]
 pub struct NativeDoor {
-    endpoint: quinn::Endpoint,
+    socket: UdpSocket,
     /// The same port of `[::1]`, where the listener is for `localhost`.
-    twin: Option<quinn::Endpoint>,
+    twin: Option<UdpSocket>,
+    terms: Terms,
+}
+
+/// What connections are served by.
+#[derive(Clone, Debug)]
+struct Terms {
     local_address: SocketAddr,
     advertised: Advertised,
     limits: Limits,
@@ -71,49 +77,44 @@ pub struct NativeDoor {
 
 impl NativeDoor {
     /// Binds the door's sockets. Clients may connect from now on and wait until [`Self::run`]
-    /// answers them. To be called inside of a runtime.
+    /// answers them.
     ///
     /// - `listener`: `config.listeners.native`, where it is not off.
     /// - `capacity`: what it shares with the node's other doors.
-    /// - `certificates`: asked at every handshake.
     ///
     /// Errors: the address is taken or is none of this machine.
     pub fn bind(
         listener: &Listener,
         config: &Config,
         capacity: Capacity,
-        certificates: Arc<dyn ResolvesServerCert>,
         settings: NativeSettings,
     ) -> io::Result<Self> {
         let quic = &settings.quic;
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        let server = bateau_quic::server_config(certificates, None, quic).map_err(invalid)?;
         let (socket, twin, local_address) = bind_twins(listener, |address| bind(address, quic))?;
-        let open = |socket: UdpSocket| bateau_quic::endpoint(socket, Some(server.clone()), quic);
-        Ok(Self {
-            endpoint: open(socket)?,
-            twin: twin.map(open).transpose()?,
+        let terms = Terms {
             local_address,
             advertised: config.listeners.native_advertised.clone(),
             limits: config.limits.clone(),
             capacity,
             settings,
-        })
+        };
+        Ok(Self { socket, twin, terms })
     }
 
     /// Where it listens, with the port that it got.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
-        self.local_address
+        self.terms.local_address
     }
 
     /// Host and port under which this node is known to others: what `native_advertised` says, or
     /// where it listens.
     #[must_use]
     pub fn advertised(&self) -> (String, u16) {
-        match &self.advertised {
+        let Terms { advertised, local_address, .. } = &self.terms;
+        match advertised {
             Advertised::At { host, port } => (host.clone(), *port),
-            Advertised::Auto => (self.local_address.ip().to_string(), self.local_address.port()),
+            Advertised::Auto => (local_address.ip().to_string(), local_address.port()),
         }
     }
 
@@ -121,16 +122,25 @@ impl NativeDoor {
     /// closes every connection at once.
     ///
     /// - `controls`: what a test does to requests.
+    /// - `tls`: what is encrypted with; certificates may change meanwhile.
     pub async fn run(
         self,
         broker: Broker,
         controls: Option<Arc<Controls>>,
+        tls: Tls,
         mut stop: watch::Receiver<bool>,
     ) {
+        let terms = Arc::new(self.terms);
+        let door = match OpenDoor::new(self.socket, self.twin, &terms.settings.quic, &tls) {
+            Ok(door) => door,
+            Err(error) => {
+                tracing::error!(%error, "the native door cannot be opened");
+                return;
+            }
+        };
         let gate = HandshakeGate::new();
         let mut connections = JoinSet::new();
-        let door = Arc::new(self);
-        let guest = Guest { door: Arc::clone(&door), broker, controls, stop: stop.clone() };
+        let guest = Guest { terms, broker, controls, stop: stop.clone() };
         loop {
             let incoming = tokio::select! {
                 biased;
@@ -168,6 +178,27 @@ impl NativeDoor {
         }
         door.close().await;
     }
+}
+
+/// The endpoints of a door that answers.
+struct OpenDoor {
+    endpoint: quinn::Endpoint,
+    twin: Option<quinn::Endpoint>,
+}
+
+impl OpenDoor {
+    fn new(
+        socket: UdpSocket,
+        twin: Option<UdpSocket>,
+        settings: &Settings,
+        tls: &Tls,
+    ) -> io::Result<Self> {
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let server = tls.quic(settings).map_err(invalid)?;
+        let open =
+            |socket: UdpSocket| bateau_quic::endpoint(socket, Some(server.clone()), settings);
+        Ok(Self { endpoint: open(socket)?, twin: twin.map(open).transpose()? })
+    }
 
     async fn accept(&self) -> Option<Incoming> {
         let Some(twin) = &self.twin else { return self.endpoint.accept().await };
@@ -194,7 +225,16 @@ impl NativeDoor {
             let _ = timeout(LAST_PACKETS, endpoint.wait_idle()).await;
         }
     }
+}
 
+impl Drop for OpenDoor {
+    fn drop(&mut self) {
+        let stopped = VarInt::from_u32(CloseCode::GOING_AWAY.0);
+        self.endpoints().for_each(|endpoint| endpoint.close(stopped, b"the broker stops"));
+    }
+}
+
+impl Terms {
     fn session_limits(&self) -> SessionLimits {
         SessionLimits {
             frame_bytes_max: limits::NATIVE_FRAME_BYTES_MAX,
@@ -211,7 +251,7 @@ impl NativeDoor {
     }
 
     /// What a client that came to `local` is told of this node.
-    fn told(&self, local: Option<std::net::IpAddr>) -> Endpoint {
+    fn told(&self, local: Option<IpAddr>) -> Endpoint {
         let (host, port) = match &self.advertised {
             Advertised::At { host, port } => (host.clone(), *port),
             Advertised::Auto => {
@@ -223,17 +263,10 @@ impl NativeDoor {
     }
 }
 
-impl Drop for NativeDoor {
-    fn drop(&mut self) {
-        let stopped = VarInt::from_u32(CloseCode::GOING_AWAY.0);
-        self.endpoints().for_each(|endpoint| endpoint.close(stopped, b"the broker stops"));
-    }
-}
-
 /// What a new connection is served with.
 #[derive(Clone)]
 struct Guest {
-    door: Arc<NativeDoor>,
+    terms: Arc<Terms>,
     broker: Broker,
     controls: Option<Arc<Controls>>,
     stop: watch::Receiver<bool>,
@@ -242,7 +275,7 @@ struct Guest {
 impl Guest {
     async fn serve(self, quic: quinn::Connection) {
         let peer = quic.remote_address();
-        let admitted = match Admitted::enter(&self.door.capacity.admission, peer.ip()) {
+        let admitted = match Admitted::enter(&self.terms.capacity.admission, peer.ip()) {
             Ok(admitted) => admitted,
             Err(refused) => {
                 tracing::debug!(%peer, %refused, "a connection was refused");
@@ -259,12 +292,12 @@ impl Guest {
     }
 
     fn connection(self, quic: quinn::Connection) -> Connection {
-        let door = &self.door;
-        let limits = door.session_limits();
+        let terms = &self.terms;
+        let limits = terms.session_limits();
         let node = self.broker.node();
         let cluster_id = super::convert::cluster::cluster_id(&self.broker.directory());
         let session = Session::new(SessionSettings {
-            versions: door.settings.versions,
+            versions: terms.settings.versions,
             limits,
             welcome: Welcome {
                 cluster_id,
@@ -276,23 +309,23 @@ impl Guest {
         });
         let feed =
             Feed::new(self.broker.clone(), limits.subscriptions_max, limits.credit_bytes_max);
-        let window_ms = door.limits.stall_window_ms;
+        let window_ms = terms.limits.stall_window_ms;
         let deadlines = Deadlines {
-            hello: door.settings.hello,
+            hello: terms.settings.hello,
             stall_window: Duration::from_millis(window_ms),
-            stall_bytes_min: door.limits.stall_bytes_per_second_min.saturating_mul(window_ms)
+            stall_bytes_min: terms.limits.stall_bytes_per_second_min.saturating_mul(window_ms)
                 / 1_000,
         };
         let context = Context {
             // As Kafka's own tools show it.
             client_host: format!("/{}", quic.remote_address().ip().to_canonical()).into(),
-            endpoint: door.told(quic.local_ip()),
+            endpoint: terms.told(quic.local_ip()),
             fetch_bytes_max: limits.fetch_bytes_max,
             stopping: self.stop,
             broker: self.broker,
             controls: self.controls,
         };
-        let share = door.capacity.budget.share();
+        let share = terms.capacity.budget.share();
         Connection::new(quic, session, context, feed, share, deadlines)
     }
 }

@@ -18,7 +18,7 @@
 //! Absent on purpose: QUIC, clocks, tasks, credits, the order of acks, and what a request means.
 
 use super::outgoing::Outgoing;
-use bateau_protocol::native::frame::LENGTH_BYTES;
+use bateau_protocol::native::frame::{HEADER_BYTES, LENGTH_BYTES};
 use bateau_protocol::native::{
     CloseCode, ConnectionLimits, ErrorReply, Frame, FrameError, GoAway, Hello, MessageError, Reply,
     Request, Split, StreamOpened, StreamRole, VERSION_OF_HELLO, Welcome, common_version,
@@ -243,8 +243,10 @@ impl Session {
         if stream.reserved_bytes.is_some() {
             return None;
         }
-        let length = Frame::length(buffer).filter(|length| *length <= self.frame_bytes_max())?;
-        Some(length + LENGTH_BYTES)
+        let length = Frame::length(buffer)?;
+        // Any other length ends the connection.
+        let is_legal = (HEADER_BYTES - LENGTH_BYTES..=self.frame_bytes_max()).contains(&length);
+        is_legal.then_some(length + LENGTH_BYTES)
     }
 
     /// Memory that requests in flight and the next one of a stream need, in bytes.
