@@ -13,7 +13,9 @@
 //!
 //! Absent on purpose: authorization, which has its place before each `locate` and each ask.
 
-use crate::clock;
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::gauges::Gauges;
 use crate::partition::PartitionView;
 use crate::readers::{
     ColdReader, Fetch, FetchError, FetchRequest, Fetched, epoch_end, locate, unreadable,
@@ -28,13 +30,17 @@ use bateau_core::controller::{
     TopicConfig,
 };
 use bateau_core::replica::{Produce, ProduceAck, ProduceError};
+use bateau_log::Disk;
 use bateau_protocol::frame::leader_epoch;
 use bateau_protocol::ids::{NodeId, Offset, Term, TopicId};
 use bateau_protocol::record::{
     BatchError, TimestampType, ValidationLevel, ValidationLimits, validate,
 };
 use bytes::Bytes;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -109,14 +115,24 @@ impl PendingAck {
     }
 
     /// The answer; `None` for `acks=0` unless the batch was refused before it was queued.
-    pub async fn wait(self) -> Option<Result<ProduceAck, ProduceRefused>> {
-        match self.answer {
-            Answer::Now(answer) => Some(answer),
-            Answer::Never => None,
-            Answer::Later(receiver) => Some(match receiver.await {
-                Ok(answer) => answer.map_err(ProduceRefused::from),
-                // The node stops: whether the batch is in the log is not known.
-                Err(_) => Err(ProduceError::NotLeader.into()),
+    pub async fn wait(mut self) -> Option<Result<ProduceAck, ProduceRefused>> {
+        poll_fn(|task| self.poll_wait(task)).await
+    }
+
+    /// As [`Self::wait`], for a caller that polls. Not to be called again once it is ready.
+    pub fn poll_wait(
+        &mut self,
+        task: &mut Context<'_>,
+    ) -> Poll<Option<Result<ProduceAck, ProduceRefused>>> {
+        match &mut self.answer {
+            Answer::Now(answer) => Poll::Ready(Some(answer.clone())),
+            Answer::Never => Poll::Ready(None),
+            Answer::Later(receiver) => Pin::new(receiver).poll(task).map(|answer| {
+                Some(match answer {
+                    Ok(answer) => answer.map_err(ProduceRefused::from),
+                    // The node stops: whether the batch is in the log is not known.
+                    Err(_) => Err(ProduceError::NotLeader.into()),
+                })
             }),
         }
     }
@@ -153,6 +169,28 @@ pub struct NodeInfo {
     pub node_id: NodeId,
     /// What its broker configs say.
     pub settings: BrokerSettings,
+    /// What an acknowledgement of this node promises.
+    pub durability: Durability,
+}
+
+/// What an acknowledgement promises. There is no level between the two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// The batch is flushed to the disks of a majority of its partition's replicas.
+    Flushed,
+    /// The batch is in the memory of this process or in a directory that is never flushed.
+    Ephemeral,
+}
+
+impl Durability {
+    /// The word of banner, ready line, acks and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Flushed => "flushed",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
 }
 
 /// The broker behind the doors. Cheap to clone.
@@ -167,6 +205,9 @@ struct Inner {
     shard: mpsc::Sender<Ask>,
     cold: ColdReader,
     producer_ids: Mutex<ProducerIds>,
+    gauges: Gauges,
+    clock: Clock,
+    entropy: Entropy,
 }
 
 /// Ids of this node's block that are not given yet.
@@ -184,15 +225,60 @@ impl Broker {
         router: Arc<Router>,
         shard: mpsc::Sender<Ask>,
         cold: ColdReader,
+        clock: Clock,
+        entropy: Entropy,
+        disk: Arc<dyn Disk>,
     ) -> Self {
-        let producer_ids = Mutex::default();
-        Self { inner: Arc::new(Inner { node, router, shard, cold, producer_ids }) }
+        let (producer_ids, gauges) = (Mutex::default(), Gauges::new(disk));
+        let inner = Inner { node, router, shard, cold, producer_ids, gauges, clock, entropy };
+        Self { inner: Arc::new(inner) }
     }
 
     /// This node.
     #[must_use]
     pub fn node(&self) -> &NodeInfo {
         &self.inner.node
+    }
+
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.inner.gauges
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.inner.router
+    }
+
+    pub(crate) fn cold(&self) -> &ColdReader {
+        &self.inner.cold
+    }
+
+    /// This node's time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Where ids come from that a door makes for its clients.
+    #[must_use]
+    pub fn entropy(&self) -> &Entropy {
+        &self.inner.entropy
+    }
+
+    /// Moves this node's clock ahead of real time: sessions, rebalances, retention and expiry.
+    /// Elections, transports and request deadlines stay where they are. Timers fire in the order
+    /// in which they are due; when this returns, what they led to is done and flushed, and
+    /// retention has been looked at. `None` when the node stops.
+    ///
+    /// Cost: a few flushes per timer that becomes due.
+    pub async fn advance(&self, by: Duration) -> Option<()> {
+        self.ask(|reply| Ask::Advance(by, reply)).await
+    }
+
+    /// Queues an ask. `None` when the node stops, or did before it answered.
+    pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.inner.shard.send(ask(sender)).await.ok()?;
+        receiver.await.ok()
     }
 
     /// The present metadata and partitions.
@@ -213,7 +299,7 @@ impl Broker {
         if view.is_unavailable() {
             return PendingAck::refused(ProduceError::Storage);
         }
-        let now = clock::now();
+        let now = self.inner.clock.now();
         let limits = validation_limits(&view.config(), request.zstd_allowed);
         let checked = validate(&request.records, &limits, ValidationLevel::Walk, now.wall_ms);
         let valid = match checked {
@@ -291,9 +377,7 @@ impl Broker {
 
     /// Asks a group's coordinator. `None` when the node stops.
     pub async fn group(&self, request: GroupRequest) -> Option<GroupResponse> {
-        let (sender, receiver) = oneshot::channel();
-        self.inner.shard.send(Ask::Group(request, sender)).await.ok()?;
-        receiver.await.ok()
+        self.ask(|reply| Ask::Group(request, reply)).await
     }
 
     /// Creates topics, and waits until the new partitions are led.
@@ -377,18 +461,16 @@ impl Broker {
     }
 
     /// Asks the controller.
-    async fn control(
+    pub(crate) async fn control(
         &self,
         request: ControllerRequest,
     ) -> Result<ControllerResponse, ControllerError> {
-        let (sender, receiver) = oneshot::channel();
-        let asked = self.inner.shard.send(Ask::Controller(request, sender)).await;
-        asked.map_err(|_| ControllerError::NotController)?;
-        receiver.await.unwrap_or(Err(ControllerError::NotController))
+        let answer = self.ask(|reply| Ask::Controller(request, reply)).await;
+        answer.unwrap_or(Err(ControllerError::NotController))
     }
 
     /// A new topic is usable when its creator is told of it, not a moment later.
-    async fn until_led(&self, topics: Vec<TopicId>) {
+    pub(crate) async fn until_led(&self, topics: Vec<TopicId>) {
         let is_led = |directory: &Directory| {
             topics.iter().filter(|id| **id != TopicId::ZERO).all(|id| {
                 directory.topic_by_id(*id).is_none_or(|topic| {

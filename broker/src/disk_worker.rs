@@ -27,18 +27,38 @@ const BACKGROUND_PAUSE: Duration = Duration::from_millis(1);
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the disk thread reports.
-pub type Report = Result<Vec<Done>, DiskFailed>;
+#[derive(Debug)]
+pub enum Report {
+    /// Answers, in the order of the work.
+    Done(Vec<Done>),
+    /// Everything that was queued before a [`DiskQueue::settle`] has been done and answered, and
+    /// so has what it left for quiet moments.
+    Settled,
+    /// The directory failed. Nothing is reported after it.
+    Failed(DiskFailed),
+}
+
+#[derive(Debug)]
+enum Message {
+    Work(Work),
+    Settle,
+}
 
 /// The sending half. When the last one is gone, the thread makes the closing flush and ends.
 #[derive(Clone, Debug)]
 pub struct DiskQueue {
-    sender: Sender<Work>,
+    sender: Sender<Message>,
 }
 
 impl DiskQueue {
     /// Queues work. After a failure of the directory it is dropped: nothing is answered then.
     pub fn push(&self, work: Work) {
-        let _ = self.sender.send(work);
+        let _ = self.sender.send(Message::Work(work));
+    }
+
+    /// Asks for one [`Report::Settled`]. Cost: the background work that is left.
+    pub fn settle(&self) {
+        let _ = self.sender.send(Message::Settle);
     }
 }
 
@@ -58,7 +78,7 @@ pub fn spawn(
         let ended = worker.run();
         let Worker { cycle, .. } = worker;
         if let Err(failed) = ended.and_then(|()| cycle.close()) {
-            report(Err(failed));
+            report(Report::Failed(failed));
         }
     })?;
     Ok((DiskQueue { sender }, thread))
@@ -66,7 +86,7 @@ pub fn spawn(
 
 struct Worker<'a> {
     cycle: CommitCycle,
-    queue: Receiver<Work>,
+    queue: Receiver<Message>,
     report: &'a dyn Fn(Report),
     done: Vec<Done>,
 }
@@ -96,11 +116,17 @@ impl Worker<'_> {
         loop {
             match self.queue.recv_timeout(quiet.after()) {
                 Ok(first) => {
-                    work.push(first);
-                    work.extend(self.queue.try_iter());
+                    let mut settles_count = 0;
+                    for message in std::iter::once(first).chain(self.queue.try_iter()) {
+                        match message {
+                            Message::Work(request) => work.push(request),
+                            Message::Settle => settles_count += 1,
+                        }
+                    }
                     self.cycle.run(&mut work, &mut self.done)?;
                     self.report();
-                    let has_more = self.background()?;
+                    let has_settled = self.settle(settles_count)?;
+                    let has_more = !has_settled && self.background()?;
                     quiet = if has_more { Quiet::Background } else { Quiet::ClosingFlush };
                 }
                 Err(RecvTimeoutError::Timeout) => quiet = self.use_quiet_moment(quiet)?,
@@ -133,9 +159,22 @@ impl Worker<'_> {
         Ok(has_more)
     }
 
+    /// Does what is left for quiet moments, where somebody waits for that, and says so. Returns
+    /// whether it did.
+    fn settle(&mut self, settles_count: usize) -> Result<bool, DiskFailed> {
+        if settles_count == 0 {
+            return Ok(false);
+        }
+        while self.background()? {}
+        for _ in 0..settles_count {
+            (self.report)(Report::Settled);
+        }
+        Ok(true)
+    }
+
     fn report(&mut self) {
         if !self.done.is_empty() {
-            (self.report)(Ok(std::mem::take(&mut self.done)));
+            (self.report)(Report::Done(std::mem::take(&mut self.done)));
         }
     }
 }

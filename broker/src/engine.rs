@@ -11,12 +11,13 @@
 //!
 //! Absent on purpose: listeners, signals, the ready line.
 
-use crate::api::{Broker, NodeInfo};
-use crate::clock;
+use crate::api::{Broker, Durability, NodeInfo};
+use crate::clock::Clock;
 use crate::disk_worker::{self, Report};
+use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
 use crate::partition::PartitionView;
-use crate::readers::ColdReader;
+use crate::readers::{ColdReader, ReadThread};
 use crate::router::Router;
 use crate::shard::{self, Ask, Ended, INBOX_ASKS_MAX, ShardLoop, from_log_start};
 use crate::telemetry;
@@ -50,12 +51,18 @@ pub struct EngineSettings {
     pub peers_address: Arc<str>,
     /// What requests are decided by, and what its broker configs say.
     pub broker: BrokerSettings,
+    /// What an acknowledgement promises on this disk.
+    pub durability: Durability,
     /// Consumer groups.
     pub groups: GroupSettings,
     /// The data directory.
     pub data_dir: DataDirOptions,
     /// Between two looks at what retention allows to go.
     pub retention_check: Duration,
+    /// This node's time.
+    pub clock: Clock,
+    /// Where its ids come from.
+    pub entropy: Entropy,
 }
 
 /// An open node.
@@ -70,6 +77,7 @@ pub struct Engine {
     asks: mpsc::Receiver<Ask>,
     disk_reports: mpsc::UnboundedReceiver<Report>,
     disk_thread: JoinHandle<()>,
+    read_thread: ReadThread,
 }
 
 impl Engine {
@@ -78,8 +86,9 @@ impl Engine {
     /// Errors: [`Failure`] with the exit code of its cause; the directory is as it was, apart from
     /// what recovery itself may do.
     pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
-        let data_dir = DataDir::lock(disk, std::process::id()).map_err(open_failure)?;
-        let founding_id = random_bytes();
+        let data_dir =
+            DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
+        let founding_id = settings.entropy.bytes();
         let identity = identity(&data_dir, settings.node_id, founding_id)?;
         let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
         let (mut cycle, mut report) = (opened.cycle, opened.report);
@@ -110,15 +119,18 @@ impl Engine {
         let (sender, disk_reports) = mpsc::unbounded_channel();
         // A directory may be short of room from the start on; later changes are reported.
         let space = vec![Done::Space(cycle.space())];
-        let _ = sender.send(Ok(space));
+        let _ = sender.send(Report::Done(space));
         let report_done = move |report| drop(sender.send(report));
         let (disk_queue, disk_thread) =
             disk_worker::spawn(cycle, report_done).map_err(thread_failure)?;
-        let cold = ColdReader::spawn().map_err(thread_failure)?;
+        let (cold, read_thread) = ColdReader::spawn().map_err(thread_failure)?;
         let router = Arc::new(Router::default());
         let (ask, asks) = mpsc::channel(INBOX_ASKS_MAX);
-        let node = NodeInfo { node_id: settings.node_id, settings: settings.broker };
-        let broker = Broker::new(node, Arc::clone(&router), ask, cold);
+        let (node_id, durability) = (settings.node_id, settings.durability);
+        let node = NodeInfo { node_id, settings: settings.broker, durability };
+        let (clock, entropy) = (settings.clock, settings.entropy);
+        let broker =
+            Broker::new(node, Arc::clone(&router), ask, cold, clock.clone(), entropy, disk);
         let shard_loop = ShardLoop::new(
             shard,
             effects,
@@ -127,6 +139,7 @@ impl Engine {
             disk_queue,
             Trash::new(settings.node_id),
             settings.retention_check,
+            clock,
         );
         Ok(Self {
             broker,
@@ -137,6 +150,7 @@ impl Engine {
             asks,
             disk_reports,
             disk_thread,
+            read_thread,
         })
     }
 
@@ -150,6 +164,7 @@ impl Engine {
             asks: self.asks,
             disk_reports: self.disk_reports,
             disk_thread: self.disk_thread,
+            read_thread: self.read_thread,
         };
         (running, starting)
     }
@@ -161,17 +176,24 @@ pub struct RunningEngine {
     asks: mpsc::Receiver<Ask>,
     disk_reports: mpsc::UnboundedReceiver<Report>,
     disk_thread: JoinHandle<()>,
+    read_thread: ReadThread,
 }
 
 impl RunningEngine {
     /// Runs until `stop` says so or something fails that stops the node, then makes the closing
-    /// flush and waits for it.
+    /// flush and waits for it and for the node's threads.
     ///
     /// Errors: what failed, in the operator's words.
     pub async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), String> {
         let ended = self.shard_loop.run(self.asks, self.disk_reports, stop).await;
         // The loop held the last handle of the disk's queue: the thread closes and ends.
-        let closed = tokio::task::spawn_blocking(move || self.disk_thread.join()).await;
+        let read_thread = self.read_thread.end().await;
+        let closed = tokio::task::spawn_blocking(move || {
+            // What a reader panicked at, its caller has been told.
+            let _ = read_thread.join();
+            self.disk_thread.join()
+        });
+        let closed = closed.await;
         match (ended, closed) {
             (Ended::Failed(reason), _) => Err(reason),
             (Ended::Stopped, Ok(Ok(()))) => Ok(()),
@@ -238,7 +260,10 @@ fn start_shard(
     let metadata = MetadataStart {
         settings: settings.broker.clone(),
         founding,
-        entropy: Box::new(random_u64),
+        entropy: Box::new({
+            let entropy = settings.entropy.clone();
+            move || entropy.number()
+        }),
     };
     let shard_settings = ShardSettings {
         node_id: settings.node_id,
@@ -246,7 +271,7 @@ fn start_shard(
         metadata,
         min_insync_replicas: settings.broker.min_insync_replicas,
     };
-    Shard::start(shard_settings, recovered, clock::now(), effects)
+    Shard::start(shard_settings, recovered, settings.clock.now(), effects)
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))
 }
 
@@ -402,7 +427,7 @@ fn founder_entry(founder: &Founder) -> bateau_log::Founder {
 fn registration(settings: &EngineSettings, boot_epoch: u64) -> NodeRegistration {
     NodeRegistration {
         node: settings.node_id,
-        boot: BootEpoch { epoch: boot_epoch, start_id: random_u64() },
+        boot: BootEpoch { epoch: boot_epoch, start_id: settings.entropy.number() },
         rack: settings.rack.clone(),
         listeners: settings.listeners.clone(),
     }
@@ -422,22 +447,4 @@ fn open_failure(error: OpenError) -> Failure {
 
 fn thread_failure(error: std::io::Error) -> Failure {
     Failure::new(Exit::Failed, format!("a thread cannot be started: {error}"))
-}
-
-fn random_u64() -> u64 {
-    u64::from_le_bytes(random_bytes())
-}
-
-/// Bytes from the operating system's generator, which never runs dry once the machine is up.
-fn random_bytes<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    let mut filled = 0;
-    while filled < N {
-        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => panic!("the operating system gives no random numbers: {error}"),
-        }
-    }
-    bytes
 }

@@ -1,7 +1,7 @@
 //! The body: one binary.
 //!
 //! ```text
-//!   main ──► cli ──► config ──► server ──► (shards, disk, doors)
+//!   main ──► cli ──► config ──► server ──► node ──► (shards, disk, doors)
 //!                                  │
 //!                   ready ◄────────┘  the ready line or the banner
 //! ```
@@ -10,14 +10,19 @@
 //!
 //! Only this crate names tokio, sockets, threads, clocks and the environment.
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod controls;
 pub mod disk_worker;
 pub mod doors;
 pub mod engine;
+pub mod entropy;
 pub mod exit;
+pub mod gauges;
+pub mod node;
 pub mod partition;
 pub mod readers;
 pub mod ready;
@@ -26,4 +31,5 @@ pub mod server;
 pub mod shard;
 pub mod telemetry;
 pub mod time_lookup;
+pub mod tls;
 pub mod trash;

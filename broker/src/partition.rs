@@ -9,9 +9,22 @@
 use bateau_core::controller::TopicConfig;
 use bateau_log::LogReader;
 use bateau_protocol::ids::{Incarnation, Offset, Term};
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use tokio::sync::Notify;
+
+/// Somebody who waits for a partition to change.
+pub trait Sleeper: Debug + Send + Sync {
+    /// It has. Must not wait for anything.
+    fn wake(&self);
+}
+
+impl Sleeper for Notify {
+    fn wake(&self) {
+        self.notify_one();
+    }
+}
 
 /// One partition on this node.
 #[derive(Debug)]
@@ -24,7 +37,7 @@ pub struct PartitionView {
     /// Damaged or isolated: what lies below the high watermark is served, nothing is appended.
     is_unavailable: AtomicBool,
     config: RwLock<Arc<TopicConfig>>,
-    parked: Mutex<Vec<Weak<Notify>>>,
+    parked: Mutex<Vec<Weak<dyn Sleeper>>>,
 }
 
 impl PartitionView {
@@ -93,12 +106,13 @@ impl PartitionView {
 
     /// Registers a sleeper that wants to hear of the next change. Dropping `sleeper` takes it
     /// back. Cost: one short lock.
-    pub fn park(&self, sleeper: &Arc<Notify>) {
+    pub fn park<S: Sleeper + 'static>(&self, sleeper: &Arc<S>) {
+        let sleeper = Arc::downgrade(sleeper);
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
         if parked.len() == parked.capacity() {
             parked.retain(|sleeper| sleeper.strong_count() > 0);
         }
-        parked.push(Arc::downgrade(sleeper));
+        parked.push(sleeper);
     }
 
     pub(crate) fn set_config(&self, config: TopicConfig) {
@@ -127,7 +141,7 @@ impl PartitionView {
             std::mem::take(&mut *parked)
         };
         for sleeper in parked.iter().filter_map(Weak::upgrade) {
-            sleeper.notify_one();
+            sleeper.wake();
         }
     }
 }

@@ -21,6 +21,7 @@ use bateau_protocol::frame::leader_epoch;
 use bateau_protocol::ids::{Offset, Term};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -154,23 +155,45 @@ pub fn locate(
 /// Brings cold ranges into memory on a thread of its own.
 #[derive(Clone)]
 pub struct ColdReader {
-    jobs: mpsc::Sender<ColdJob>,
+    jobs: mpsc::Sender<Job>,
 }
 
-type ColdJob = Box<dyn FnOnce() + Send>;
+enum Job {
+    Run(Box<dyn FnOnce() + Send>),
+    End,
+}
+
+/// The thread behind a [`ColdReader`]. It ends with the last handle, or when it is told to.
+pub struct ReadThread {
+    jobs: mpsc::WeakSender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl ReadThread {
+    /// Ends the thread, whoever still has a handle, once it has done what waits for it. To be
+    /// joined by the caller, which blocks for as long.
+    pub async fn end(self) -> JoinHandle<()> {
+        if let Some(jobs) = self.jobs.upgrade() {
+            // It may have ended already.
+            let _ = jobs.send(Job::End).await;
+        }
+        self.thread
+    }
+}
 
 impl ColdReader {
-    /// Starts the read thread, which ends with the last handle.
+    /// Starts the read thread.
     ///
     /// Errors: the system refused a thread.
-    pub fn spawn() -> std::io::Result<Self> {
-        let (jobs, mut queue) = mpsc::channel::<ColdJob>(COLD_JOBS_MAX);
-        std::thread::Builder::new().name("read".to_owned()).spawn(move || {
-            while let Some(job) = queue.blocking_recv() {
+    pub fn spawn() -> std::io::Result<(Self, ReadThread)> {
+        let (jobs, mut queue) = mpsc::channel(COLD_JOBS_MAX);
+        let thread = std::thread::Builder::new().name("read".to_owned()).spawn(move || {
+            while let Some(Job::Run(job)) = queue.blocking_recv() {
                 job();
             }
         })?;
-        Ok(Self { jobs })
+        let read_thread = ReadThread { jobs: jobs.downgrade(), thread };
+        Ok((Self { jobs }, read_thread))
     }
 
     /// Runs `job` on the read thread. `None` when the node stops.
@@ -179,7 +202,7 @@ impl ColdReader {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
-        let job = Box::new(move || drop(sender.send(job())));
+        let job = Job::Run(Box::new(move || drop(sender.send(job()))));
         self.jobs.send(job).await.ok()?;
         receiver.await.ok()
     }
@@ -267,12 +290,8 @@ impl<'a> Fetch<'a> {
         left: usize,
         is_first: bool,
     ) -> Result<Fetched, FetchError> {
-        let high_watermark = view.high_watermark();
-        let bounds = view.reader().bounds();
-        let log_start = bounds.start.offset;
+        let Readable { from, high_watermark, log_start } = readable(view, wanted.offset)?;
         let mut fetched = Fetched { high_watermark, log_start, ..Fetched::default() };
-        refuse_hole(view, wanted.offset, high_watermark)?;
-        let from = check_range(wanted.offset, log_start, bounds.end_offset, high_watermark)?;
         if let Some(diverging) = diverging(wanted, view, from)? {
             fetched.diverging = Some(diverging);
             return Ok(fetched);
@@ -318,6 +337,29 @@ impl<'a> Fetch<'a> {
         }
         answers.is_empty() || bytes >= self.request.bytes_min
     }
+}
+
+/// What of a partition may be read now, from an offset on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Readable {
+    /// The offset.
+    pub from: Offset,
+    /// First offset that is not committed.
+    pub high_watermark: Offset,
+    /// First offset that may be read.
+    pub log_start: Offset,
+}
+
+/// Checks an offset against a partition. Nothing is there yet where it is the high watermark.
+///
+/// Errors: the offset is not in the log, or lies behind damage.
+pub(crate) fn readable(view: &PartitionView, offset: i64) -> Result<Readable, FetchError> {
+    let high_watermark = view.high_watermark();
+    let bounds = view.reader().bounds();
+    let log_start = bounds.start.offset;
+    refuse_hole(view, offset, high_watermark)?;
+    let from = check_range(offset, log_start, bounds.end_offset, high_watermark)?;
+    Ok(Readable { from, high_watermark, log_start })
 }
 
 /// Behind its prefix a damaged partition has nothing to say, not even that an offset does not

@@ -6,6 +6,7 @@
 //! Absent on purpose: keys of doors that this build or configuration does not have.
 
 use crate::config::{Announce, Config, Mode};
+use crate::node::Addresses;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -15,8 +16,8 @@ use std::time::Duration;
 /// What the server learned while starting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Started {
-    /// Where the Kafka door really listens; `None` when it is off.
-    pub kafka: Option<SocketAddr>,
+    /// Where the doors really listen.
+    pub addresses: Addresses,
     /// From the start of the process until now.
     pub took: Duration,
 }
@@ -29,6 +30,10 @@ struct ReadyLine {
     node_id: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     kafka: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<SocketAddr>,
     data_dir: String,
     durability: &'static str,
     ready_ms: u64,
@@ -53,13 +58,16 @@ pub fn announce(config: &Config, started: Started) {
 /// The JSON line, with its line end.
 #[must_use]
 pub fn ready_line(config: &Config, started: Started) -> String {
+    let Addresses { kafka, native, http } = started.addresses;
     let line = ReadyLine {
         ready: true,
         version: env!("CARGO_PKG_VERSION"),
         node_id: config.node.id.get(),
-        kafka: started.kafka,
+        kafka,
+        native,
+        http,
         data_dir: data_dir(config),
-        durability: if config.ephemeral { "ephemeral" } else { "flushed" },
+        durability: config.durability().word(),
         ready_ms: u64::try_from(started.took.as_millis()).unwrap_or(u64::MAX),
     };
     let mut text = serde_json::to_string(&line).expect("strings and numbers are always JSON");
@@ -80,10 +88,17 @@ pub fn banner(config: &Config, started: Started) -> String {
         (Mode::Serve, _) => format!("node {}: data in {place}", config.node.id),
     };
     text += if config.topics.auto_create { ", topics created on first use\n" } else { "\n" };
-    if let Some(kafka) = started.kafka {
+    let Addresses { kafka, native, http } = started.addresses;
+    if let Some(kafka) = kafka {
         let address = kafka.to_string();
         let paste = format!("brokers: ['{address}']");
         line(&mut text, "Kafka", &format!("{address:<22} {paste:<34} <- paste into kafkajs"));
+    }
+    if let Some(native) = native {
+        line(&mut text, "Native", &format!("quic://{native}"));
+    }
+    if let Some(http) = http {
+        line(&mut text, "HTTP", &format!("http://{http}/"));
     }
     line(
         &mut text,
@@ -118,7 +133,7 @@ mod tests {
 
     fn config(mode: Mode, ephemeral: bool, flags: &[&str]) -> Config {
         let announce = Announce::ReadyLine;
-        let start = Start { mode, ephemeral, exit_on_stdin_close: false, announce };
+        let start = Start { ephemeral, announce, ..Start::of(mode) };
         let mut sources = Sources::default();
         sources.add_flags(&flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>());
         load(start, &sources).expect("the flags are good").config
@@ -126,7 +141,8 @@ mod tests {
 
     fn started() -> Started {
         let kafka = Some("127.0.0.1:51234".parse().unwrap());
-        Started { kafka, took: Duration::from_millis(17) }
+        let addresses = Addresses { kafka, ..Addresses::default() };
+        Started { addresses, took: Duration::from_millis(17) }
     }
 
     #[test]
@@ -145,8 +161,24 @@ mod tests {
     #[test]
     fn a_door_that_is_off_has_no_key() {
         let config = config(Mode::Serve, false, &["listeners.kafka=off"]);
-        let line = ready_line(&config, Started { kafka: None, ..started() });
-        assert!(!line.contains("kafka"), "{line}");
+        let addresses = Addresses::default();
+        let line = ready_line(&config, Started { addresses, ..started() });
+        for door in ["kafka", "native", "http"] {
+            assert!(!line.contains(door), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_open_door_has_its_key_and_its_line() {
+        let config = config(Mode::Dev, false, &[]);
+        let at = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
+        let addresses = Addresses { kafka: at(1), native: at(2), http: at(3) };
+        let started = Started { addresses, ..started() };
+        let keys = r#""kafka":"127.0.0.1:1","native":"127.0.0.1:2","http":"127.0.0.1:3""#;
+        assert!(ready_line(&config, started).contains(keys));
+        let banner = banner(&config, started);
+        assert!(banner.contains("  Native     quic://127.0.0.1:2\n"), "{banner}");
+        assert!(banner.contains("  HTTP       http://127.0.0.1:3/\n"), "{banner}");
     }
 
     #[test]

@@ -8,9 +8,10 @@
 
 use crate::partition::PartitionView;
 use bateau_core::controller::{Metadata, Topic};
+use bateau_log::SpaceState;
 use bateau_protocol::ids::{Incarnation, TopicId};
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
 /// One consistent picture.
@@ -58,6 +59,7 @@ impl Directory {
 pub struct Router {
     current: RwLock<Arc<Directory>>,
     changes: watch::Sender<u64>,
+    space: Mutex<SpaceState>,
 }
 
 impl Router {
@@ -71,6 +73,16 @@ impl Router {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// How much room the data directory has.
+    #[must_use]
+    pub fn space(&self) -> SpaceState {
+        *self.space.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_space(&self, space: SpaceState) {
+        *self.space.lock().unwrap_or_else(PoisonError::into_inner) = space;
     }
 
     /// Waits until `is_so` holds of the directory.

@@ -14,12 +14,15 @@
 //!
 //! Absent on purpose: any rule about what an effect means.
 
-use crate::clock;
+mod advance;
+
+use crate::clock::Clock;
 use crate::disk_worker::{DiskQueue, Report};
 use crate::partition::PartitionView;
 use crate::router::{DirectoryUpdate, Router};
 use crate::trash::Trash;
-use bateau_core::consumer_group::{GroupRequest, GroupResponse};
+use advance::Advance;
+use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
 use bateau_core::controller::{
     ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
 };
@@ -30,7 +33,7 @@ use bateau_core::ticket::Ticket;
 use bateau_log::{Create, Done, HardState, LogOptions, LogReader, Persist, SpaceState, Work};
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId};
 use slab::Slab;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -58,8 +61,14 @@ pub enum Ask {
     },
     /// Ask a group's coordinator.
     Group(GroupRequest, oneshot::Sender<GroupResponse>),
+    /// Read about groups.
+    GroupQuery(GroupQuery, oneshot::Sender<GroupQueryResponse>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
+    /// Say that the loop turns: answered at the end of the turn that takes it.
+    Probe(oneshot::Sender<()>),
+    /// Move this node's clock, and answer when what became due is done.
+    Advance(Duration, oneshot::Sender<()>),
 }
 
 /// Why a shard's loop ended.
@@ -74,6 +83,7 @@ pub enum Ended {
 enum Waiter {
     Produce(oneshot::Sender<Result<ProduceAck, ProduceError>>),
     Group(oneshot::Sender<GroupResponse>),
+    GroupQuery(oneshot::Sender<GroupQueryResponse>),
     Controller(oneshot::Sender<ControllerResult>),
 }
 
@@ -84,17 +94,27 @@ pub struct ShardLoop {
     router: Arc<Router>,
     disk: DiskQueue,
     waiters: Slab<Waiter>,
+    /// Who wants to know that this turn ends.
+    probes: Vec<oneshot::Sender<()>>,
     trash: Trash,
     retention_check: Duration,
     next_retention_check: Instant,
     /// Views of logs that were found or made and are not in the directory yet.
     opened: Vec<PartitionView>,
     failure: Option<String>,
+    clock: Clock,
+    /// Advances that are asked for; the first one is under way.
+    advances: VecDeque<Advance>,
+    /// The disk has done all that an advance waited for.
+    has_settled: bool,
+    /// Requests to the disk that change a log or a state, since the start.
+    changes_count: u64,
 }
 
 impl ShardLoop {
     /// A shard that has been started, with the effects of its start and the views of its logs.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "one call, in the engine")]
     pub fn new(
         shard: Shard,
         effects: Effects,
@@ -103,6 +123,7 @@ impl ShardLoop {
         disk: DiskQueue,
         trash: Trash,
         retention_check: Duration,
+        clock: Clock,
     ) -> Self {
         Self {
             shard,
@@ -110,11 +131,16 @@ impl ShardLoop {
             router,
             disk,
             waiters: Slab::new(),
+            probes: Vec::new(),
             trash,
             retention_check,
             next_retention_check: Instant::now() + retention_check,
             opened,
             failure: None,
+            clock,
+            advances: VecDeque::new(),
+            has_settled: false,
+            changes_count: 0,
         }
     }
 
@@ -136,8 +162,8 @@ impl ShardLoop {
                     }
                 }
                 report = disk_reports.recv() => match report {
-                    Some(Ok(done)) => self.hear(done, &mut inputs),
-                    Some(Err(failed)) => return Ended::Failed(failed.to_string()),
+                    Some(Report::Failed(failed)) => return Ended::Failed(failed.to_string()),
+                    Some(report) => self.hear(report, &mut inputs),
                     None => return Ended::Failed("the disk thread has ended".to_owned()),
                 },
                 () = tokio::time::sleep_until(self.next_wake()) => {}
@@ -146,8 +172,8 @@ impl ShardLoop {
             // Whatever else has arrived meanwhile belongs to this turn.
             while let Ok(report) = disk_reports.try_recv() {
                 match report {
-                    Ok(done) => self.hear(done, &mut inputs),
-                    Err(failed) => return Ended::Failed(failed.to_string()),
+                    Report::Failed(failed) => return Ended::Failed(failed.to_string()),
+                    report => self.hear(report, &mut inputs),
                 }
             }
             while taken.len() < TURN_ASKS_MAX
@@ -155,27 +181,36 @@ impl ShardLoop {
             {
                 taken.push(ask);
             }
-            inputs.extend(taken.drain(..).map(|ask| admit(&mut self.waiters, ask)));
-            self.look_at_retention(&mut inputs);
-            self.shard.step(clock::now(), inputs.drain(..), &mut self.effects);
-            self.perform();
+            for ask in taken.drain(..) {
+                self.admit(ask, &mut inputs);
+            }
+            if Instant::now() >= self.next_retention_check {
+                self.look_at_retention(&mut inputs);
+            }
+            self.step(&mut inputs);
+            for probe in self.probes.drain(..) {
+                let _ = probe.send(());
+            }
+            self.go_on_advancing(&mut inputs);
             if let Some(reason) = self.failure.take() {
                 return Ended::Failed(reason);
             }
         }
     }
 
+    fn step(&mut self, inputs: &mut Vec<Input>) {
+        self.shard.step(self.clock.now(), inputs.drain(..), &mut self.effects);
+        self.perform();
+    }
+
     fn next_wake(&self) -> Instant {
-        let wait_ms = self.shard.next_wake_ms().saturating_sub(clock::now().monotonic_ms);
+        let wait_ms = self.shard.wait_ms(self.clock.now());
         (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check)
     }
 
     /// Offers every log's segments to its replica, which knows what may go, and looks after the
     /// trash.
     fn look_at_retention(&mut self, inputs: &mut Vec<Input>) {
-        if Instant::now() < self.next_retention_check {
-            return;
-        }
         self.next_retention_check = Instant::now() + self.retention_check;
         for view in self.router.directory().views() {
             let segments = segments(view.reader());
@@ -187,16 +222,23 @@ impl ShardLoop {
         if let Some(request) = self.trash.confirmation() {
             // Nobody waits for the answer.
             let (sender, _) = oneshot::channel();
-            inputs.push(admit(&mut self.waiters, Ask::Controller(request, sender)));
+            self.admit(Ask::Controller(request, sender), inputs);
         }
-        if let Some(work) = self.trash.due(clock::wall_ms()) {
+        if let Some(work) = self.trash.due(self.clock.wall_ms()) {
             self.disk.push(work);
         }
     }
 
-    fn hear(&mut self, done: Vec<Done>, inputs: &mut Vec<Input>) {
+    fn hear(&mut self, report: Report, inputs: &mut Vec<Input>) {
+        let Report::Done(done) = report else {
+            self.has_settled = true;
+            return;
+        };
         for done in done {
             self.trash.hear(&done);
+            if let Done::Space(space) = &done {
+                self.router.set_space(*space);
+            }
             if let Some(input) = heard(done, &mut self.opened) {
                 inputs.push(input);
             }
@@ -226,18 +268,18 @@ impl ShardLoop {
 
     fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
         match effect {
-            Effect::Create(birth) => self.disk.push(Work::Create(create(birth))),
+            Effect::Create(birth) => self.change(Work::Create(create(birth))),
             Effect::Persist { incarnation, ready, vote, frames } => {
                 let hard_state = vote.map(|vote| hard_state(vote, LogIndex::ZERO));
                 let persist =
                     Persist { incarnation, ready, hard_state, truncate_from: None, frames };
-                self.disk.push(Work::Persist(persist));
+                self.change(Work::Persist(persist));
             }
             Effect::StoreState { incarnation, applied, state } => {
-                self.disk.push(Work::StoreState { incarnation, applied, state });
+                self.change(Work::StoreState { incarnation, applied, state });
             }
             Effect::Trim { incarnation, start } => {
-                self.disk.push(Work::Trim { incarnation, start: to_log_start(start) });
+                self.change(Work::Trim { incarnation, start: to_log_start(start) });
             }
             Effect::Roll { incarnation } => self.disk.push(Work::Roll { incarnation }),
             Effect::Delete { incarnation } => {
@@ -245,7 +287,7 @@ impl ShardLoop {
                     view.set_unavailable();
                     turn.woken.insert(incarnation, view);
                 }
-                self.disk.push(Work::Delete { incarnation, wall_ms: clock::wall_ms() });
+                self.change(Work::Delete { incarnation, wall_ms: self.clock.wall_ms() });
             }
             Effect::Configure { incarnation, config } => {
                 let options = log_options(Some(&config));
@@ -272,6 +314,11 @@ impl ShardLoop {
         }
     }
 
+    fn change(&mut self, work: Work) {
+        self.changes_count += 1;
+        self.disk.push(work);
+    }
+
     fn isolate(&mut self, incarnation: Incarnation, reason: &str, turn: &mut Turn) {
         tracing::error!(incarnation = incarnation.get(), reason, "a partition is out of service");
         turn.change(incarnation, PartitionView::set_unavailable);
@@ -281,6 +328,28 @@ impl ShardLoop {
         }
     }
 
+    /// Gives an ask its ticket; a probe needs none.
+    fn admit(&mut self, ask: Ask, inputs: &mut Vec<Input>) {
+        let mut ticket = |waiter| Ticket(self.waiters.insert(waiter) as u64);
+        inputs.push(match ask {
+            Ask::Produce { incarnation, produce, reply } => {
+                let ticket = reply.map(|sender| ticket(Waiter::Produce(sender)));
+                Input::Produce { incarnation, produce: Produce { ticket, ..produce } }
+            }
+            Ask::Group(request, sender) => {
+                Input::Group { request, ticket: ticket(Waiter::Group(sender)) }
+            }
+            Ask::GroupQuery(query, sender) => {
+                Input::GroupQuery { query, ticket: ticket(Waiter::GroupQuery(sender)) }
+            }
+            Ask::Controller(request, sender) => {
+                Input::Controller { request, ticket: ticket(Waiter::Controller(sender)) }
+            }
+            Ask::Probe(sender) => return self.probes.push(sender),
+            Ask::Advance(by, reply) => return self.queue_advance(by, reply),
+        });
+    }
+
     fn reply(&mut self, ticket: Ticket, reply: Reply) {
         let key = usize::try_from(ticket.0).unwrap_or(usize::MAX);
         let Some(waiter) = self.waiters.try_remove(key) else { return };
@@ -288,6 +357,7 @@ impl ShardLoop {
         match (waiter, reply) {
             (Waiter::Produce(sender), Reply::Produce(reply)) => drop(sender.send(reply)),
             (Waiter::Group(sender), Reply::Group(reply)) => drop(sender.send(reply)),
+            (Waiter::GroupQuery(sender), Reply::GroupQuery(reply)) => drop(sender.send(reply)),
             (Waiter::Controller(sender), Reply::Controller(reply)) => drop(sender.send(reply)),
             (_, reply) => unreachable!("ticket {ticket:?} got the answer of another: {reply:?}"),
         }
@@ -306,23 +376,6 @@ impl Turn {
         if let Some(view) = self.update.view(incarnation) {
             change(view);
             self.woken.insert(incarnation, Arc::clone(view));
-        }
-    }
-}
-
-/// Gives an ask its ticket.
-fn admit(waiters: &mut Slab<Waiter>, ask: Ask) -> Input {
-    let mut ticket = |waiter| Ticket(waiters.insert(waiter) as u64);
-    match ask {
-        Ask::Produce { incarnation, produce, reply } => {
-            let ticket = reply.map(|sender| ticket(Waiter::Produce(sender)));
-            Input::Produce { incarnation, produce: Produce { ticket, ..produce } }
-        }
-        Ask::Group(request, sender) => {
-            Input::Group { request, ticket: ticket(Waiter::Group(sender)) }
-        }
-        Ask::Controller(request, sender) => {
-            Input::Controller { request, ticket: ticket(Waiter::Controller(sender)) }
         }
     }
 }

@@ -43,7 +43,7 @@ fn the_version_is_an_object_in_a_pipe_and_a_line_on_request() {
 
 #[test]
 fn commands_of_later_builds_are_usage_errors() {
-    for arguments in [&["topic", "list"][..], &["produce", "orders"], &["status"], &[]] {
+    for arguments in [&["node", "list"][..], &["doctor"], &["bench"], &[]] {
         let output = bateau(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert_eq!(text(&output.stdout), "", "{arguments:?}");
@@ -54,12 +54,20 @@ fn commands_of_later_builds_are_usage_errors() {
 #[test]
 fn dev_refuses_what_this_build_lacks_by_name() {
     refused(
-        &["dev", "--nodes", "3", "--test-control", "-X", "auth.required=true"],
+        &["dev", "--nodes", "3", "-X", "auth.required=true"],
         2,
         "error: --nodes = 3 (dev): this build has no second node; 1 is accepted\n\
-         error: --test-control = true (dev): this build has no test control\n\
          error: auth.required = true (-X): this build has no authentication\n",
     );
+}
+
+#[test]
+fn serve_refuses_test_control_whatever_its_file_says() {
+    let output = bateau(&["serve", "--config", "no-such-file.toml", "--test-control"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stdout), "");
+    let said = text(&output.stderr);
+    assert!(said.starts_with("error: E2001: --test-control"), "{said}");
 }
 
 #[test]
@@ -104,10 +112,9 @@ fn a_wrong_file_stops_serve_and_check_alike() {
 #[test]
 fn check_accepts_a_good_file_and_says_what_has_no_effect() {
     let directory = tempfile::tempdir().unwrap();
-    let path = file(directory.path(), "[listeners]\nhttp = \"127.0.0.1:8080\"\n");
+    let path = file(directory.path(), "[listeners]\nnative = \"127.0.0.1:9443\"\n");
     let output = bateau(&["config", "check", &path]);
-    let warning =
-        format!("this build has no native and no HTTP door; ignored: listeners.http ({path}:2)");
+    let warning = format!("this build has no native door; ignored: listeners.native ({path}:2)");
     let expected = format!("{{\"ok\":true,\"warning\":{}}}\n", serde_json::json!(warning));
     assert_eq!(text(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(0));

@@ -7,8 +7,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a step of it fails")]
 
-use bateau::api::{Broker, ProduceRequest, TopicReference};
+use bateau::api::{Broker, Durability, ProduceRequest, TopicReference};
+use bateau::clock::Clock;
 use bateau::engine::{Engine, EngineSettings, Starting};
+use bateau::entropy::Entropy;
 use bateau::readers::{FetchPartition, FetchRequest};
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, GroupRequest, GroupResponse, GroupSettings, OffsetCommit,
@@ -62,9 +64,12 @@ impl Node {
             listeners: Vec::new(),
             peers_address: "127.0.0.1:9644".into(),
             broker: BrokerSettings::default(),
+            durability: Durability::Flushed,
             groups: GroupSettings::default(),
             data_dir: DataDirOptions { ballast_bytes: 0, ..DataDirOptions::default() },
             retention_check: Duration::from_secs(60),
+            clock: Clock::new(),
+            entropy: Entropy::system(),
         };
         let engine = Engine::open(Arc::new(disk), settings).unwrap();
         let (running, starting) = engine.into_parts();

@@ -80,7 +80,7 @@ pub enum ContextsError {
         error: io::Error,
     },
     /// Others could have put their own pins in.
-    #[error("{}: mode {mode:03o} lets others write it; run `chmod 600 {}`", path.display(), path.display())]
+    #[error("{0}: mode {mode:03o} lets others write it; run `chmod 600 {0}`", path.display())]
     WritableByOthers {
         /// The file.
         path: PathBuf,

@@ -2,31 +2,31 @@
 //!
 //! Absent on purpose: `config import`, which comes with the rest of the migration tools.
 
-use super::{Output, print, start};
+use super::fault::Fault;
+use super::output::{Output, print};
+use super::start;
 use crate::config::keys::{KEYS, Key};
 use crate::config::value::allowed;
-use crate::config::{Announce, Loaded, Mode, Start, load, problem};
+use crate::config::{Loaded, Mode, Start, load, problem};
 use crate::exit::{Exit, Failure};
+use crate::tls::Tls;
 use serde_json::json;
 use std::path::Path;
 
-pub(super) fn check(file: &Path, output: Output) -> Result<(), Failure> {
+pub(super) fn check(file: &Path, output: Output) -> Result<(), Fault> {
     let loaded = loaded(Some(file))?;
+    Tls::of_config(&loaded.config).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let warning = loaded.warning.as_deref();
     print(&match output {
         Output::Json => format!("{}\n", json!({ "ok": true, "warning": warning })),
-        Output::Text => {
+        Output::Table => {
             let warned = warning.map(|text| format!("warning: {text}\n")).unwrap_or_default();
             format!("{warned}ok  {}\n", file.display())
         }
     })
 }
 
-pub(super) fn explain(
-    key: Option<&str>,
-    file: Option<&Path>,
-    output: Output,
-) -> Result<(), Failure> {
+pub(super) fn explain(key: Option<&str>, file: Option<&Path>, output: Output) -> Result<(), Fault> {
     let loaded = loaded(file)?;
     let wanted = |known: &&Key| key.is_none_or(|name| name == known.name);
     let mut text = String::new();
@@ -37,7 +37,7 @@ pub(super) fn explain(
         Some(name) if text.is_empty() => {
             let near = problem::nearest(name).name;
             let message = format!("{name}: no such key; the nearest is {near}");
-            Err(Failure::new(Exit::Usage, message))
+            Err(Fault::usage(message))
         }
         _ => print(&text),
     }
@@ -55,7 +55,7 @@ fn described(key: &Key, loaded: &Loaded, output: Output) -> String {
             });
             format!("{object}\n")
         }
-        Output::Text => format!(
+        Output::Table => format!(
             "{} = {value}\n  origin   {origin}\n  default  {}\n  allowed  {range}\n  {}\n",
             key.name, key.default, key.meaning
         ),
@@ -63,8 +63,7 @@ fn described(key: &Key, loaded: &Loaded, output: Output) -> String {
 }
 
 fn loaded(file: Option<&Path>) -> Result<Loaded, Failure> {
-    let announce = Announce::Banner;
-    let start = Start { mode: Mode::Serve, ephemeral: false, exit_on_stdin_close: false, announce };
+    let start = Start::of(Mode::Serve);
     let problems = |problems: problem::Problems| Failure::new(Exit::Usage, problems.to_string());
     load(start, &start::with_file(file)?).map_err(problems)
 }

@@ -8,8 +8,9 @@
 //! Absent on purpose: telling those two apart, which takes the meta log (recovery does it), and
 //! repair.
 
-use super::{Output, print};
-use crate::exit::{Exit, Failure};
+use super::fault::Fault;
+use super::output::{Output, print};
+use crate::exit::Exit;
 use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
 use serde_json::json;
 use std::fs::File;
@@ -19,19 +20,19 @@ use std::path::Path;
 /// Bytes of the segment's own header, before its first frame (`docs/formats/segment.md`).
 const SEGMENT_HEADER_BYTES: u64 = 4096;
 
-pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
+pub(super) fn run(path: &Path, output: Output) -> Result<(), Fault> {
     let place = path.display();
     let failed = |error: io::Error| {
         let exit = match error.kind() {
             ErrorKind::NotFound => Exit::NotFoundOrHeld,
             _ => Exit::Failed,
         };
-        Failure::new(exit, format!("{place}: {error}"))
+        Fault::plain(exit, format!("{place}: {error}"))
     };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     skip(&mut file, SEGMENT_HEADER_BYTES).map_err(failed)?;
     let mut frames = Frames { file, position: SEGMENT_HEADER_BYTES, previous: None };
-    if output == Output::Text {
+    if output == Output::Table {
         print(HEADINGS)?;
     }
     loop {
@@ -40,7 +41,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
             Next::End => return Ok(()),
             Next::Broken { position, reason } => {
                 let message = format!("{place}: at byte {position}: {reason}");
-                return Err(Failure::new(Exit::Failed, message));
+                return Err(Fault::plain(Exit::Failed, message));
             }
         }
     }
@@ -87,7 +88,7 @@ impl Found {
                 });
                 format!("{object}\n")
             }
-            Output::Text => format!(
+            Output::Table => format!(
                 "{position:>10} {index:>9} {term:>6} {offset:>12} {records:>8} {kind:<10} \
                  {bytes:>8} {flush:>5}\n"
             ),

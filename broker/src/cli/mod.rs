@@ -1,27 +1,59 @@
 //! The command line: what a person or a script types, turned into one call.
 //!
 //! ```text
-//!   dev, serve ──► start ──► server::run      log dump ──► log_dump      version
-//!                                             config check, config explain ──► explain
+//!   dev, serve ──► start ──► server::run      log dump, config, explain, version, completion, ctx
+//!
+//!   topic, group, produce, consume, status, lag ──► connect ──► bateau-client ──► a broker
+//!       one file per noun; `offsets`, `format`, `record` and `produce::input` read and write
+//!       what people type, and know no broker
 //! ```
 //!
-//! Data goes to stdout, everything else to stderr. A command prints a table on a terminal and one
+//! Each command's help begins with examples; a test runs every one of them. Data goes to stdout, everything else to stderr. A command prints a table on a terminal and one
 //! JSON object per line into a pipe or with `-o json`. Exit codes: [`crate::exit::Exit`].
 //!
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
+mod base64;
+pub(crate) mod codes;
+mod completion;
+mod confirm;
+mod connect;
+mod consume;
+mod context;
 mod explain;
+mod fault;
+mod format;
+mod group;
+mod lag;
 mod log_dump;
+mod lookup;
+mod offsets;
 mod open_files;
+mod output;
+mod produce;
+mod record;
 mod start;
+mod status;
+mod stdout;
+mod topic;
+mod trouble;
 mod version;
 
-use crate::exit::{Exit, Failure};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io::IsTerminal;
+use crate::exit::Exit;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use consume::ConsumeArguments;
+use context::ContextCommand;
+use fault::Fault;
+use group::GroupCommand;
+use lag::LagArguments;
+use output::Output;
+use produce::ProduceArguments;
+use status::StatusArguments;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use topic::TopicCommand;
 
 /// A message broker in one binary that speaks Kafka's protocol.
 #[derive(Parser)]
@@ -30,32 +62,58 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// What goes to stdout: json, or text (a table, a banner). Default: text on a terminal
+    /// What goes to stdout: json (one object per line), or table. Default: table on a terminal
     #[arg(short = 'o', long, global = true, value_enum, value_name = "FORMAT")]
     output: Option<Output>,
 }
 
-/// Shape of what goes to stdout.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Output {
-    /// One object per line.
-    Json,
-    /// For people.
-    Text,
-}
-
+// Deferred: the start of a node does not pay for the flags of the other commands.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Run a node for development: no file, no flag, loopback only
     Dev(Box<DevArguments>),
     /// Run a node from a configuration file
     Serve(ServeArguments),
+    /// Write records to a topic
+    #[command(before_help = produce::EXAMPLES)]
+    Produce(Box<ProduceArguments>),
+    /// Read records of a topic
+    #[command(before_help = consume::EXAMPLES)]
+    Consume(Box<ConsumeArguments>),
+    /// Show how the cluster is
+    #[command(before_help = status::EXAMPLES)]
+    Status(StatusArguments),
+    /// Show how far groups are behind
+    #[command(before_help = lag::EXAMPLES)]
+    Lag(LagArguments),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// List, describe, move and delete consumer groups
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Check a configuration, or say where a value comes from
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Look at the log on disk
     #[command(subcommand)]
     Log(LogCommand),
+    /// List, use and show contexts: names for brokers
+    #[command(subcommand, before_help = context::EXAMPLES)]
+    Ctx(ContextCommand),
+    /// Print a shell's completion script
+    #[command(before_help = completion::EXAMPLES)]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+    /// Explain an error code, or list them all
+    #[command(before_help = codes::EXAMPLES)]
+    Explain {
+        /// As in error[E1001]
+        code: Option<String>,
+    },
     /// Print the version
     Version,
 }
@@ -68,7 +126,7 @@ struct DevArguments {
     /// Accepted and ignored: this build has no native door
     #[arg(long, value_name = "ADDR")]
     native: Option<String>,
-    /// Accepted and ignored: this build has no HTTP door
+    /// Where the HTTP door listens; port 0 is any free one, or off [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// Nodes in this process; this build runs one
@@ -83,7 +141,7 @@ struct DevArguments {
     /// Drain and stop when stdin reaches its end
     #[arg(long)]
     exit_on_stdin_close: bool,
-    /// Let tests move the clock and inject faults; not in this build
+    /// Let tests move the clock and inject faults, over HTTP on loopback
     #[arg(long)]
     test_control: bool,
     /// Set a key of the configuration, as in -X topics.partitions_default=4
@@ -96,6 +154,9 @@ struct ServeArguments {
     /// The configuration, TOML
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Refused here (E2001): only dev takes it
+    #[arg(long, hide = true)]
+    test_control: bool,
     /// Set a key of the configuration, as in -X topics.partitions_default=4
     #[arg(short = 'X', value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -133,40 +194,34 @@ enum LogCommand {
 #[must_use]
 pub fn main(started: Instant) -> ExitCode {
     let arguments = Arguments::parse();
-    let stdout_terminal = std::io::stdout().is_terminal();
-    let output = arguments.output.unwrap_or(match stdout_terminal {
-        true => Output::Text,
-        false => Output::Json,
-    });
-    let done = match arguments.command {
-        Command::Dev(dev) => start::dev(*dev, output, started),
-        Command::Serve(serve) => start::serve(&serve, output, started),
+    let output = Output::chosen(arguments.output);
+    match run(arguments.command, output, started) {
+        Ok(()) => Exit::Done.into(),
+        Err(fault) => {
+            eprint!("{}", fault.report());
+            fault.exit.into()
+        }
+    }
+}
+
+fn run(command: Command, output: Output, started: Instant) -> Result<(), Fault> {
+    match command {
+        Command::Dev(dev) => Ok(start::dev(*dev, output, started)?),
+        Command::Serve(serve) => Ok(start::serve(&serve, output, started)?),
+        Command::Produce(arguments) => produce::run(&arguments, output),
+        Command::Consume(arguments) => consume::run(&arguments, output),
+        Command::Status(arguments) => status::run(&arguments, output),
+        Command::Lag(arguments) => lag::run(&arguments, output),
+        Command::Topic(command) => topic::run(&command, output),
+        Command::Group(command) => group::run(&command, output),
         Command::Config(ConfigCommand::Check { file }) => explain::check(&file, output),
         Command::Config(ConfigCommand::Explain { key, config }) => {
             explain::explain(key.as_deref(), config.as_deref(), output)
         }
         Command::Log(LogCommand::Dump { segment }) => log_dump::run(&segment, output),
+        Command::Ctx(command) => context::run(&command, output),
+        Command::Completion { shell } => completion::run(shell),
+        Command::Explain { code } => codes::run(code.as_deref(), output),
         Command::Version => version::run(output),
-    };
-    match done {
-        Ok(()) => Exit::Done.into(),
-        Err(failure) => {
-            for line in failure.message.lines() {
-                eprintln!("error: {line}");
-            }
-            failure.exit.into()
-        }
-    }
-}
-
-/// Writes to stdout; a reader that has gone away is the end of the work, not a failure.
-fn print(text: &str) -> Result<(), Failure> {
-    use std::io::{ErrorKind, Write};
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, format!("stdout: {error}")))
-        }
-        _ => Ok(()),
     }
 }

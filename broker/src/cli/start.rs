@@ -2,12 +2,17 @@
 //!
 //! Absent on purpose: signals and the end of stdin. They are the running server's business.
 
-use super::{DevArguments, Output, ServeArguments, open_files};
+use super::output::Output;
+use super::{DevArguments, ServeArguments, open_files};
 use crate::config::{Announce, Config, Loaded, Mode, Origin, Problem, Sources, Start, load};
 use crate::exit::{Exit, Failure};
 use crate::{server, telemetry};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
+
+/// A node that others rely on cannot be told to lose their records.
+const TEST_CONTROL_REFUSED: &str = "E2001: --test-control lets anybody on this machine move the \
+                                    clock and drop records, so only \"bateau dev\" takes it";
 
 pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Result<(), Failure> {
     let mut sources = Sources::default();
@@ -28,9 +33,11 @@ pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Re
             sources.say(key, &value, Origin::Flag(flag.to_owned()));
         }
     }
-    let exit_on_stdin_close = arguments.exit_on_stdin_close;
+    let (exit_on_stdin_close, test_control) =
+        (arguments.exit_on_stdin_close, arguments.test_control);
     let announce = announce(output);
-    run(Start { mode: Mode::Dev, ephemeral, exit_on_stdin_close, announce }, &sources, begun)
+    let start = Start { mode: Mode::Dev, ephemeral, exit_on_stdin_close, test_control, announce };
+    run(start, &sources, begun)
 }
 
 pub(super) fn serve(
@@ -38,10 +45,12 @@ pub(super) fn serve(
     output: Output,
     begun: Instant,
 ) -> Result<(), Failure> {
+    if arguments.test_control {
+        return Err(Failure::new(Exit::Usage, TEST_CONTROL_REFUSED));
+    }
     let mut sources = with_file(Some(&arguments.config))?;
     sources.add_flags(&arguments.settings);
-    let announce = announce(output);
-    let start = Start { mode: Mode::Serve, ephemeral: false, exit_on_stdin_close: false, announce };
+    let start = Start { announce: announce(output), ..Start::of(Mode::Serve) };
     run(start, &sources, begun)
 }
 
@@ -76,7 +85,7 @@ fn run(start: Start, sources: &Sources, begun: Instant) -> Result<(), Failure> {
 const fn announce(output: Output) -> Announce {
     match output {
         Output::Json => Announce::ReadyLine,
-        Output::Text => Announce::Banner,
+        Output::Table => Announce::Banner,
     }
 }
 
@@ -90,9 +99,6 @@ fn unbuilt(arguments: &DevArguments) -> Vec<Problem> {
     if arguments.nodes != 1 {
         let count = arguments.nodes.to_string();
         problems.push(refuse("--nodes", count, "second node; 1 is accepted"));
-    }
-    if arguments.test_control {
-        problems.push(refuse("--test-control", "true".to_owned(), "test control"));
     }
     problems
 }

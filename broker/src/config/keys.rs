@@ -161,9 +161,9 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "listeners.http",
-        Kind::Listener(|_, _| {}),
+        Kind::Listener(|config, value| config.listeners.http = value),
         "127.0.0.1:8080",
-        "Where the HTTP door will listen. Accepted and without effect in this build.",
+        "Where the HTTP door listens, or `off`; see [http.md](http.md).",
     ),
     key(
         "listeners.peers",
@@ -244,21 +244,24 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "tls.cert",
-        Kind::Text(|_, _| {}),
+        Kind::Text(|config, value| config.tls.get_or_insert_default().cert = PathBuf::from(value)),
         "",
-        "Certificate chain. This build has no TLS and takes only the default.",
+        "PEM file with this node's certificate chain. Given: every open door is encrypted.",
     ),
     key(
         "tls.key",
-        Kind::Text(|_, _| {}),
+        Kind::Text(|config, value| config.tls.get_or_insert_default().key = PathBuf::from(value)),
         "",
-        "Private key. This build has no TLS and takes only the default.",
+        "PEM file with the certificate's private key, mode 0600.",
     ),
     key(
         "tls.client_ca",
-        Kind::Text(|_, _| {}),
+        Kind::Text(|config, value| {
+            let path = Some(value).filter(|value| !value.is_empty()).map(PathBuf::from);
+            config.tls.get_or_insert_default().client_ca = path;
+        }),
         "",
-        "Authority of client certificates. This build has no TLS and takes only the default.",
+        "PEM file with authorities of clients, who must then have a certificate of one.",
     ),
     key(
         "auth.required",

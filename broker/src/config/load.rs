@@ -2,18 +2,19 @@
 //!
 //! Absent on purpose: I/O. Whether a directory exists or a port is free shows when it is used.
 
+use super::address::Listener;
 use super::keys::find;
 use super::problem::{Problem, Problems};
 use super::sources::{Origin, Sources};
 use super::value::{Raw, store};
 use super::{
     Advertised, Announce, ClusterSettings, Config, GroupSettings, Limits, ListenerSettings, Mode,
-    NodeSettings, Origins, TopicSettings, support,
+    NodeSettings, Origins, TlsSettings, TopicSettings, support,
 };
 use bateau_protocol::ids::NodeId;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The value that holds for each key, and who said it.
 pub(super) type Effective = BTreeMap<&'static str, (Raw, Origin)>;
@@ -27,8 +28,20 @@ pub struct Start {
     pub ephemeral: bool,
     /// `--exit-on-stdin-close`
     pub exit_on_stdin_close: bool,
+    /// `--test-control`
+    pub test_control: bool,
     /// Ready line or banner.
     pub announce: Announce,
+}
+
+impl Start {
+    /// A start without any flag, which says a ready line.
+    #[must_use]
+    pub const fn of(mode: Mode) -> Self {
+        let (ephemeral, exit_on_stdin_close, test_control) = (false, false, false);
+        let announce = Announce::ReadyLine;
+        Self { mode, ephemeral, exit_on_stdin_close, test_control, announce }
+    }
 }
 
 /// A configuration and its history.
@@ -74,7 +87,7 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     }
     assert!(
         config.listeners.allow_plaintext
-            || config.listeners.kafka.is_none_or(|listener| listener.is_loopback()),
+            || plaintext_listeners(&config).all(|(_, listener)| listener.is_loopback()),
         "I-CONFIG-1: an unencrypted listener beyond loopback that nobody allowed"
     );
     Ok(Loaded {
@@ -91,6 +104,7 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("cluster.voters") {
         config.cluster.voters = vec![format!("{}@127.0.0.1:9644", config.node.id)];
     }
+    config.tls = config.tls.take().filter(|tls| *tls != TlsSettings::default());
     if config.mode != Mode::Dev {
         return;
     }
@@ -100,9 +114,21 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("limits.connections_per_ip_second_max") {
         config.limits.connections_per_ip_second_max = None;
     }
-    if let Some(listener) = &mut config.listeners.kafka {
+    let listeners = [&mut config.listeners.kafka, &mut config.listeners.http];
+    for listener in listeners.into_iter().flatten() {
         listener.pair_loopback |= listener.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
     }
+}
+
+/// The open doors that are not encrypted.
+fn plaintext_listeners(config: &Config) -> impl Iterator<Item = (&'static str, Listener)> {
+    let Config { listeners, .. } = config;
+    let doors = [("listeners.kafka", listeners.kafka), ("listeners.http", listeners.http)];
+    let is_plain = config.tls.is_none();
+    doors
+        .into_iter()
+        .filter_map(move |(key, listener)| Some((key, listener?)))
+        .filter(move |_| is_plain)
 }
 
 /// Checks that concern two keys.
@@ -113,8 +139,8 @@ struct Relations<'a> {
 
 impl Relations<'_> {
     fn problems(&self) -> Vec<Problem> {
-        let found = [self.data_dir(), self.voters(), self.plaintext(), self.advertised()];
-        found.into_iter().flatten().chain(self.orders()).collect()
+        let first = [self.data_dir(), self.voters(), self.tls()].into_iter().flatten();
+        first.chain(self.plaintext()).chain(self.advertised()).chain(self.orders()).collect()
     }
 
     fn data_dir(&self) -> Option<Problem> {
@@ -151,17 +177,31 @@ impl Relations<'_> {
         }
     }
 
-    fn plaintext(&self) -> Option<Problem> {
-        let listener = self.config.listeners.kafka?;
-        if listener.is_loopback() || self.config.listeners.allow_plaintext {
-            return None;
+    fn tls(&self) -> Option<Problem> {
+        let tls = self.config.tls.as_ref()?;
+        let is_missing = |path: &Path| path.as_os_str().is_empty();
+        let (missing, given) = match (is_missing(&tls.cert), is_missing(&tls.key)) {
+            (false, false) => return None,
+            (false, true) => ("tls.key", "tls.cert"),
+            (true, false) => ("tls.cert", "tls.key"),
+            (true, true) => ("tls.cert", "tls.client_ca"),
+        };
+        let (value, origin) = self.said(given);
+        Some(self.relation(missing, format!("{given} = {value} ({origin}) needs it")))
+    }
+
+    fn plaintext(&self) -> Vec<Problem> {
+        if self.config.listeners.allow_plaintext {
+            return Vec::new();
         }
+        let beyond = plaintext_listeners(self.config);
+        let beyond = beyond.filter(|(_, listener)| !listener.is_loopback());
         let (value, origin) = self.said("listeners.allow_plaintext");
         let rule = format!(
-            "a listener beyond loopback without TLS needs listeners.allow_plaintext = true, \
+            "a listener beyond loopback needs [tls], or listeners.allow_plaintext = true, \
              which is {value} ({origin})"
         );
-        Some(self.relation("listeners.kafka", rule))
+        beyond.map(|(key, _)| self.relation(key, rule.clone())).collect()
     }
 
     fn advertised(&self) -> Option<Problem> {
@@ -226,6 +266,7 @@ fn blank(start: Start) -> Config {
         mode: start.mode,
         ephemeral: start.ephemeral,
         exit_on_stdin_close: start.exit_on_stdin_close,
+        test_control: start.test_control,
         announce: start.announce,
         node: NodeSettings {
             id: NodeId::new(0),
@@ -237,6 +278,7 @@ fn blank(start: Start) -> Config {
         listeners: ListenerSettings {
             kafka: None,
             kafka_advertised: Advertised::Auto,
+            http: None,
             allow_plaintext: false,
         },
         cluster: ClusterSettings { voters: Vec::new() },
@@ -252,6 +294,7 @@ fn blank(start: Start) -> Config {
             session_timeout_min_ms: 0,
             session_timeout_max_ms: 0,
         },
+        tls: None,
         limits: Limits::default(),
     }
 }

@@ -31,6 +31,7 @@ pub use load::{Loaded, Start, load};
 pub use problem::{Problem, Problems};
 pub use sources::{Origin, Sources};
 
+use crate::api::Durability;
 use bateau_protocol::ids::NodeId;
 use std::path::PathBuf;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub ephemeral: bool,
     /// Drain and stop when stdin reaches its end.
     pub exit_on_stdin_close: bool,
+    /// Tests may move the clock and inject faults (`dev` only).
+    pub test_control: bool,
     /// What a successful start announces: the ready line on stdout, or the banner on stderr.
     pub announce: Announce,
     /// `[node]`
@@ -58,8 +61,18 @@ pub struct Config {
     pub topics: TopicSettings,
     /// `[groups]`
     pub groups: GroupSettings,
+    /// `[tls]`; where it is given, every open door is encrypted (`I-TLS-1`).
+    pub tls: Option<TlsSettings>,
     /// `[limits]`
     pub limits: Limits,
+}
+
+impl Config {
+    /// What an acknowledgement of this node promises.
+    #[must_use]
+    pub const fn durability(&self) -> Durability {
+        if self.ephemeral { Durability::Ephemeral } else { Durability::Flushed }
+    }
 }
 
 /// How the node was started.
@@ -102,6 +115,8 @@ pub struct ListenerSettings {
     pub kafka: Option<Listener>,
     /// The address that clients of the Kafka door are told to use.
     pub kafka_advertised: Advertised,
+    /// Where the HTTP door listens; `None` when it is `"off"`.
+    pub http: Option<Listener>,
     /// A listener beyond loopback may be unencrypted.
     pub allow_plaintext: bool,
 }
@@ -137,6 +152,17 @@ pub struct GroupSettings {
     pub session_timeout_min_ms: u64,
     /// Longest session timeout that a member may ask for.
     pub session_timeout_max_ms: u64,
+}
+
+/// `[tls]`: PEM files, relative to where the node starts. They are read when it does.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct TlsSettings {
+    /// Certificate chain of the node, its own certificate first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities of clients, which then need a certificate.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[limits]`: nothing in this process grows without one of these, or a constant beside its queue.

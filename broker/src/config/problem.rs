@@ -116,7 +116,7 @@ pub fn nearest(wrong: &str) -> &'static Key {
 }
 
 /// Levenshtein's distance in characters (one row of the matrix at a time).
-fn edit_distance(from: &str, to: &str) -> usize {
+pub(crate) fn edit_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.chars().enumerate() {

@@ -17,15 +17,12 @@ const UNBUILT: &[(&str, &[&str], &str)] = &[
     ("listeners.peers_advertised", &["auto"], "peers listener (one node only)"),
     ("topics.replication_factor_default", &["-1", "1"], "second node; -1 and 1 are accepted"),
     ("topics.min_insync_replicas", &["-1", "1"], "second node; -1 and 1 are accepted"),
-    ("tls.cert", &[""], "TLS"),
-    ("tls.key", &[""], "TLS"),
-    ("tls.client_ca", &[""], "TLS"),
     ("auth.required", &["false"], "authentication"),
     ("auth.superusers", &[""], "authentication"),
 ];
 
 /// Keys of doors to come.
-const IGNORED: &[&str] = &["listeners.native", "listeners.native_advertised", "listeners.http"];
+const IGNORED: &[&str] = &["listeners.native", "listeners.native_advertised"];
 
 /// One problem for each key that asks for a feature that is not built.
 pub(super) fn unbuilt(effective: &Effective) -> Vec<Problem> {
@@ -49,6 +46,5 @@ pub(super) fn ignored(effective: &Effective) -> Option<String> {
     };
     let keys: Vec<String> = IGNORED.iter().filter_map(set).collect();
     let names = keys.join(", ");
-    (!keys.is_empty())
-        .then(|| format!("this build has no native and no HTTP door; ignored: {names}"))
+    (!keys.is_empty()).then(|| format!("this build has no native door; ignored: {names}"))
 }

@@ -7,8 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 fn start(mode: Mode) -> Start {
-    let announce = Announce::ReadyLine;
-    Start { mode, ephemeral: false, exit_on_stdin_close: false, announce }
+    Start::of(mode)
 }
 
 fn sources(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Sources {
@@ -204,9 +203,6 @@ fn a_file_that_is_no_toml_is_refused_with_its_line() {
 #[test]
 fn a_feature_that_is_not_built_stops_the_start_by_name() {
     let cases = [
-        ("tls.cert=a.pem", "tls.cert = a.pem (-X): this build has no TLS"),
-        ("tls.key=a.pem", "tls.key = a.pem (-X): this build has no TLS"),
-        ("tls.client_ca=a.pem", "tls.client_ca = a.pem (-X): this build has no TLS"),
         ("auth.required=true", "auth.required = true (-X): this build has no authentication"),
         ("auth.superusers=u", "auth.superusers = u (-X): this build has no authentication"),
         (
@@ -239,12 +235,22 @@ fn a_feature_to_come_is_accepted_where_nothing_is_asked_of_it() {
 #[test]
 fn listeners_of_doors_to_come_are_ignored_with_one_warning() {
     let file = "[listeners]\nnative = \"127.0.0.1:9443\"\nhttp = \"off\"\n";
-    let mut sources = sources(file, &[], &[]);
-    sources.say("listeners.http", "127.0.0.1:0", Origin::Flag("--http".to_owned()));
-    let warning = load(start(Mode::Serve), &sources).unwrap().warning.unwrap();
-    let expected = "this build has no native and no HTTP door; ignored: listeners.native \
-                    (node.toml:2), listeners.http (--http)";
+    let warning = from_file(file).unwrap().warning.unwrap();
+    let expected = "this build has no native door; ignored: listeners.native (node.toml:2)";
     assert_eq!(warning, expected);
+}
+
+#[test]
+fn the_http_door_is_open_unless_it_is_off() {
+    let http = |flags: &[&str]| from_flags(flags).unwrap().config.listeners.http;
+    assert_eq!(http(&[]).unwrap().address, "127.0.0.1:8080".parse().unwrap());
+    assert!(http(&["listeners.http=localhost:0"]).unwrap().pair_loopback);
+    assert_eq!(http(&["listeners.http=off"]), None);
+    refused(
+        from_flags(&["listeners.http=0.0.0.0:8080"]),
+        "listeners.http = 0.0.0.0:8080 (-X): a listener beyond loopback needs [tls], or \
+         listeners.allow_plaintext = true, which is false (default)",
+    );
 }
 
 #[test]
@@ -252,7 +258,7 @@ fn a_listener_beyond_loopback_says_plaintext_and_names_its_address() {
     let beyond = ["listeners.kafka=0.0.0.0:9092"];
     refused(
         from_flags(&beyond),
-        "listeners.kafka = 0.0.0.0:9092 (-X): a listener beyond loopback without TLS needs \
+        "listeners.kafka = 0.0.0.0:9092 (-X): a listener beyond loopback needs [tls], or \
          listeners.allow_plaintext = true, which is false (default)\n\
          listeners.kafka_advertised = auto (default): listeners.kafka = 0.0.0.0:9092 (-X) lies \
          beyond loopback, so name the host:port that clients reach",
@@ -267,6 +273,27 @@ fn a_listener_beyond_loopback_says_plaintext_and_names_its_address() {
         from_flags(&flags),
         "listeners.kafka_advertised = 0.0.0.0:9092 (-X): is an address to listen on, which no \
          client can reach",
+    );
+}
+
+#[test]
+fn a_certificate_has_its_key_and_lets_a_listener_leave_loopback() {
+    let files = ["tls.cert=node.crt", "tls.key=node.key"];
+    let tls = from_flags(&files).unwrap().config.tls.unwrap();
+    assert_eq!(
+        (tls.cert.as_path(), tls.key.as_path()),
+        (Path::new("node.crt"), Path::new("node.key"))
+    );
+    assert_eq!(tls.client_ca, None);
+    let beyond = ["listeners.kafka=0.0.0.0:9092", "listeners.kafka_advertised=broker-1:9092"];
+    let config = from_flags(&[beyond, files].concat()).unwrap().config;
+    assert!(!config.listeners.allow_plaintext && config.tls.is_some());
+    assert_eq!(from_flags(&["tls.cert=", "tls.client_ca="]).unwrap().config.tls, None);
+    refused(from_flags(&files[..1]), "tls.key =  (default): tls.cert = node.crt (-X) needs it");
+    refused(from_flags(&files[1..]), "tls.cert =  (default): tls.key = node.key (-X) needs it");
+    refused(
+        from_file("[tls]\nclient_ca = \"clients.crt\"\n"),
+        "tls.cert =  (default): tls.client_ca = \"clients.crt\" (node.toml:2) needs it",
     );
 }
 

@@ -16,10 +16,10 @@
 //! }
 //! ```
 //!
-//! Fields are described as in [`crate::wire::notation`]. And behind the API's key: `versions a..=b` (advertised), `served c..` (where refused versions
-//! are advertised), `flexible n` or `flexible never`, `negotiates` (the one API whose unknown
-//! versions are answered, KIP-511). `decoded as View` names a hand-written type that requests are
-//! decoded into instead.
+//! Fields are described as in [`crate::wire::notation`]. Behind the API's key: `versions a..=b`
+//! (advertised), `served c..` (where refused versions are advertised), `flexible n` or `flexible
+//! never`, `negotiates` (the one API whose unknown versions are answered, KIP-511). `decoded as
+//! View` names a hand-written type that requests are decoded into instead.
 //!
 //! From this follow the types and codecs of its structures, and in tests the link to the
 //! independent decoder.

@@ -72,6 +72,15 @@ macro_rules! messages {
                 }
             }
 
+            /// The streams on which it may come.
+            #[must_use]
+            pub const fn role(&self) -> StreamRole {
+                match self {
+                    $(Self::$call(_) => StreamRole::$role,)*
+                    $(Self::$signal(_) => StreamRole::$signal_role,)*
+                }
+            }
+
             /// Its name, as in this enum.
             #[must_use]
             pub const fn name(&self) -> &'static str {

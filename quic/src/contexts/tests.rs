@@ -46,7 +46,8 @@ fn what_is_put_is_read_again_and_only_its_owner_may_read_it() {
         text,
         format!(
             "# Known brokers. `bateau dev` writes its own entry here.\ncurrent = \"dev\"\n\n\
-             [contexts.dev]\nnative = \"127.0.0.1:9443\"\nhttp = \"127.0.0.1:8080\"\npin = \"{}\"\n",
+             [contexts.dev]\nnative = \"127.0.0.1:9443\"\nhttp = \"127.0.0.1:8080\"\n\
+             pin = \"{}\"\n",
             pin(1)
         )
     );
@@ -55,8 +56,13 @@ fn what_is_put_is_read_again_and_only_its_owner_may_read_it() {
 #[test]
 fn what_a_person_or_a_later_version_wrote_stays() {
     let place = temporary();
-    let text = "later = \"kept\"\n# mine\n[contexts.prod] # far away\n  native = \"b.example:9443\"\n\
-                token = \"a \\\"b\\\" \\\\ \\u00e9\" # quoted\n";
+    let text = concat!(
+        "later = \"kept\"\n",
+        "# mine\n",
+        "[contexts.prod] # far away\n",
+        "  native = \"b.example:9443\"\n",
+        "token = \"a \\\"b\\\" \\\\ \\u00e9\" # quoted\n",
+    );
     write(place.path(), text, 0o600);
     Contexts::update(place.path(), |contexts| contexts.put(context("dev", "[::1]:1", 1)))
         .expect("the file is changed");

@@ -29,6 +29,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use bateau_testing::TestBroker;
 use serde_json::Value;
 
 use crate::program::Program;
@@ -68,7 +69,9 @@ impl Subject {
 pub struct Broker {
     program: Option<Program>,
     bootstrap: String,
+    http: Option<String>,
     defaults: bool,
+    test_control: bool,
     settings: Vec<String>,
     data: PathBuf,
     /// Removed with the broker, where it is the broker's own.
@@ -84,7 +87,7 @@ impl Broker {
     /// Panics when the ready line does not come.
     pub fn start(address: Option<&str>) -> Self {
         let own = ScratchDirectory::new("data");
-        let broker = Self::launched(address, own.path(), &["topics.partitions_default=4"]);
+        let broker = Self::launched(address, own.path(), &["topics.partitions_default=4"], false);
         Self { _own: Some(own), ..broker }
     }
 
@@ -95,16 +98,39 @@ impl Broker {
         Self { _own: Some(own), ..broker }
     }
 
-    /// The same on a data directory that is the caller's.
-    pub fn start_in(data: &Path, settings: &[&str]) -> Self {
-        Self::launched(Some("127.0.0.1:0"), data, settings)
+    /// The same under test control.
+    pub fn start_controlled() -> Self {
+        let own = ScratchDirectory::new("data");
+        let broker = Self::launched(Some("127.0.0.1:0"), own.path(), &[], true);
+        Self { _own: Some(own), ..broker }
     }
 
-    fn launched(address: Option<&str>, data: &Path, settings: &[&str]) -> Self {
+    /// The same on a data directory that is the caller's.
+    pub fn start_in(data: &Path, settings: &[&str]) -> Self {
+        Self::launched(Some("127.0.0.1:0"), data, settings, false)
+    }
+
+    fn launched(address: Option<&str>, data: &Path, settings: &[&str], test_control: bool) -> Self {
         let settings: Vec<String> = settings.iter().map(|one| (*one).to_owned()).collect();
-        let (program, bootstrap) = launch(address, data, &settings);
-        let (program, defaults) = (Some(program), address.is_none());
-        Self { program, bootstrap, defaults, settings, data: data.to_owned(), _own: None }
+        let (program, ready) = launch(address, data, &settings, test_control);
+        Self {
+            program: Some(program),
+            bootstrap: ready.kafka,
+            http: ready.http,
+            defaults: address.is_none(),
+            test_control,
+            settings,
+            data: data.to_owned(),
+            _own: None,
+        }
+    }
+
+    /// `http://host:port` of the HTTP door, from the ready line.
+    ///
+    /// Panics when it is off.
+    pub fn http(&self) -> String {
+        let address = self.http.as_deref().expect("the HTTP door is open");
+        format!("http://{address}")
     }
 
     /// Where its data lies.
@@ -164,8 +190,9 @@ impl Broker {
     pub fn restart(&mut self) {
         assert!(self.program.is_none(), "a broker is stopped before it is started again");
         let address = if self.defaults { None } else { Some(self.bootstrap.as_str()) };
-        let (program, bootstrap) = launch(address, &self.data, &self.settings);
-        assert_eq!(bootstrap, self.bootstrap, "the broker comes back where it was");
+        let (program, ready) = launch(address, &self.data, &self.settings, self.test_control);
+        assert_eq!(ready.kafka, self.bootstrap, "the broker comes back where it was");
+        self.http = ready.http;
         self.program = Some(program);
     }
 
@@ -209,11 +236,21 @@ impl Ended {
 /// Runs the binary, which must end by itself.
 pub fn run_to_end(arguments: &[&str]) -> Ended {
     let mut command = Command::new(binary());
-    command.args(arguments).env_remove("RUST_LOG");
+    command.args(arguments).args(free_doors(arguments)).env_remove("RUST_LOG");
     let mut program = Program::start("bateau", command);
     let code = program.wait_for_exit(STOP_TIMEOUT).code();
     let lines = program.lines().into_iter().map(|line| line.text).collect();
     Ended { code, lines, errors: program.errors() }
+}
+
+/// What to add to the arguments of `dev` so that doors which they do not name take free ports.
+pub fn free_doors(arguments: &[&str]) -> Vec<&'static str> {
+    if arguments.first().is_some_and(|first| !first.starts_with("--") && *first != "dev") {
+        return Vec::new();
+    }
+    let doors = ["--native", "--http"];
+    let unnamed = doors.into_iter().filter(|door| !arguments.contains(door));
+    unnamed.flat_map(|door| [door, "127.0.0.1:0"]).collect()
 }
 
 fn recovery_line(errors: &[String]) -> Option<Value> {
@@ -227,38 +264,68 @@ fn recovery_line(errors: &[String]) -> Option<Value> {
 /// A broker that the tests of one process share while at least one of them holds it.
 #[derive(Debug)]
 pub enum SharedBroker {
-    /// Started here.
-    Own(Mutex<Broker>, String),
+    /// In this very process.
+    Here(TestBroker, String),
+    /// A process that was started here.
+    Own(Box<Mutex<Broker>>, String),
     /// Started by somebody else, who named its address in `BATEAU_TEST_BOOTSTRAP`.
     Foreign(String),
 }
 
+/// Where tests find the broker that others of their process hold.
+type Current = Mutex<Weak<SharedBroker>>;
+
 impl SharedBroker {
     /// Joins the tests that share a broker now, or starts one. It stops with its last user, so
-    /// no static outlives the tests and keeps a process or a directory behind.
+    /// no static outlives the tests and keeps a thread, a process or a directory behind.
+    ///
+    /// It is a TestBroker, which is the production engine, unless `BATEAU_BIN` asks for another
+    /// binary.
     pub fn join() -> Arc<Self> {
-        static CURRENT: Mutex<Weak<SharedBroker>> = Mutex::new(Weak::new());
+        static CURRENT: Current = Mutex::new(Weak::new());
+        match env::var_os(BINARY_VARIABLE) {
+            None => Self::join_or_start(&CURRENT, Self::here),
+            Some(_) => Self::join_process(),
+        }
+    }
+
+    /// The same for tests that look at the broker's process.
+    pub fn join_process() -> Arc<Self> {
+        static CURRENT: Current = Mutex::new(Weak::new());
+        Self::join_or_start(&CURRENT, || {
+            let broker = Broker::start(Some("127.0.0.1:0"));
+            let bootstrap = broker.bootstrap().to_owned();
+            Self::Own(Box::new(Mutex::new(broker)), bootstrap)
+        })
+    }
+
+    fn join_or_start(current: &Current, start: impl FnOnce() -> Self) -> Arc<Self> {
         // A test that failed to start a broker poisons nothing: the next one tries again.
-        let mut current = CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(shared) = current.upgrade() {
             return shared;
         }
-        let shared = Arc::new(match env::var("BATEAU_TEST_BOOTSTRAP") {
-            Ok(bootstrap) => Self::Foreign(bootstrap),
-            Err(_) => {
-                let broker = Broker::start(Some("127.0.0.1:0"));
-                let bootstrap = broker.bootstrap().to_owned();
-                Self::Own(Mutex::new(broker), bootstrap)
-            }
-        });
+        let foreign = env::var("BATEAU_TEST_BOOTSTRAP").map(Self::Foreign);
+        let shared = Arc::new(foreign.unwrap_or_else(|_| start()));
         *current = Arc::downgrade(&shared);
         shared
+    }
+
+    fn here() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime can be made");
+        let builder = TestBroker::builder().config("topics.partitions_default", "4");
+        let broker = runtime.block_on(builder.start()).expect("a broker starts");
+        let bootstrap = broker.kafka_bootstrap();
+        Self::Here(broker, bootstrap)
     }
 
     /// The address of the Kafka door.
     pub fn bootstrap(&self) -> &str {
         match self {
-            Self::Own(_, bootstrap) | Self::Foreign(bootstrap) => bootstrap,
+            Self::Here(_, bootstrap) | Self::Own(_, bootstrap) | Self::Foreign(bootstrap) => {
+                bootstrap
+            }
         }
     }
 
@@ -274,7 +341,7 @@ impl SharedBroker {
     }
 
     /// The most address space that the broker's process ever had, in bytes, used or not; `None`
-    /// for a foreign broker, and where the system does not tell.
+    /// for a broker that is no process of ours, and where the system does not tell.
     pub fn address_space_peak_bytes(&self) -> Option<u64> {
         let Self::Own(broker, _) = self else { return None };
         let id = broker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).id();
@@ -285,7 +352,18 @@ impl SharedBroker {
     }
 }
 
-fn launch(address: Option<&str>, data: &Path, settings: &[String]) -> (Program, String) {
+/// The addresses of a ready line.
+struct Ready {
+    kafka: String,
+    http: Option<String>,
+}
+
+fn launch(
+    address: Option<&str>,
+    data: &Path,
+    settings: &[String],
+    test_control: bool,
+) -> (Program, Ready) {
     let mut command = Command::new(binary());
     command.args(["dev", "--exit-on-stdin-close"]).env_remove("RUST_LOG");
     for setting in settings {
@@ -294,15 +372,18 @@ fn launch(address: Option<&str>, data: &Path, settings: &[String]) -> (Program, 
     if let Some(address) = address {
         command.args(["--kafka", address, "--native", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     }
+    if test_control {
+        command.arg("--test-control");
+    }
     command.arg("--data-dir").arg(data);
     let program = Program::start("broker", command);
     let first = program.wait_for("ready line", START_TIMEOUT, |lines| lines.first().cloned());
     let ready = first.json.as_ref().filter(|json| json.get("ready") == Some(&true.into()));
-    let bootstrap = ready.and_then(|ready| ready.get("kafka")?.as_str()).map(str::to_owned);
-    let Some(bootstrap) = bootstrap else {
+    let address = |door| ready.and_then(|ready| ready.get(door)?.as_str()).map(str::to_owned);
+    let Some(kafka) = address("kafka") else {
         panic!("not a ready line with a Kafka address: {}{}", first.text, program.tail());
     };
-    (program, bootstrap)
+    (program, Ready { kafka, http: address("http") })
 }
 
 /// The broker's binary: `BATEAU_BIN`, or else the one that cargo builds (once per process) into

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kafka_clients_tests::broker::{Broker, Subject, binary, run_to_end};
+use kafka_clients_tests::broker::{Broker, Subject, binary, free_doors, run_to_end};
 use kafka_clients_tests::data_dir::{all_frames, fingerprint, logs_made_by, metadata_log, write};
 use kafka_clients_tests::namespace;
 use kafka_clients_tests::program::Program;
@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// `bateau dev` with these arguments, ready or not.
 fn dev(arguments: &[&str]) -> Program {
     let mut command = Command::new(binary());
-    command.arg("dev").args(arguments).env_remove("RUST_LOG");
+    command.arg("dev").args(arguments).args(free_doors(arguments)).env_remove("RUST_LOG");
     Program::start("bateau dev", command)
 }
 
@@ -62,7 +62,8 @@ fn wait_for_stopping(program: &Program) {
 fn the_first_line_on_stdout_is_the_ready_line_and_nothing_follows_it() {
     let data = ScratchDirectory::new("process");
     let place = text(data.path());
-    let mut program = dev(&["--kafka", "127.0.0.1:0", "--data-dir", &place]);
+    let off = ["--native", "off", "--http", "off"];
+    let mut program = dev(&[&["--kafka", "127.0.0.1:0", "--data-dir", &place][..], &off].concat());
     let ready = ready(&program);
     let version: Value = serde_json::from_str(&run_to_end(&["version"]).lines[0]).unwrap();
     let (kafka, took) = (ready["kafka"].as_str().unwrap(), ready["ready_ms"].as_u64().unwrap());
@@ -79,17 +80,15 @@ fn the_first_line_on_stdout_is_the_ready_line_and_nothing_follows_it() {
 #[test]
 fn listeners_of_doors_to_come_are_ignored_with_one_warning() {
     let data = ScratchDirectory::new("process");
-    let doors = ["--native", "127.0.0.1:0", "--http", "127.0.0.1:0"];
     let base = ["--kafka", "127.0.0.1:0", "--data-dir", &text(data.path()), "-o", "json"];
-    for (arguments, expected) in [(base.to_vec(), 0), ([&base[..], &doors].concat(), 1)] {
-        let program = dev(&arguments);
+    for (native, expected) in [("off", 0), ("127.0.0.1:0", 1)] {
+        let program = dev(&[&base[..], &["--native", native]].concat());
         let ready = ready(&program);
-        assert_eq!((ready.get("native"), ready.get("http")), (None, None));
+        assert_eq!(ready.get("native"), None);
         let lines = program.errors();
         let warnings: Vec<&String> = lines.iter().filter(|line| line.contains("WARN")).collect();
         assert_eq!(warnings.len(), expected, "{warnings:?}");
         assert!(warnings.iter().all(|line| line.contains("listeners.native")));
-        assert!(warnings.iter().all(|line| line.contains("listeners.http")));
     }
 }
 
@@ -97,7 +96,7 @@ fn listeners_of_doors_to_come_are_ignored_with_one_warning() {
 fn a_bad_configuration_is_named_on_one_line_and_makes_no_directory() {
     let parent = ScratchDirectory::new("process");
     let place = text(&parent.path().join("data"));
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["-X", "topics.partitions=4"], "topics.partitions_default"),
         (&["-X", "topics.partitions_default=0"], "topics.partitions_default = 0 (-X)"),
         (&["-X", "node.shutdown_grace_ms=soon"], "node.shutdown_grace_ms = soon (-X)"),
@@ -105,7 +104,6 @@ fn a_bad_configuration_is_named_on_one_line_and_makes_no_directory() {
         (&["-X", "auth.required=true"], "auth.required"),
         (&["-X", "cluster.voters=1@127.0.0.1:9644,2@127.0.0.1:9645"], "cluster.voters"),
         (&["-X", "listeners.kafka=0.0.0.0:0"], "listeners.kafka"),
-        (&["--test-control"], "--test-control"),
         (&["--nodes", "3"], "--nodes"),
     ];
     for (wrong, named) in cases {

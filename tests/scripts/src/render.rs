@@ -8,7 +8,8 @@
 use crate::names::Names;
 use crate::world::{Answer, Asked, Shown};
 use bateau_core::consumer_group::{
-    FetchedTopic, GroupResponse, JoinGroupError, JoinedGroup, LeftMember,
+    FetchedTopic, GroupDescription, GroupQueryResponse, GroupResponse, JoinGroupError, JoinedGroup,
+    LeftMember,
 };
 use bateau_core::controller::{ControllerError, ControllerResponse};
 use bateau_core::replica::{ProduceAck, ProduceError};
@@ -92,6 +93,7 @@ impl Renderer<'_> {
                 self.learn_member(member.as_deref(), response);
                 grouped(response)
             }
+            (Asked::GroupQuery, Reply::GroupQuery(response)) => queried(response),
             (Asked::Controller, Reply::Controller(result)) => controlled(result),
             (asked, reply) => panic!("{asked:?} got the answer of another: {reply:?}"),
         };
@@ -140,6 +142,7 @@ fn produced(log: &str, result: &Result<ProduceAck, ProduceError>) -> String {
                 0 => String::new(),
                 start => format!(" log_start={start}"),
             };
+            assert_eq!(ack.replicas, 1, "one node commits with one replica");
             format!("ack {log} offset={}{start}{mark}", ack.base_offset)
         }
         Err(error) => format!("error {log}: {error}"),
@@ -181,6 +184,15 @@ fn controlled(result: &Result<ControllerResponse, ControllerError>) -> String {
             Ok(()) => "altered".to_owned(),
             Err(error) => format!("error: {error}"),
         },
+        ControllerResponse::PartitionsCreated(result) => match result {
+            Ok(grown) => {
+                format!(
+                    "partitions={} from {}",
+                    grown.partition_count, grown.partition_count_before
+                )
+            }
+            Err(error) => format!("error: {error}"),
+        },
         ControllerResponse::ProducerIdsAllocated(result) => match result {
             Ok(block) => format!("producer ids from {} ({})", block.first, block.count),
             Err(error) => format!("error: {error}"),
@@ -219,6 +231,45 @@ fn grouped(response: &GroupResponse) -> String {
         GroupResponse::OffsetFetch(result) => or_error("offsets", result, |topics| fetched(topics)),
         GroupResponse::DeleteGroup(result) => or_error("delete", result, |()| "gone".to_owned()),
     }
+}
+
+fn queried(response: &GroupQueryResponse) -> String {
+    match response {
+        GroupQueryResponse::Listed(list) => {
+            let one = list.groups.iter();
+            let one = one.map(|group| format!(" {}={}", group.group_id, group.state.name()));
+            let groups: String = one.collect();
+            let missing = match list.partitions_missing {
+                0 => String::new(),
+                count => format!(" (without {count} partitions)"),
+            };
+            format!("{} groups{groups}{missing}", list.groups.len())
+        }
+        GroupQueryResponse::Described(groups) => {
+            let one = groups.iter().map(|group| match &group.result {
+                Ok(found) => described(found),
+                Err(error) => format!("{}: {error}", group.group_id),
+            });
+            one.collect::<Vec<_>>().join("; ")
+        }
+        GroupQueryResponse::Totals(totals) => format!(
+            "totals groups={} offsets={} parked={} inflight={}",
+            totals.group_count, totals.offset_count, totals.parked_count, totals.inflight_count
+        ),
+    }
+}
+
+fn described(group: &GroupDescription) -> String {
+    let members: Vec<String> = group
+        .members
+        .iter()
+        .map(|member| {
+            let assignment = String::from_utf8_lossy(&member.assignment);
+            format!("{}=\"{assignment}\"", member.member_id)
+        })
+        .collect();
+    let (name, state, generation) = (&group.group_id, group.state.name(), group.generation);
+    format!("{name} {state} generation={generation} members={}", members.join(","))
 }
 
 fn or_error<T, E: Display>(

@@ -5,8 +5,10 @@
 //! | `+ command …` | puts the command into the inbox; `turn` takes a turn over the inbox |
 //! | `given command …` | carries it out, flushes, and prints nothing of it |
 //! | `topic`, `delete-topic`, `auto-create`, `alter`, `producer-ids` | ask the controller |
+//! | `create-partitions TOPIC total=N validate=true` | asks the controller too |
 //! | `produce LOG "text"` | asks a partition; `producer epoch seq count bytes timeout acks age` |
 //! | `join`, `sync`, `heartbeat`, `leave`, `commit`, `fetch-offsets`, … | ask a group |
+//! | `list-groups`, `describe-groups GROUP…`, `group-totals` | ask all coordinators |
 //! | `flush [LOG or one]` | the disk does what it was asked to do, until it is idle |
 //! | `refuse`, `accept` `LOG`, `creation` or `state-files` | how the disk answers from now on |
 //! | `disk full`, `disk ok`, `advance TIME`, `wall TIME` | what the world does |
@@ -22,9 +24,9 @@ use crate::disk::Survivors;
 use crate::groups::Clients;
 use crate::render::Renderer;
 use crate::world::{Asked, NODE, Shown, World, WorldSettings};
-use bateau_core::consumer_group::partition_of;
+use bateau_core::consumer_group::{GroupQuery, partition_of};
 use bateau_core::controller::{
-    AlterTopicConfigs, ControllerRequest, CreateTopics, NewTopic, TopicReference,
+    AlterTopicConfigs, ControllerRequest, CreatePartitions, CreateTopics, NewTopic, TopicReference,
 };
 use bateau_core::replica::Produce;
 use bateau_core::shard::{Input, Reply};
@@ -137,13 +139,19 @@ impl Runner {
     fn input(&mut self, command: &mut Command) -> Option<Input> {
         match command.name.as_str() {
             "produce" => Some(self.produce(command)),
-            "topic" | "delete-topic" | "auto-create" | "alter" | "producer-ids" => {
+            "topic" | "delete-topic" | "auto-create" | "alter" | "create-partitions"
+            | "producer-ids" => {
                 let request = controller_request(command);
                 let ticket = self.world().ticket(Asked::Controller);
                 Some(Input::Controller { request, ticket })
             }
             "join" | "sync" | "heartbeat" | "leave" | "commit" | "fetch-offsets"
             | "delete-group" => Some(self.group(command)),
+            "list-groups" | "describe-groups" | "group-totals" => {
+                let query = group_query(command);
+                let ticket = self.world().ticket(Asked::GroupQuery);
+                Some(Input::GroupQuery { query, ticket })
+            }
             "disk" => Some(Input::DiskFull(match command.argument(0) {
                 "full" => true,
                 "ok" => false,
@@ -402,6 +410,20 @@ fn controller_request(command: &mut Command) -> ControllerRequest {
             let alter = AlterTopicConfigs { topic, changes, timeout_ms, ..Default::default() };
             ControllerRequest::AlterTopicConfigs(alter)
         }
+        "create-partitions" => ControllerRequest::CreatePartitions(CreatePartitions {
+            topic: name,
+            partition_count: command.take("total").expect("total=…"),
+            validate_only: command.take("validate").unwrap_or(false),
+            timeout_ms,
+        }),
         _ => ControllerRequest::AllocateProducerIds { node: NODE, timeout_ms },
+    }
+}
+
+fn group_query(command: &Command) -> GroupQuery {
+    match command.name.as_str() {
+        "list-groups" => GroupQuery::List,
+        "group-totals" => GroupQuery::Totals,
+        _ => GroupQuery::Describe(command.arguments.iter().map(|id| id.as_str().into()).collect()),
     }
 }

@@ -66,6 +66,8 @@ pub enum Asked {
     Produce(Incarnation, Bytes),
     /// Something of a group, by a member that the script calls so.
     Group(Option<String>),
+    /// A question about groups.
+    GroupQuery,
     /// Something of the controller.
     Controller,
 }
@@ -135,7 +137,7 @@ impl World {
         let mut world = Self {
             shard: None,
             disk,
-            now: Now { monotonic_ms: 0, wall_ms: WALL_START_MS },
+            now: Now { wall_ms: WALL_START_MS, ..Now::default() },
             names: Names::default(),
             inbox: Vec::new(),
             shown: Vec::new(),
@@ -161,7 +163,7 @@ impl World {
     /// Errors: as [`Shard::start`]; the world is then without a shard.
     pub fn start(&mut self) -> Result<(), ShardStartError> {
         assert!(self.shard.is_none(), "the shard runs already");
-        self.now.monotonic_ms = 1;
+        (self.now.monotonic_ms, self.now.service_ms) = (1, 1);
         self.boot_epoch += 1;
         let entropy = Arc::clone(&self.entropy);
         let draw = move || entropy.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
@@ -239,9 +241,10 @@ impl World {
     pub fn advance(&mut self, by_ms: u64) {
         let end_ms = self.now.monotonic_ms + by_ms;
         while let Some(shard) = &self.shard
-            && shard.next_wake_ms() <= end_ms
+            && self.now.monotonic_ms + shard.wait_ms(self.now) <= end_ms
         {
-            let wake_ms = shard.next_wake_ms().max(self.now.monotonic_ms + 1).min(end_ms);
+            let wait_ms = shard.wait_ms(self.now).max(1);
+            let wake_ms = (self.now.monotonic_ms + wait_ms).min(end_ms);
             self.set_clock(wake_ms);
             self.turn();
             if wake_ms == end_ms {
@@ -252,7 +255,9 @@ impl World {
     }
 
     fn set_clock(&mut self, monotonic_ms: u64) {
-        self.now.wall_ms += monotonic_ms - self.now.monotonic_ms;
+        let passed_ms = monotonic_ms - self.now.monotonic_ms;
+        self.now.wall_ms += passed_ms;
+        self.now.service_ms += passed_ms;
         self.now.monotonic_ms = monotonic_ms;
     }
 

@@ -15,7 +15,7 @@ use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, GroupRequest, GroupResponse, OffsetCommit, OffsetFetch,
 };
 use bateau_core::controller::{
-    ControllerRequest, ControllerResponse, CreateTopics, NewTopic, TopicReference,
+    ControllerRequest, ControllerResponse, CreatePartitions, CreateTopics, NewTopic, TopicReference,
 };
 use bateau_core::replica::{Produce, ProduceAck, ProduceError};
 use bateau_core::shard::{Input, Reply};
@@ -238,7 +238,7 @@ impl Run {
             }
             78..=82 if faults.crashes => self.crash(),
             83..=85 if faults.retention => self.look_at_retention(),
-            86..=88 if faults.topics => self.make_or_delete_topic(),
+            86..=88 if faults.topics => self.make_grow_or_delete_topic(),
             89..=90 => self.allocate_ids(),
             _ => {
                 self.say("flush");
@@ -392,11 +392,20 @@ impl Run {
         offers.into_iter().for_each(|offer| self.world.put(offer));
     }
 
-    fn make_or_delete_topic(&mut self) {
+    fn make_grow_or_delete_topic(&mut self) {
         let name = format!("passing{}", self.random.below(3));
-        self.say(&format!("make or delete {name}"));
+        self.say(&format!("make, grow or delete {name}"));
         if self.random.one_in(2) {
             create(&mut self.world, &name, 2, Vec::new());
+        } else if self.random.one_in(2) {
+            let ticket = self.world.ticket(Asked::Controller);
+            let request = ControllerRequest::CreatePartitions(CreatePartitions {
+                topic: name.clone(),
+                partition_count: 2 + i32::try_from(self.random.below(4)).unwrap(),
+                validate_only: false,
+                timeout_ms: 5_000,
+            });
+            self.world.put(Input::Controller { request, ticket });
         } else {
             let ticket = self.world.ticket(Asked::Controller);
             let topic = TopicReference { name: Some(name.clone()), id: TopicId::ZERO };
@@ -445,7 +454,7 @@ impl Run {
                     let first = block.expect("ids are left").first;
                     assert!(self.id_blocks.insert(first), "producer ids from {first} came twice");
                 }
-                Reply::Group(_) | Reply::Controller(_) => {}
+                Reply::Group(_) | Reply::GroupQuery(_) | Reply::Controller(_) => {}
             }
         }
     }

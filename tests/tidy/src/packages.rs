@@ -1,5 +1,9 @@
-//! Rules for dependencies, from `cargo metadata`: who depends on whom, licences, sources,
-//! duplicates and the size of the release.
+//! Rules for dependencies, from `cargo metadata` and `cargo tree`: who depends on whom, licences,
+//! sources, duplicates and the sizes of the release and of the client.
+//!
+//! What is in a release is what `cargo tree` says: it resolves features for that one package.
+//! `cargo metadata` does so for the whole workspace at once, and lists optional packages that
+//! nobody built switches on.
 //!
 //! The lists are those of `deny.toml`, so that there is one place to change them. Advisories need
 //! a database and belong to releases, where cargo-deny reads the same file.
@@ -11,11 +15,17 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-/// Most packages in the tree that a release is built from, ours included.
-pub const RELEASE_PACKAGES_MAX: usize = 130;
+/// Most packages in the tree that a release is built from, ours and build scripts' included.
+pub const RELEASE_PACKAGES_MAX: usize = 200;
 
-/// The binary that is released.
-const RELEASED: &str = "bateau";
+/// Most packages that a user of the client gets into the program, ours included.
+pub const CLIENT_PACKAGES_MAX: usize = 60;
+
+/// The binary that is released, and the edges along which packages take part in it.
+const RELEASED: (&str, &str) = ("bateau", "normal,build");
+
+/// The client, and what ends up inside of a program that uses it.
+const CLIENT: (&str, &str) = ("bateau-client", "normal");
 
 /// The one registry.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
@@ -25,6 +35,10 @@ const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 pub struct Packages {
     /// All packages by id.
     pub by_id: BTreeMap<String, Package>,
+    /// Names and versions of what a release is built from.
+    pub released: BTreeSet<(String, String)>,
+    /// Names and versions of what the client brings along.
+    pub client: BTreeSet<(String, String)>,
 }
 
 /// One package.
@@ -38,8 +52,6 @@ pub struct Package {
     pub license: String,
     /// Where it comes from; empty for ours.
     pub source: String,
-    /// Ids of what it needs to be built.
-    pub needs: BTreeSet<String>,
     /// Names that its own manifest lists, without and with tests.
     pub direct: [BTreeSet<String>; 2],
 }
@@ -87,57 +99,19 @@ impl Packages {
     /// Panics when cargo fails: then no rule can be trusted.
     #[must_use]
     pub fn load() -> Self {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        let output = Command::new(cargo)
-            .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &target])
-            .current_dir(tree::root())
-            .output()
-            .expect("cargo can be started");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let json: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
-        Self::parse(&json)
-    }
-
-    fn parse(json: &Value) -> Self {
-        let mut by_id = BTreeMap::new();
-        for package in items(&json["packages"]) {
-            by_id.insert(
-                text(&package["id"]),
-                Package {
-                    name: text(&package["name"]),
-                    version: text(&package["version"]),
-                    license: text(&package["license"]),
-                    source: text(&package["source"]),
-                    needs: BTreeSet::new(),
-                    direct: [false, true].map(|tests| direct(package, tests)),
-                },
-            );
-        }
-        for node in items(&json["resolve"]["nodes"]) {
-            let build = |dep: &&Value| items(&dep["dep_kinds"]).any(|kind| kind["kind"] != "dev");
-            let needs = items(&node["deps"]).filter(build).map(|dep| text(&dep["pkg"])).collect();
-            if let Some(package) = by_id.get_mut(&text(&node["id"])) {
-                package.needs = needs;
-            }
-        }
-        Self { by_id }
+        let target = target();
+        let metadata =
+            cargo(&["metadata", "--format-version", "1", "--locked", "--filter-platform", &target]);
+        let json: Value = serde_json::from_str(&metadata).expect("cargo prints JSON");
+        Self { by_id: parse(&json), released: tree_of(RELEASED), client: tree_of(CLIENT) }
     }
 
     /// Everything that the released binary is built from.
-    #[must_use]
-    pub fn release(&self) -> Vec<&Package> {
-        let ours = |(_, package): &(&String, &Package)| {
-            package.name == RELEASED && package.source.is_empty()
+    fn release(&self) -> impl Iterator<Item = &Package> {
+        let is_released = |package: &&Package| {
+            self.released.contains(&(package.name.clone(), package.version.clone()))
         };
-        let mut open: Vec<&String> = self.by_id.iter().filter(ours).map(|(id, _)| id).collect();
-        let mut seen = BTreeSet::new();
-        while let Some(id) = open.pop() {
-            if seen.insert(id) {
-                open.extend(self.by_id.get(id).into_iter().flat_map(|package| &package.needs));
-            }
-        }
-        seen.into_iter().filter_map(|id| self.by_id.get(id)).collect()
+        self.by_id.values().filter(is_released)
     }
 
     /// Our own packages, in order of name.
@@ -182,12 +156,16 @@ pub fn supply_chain(packages: &Packages, policy: &Policy) -> Vec<Finding> {
             find(format!("{name} comes from {source}, not from crates.io"));
         }
     }
-    let release = packages.release();
-    if release.len() > RELEASE_PACKAGES_MAX {
-        find(format!("{} packages in a release, at most {RELEASE_PACKAGES_MAX}", release.len()));
+    for (what, found, max) in [
+        ("a release", packages.released.len(), RELEASE_PACKAGES_MAX),
+        ("a program with our client", packages.client.len(), CLIENT_PACKAGES_MAX),
+    ] {
+        if found > max {
+            find(format!("{found} packages in {what}, at most {max}"));
+        }
     }
     let mut majors: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for package in release {
+    for package in packages.release() {
         let Package { name, version, license, .. } = package;
         if !allowed(license, &policy.licenses) {
             find(format!("{name} has licence `{license}`, which deny.toml does not allow"));
@@ -204,6 +182,61 @@ pub fn supply_chain(packages: &Packages, policy: &Policy) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn parse(json: &Value) -> BTreeMap<String, Package> {
+    let package = |package: &Value| Package {
+        name: text(&package["name"]),
+        version: text(&package["version"]),
+        license: text(&package["license"]),
+        source: text(&package["source"]),
+        direct: [false, true].map(|tests| direct(package, tests)),
+    };
+    items(&json["packages"]).map(|value| (text(&value["id"]), package(value))).collect()
+}
+
+/// Names and versions of a package's tree along some kinds of edges, its features resolved.
+fn tree_of((package, edges): (&str, &str)) -> BTreeSet<(String, String)> {
+    let target = target();
+    let tree = cargo(&[
+        "tree",
+        "--locked",
+        "--package",
+        package,
+        "--edges",
+        edges,
+        "--target",
+        &target,
+        "--prefix",
+        "none",
+    ]);
+    listed(&tree)
+}
+
+/// Reads lines like `quinn v0.11.12`, behind which there may be more.
+fn listed(tree: &str) -> BTreeSet<(String, String)> {
+    let line = |line: &str| {
+        let (name, rest) = line.split_once(" v")?;
+        let version = rest.split(' ').next()?;
+        Some((name.to_owned(), version.to_owned()))
+    };
+    tree.lines().filter_map(line).collect()
+}
+
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// What a cargo command prints.
+fn cargo(arguments: &[&str]) -> String {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let output = Command::new(cargo)
+        .args(arguments)
+        .current_dir(tree::root())
+        .output()
+        .expect("cargo can be started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }
 
 /// What semver calls compatible: `1`, `0.7`, `0.0.3`.
@@ -279,12 +312,18 @@ fn text(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn package(name: &str, version: &str, license: &str, needs: &[&str]) -> (String, Package) {
-        let source = if name == RELEASED { String::new() } else { REGISTRY.to_owned() };
-        let id = format!("{name} {version}");
-        let needs = needs.iter().map(|need| (*need).to_owned()).collect();
+    fn package(name: &str, version: &str, license: &str) -> Package {
         let (name, version, license) = (name.to_owned(), version.to_owned(), license.to_owned());
-        (id, Package { name, version, license, source, needs, ..Package::default() })
+        let source = REGISTRY.to_owned();
+        Package { name, version, license, source, ..Package::default() }
+    }
+
+    fn version(package: &Package) -> (String, String) {
+        (package.name.clone(), package.version.clone())
+    }
+
+    fn by_id(packages: Vec<Package>) -> BTreeMap<String, Package> {
+        packages.into_iter().map(|package| (format!("{:?}", version(&package)), package)).collect()
     }
 
     fn policy() -> Policy {
@@ -292,27 +331,36 @@ mod tests {
         Policy { licenses, duplicates: vec!["syn".to_owned()], banned: vec!["ring".to_owned()] }
     }
 
-    fn messages(packages: Vec<(String, Package)>) -> Vec<String> {
-        let packages = Packages { by_id: packages.into_iter().collect() };
-        supply_chain(&packages, &policy()).into_iter().map(|finding| finding.message).collect()
+    fn messages(packages: &Packages) -> Vec<String> {
+        supply_chain(packages, &policy()).into_iter().map(|finding| finding.message).collect()
+    }
+
+    /// Findings where all of these are released.
+    fn released(packages: Vec<Package>) -> Vec<String> {
+        let released = packages.iter().map(version).collect();
+        messages(&Packages { by_id: by_id(packages), released, ..Packages::default() })
     }
 
     #[test]
     fn only_what_a_release_needs_is_judged() {
-        let unused = package("unused", "1.0.0", "GPL-3.0", &[]);
-        assert_eq!(messages(vec![package("bateau", "0.1.0", "MIT", &[]), unused]), [""; 0]);
+        let unused = by_id(vec![package("unused", "1.0.0", "GPL-3.0")]);
+        assert_eq!(messages(&Packages { by_id: unused, ..Packages::default() }), [""; 0]);
+    }
+
+    #[test]
+    fn what_cargo_lists_is_read_whatever_stands_behind_it() {
+        let tree = "bateau v0.1.0 (/some/where)\nsyn v2.0.1\n\nsyn v3.0.9 (proc-macro)\n\
+                    quinn v0.11.12 (*)\nquinn v0.11.12\n";
+        let found: Vec<_> = listed(tree).into_iter().map(|(name, at)| name + " " + &at).collect();
+        assert_eq!(found, ["bateau 0.1.0", "quinn 0.11.12", "syn 2.0.1", "syn 3.0.9"]);
     }
 
     #[test]
     fn a_licence_a_banned_package_and_a_foreign_source_are_found() {
-        let mut foreign = package("git", "1.0.0", "MIT", &[]);
-        foreign.1.source = "git+https://example.org/x".to_owned();
-        let found = messages(vec![
-            package("bateau", "0.1.0", "MIT", &["gnu 1.0.0", "ring 0.17.0"]),
-            package("gnu", "1.0.0", "GPL-3.0", &[]),
-            package("ring", "0.17.0", "MIT", &[]),
-            foreign,
-        ]);
+        let mut foreign = package("git", "1.0.0", "MIT");
+        foreign.source = "git+https://example.org/x".to_owned();
+        let gnu = package("gnu", "1.0.0", "GPL-3.0");
+        let found = released(vec![gnu, package("ring", "0.17.0", "MIT"), foreign]);
         assert_eq!(
             found,
             [
@@ -326,12 +374,7 @@ mod tests {
     #[test]
     fn two_majors_need_a_reason() {
         let found = |name: &str| {
-            let ids = [format!("{name} 0.1.0"), format!("{name} 0.2.0")];
-            messages(vec![
-                package("bateau", "0.1.0", "MIT", &[&ids[0], &ids[1]]),
-                package(name, "0.1.0", "MIT", &[]),
-                package(name, "0.2.0", "MIT", &[]),
-            ])
+            released(vec![package(name, "0.1.0", "MIT"), package(name, "0.2.0", "MIT")])
         };
         assert_eq!(found("syn"), [""; 0]);
         let expected = "rand is in a release as 0.1 and 0.2: deny.toml has no reason for it";
@@ -339,15 +382,22 @@ mod tests {
     }
 
     #[test]
-    fn a_release_has_a_largest_size() {
-        let names: Vec<String> = (0..RELEASE_PACKAGES_MAX).map(|n| format!("p{n} 1.0.0")).collect();
-        let needs: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut packages = vec![package("bateau", "0.1.0", "MIT", &needs)];
-        let small = |n| package(&format!("p{n}"), "1.0.0", "MIT", &[]);
-        packages.extend((1..RELEASE_PACKAGES_MAX).map(small));
-        assert_eq!(messages(packages.clone()), [""; 0]);
-        packages.push(small(0));
-        assert_eq!(messages(packages), ["131 packages in a release, at most 130"]);
+    fn a_release_and_the_client_have_a_largest_size() {
+        let many = |count| -> BTreeSet<_> {
+            (0..count).map(|number| (format!("p{number}"), "1.0.0".to_owned())).collect()
+        };
+        let found = |released, client| {
+            let (released, client) = (many(released), many(client));
+            messages(&Packages { released, client, ..Packages::default() })
+        };
+        assert_eq!(found(RELEASE_PACKAGES_MAX, CLIENT_PACKAGES_MAX), [""; 0]);
+        assert_eq!(
+            found(RELEASE_PACKAGES_MAX + 1, CLIENT_PACKAGES_MAX + 1),
+            [
+                "201 packages in a release, at most 200",
+                "61 packages in a program with our client, at most 60",
+            ]
+        );
     }
 
     #[test]

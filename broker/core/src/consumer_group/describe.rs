@@ -2,13 +2,55 @@
 //!
 //! Absent on purpose: filters and authorization (the caller's), and wire forms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::live::LiveGroup;
 use super::tables::StoredGroup;
-use super::{GroupCoordinator, Name};
+use super::{CoordinatorError, DescribeGroupError};
+use super::{CoordinatorRole, GroupCoordinator, Name, subscription};
+
+/// A question to all coordinators of a shard. It changes nothing and waits for nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GroupQuery {
+    /// Every group. Cost: of the groups.
+    List,
+    /// These groups, each alone. Cost: of their members.
+    Describe(Vec<Name>),
+    /// Totals over all partitions. Cost: of the groups.
+    Totals,
+}
+
+/// The answer to a [`GroupQuery`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GroupQueryResponse {
+    /// Every group.
+    Listed(GroupList),
+    /// One result for each id, in the query's order.
+    Described(Vec<DescribedGroup>),
+    /// The sums.
+    Totals(GroupTotals),
+}
+
+/// The groups of the partitions that are led here.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupList {
+    /// Sorted by id.
+    pub groups: Vec<GroupListing>,
+    /// How many of the [`GROUP_PARTITIONS`](super::GROUP_PARTITIONS) partitions are not led here
+    /// or cannot be read: their groups are not in the list.
+    pub partitions_missing: u32,
+}
+
+/// What is known of one group that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DescribedGroup {
+    /// As in the query.
+    pub group_id: Name,
+    /// The group, or why there is no answer.
+    pub result: Result<GroupDescription, DescribeGroupError>,
+}
 
 /// A group's state, as Kafka names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +138,47 @@ pub struct GroupTotals {
     pub inflight_count: usize,
 }
 
+impl GroupTotals {
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            group_count: self.group_count + other.group_count,
+            offset_count: self.offset_count + other.offset_count,
+            parked_count: self.parked_count + other.parked_count,
+            inflight_count: self.inflight_count + other.inflight_count,
+        }
+    }
+}
+
+impl GroupDescription {
+    /// The topics that the members subscribe to, by name; none where the group is not stable or
+    /// its members are no consumers.
+    #[must_use]
+    pub fn subscribed_topics(&self) -> BTreeSet<Name> {
+        if &*self.protocol_type != "consumer" {
+            return BTreeSet::new();
+        }
+        let topics =
+            self.members.iter().filter_map(|member| subscription::topics(&member.metadata));
+        let names = topics.flatten().filter_map(|name| std::str::from_utf8(name).ok());
+        names.map(Name::from).collect()
+    }
+}
+
 impl GroupCoordinator {
+    /// Whether it answers questions about its groups.
+    ///
+    /// Errors: [`CoordinatorError`], as every request would get it.
+    pub fn check_role(&self) -> Result<(), CoordinatorError> {
+        match self.role {
+            CoordinatorRole::Follower => Err(CoordinatorError::NotCoordinator),
+            CoordinatorRole::Loading => Err(CoordinatorError::LoadInProgress),
+            CoordinatorRole::Unavailable => Err(CoordinatorError::NotAvailable),
+            CoordinatorRole::Leader => Ok(()),
+        }
+    }
+
     /// All groups by id, for ListGroups. Groups of a follower are as its tables have them.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupListing> {

@@ -200,6 +200,17 @@ operation_error! {
     }
 }
 
+/// Why a group is not described.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DescribeGroupError {
+    /// The coordinator cannot answer at all.
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorError),
+    /// GROUP_ID_NOT_FOUND (69).
+    #[error("there is no such group")]
+    GroupIdNotFound,
+}
+
 /// Why one partition of an OffsetCommit is refused while others go through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OffsetPartitionError {

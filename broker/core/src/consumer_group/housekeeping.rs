@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Wall time decides, because retention outlives a process; the timer that asks for it runs on
-//! the monotonic clock, and looks again when the wall clock disagrees.
+//! the service timeline, and looks again when the wall clock disagrees.
 //!
 //! Absent on purpose: Kafka's expiry of topics that a live consumer group no longer subscribes
 //! to: it would have to trust opaque metadata with the deletion of positions.
@@ -54,13 +54,13 @@ impl Turn<'_> {
 
     /// Looks again later: at once, a log that takes nothing would be asked in a circle.
     pub(super) fn retry_housekeeping(&mut self, group_id: &Name) {
-        let at = self.now.monotonic_ms.saturating_add(RETRY_MS);
+        let at = self.now.service_ms.saturating_add(RETRY_MS);
         self.live.timers.arm(Timer::Housekeeping(group_id.clone()), at);
     }
 
     fn arm_housekeeping(&mut self, group_id: &Name, due_wall_ms: u64) {
         let wait_ms = due_wall_ms.saturating_sub(self.now.wall_ms);
-        let at = self.now.monotonic_ms.saturating_add(wait_ms);
+        let at = self.now.service_ms.saturating_add(wait_ms);
         self.live.timers.arm_by(Timer::Housekeeping(group_id.clone()), at);
     }
 

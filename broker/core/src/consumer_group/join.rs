@@ -163,7 +163,7 @@ impl Turn<'_> {
             return JoinGroupError::GroupMaxSizeReached { what: "pending members", found, max };
         }
         let wait_ms = u64::try_from(request.session_timeout_ms).unwrap_or(0);
-        let at = self.now.monotonic_ms.saturating_add(wait_ms);
+        let at = self.now.service_ms.saturating_add(wait_ms);
         self.live.timers.arm(Timer::Pending(group.id.clone(), member_id.clone()), at);
         group.pending.insert(member_id.clone());
         JoinGroupError::MemberIdRequired { member_id }
@@ -228,7 +228,7 @@ impl Turn<'_> {
         if group.state == GroupState::PreparingRebalance && group.is_initial {
             group.has_newcomer = true;
         }
-        let at = self.now.monotonic_ms.saturating_add(NEW_MEMBER_JOIN_WAIT_MS);
+        let at = self.now.service_ms.saturating_add(NEW_MEMBER_JOIN_WAIT_MS);
         group.insert(LiveMember {
             member: member_from(member_id.clone(), request),
             join: Some(ticket),

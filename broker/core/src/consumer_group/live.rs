@@ -22,7 +22,7 @@ pub(super) struct LiveMember {
     pub(super) join: Option<Ticket>,
     /// The SyncGroup that waits for assignments.
     pub(super) sync: Option<Ticket>,
-    /// Silent longer than this in `monotonic_ms`, it is dropped.
+    /// Silent longer than this in `service_ms`, it is dropped.
     pub(super) session_deadline: u64,
     /// It has not yet seen a generation, so it cannot heartbeat.
     pub(super) is_new: bool,

@@ -51,11 +51,15 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub use describe::{GroupDescription, GroupListing, GroupState, GroupTotals, MemberDescription};
+pub use describe::{
+    DescribedGroup, GroupDescription, GroupList, GroupListing, GroupQuery, GroupQueryResponse,
+    GroupState, GroupTotals, MemberDescription,
+};
 pub use effects::{GroupEffects, Proposal};
 pub use errors::{
-    CoordinatorError, DeleteGroupError, HeartbeatError, JoinGroupError, LeaveGroupError,
-    LeaveMemberError, OffsetCommitError, OffsetFetchError, OffsetPartitionError, SyncGroupError,
+    CoordinatorError, DeleteGroupError, DescribeGroupError, HeartbeatError, JoinGroupError,
+    LeaveGroupError, LeaveMemberError, OffsetCommitError, OffsetFetchError, OffsetPartitionError,
+    SyncGroupError,
 };
 pub use requests::*;
 pub use settings::*;
@@ -278,7 +282,7 @@ impl GroupCoordinator {
         }
     }
 
-    /// When [`tick`](Self::tick) has something to do, in `monotonic_ms`. May be early, never late.
+    /// When [`tick`](Self::tick) has something to do, in `service_ms`. May be early, never late.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         self.live.timers.next_deadline()
@@ -286,7 +290,7 @@ impl GroupCoordinator {
 
     /// Acts on every deadline up to `now`. Cost: of the due deadlines, not of the groups.
     pub fn tick(&mut self, now: Now, effects: &mut GroupEffects) {
-        while let Some(timer) = self.live.timers.pop_due(now.monotonic_ms) {
+        while let Some(timer) = self.live.timers.pop_due(now.service_ms) {
             self.turn(now, effects).fire(timer);
         }
     }
@@ -297,12 +301,7 @@ impl GroupCoordinator {
     }
 
     fn may_serve(&self, request: &GroupRequest) -> Result<(), CoordinatorError> {
-        match self.role {
-            CoordinatorRole::Follower => return Err(CoordinatorError::NotCoordinator),
-            CoordinatorRole::Loading => return Err(CoordinatorError::LoadInProgress),
-            CoordinatorRole::Unavailable => return Err(CoordinatorError::NotAvailable),
-            CoordinatorRole::Leader => {}
-        }
+        self.check_role()?;
         let may_wait =
             !matches!(request, GroupRequest::Heartbeat(_) | GroupRequest::OffsetFetch(_));
         if may_wait && self.live.parked >= PARKED_REQUESTS_MAX {

@@ -51,7 +51,7 @@ impl Turn<'_> {
     }
 
     fn arm_join(&mut self, group: &LiveGroup, wait_ms: u64) {
-        let at = self.now.monotonic_ms.saturating_add(wait_ms);
+        let at = self.now.service_ms.saturating_add(wait_ms);
         self.live.timers.arm(Timer::Join(group.id.clone()), at);
     }
 
@@ -185,7 +185,7 @@ impl Turn<'_> {
     pub(super) fn session_over(&mut self, mut group: LiveGroup, id: &Name) {
         let Some(member) = group.member(id) else { return self.put_group(group) };
         let timer = Timer::Session(group.id.clone(), id.clone());
-        if member.session_deadline > self.now.monotonic_ms {
+        if member.session_deadline > self.now.service_ms {
             self.live.timers.arm(timer, member.session_deadline);
         } else if !member.is_new && (member.join.is_some() || member.sync.is_some()) {
             // It waits for us. The answer restarts its session.

@@ -5,6 +5,9 @@
 //! changes with every restart. Comparing whole blobs would make each restart of a static member
 //! a rebalance; comparing nothing, as Kafka does, would hide a new topic until the next one.
 //!
+//! Administration asks for the same topics, to say how far a group is behind that has committed
+//! nothing yet.
+//!
 //! Absent on purpose: any further reading of the metadata.
 
 use std::collections::BTreeSet;
@@ -24,7 +27,7 @@ pub(super) fn is_unchanged(protocol_type: &str, before: &[u8], after: &[u8]) -> 
 }
 
 /// The topics of a consumer's subscription; `None` if it is not one.
-fn topics(metadata: &[u8]) -> Option<BTreeSet<&[u8]>> {
+pub(super) fn topics(metadata: &[u8]) -> Option<BTreeSet<&[u8]>> {
     let (_version, rest) = metadata.split_first_chunk::<2>()?;
     let (count, mut rest) = rest.split_first_chunk::<4>()?;
     let count = u32::from_be_bytes(*count);

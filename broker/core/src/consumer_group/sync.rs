@@ -142,7 +142,7 @@ impl Turn<'_> {
         let (group_id, state) = (group.id.clone(), group.state);
         if let Some(member) = group.member_mut(&request.member_id) {
             let timeout_ms = u64::from(member.member.session_timeout_ms);
-            let at = self.now.monotonic_ms.saturating_add(timeout_ms);
+            let at = self.now.service_ms.saturating_add(timeout_ms);
             member.session_deadline = at;
             let timer = Timer::Session(group_id, request.member_id.clone());
             self.live.timers.arm_by(timer, at);

@@ -4,7 +4,7 @@
 //! - A timer is armed at most once; arming it again moves it.
 //! - Finding what is due costs the due timers, not the groups.
 //!
-//! Absent on purpose: a clock. Times are `monotonic_ms` of [`Now`](crate::clock::Now).
+//! Absent on purpose: a clock. Times are `service_ms` of [`Now`](crate::clock::Now).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,9 +58,9 @@ impl Timers {
     }
 
     /// Takes one timer that is due.
-    pub(super) fn pop_due(&mut self, monotonic_ms: u64) -> Option<Timer> {
+    pub(super) fn pop_due(&mut self, service_ms: u64) -> Option<Timer> {
         let (at, _) = self.queue.first()?;
-        if *at > monotonic_ms {
+        if *at > service_ms {
             return None;
         }
         let (_, timer) = self.queue.pop_first()?;

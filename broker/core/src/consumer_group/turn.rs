@@ -198,7 +198,7 @@ impl Turn<'_> {
     pub(super) fn restart_session(&mut self, group: &mut LiveGroup, member_id: &Name) {
         let Some(member) = group.member_mut(member_id) else { return };
         let timeout_ms = u64::from(member.member.session_timeout_ms);
-        member.session_deadline = self.now.monotonic_ms.saturating_add(timeout_ms);
+        member.session_deadline = self.now.service_ms.saturating_add(timeout_ms);
         let at = member.session_deadline;
         // A timer that fires early looks at the deadline and waits on, so a heartbeat costs no
         // move in the queue.
@@ -207,7 +207,7 @@ impl Turn<'_> {
 
     /// All who joined must sync within the longest rebalance timeout (G47).
     pub(super) fn arm_sync(&mut self, group: &LiveGroup) {
-        let at = self.now.monotonic_ms.saturating_add(group.rebalance_timeout_ms());
+        let at = self.now.service_ms.saturating_add(group.rebalance_timeout_ms());
         self.live.timers.arm(Timer::Sync(group.id.clone()), at);
     }
 }

@@ -103,6 +103,15 @@ pub enum MetadataCommand {
         /// What it has removed.
         incarnations: Vec<Incarnation>,
     },
+    /// A topic has more partitions, numbered on from those that it had.
+    CreatePartitions {
+        /// The topic.
+        topic: TopicId,
+        /// How many it has before this command.
+        partition_count_before: u32,
+        /// The new ones; never empty.
+        partitions: Vec<Partition>,
+    },
 }
 
 /// Encodes commands as one frame payload.
@@ -132,6 +141,7 @@ impl MetadataCommand {
             Self::SetTopicConfigs { .. } => 5,
             Self::AllocateProducerIds { .. } => 6,
             Self::ConfirmRemoved { .. } => 7,
+            Self::CreatePartitions { .. } => 8,
         }
     }
 
@@ -163,6 +173,11 @@ impl MetadataCommand {
                     writer.u64(incarnation.get());
                 });
             }
+            Self::CreatePartitions { topic, partition_count_before, partitions } => {
+                writer.raw(&topic.0);
+                writer.u32(*partition_count_before);
+                encode_partitions(partitions, writer);
+            }
         }
     }
 
@@ -190,6 +205,11 @@ impl MetadataCommand {
                     reader.u64("incarnation").map(Incarnation::new)
                 })?,
             },
+            8 => Self::CreatePartitions {
+                topic: TopicId(body.array("topic id")?),
+                partition_count_before: body.u32("partition count")?,
+                partitions: decode_partitions(body)?,
+            },
             _ => return Ok(None),
         }))
     }
@@ -201,13 +221,7 @@ impl Topic {
         writer.short_text(&self.name);
         writer.flag(self.internal);
         encode_configs(&self.configs, writer);
-        writer.list(self.partitions.iter(), |writer, partition| {
-            writer.u64(partition.incarnation.get());
-            writer.list(partition.replicas.iter(), |writer, replica| {
-                writer.u64(replica.id.get());
-                writer.u64(replica.node.get());
-            });
-        });
+        encode_partitions(&self.partitions, writer);
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -216,17 +230,7 @@ impl Topic {
             name: reader.short_text("topic name")?,
             internal: reader.flag("internal flag")?,
             configs: decode_configs(reader)?,
-            partitions: reader.list("partitions", 12, |reader| {
-                Ok(Partition {
-                    incarnation: Incarnation::new(reader.u64("incarnation")?),
-                    replicas: reader.list("replicas", 16, |reader| {
-                        Ok(Replica {
-                            id: ReplicaId::new(reader.u64("replica id")?),
-                            node: NodeId::new(reader.u64("replica's node id")?),
-                        })
-                    })?,
-                })
-            })?,
+            partitions: decode_partitions(reader)?,
         })
     }
 
@@ -248,6 +252,30 @@ impl Topic {
         let replicas = self.partitions.first().map_or(0, |partition| partition.replicas.len());
         u16::try_from(replicas).unwrap_or(u16::MAX)
     }
+}
+
+fn encode_partitions(partitions: &[Partition], writer: &mut Writer) {
+    writer.list(partitions.iter(), |writer, partition| {
+        writer.u64(partition.incarnation.get());
+        writer.list(partition.replicas.iter(), |writer, replica| {
+            writer.u64(replica.id.get());
+            writer.u64(replica.node.get());
+        });
+    });
+}
+
+fn decode_partitions(reader: &mut Reader<'_>) -> Result<Vec<Partition>, DecodeError> {
+    reader.list("partitions", 12, |reader| {
+        Ok(Partition {
+            incarnation: Incarnation::new(reader.u64("incarnation")?),
+            replicas: reader.list("replicas", 16, |reader| {
+                Ok(Replica {
+                    id: ReplicaId::new(reader.u64("replica id")?),
+                    node: NodeId::new(reader.u64("replica's node id")?),
+                })
+            })?,
+        })
+    })
 }
 
 fn encode_configs(configs: &ConfigOverrides, writer: &mut Writer) {

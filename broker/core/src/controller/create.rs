@@ -80,7 +80,7 @@ impl TopicPlanner<'_> {
         };
         self.check_partition_count(partition_count)?;
         let candidates: Vec<Candidate> = self.ahead.candidates().collect();
-        place(&candidates, partition_count, replication_factor)
+        place(&[], &candidates, partition_count, replication_factor)
             .ok_or(LimitError::ReplicasPerNode.into())
     }
 
@@ -100,10 +100,15 @@ impl TopicPlanner<'_> {
     }
 
     fn check_partition_count(&self, count: u32) -> Result<(), LimitError> {
+        self.check_grown_count(count, count)
+    }
+
+    /// Whether a topic may have `count` partitions, `added` of them by this request.
+    pub(super) fn check_grown_count(&self, count: u32, added: u32) -> Result<(), LimitError> {
         if count > PARTITIONS_PER_TOPIC_MAX {
             return Err(LimitError::PartitionsPerTopic);
         }
-        match count <= self.partitions_left {
+        match added <= self.partitions_left {
             true => Ok(()),
             false => Err(LimitError::PartitionsPerRequest),
         }
@@ -193,13 +198,22 @@ impl TopicPlanner<'_> {
         let ahead = self.ahead;
         let id = draw_topic_id(self.entropy, |id| ahead.topic_names.contains_key(&id))
             .ok_or(CreateTopicError::NoFreeId)?;
+        let partitions = self.assemble_partitions(placement).ok_or(CreateTopicError::NoFreeId)?;
+        Ok(Topic { name, id, internal, configs, partitions })
+    }
+
+    /// Gives ids to placed partitions; `None` where no free id is drawn.
+    pub(super) fn assemble_partitions(
+        &mut self,
+        placement: Vec<Vec<NodeId>>,
+    ) -> Option<Vec<Partition>> {
+        let ahead = self.ahead;
         let mut next_replica_id = ahead.next_replica_id;
         let mut drawn: BTreeSet<Incarnation> = BTreeSet::new();
         let mut partitions = Vec::with_capacity(placement.len());
         for nodes in placement {
             let taken = |each| ahead.knows_incarnation(each) || drawn.contains(&each);
-            let incarnation =
-                draw_incarnation(self.entropy, taken).ok_or(CreateTopicError::NoFreeId)?;
+            let incarnation = draw_incarnation(self.entropy, taken)?;
             drawn.insert(incarnation);
             let replicas = (next_replica_id..).zip(nodes);
             let replicas: Vec<Replica> =
@@ -207,7 +221,7 @@ impl TopicPlanner<'_> {
             next_replica_id += replicas.len() as u64;
             partitions.push(Partition { incarnation, replicas });
         }
-        Ok(Topic { name, id, internal, configs, partitions })
+        Some(partitions)
     }
 }
 

@@ -38,12 +38,12 @@ use crate::consumer_group::GROUP_PARTITIONS;
 
 /// A request on its way to become a proposal.
 pub(super) struct Draft<'a> {
-    ahead: &'a mut Metadata,
+    pub(super) ahead: &'a mut Metadata,
     settings: &'a BrokerSettings,
     entropy: &'a mut dyn Entropy,
     payload: Writer,
     outcomes: Vec<CommandOutcome>,
-    partitions_left: u32,
+    pub(super) partitions_left: u32,
 }
 
 impl<'a> Draft<'a> {
@@ -83,6 +83,9 @@ impl<'a> Draft<'a> {
             ControllerRequest::AlterTopicConfigs(request) => {
                 ControllerResponse::TopicConfigsAltered(self.alter_configs(&request))
             }
+            ControllerRequest::CreatePartitions(request) => {
+                ControllerResponse::PartitionsCreated(self.create_partitions(&request))
+            }
             ControllerRequest::AllocateProducerIds { node, .. } => {
                 ControllerResponse::ProducerIdsAllocated(self.allocate_producer_ids(node))
             }
@@ -97,7 +100,10 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a command, unless the request would grow too large.
-    fn submit(&mut self, command: MetadataCommand) -> Result<CommandOutcome, LimitError> {
+    pub(super) fn submit(
+        &mut self,
+        command: MetadataCommand,
+    ) -> Result<CommandOutcome, LimitError> {
         let mut encoded = Writer::default();
         command.encode(&mut encoded);
         if self.payload.len() + encoded.len() > PROPOSAL_BYTES_MAX {
@@ -136,7 +142,9 @@ impl<'a> Draft<'a> {
         let possible = candidates.len().min(REPLICATION_FACTOR_MAX.into());
         let wanted = self.settings.replication_factor(candidates.len());
         let factor = wanted.min(u16::try_from(possible).unwrap_or(1));
-        let Some(placement) = place(&candidates, GROUP_PARTITIONS, factor) else { return false };
+        let Some(placement) = place(&[], &candidates, GROUP_PARTITIONS, factor) else {
+            return false;
+        };
         // Its records are bounded by snapshots and trims of its own, never by age.
         let configs = ConfigOverrides::from([("retention.ms".into(), "-1".into())]);
         match self.planner().assemble(GROUP_TOPIC.into(), true, configs, placement) {
@@ -145,7 +153,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn planner(&mut self) -> TopicPlanner<'_> {
+    pub(super) fn planner(&mut self) -> TopicPlanner<'_> {
         TopicPlanner {
             ahead: &*self.ahead,
             settings: self.settings,

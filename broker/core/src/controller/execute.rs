@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bateau_protocol::ids::{Incarnation, NodeId, TopicId};
 
-use super::command::{ConfigOverrides, MetadataCommand, Topic};
+use super::command::{ConfigOverrides, MetadataCommand, Partition, Topic};
 use super::entropy::is_drawable;
 use super::event::MetadataEvent;
 use super::metadata::{
@@ -46,6 +46,9 @@ impl Metadata {
             MetadataCommand::ConfirmRemoved { node, incarnations } => {
                 self.confirm_removed(node, &incarnations);
                 Ok(())
+            }
+            MetadataCommand::CreatePartitions { topic, partition_count_before, partitions } => {
+                self.grow(topic, partition_count_before, partitions, events)
             }
         };
         outcome.map_or_else(CommandOutcome::Refused, |()| CommandOutcome::Done)
@@ -87,22 +90,44 @@ impl Metadata {
         if self.topics.contains_key(&topic.name) || self.topic_names.contains_key(&topic.id) {
             return Err(Refusal::TopicExists);
         }
-        let next_replica_id = self.check_partitions(&topic)?;
+        let next_replica_id = self.check_partitions(&topic.partitions)?;
         self.next_replica_id = next_replica_id;
-        push_created(&topic, events);
+        push_created(&topic, 0, events);
         self.index_topic(&topic);
         self.topics.insert(Arc::clone(&topic.name), Arc::new(topic));
         Ok(())
     }
 
-    /// Checks the ids of a new topic (I-META-2, I-META-3) and returns the next free replica id.
-    fn check_partitions(&self, topic: &Topic) -> Result<u64, Refusal> {
-        if topic.partitions.is_empty() {
+    fn grow(
+        &mut self,
+        id: TopicId,
+        partition_count_before: u32,
+        partitions: Vec<Partition>,
+        events: &mut Vec<MetadataEvent>,
+    ) -> Result<(), Refusal> {
+        let name = self.topic_names.get(&id).cloned().ok_or(Refusal::TopicUnknown)?;
+        let topic = self.topics.get(&name).ok_or(Refusal::TopicUnknown)?;
+        if topic.partition_count() != partition_count_before {
+            return Err(Refusal::PartitionCount);
+        }
+        let next_replica_id = self.check_partitions(&partitions)?;
+        self.next_replica_id = next_replica_id;
+        self.index_partitions(id, partition_count_before, &partitions);
+        let topic = self.topics.get_mut(&name).ok_or(Refusal::TopicUnknown)?;
+        let topic = Arc::make_mut(topic);
+        topic.partitions.extend(partitions);
+        push_created(topic, partition_count_before, events);
+        Ok(())
+    }
+
+    /// Checks the ids of new partitions (I-META-2, I-META-3) and returns the next free replica id.
+    fn check_partitions(&self, partitions: &[Partition]) -> Result<u64, Refusal> {
+        if partitions.is_empty() {
             return Err(Refusal::Malformed);
         }
         let mut next_replica_id = self.next_replica_id;
         let mut new_incarnations = BTreeSet::new();
-        for partition in &topic.partitions {
+        for partition in partitions {
             let taken = !is_drawable(partition.incarnation)
                 || self.knows_incarnation(partition.incarnation)
                 || !new_incarnations.insert(partition.incarnation);
@@ -195,8 +220,12 @@ impl Metadata {
     pub(super) fn index_topic(&mut self, topic: &Topic) {
         self.topic_names.insert(topic.id, Arc::clone(&topic.name));
         self.folded_names.insert((fold_name(&topic.name), Arc::clone(&topic.name)));
-        for (number, partition) in (0..).zip(&topic.partitions) {
-            self.incarnations.insert(partition.incarnation, (topic.id, number));
+        self.index_partitions(topic.id, 0, &topic.partitions);
+    }
+
+    fn index_partitions(&mut self, topic: TopicId, first: u32, partitions: &[Partition]) {
+        for (number, partition) in (first..).zip(partitions) {
+            self.incarnations.insert(partition.incarnation, (topic, number));
             for (place, replica) in partition.replicas.iter().enumerate() {
                 let load = self.node_loads.entry(replica.node).or_default();
                 load.replicas += 1;

@@ -91,6 +91,8 @@ pub enum Refusal {
     ReplicaIdTaken,
     /// No producer ids are left, or a block of none was asked for.
     ProducerIds,
+    /// The topic has another number of partitions than the command was made for.
+    PartitionCount,
 }
 
 /// What all nodes know together.
@@ -282,7 +284,7 @@ impl Metadata {
         }
         events.extend(self.nodes.keys().map(|node| MetadataEvent::NodeRegistered { node: *node }));
         for topic in self.topics.values() {
-            push_created(topic, events);
+            push_created(topic, 0, events);
         }
         events.extend(self.tombstones.iter().map(|(incarnation, nodes)| {
             MetadataEvent::PartitionDeleted {
@@ -293,10 +295,10 @@ impl Metadata {
     }
 }
 
-/// Says that all partitions of a topic exist.
-pub(super) fn push_created(topic: &Topic, events: &mut Vec<MetadataEvent>) {
+/// Says that the partitions of a topic exist, from number `first` on.
+pub(super) fn push_created(topic: &Topic, first: u32, events: &mut Vec<MetadataEvent>) {
     let config = TopicConfig::from_overrides(&topic.configs);
-    for (number, partition) in (0..).zip(&topic.partitions) {
+    for (number, partition) in (0..).zip(&topic.partitions).skip(first as usize) {
         events.push(MetadataEvent::PartitionCreated(PartitionPlacement {
             incarnation: partition.incarnation,
             topic: Arc::clone(&topic.name),

@@ -17,8 +17,8 @@
 //!
 //! Invariants: `I-META-1` to `I-META-4` in `metadata`, `I-META-5` in `leader`.
 //!
-//! Absent on purpose: time-outs of dead nodes, moving replicas, adding partitions, ACLs and
-//! quotas. They come with the cluster and with security.
+//! Absent on purpose: time-outs of dead nodes, moving replicas, ACLs and quotas. They come with
+//! the cluster and with security.
 
 mod broker_config;
 mod cluster_id;
@@ -29,6 +29,7 @@ mod decide;
 mod entropy;
 mod event;
 mod execute;
+mod grow;
 mod leader;
 pub mod limits;
 mod metadata;
@@ -55,9 +56,9 @@ pub use node::{BootEpoch, Founder, ListenerAddress, NodeRegistration};
 pub use request::{
     AlterTopicConfigs, AlterTopicConfigsError, AssignmentError, AutoCreateTopicError,
     AutoCreateTopicResult, ControllerError, ControllerRequest, ControllerResponse,
-    CreateTopicError, CreateTopicResult, CreateTopics, CreatedTopic, DeleteTopicError,
-    DeleteTopicResult, LimitError, NewTopic, PartitionAssignment, ProducerIdsError,
-    RegisterNodeError, TopicReference,
+    CreatePartitions, CreatePartitionsError, CreateTopicError, CreateTopicResult, CreateTopics,
+    CreatedTopic, DeleteTopicError, DeleteTopicResult, GrownTopic, LimitError, NewTopic,
+    PartitionAssignment, ProducerIdsError, RegisterNodeError, TopicReference,
 };
 pub use snapshot::SnapshotError;
 pub use topic_config::{

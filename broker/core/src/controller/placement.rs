@@ -1,9 +1,9 @@
 //! Which nodes hold the replicas of new partitions.
 //!
 //! Each partition takes, one after the other, a preferred leader and its followers. The leader
-//! is the node that leads fewest partitions of the new topic, then fewest of all; a follower is,
+//! is the node that leads fewest partitions of the topic, then fewest of all; a follower is,
 //! where racks are left, in a rack that the partition does not use yet, then the node that holds
-//! fewest replicas of the new topic, then fewest of all. Counting the topic first keeps a node
+//! fewest replicas of the topic, then fewest of all. Counting the topic first keeps a node
 //! that has just joined from getting every replica of the next topic.
 //!
 //! Invariants
@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bateau_protocol::ids::NodeId;
 
+use super::command::Partition;
 use super::limits::REPLICAS_PER_NODE_MAX;
 use super::metadata::NodeLoad;
 
@@ -33,45 +34,63 @@ pub struct Candidate {
     pub load: NodeLoad,
 }
 
-/// A candidate and what this placement has given it.
+/// A candidate and what the topic has given it.
 struct Slot<'a> {
     candidate: &'a Candidate,
+    /// What it holds of other topics.
+    others: NodeLoad,
     leads: u32,
     holds: u32,
 }
 
-impl Slot<'_> {
+impl<'a> Slot<'a> {
+    fn new(candidate: &'a Candidate, placed: &[Partition]) -> Self {
+        let count = |holds: &dyn Fn(&Partition) -> bool| {
+            u32::try_from(placed.iter().filter(|each| holds(each)).count()).unwrap_or(u32::MAX)
+        };
+        let node = candidate.node;
+        let leads = count(&|each| each.replicas.first().is_some_and(|first| first.node == node));
+        let holds = count(&|each| each.replicas.iter().any(|replica| replica.node == node));
+        let others = NodeLoad {
+            replicas: candidate.load.replicas.saturating_sub(holds),
+            preferred: candidate.load.preferred.saturating_sub(leads),
+        };
+        Self { candidate, others, leads, holds }
+    }
+
     fn has_room(&self) -> bool {
-        self.candidate.load.replicas.saturating_add(self.holds) < REPLICAS_PER_NODE_MAX
+        self.others.replicas.saturating_add(self.holds) < REPLICAS_PER_NODE_MAX
     }
 
     fn leader_rank(&self) -> (u32, u32, u32, u32, NodeId) {
-        let load = self.candidate.load;
-        let preferred = load.preferred.saturating_add(self.leads);
-        let replicas = load.replicas.saturating_add(self.holds);
+        let preferred = self.others.preferred.saturating_add(self.leads);
+        let replicas = self.others.replicas.saturating_add(self.holds);
         (self.leads, preferred, self.holds, replicas, self.candidate.node)
     }
 
     fn follower_rank(&self, racks: &BTreeSet<&str>) -> (bool, u32, u32, NodeId) {
         let rack_used = self.candidate.rack.as_deref().is_some_and(|rack| racks.contains(rack));
-        let replicas = self.candidate.load.replicas.saturating_add(self.holds);
+        let replicas = self.others.replicas.saturating_add(self.holds);
         (rack_used, self.holds, replicas, self.candidate.node)
     }
 }
 
 /// Places `partition_count` partitions with `replication_factor` replicas each.
 ///
+/// - `placed`: where the topic's partitions are already; none of a new topic.
+///
 /// Returns the nodes of each partition, preferred leader first, or `None` where too few
 /// candidates have room ([`REPLICAS_PER_NODE_MAX`]).
 /// Cost: partitions × replicas × candidates.
 #[must_use]
 pub fn place(
+    placed: &[Partition],
     candidates: &[Candidate],
     partition_count: u32,
     replication_factor: u16,
 ) -> Option<Vec<Vec<NodeId>>> {
     let mut slots: Vec<Slot<'_>> =
-        candidates.iter().map(|candidate| Slot { candidate, leads: 0, holds: 0 }).collect();
+        candidates.iter().map(|candidate| Slot::new(candidate, placed)).collect();
     (0..partition_count).map(|_| place_one(&mut slots, replication_factor)).collect()
 }
 
@@ -121,7 +140,7 @@ mod tests {
 
     #[test]
     fn one_node_takes_everything() {
-        let placed = place(&nodes(&[None]), 3, 1).unwrap();
+        let placed = place(&[], &nodes(&[None]), 3, 1).unwrap();
         assert_eq!(placed, vec![vec![NodeId::new(1)]; 3]);
     }
 
@@ -129,7 +148,7 @@ mod tests {
     fn leaders_and_replicas_are_spread() {
         for (nodes_count, partitions, factor) in [(3, 12, 3), (5, 13, 3), (4, 7, 2), (7, 1, 3)] {
             let candidates = nodes(&vec![None; nodes_count]);
-            let placed = place(&candidates, partitions, factor).unwrap();
+            let placed = place(&[], &candidates, partitions, factor).unwrap();
             let leaders = count(&placed, |nodes| vec![nodes[0]]);
             let replicas = count(&placed, <[NodeId]>::to_vec);
             for counts in [leaders, replicas] {
@@ -150,7 +169,7 @@ mod tests {
     fn replicas_of_a_partition_stand_in_different_racks() {
         let racks = [Some("a"), Some("a"), Some("b"), Some("b"), Some("c"), Some("c")];
         let candidates = nodes(&racks);
-        for nodes in place(&candidates, 12, 3).unwrap() {
+        for nodes in place(&[], &candidates, 12, 3).unwrap() {
             let used: BTreeSet<_> =
                 nodes.iter().map(|node| racks[node.get() as usize - 1]).collect();
             assert_eq!(used.len(), 3, "{nodes:?}");
@@ -160,7 +179,7 @@ mod tests {
     #[test]
     fn fewer_racks_than_replicas_are_used_twice() {
         let candidates = nodes(&[Some("a"), Some("a"), Some("b")]);
-        let placed = place(&candidates, 1, 3).unwrap();
+        let placed = place(&[], &candidates, 1, 3).unwrap();
         assert_eq!(placed[0].len(), 3);
     }
 
@@ -170,7 +189,7 @@ mod tests {
         for full in &mut candidates[..2] {
             full.load = NodeLoad { replicas: 100, preferred: 50 };
         }
-        let placed = place(&candidates, 3, 1).unwrap();
+        let placed = place(&[], &candidates, 3, 1).unwrap();
         assert_eq!(count(&placed, <[NodeId]>::to_vec), [1, 1, 1]);
         assert_eq!(placed[0][0], NodeId::new(3), "the empty one comes first");
     }
@@ -179,9 +198,9 @@ mod tests {
     fn a_full_node_takes_nothing() {
         let mut candidates = nodes(&[None, None]);
         candidates[0].load.replicas = REPLICAS_PER_NODE_MAX - 1;
-        let placed = place(&candidates, 4, 1).unwrap();
+        let placed = place(&[], &candidates, 4, 1).unwrap();
         let on_first = placed.iter().filter(|nodes| nodes[0] == NodeId::new(1)).count();
         assert_eq!(on_first, 1);
-        assert_eq!(place(&candidates, 2, 2), None);
+        assert_eq!(place(&[], &candidates, 2, 2), None);
     }
 }

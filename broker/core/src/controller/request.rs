@@ -43,6 +43,8 @@ pub enum ControllerRequest {
     },
     /// Change single configs of a topic.
     AlterTopicConfigs(AlterTopicConfigs),
+    /// Give a topic more partitions.
+    CreatePartitions(CreatePartitions),
     /// A block of producer ids for a node.
     AllocateProducerIds {
         /// Who asks.
@@ -76,6 +78,7 @@ impl ControllerRequest {
         match self {
             Self::CreateTopics(CreateTopics { timeout_ms, .. })
             | Self::AlterTopicConfigs(AlterTopicConfigs { timeout_ms, .. })
+            | Self::CreatePartitions(CreatePartitions { timeout_ms, .. })
             | Self::AutoCreateTopics { timeout_ms, .. }
             | Self::DeleteTopics { timeout_ms, .. }
             | Self::AllocateProducerIds { timeout_ms, .. }
@@ -142,6 +145,20 @@ pub struct AlterTopicConfigs {
     pub timeout_ms: u64,
 }
 
+/// More partitions for a topic (KIP-195). Records stay where they are: from then on a key may go
+/// to another partition than before.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CreatePartitions {
+    /// The topic's name.
+    pub topic: String,
+    /// How many partitions it is to have, all together: more than it has.
+    pub partition_count: i32,
+    /// Whether only to say what would happen.
+    pub validate_only: bool,
+    /// How long to wait, in milliseconds.
+    pub timeout_ms: u64,
+}
+
 /// The controller's answer, one for each request and of its kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ControllerResponse {
@@ -153,6 +170,8 @@ pub enum ControllerResponse {
     TopicsDeleted(Vec<DeleteTopicResult>),
     /// Whether the topic's configs are as asked.
     TopicConfigsAltered(Result<(), AlterTopicConfigsError>),
+    /// The topic with so many partitions, or why it keeps those that it had.
+    PartitionsCreated(Result<GrownTopic, CreatePartitionsError>),
     /// The ids.
     ProducerIdsAllocated(Result<ProducerIdBlock, ProducerIdsError>),
     /// Whether the node is known now.
@@ -181,6 +200,17 @@ pub struct CreatedTopic {
     pub replication_factor: u16,
     /// All of its configs, as `DescribeConfigs` would give them.
     pub configs: Vec<ConfigEntry>,
+}
+
+/// A topic that has more partitions now, or would.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GrownTopic {
+    /// Its id.
+    pub id: TopicId,
+    /// How many partitions it had.
+    pub partition_count_before: u32,
+    /// How many it has.
+    pub partition_count: u32,
 }
 
 /// What came of one topic to have.
@@ -397,6 +427,28 @@ pub enum AlterTopicConfigsError {
     /// INVALID_CONFIG (40).
     #[error("{0}")]
     InvalidConfig(#[from] TopicConfigError),
+}
+
+/// Why a topic gets no more partitions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum CreatePartitionsError {
+    /// UNKNOWN_TOPIC_OR_PARTITION (3).
+    #[error("This server does not host this topic-partition.")]
+    UnknownTopic,
+    /// Not more than there are: a topic never loses partitions. INVALID_PARTITIONS (37).
+    #[error("Topic has {current} partitions and only ever gains some: {found} are not more.")]
+    NotMore {
+        /// What was asked for.
+        found: i32,
+        /// What there is.
+        current: u32,
+    },
+    /// POLICY_VIOLATION (44).
+    #[error("{0}")]
+    Limit(#[from] LimitError),
+    /// The source of randomness repeats itself. UNKNOWN_SERVER_ERROR (-1).
+    #[error("no free id was drawn")]
+    NoFreeId,
 }
 
 /// Why no producer ids are given.

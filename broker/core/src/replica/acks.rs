@@ -71,6 +71,7 @@ mod tests {
             base_offset: Offset::new(index),
             log_start: Offset::ZERO,
             is_duplicate: false,
+            replicas: 1,
         };
         PendingAck { index: LogIndex::new(index), ticket: Some(Ticket(ticket)), deadline_ms, ack }
     }

@@ -13,7 +13,7 @@
 //! Absent on purpose: a trait. There are three kinds, and they share no more than what is here.
 
 use super::{Producers, Replica};
-use crate::clock::Now;
+use crate::clock::{Deadline, Now};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::consumer_group::{GroupCoordinator, GroupEffects, GroupRequest, GroupSettings};
 use crate::controller::{
@@ -169,13 +169,15 @@ impl Derived {
         if let Self::Groups(groups) = self { Some(&groups.coordinator) } else { None }
     }
 
-    /// When the state machine wants to be ticked, on the monotonic clock.
+    /// When the state machine wants to be ticked.
     #[must_use]
-    pub fn next_deadline_ms(&self) -> Option<u64> {
+    pub fn next_deadline(&self) -> Option<Deadline> {
         match self {
             Self::Records(_) => None,
-            Self::Groups(groups) => groups.coordinator.next_deadline(),
-            Self::Metadata(machine) => machine.controller.next_deadline_ms(),
+            Self::Groups(groups) => groups.coordinator.next_deadline().map(Deadline::Service),
+            Self::Metadata(machine) => {
+                machine.controller.next_deadline_ms().map(Deadline::Monotonic)
+            }
         }
     }
 

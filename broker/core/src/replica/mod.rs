@@ -82,6 +82,9 @@ pub struct ProduceAck {
     pub log_start: Offset,
     /// Whether the batch was in the log already.
     pub is_duplicate: bool,
+    /// Replicas that hold the batch flushed, at least: the majority that committed it. On a node
+    /// that flushes nothing, those that hold it.
+    pub replicas: u32,
 }
 
 /// Why a batch was not acknowledged.
@@ -208,6 +211,11 @@ impl Replica {
     #[must_use]
     pub fn derived(&self) -> &Derived {
         &self.derived
+    }
+
+    /// Replicas that hold a committed entry, at least.
+    fn replicas_to_commit(&self) -> u32 {
+        u32::try_from(self.membership.majority()).unwrap_or(u32::MAX)
     }
 
     /// Changes what may change.

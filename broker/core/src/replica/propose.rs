@@ -164,7 +164,8 @@ impl Replica {
         effects: &mut Effects,
     ) {
         let log_start = self.log_start.offset;
-        let ack = ProduceAck { base_offset, log_start, is_duplicate: true };
+        let replicas = self.replicas_to_commit();
+        let ack = ProduceAck { base_offset, log_start, is_duplicate: true, replicas };
         let Some(index) = index else {
             effects.reply_maybe(produce.ticket, Ok(ack));
             return;
@@ -231,7 +232,7 @@ impl Replica {
             self.resign(ProduceError::NotLeader, effects);
             return;
         }
-        let log_start = self.log_start.offset;
+        let (log_start, replicas) = (self.log_start.offset, self.replicas_to_commit());
         for (place, gathered) in (0_u64..).zip(self.gathered.drain(..count)) {
             self.gathered_bytes -= gathered.payload.len();
             let index = LogIndex::new(first.get() + place);
@@ -239,7 +240,8 @@ impl Replica {
                 Waiter::Nobody | Waiter::Producer { ticket: None, .. } => {}
                 Waiter::Producer { ticket, deadline_ms } => {
                     let base_offset = gathered.stamp.base_offset;
-                    let ack = ProduceAck { base_offset, log_start, is_duplicate: false };
+                    let is_duplicate = false;
+                    let ack = ProduceAck { base_offset, log_start, is_duplicate, replicas };
                     self.acks.push(PendingAck { index, ticket, deadline_ms, ack });
                 }
                 Waiter::Machine { token } => self.tokens.push_back((index, token)),

@@ -9,10 +9,14 @@ use bateau_protocol::ids::NodeId;
 use bateau_protocol::record::{BatchBuilder, NewRecord};
 use bateau_protocol::terms::TermTable;
 
-const NOW: Now = Now { monotonic_ms: 1_000, wall_ms: 1_000_000 };
+const NOW: Now = Now { monotonic_ms: 1_000, service_ms: 1_000, wall_ms: 1_000_000 };
 
 fn later(by_ms: u64) -> Now {
-    Now { monotonic_ms: NOW.monotonic_ms + by_ms, wall_ms: NOW.wall_ms + by_ms }
+    Now {
+        monotonic_ms: NOW.monotonic_ms + by_ms,
+        service_ms: NOW.service_ms + by_ms,
+        wall_ms: NOW.wall_ms + by_ms,
+    }
 }
 
 /// A log as recovery finds it right after its birth.

@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: doing it. The shell performs effects and decides nothing.
 
-use crate::consumer_group::GroupResponse;
+use crate::consumer_group::{GroupQueryResponse, GroupResponse};
 use crate::controller::{ControllerError, ControllerResponse, Metadata, TopicConfig};
 use crate::replica::trim::LogStart;
 use crate::replica::{ProduceAck, ProduceError, Vote};
@@ -106,6 +106,8 @@ pub enum Reply {
     Produce(Result<ProduceAck, ProduceError>),
     /// To a group request.
     Group(GroupResponse),
+    /// To a question about groups.
+    GroupQuery(GroupQueryResponse),
     /// To a controller request.
     Controller(Result<ControllerResponse, ControllerError>),
 }

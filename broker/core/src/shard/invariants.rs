@@ -38,7 +38,7 @@ impl Shard {
     fn check_timers(&self, incarnation: Incarnation, replica: &crate::replica::Replica) {
         let ticks = self.timers.ticks(incarnation);
         assert_eq!(ticks, replica.wants_ticks(), "{incarnation:?} is ticked while it waits");
-        let deadline_ms = self.timers.deadline_ms(incarnation);
-        assert_eq!(deadline_ms, replica.derived().next_deadline_ms(), "a deadline is forgotten");
+        let deadline = self.timers.deadline(incarnation);
+        assert_eq!(deadline, replica.derived().next_deadline(), "a deadline is forgotten");
     }
 }

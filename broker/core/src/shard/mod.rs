@@ -21,6 +21,7 @@
 mod effects;
 mod invariants;
 mod logs;
+mod queries;
 mod timers;
 
 #[cfg(test)]
@@ -32,8 +33,8 @@ pub use logs::{LogBirth, ShardStartError};
 pub use timers::{HOUSEKEEPING_MS, TICK_MS};
 
 use crate::clock::Now;
-use crate::consumer_group::{CoordinatorError, GroupRequest, GroupResponse, GroupSettings};
-use crate::consumer_group::{GROUP_PARTITIONS, partition_of};
+use crate::consumer_group::{CoordinatorError, GroupQuery, GroupRequest, GroupResponse};
+use crate::consumer_group::{GROUP_PARTITIONS, GroupSettings, partition_of};
 use crate::controller::{ControllerRequest, Metadata};
 use crate::replica::trim::Segments;
 use crate::replica::{MetadataStart, Produce, ProduceError, Replica};
@@ -59,6 +60,13 @@ pub enum Input {
     Group {
         /// What.
         request: GroupRequest,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// Read about groups.
+    GroupQuery {
+        /// What.
+        query: GroupQuery,
         /// Who waits.
         ticket: Ticket,
     },
@@ -165,6 +173,10 @@ impl Shard {
         match input {
             Input::Produce { incarnation, produce } => self.produce(incarnation, produce, effects),
             Input::Group { request, ticket } => self.ask_group(request, ticket, now, effects),
+            Input::GroupQuery { query, ticket } => {
+                let response = self.query_groups(query);
+                effects.push(Effect::Reply(ticket, Reply::GroupQuery(response)));
+            }
             Input::Controller { request, ticket } => {
                 self.with(Incarnation::METADATA, effects, |replica, _| {
                     replica.ask_controller(request, ticket, now);

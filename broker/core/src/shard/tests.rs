@@ -27,7 +27,7 @@ fn settings() -> ShardSettings {
 }
 
 fn at(monotonic_ms: u64) -> Now {
-    Now { monotonic_ms, wall_ms: 1_000_000 + monotonic_ms }
+    Now { monotonic_ms, service_ms: monotonic_ms, wall_ms: 1_000_000 + monotonic_ms }
 }
 
 /// Answers every write and every creation at once, until nothing more is wanted. Returns what
@@ -78,7 +78,7 @@ fn an_idle_shard_sleeps_from_one_housekeeping_to_the_next() {
         shard.step(at(now_ms), std::iter::empty(), &mut effects);
         let wanted = effects.drain().count();
         assert_eq!(wanted, 0, "an idle shard wants nothing");
-        let next_ms = shard.next_wake_ms();
+        let next_ms = now_ms + shard.wait_ms(at(now_ms));
         assert!(next_ms > now_ms, "it would spin");
         wakes.push(next_ms);
         now_ms = next_ms;

@@ -3,17 +3,17 @@
 //! Invariants: an idle shard is woken once per [`HOUSEKEEPING_MS`] and by no replica; replicas
 //! that wait for something are looked at every [`TICK_MS`].
 //!
-//! Absent on purpose: the timer itself. The shell sleeps until [`Shard::next_wake_ms`].
+//! Absent on purpose: the timer itself. The shell sleeps for [`Shard::wait_ms`].
 
 use super::{Effect, Effects, Shard, Slot};
-use crate::clock::Now;
+use crate::clock::{Deadline, Now};
 use crate::replica::Replica;
 use bateau_protocol::ids::Incarnation;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds of one tick of raft's clock, and of timeouts' resolution.
 pub const TICK_MS: u64 = 100;
-/// Milliseconds between two looks at every replica.
+/// Milliseconds of service time between two looks at every replica.
 pub const HOUSEKEEPING_MS: u64 = 5_000;
 /// Milliseconds until a log is made again whose making failed.
 const CREATE_RETRY_MS: u64 = 1_000;
@@ -24,7 +24,7 @@ pub(super) struct Timers {
     next_tick_ms: u64,
     next_housekeeping_ms: u64,
     /// Deadlines of state machines, as they said after they were last touched.
-    deadlines: BTreeMap<Incarnation, u64>,
+    deadlines: BTreeMap<Incarnation, Deadline>,
     creates: BTreeMap<Incarnation, u64>,
 }
 
@@ -36,8 +36,8 @@ impl Timers {
         } else if self.ticking.insert(incarnation) && self.ticking.len() == 1 {
             self.next_tick_ms = now.monotonic_ms + TICK_MS;
         }
-        match replica.derived().next_deadline_ms() {
-            Some(deadline_ms) => self.deadlines.insert(incarnation, deadline_ms),
+        match replica.derived().next_deadline() {
+            Some(deadline) => self.deadlines.insert(incarnation, deadline),
             None => self.deadlines.remove(&incarnation),
         };
     }
@@ -57,7 +57,7 @@ impl Timers {
         self.ticking.contains(&incarnation)
     }
 
-    pub fn deadline_ms(&self, incarnation: Incarnation) -> Option<u64> {
+    pub fn deadline(&self, incarnation: Incarnation) -> Option<Deadline> {
         self.deadlines.get(&incarnation).copied()
     }
 
@@ -67,16 +67,27 @@ impl Timers {
 }
 
 impl Shard {
-    /// When [`Shard::step`] wants to be called even without inputs, on the monotonic clock.
+    /// Milliseconds of real time until [`Shard::step`] wants to be called even without inputs.
     #[must_use]
-    pub fn next_wake_ms(&self) -> u64 {
+    pub fn wait_ms(&self, now: Now) -> u64 {
         let timers = &self.timers;
+        let housekeeping = Deadline::Service(timers.next_housekeeping_ms);
         let tick = (!timers.ticking.is_empty()).then_some(timers.next_tick_ms);
-        let machines = timers.deadlines.values().copied().min();
-        let creates = timers.creates.values().copied().min();
-        let soonest = [tick, machines, creates].into_iter().flatten().min();
-        soonest
-            .map_or(timers.next_housekeeping_ms, |soonest| soonest.min(timers.next_housekeeping_ms))
+        let real = tick.into_iter().chain(timers.creates.values().copied());
+        let soonest = real.map(Deadline::Monotonic).chain(timers.deadlines.values().copied());
+        let waits = soonest.map(|deadline| deadline.wait_ms(now));
+        waits.fold(housekeeping.wait_ms(now), u64::min)
+    }
+
+    /// When the first session or rebalance timer of the groups here runs out, on the service
+    /// timeline: what somebody who advances it must not jump over.
+    #[must_use]
+    pub fn next_service_ms(&self) -> Option<u64> {
+        let service = |deadline: &Deadline| match deadline {
+            Deadline::Service(at) => Some(*at),
+            Deadline::Monotonic(_) => None,
+        };
+        self.timers.deadlines.values().filter_map(service).min()
     }
 
     pub(super) fn tick(&mut self, now: Now, effects: &mut Effects) {
@@ -87,12 +98,12 @@ impl Shard {
                 self.with(incarnation, effects, |replica, effects| replica.tick(now, effects));
             }
         }
-        let due = self.timers.deadlines.iter().filter(|(_, deadline_ms)| **deadline_ms <= now_ms);
+        let due = self.timers.deadlines.iter().filter(|(_, deadline)| deadline.is_due(now));
         for incarnation in due.map(|(incarnation, _)| *incarnation).collect::<Vec<_>>() {
             self.with(incarnation, effects, |replica, _| replica.tick_machine(now));
         }
-        if now_ms >= self.timers.next_housekeeping_ms {
-            self.timers.next_housekeeping_ms = now_ms + HOUSEKEEPING_MS;
+        if now.service_ms >= self.timers.next_housekeeping_ms {
+            self.timers.next_housekeeping_ms = now.service_ms + HOUSEKEEPING_MS;
             for incarnation in self.running() {
                 self.with(incarnation, effects, |replica, _| replica.keep_house(now));
             }

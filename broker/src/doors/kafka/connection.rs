@@ -1,4 +1,4 @@
-//! One connection's task: socket, deadlines and memory around a [`KafkaSession`].
+//! One connection's task: stream, deadlines and memory around a [`KafkaSession`].
 //!
 //! ```text
 //!   loop   take what the buffer holds, submit it ─> answer, write, read ─> wait for any of it
@@ -14,9 +14,10 @@
 //!
 //! Absent on purpose: what a request means.
 
-use super::budget::Share;
 use super::dispatch::{self, Context, Running};
 use super::session::{FRAME_BYTES_ON_TRUST, KafkaSession, Received, SessionEnd};
+use super::stream::Transport;
+use crate::doors::budget::Share;
 use bytes::BytesMut;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,10 +27,9 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// What a quiet connection reads at once.
 const READ_BYTES_MIN: usize = 8 * 1024;
@@ -38,6 +38,8 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 /// Slices of one vectored write. All but every second one are above 4 KiB, so this is half a
 /// megabyte at least.
 const WRITE_SLICES_MAX: usize = 256;
+/// How long the last message of TLS may take: it says that nothing was cut off.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Time limits of every connection.
 #[derive(Clone, Copy, Debug)]
@@ -86,9 +88,23 @@ async fn wait_for(future: Option<impl Future<Output = ()>>) {
     }
 }
 
+/// What a connection needs beside its stream.
+pub struct Parts {
+    /// Fresh.
+    pub session: KafkaSession,
+    /// What requests are about.
+    pub context: Arc<Context>,
+    /// Of the node's memory for requests.
+    pub share: Share,
+    /// Time limits.
+    pub deadlines: Deadlines,
+}
+
 /// One connection.
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S> {
+    stream: S,
+    /// Whether the stream holds nothing that was written.
+    is_flushed: bool,
     session: KafkaSession,
     context: Arc<Context>,
     share: Share,
@@ -107,17 +123,13 @@ pub struct Connection {
     pace: Option<Pace>,
 }
 
-impl Connection {
+impl<S: Transport> Connection<S> {
     /// A connection that has just been accepted.
-    pub fn new(
-        stream: TcpStream,
-        session: KafkaSession,
-        context: Arc<Context>,
-        share: Share,
-        deadlines: Deadlines,
-    ) -> Self {
+    pub fn new(stream: S, parts: Parts) -> Self {
+        let Parts { session, context, share, deadlines } = parts;
         Self {
             stream,
+            is_flushed: true,
             session,
             context,
             share,
@@ -146,6 +158,10 @@ impl Connection {
         loop {
             self.take_requests().await;
             if let Some(end) = self.finished() {
+                if S::HOLDS_BYTES {
+                    // The replies have left; a peer that takes no goodbye goes without.
+                    let _ = timeout(GOODBYE, self.stream.shutdown()).await;
+                }
                 return end;
             }
             if self.next_deadline() < timer.deadline() {
@@ -217,7 +233,7 @@ impl Connection {
     fn finished(&mut self) -> Option<Ended> {
         let parks = self.running.front().is_some_and(|front| front.parks);
         let is_left = self.is_draining && parks && self.session.outgoing().is_empty();
-        if !is_left && !self.session.is_finished() {
+        if !self.is_flushed || !is_left && !self.session.is_finished() {
             return None;
         }
         let end = self.session.end().cloned().unwrap_or(SessionEnd::Stopped);
@@ -237,6 +253,11 @@ impl Connection {
         while !self.session.outgoing().is_empty() {
             let Poll::Ready(written) = self.poll_write(task)? else { break };
             self.session.outgoing().advance(written);
+            self.is_flushed = !S::HOLDS_BYTES;
+            has_moved = true;
+        }
+        if !self.is_flushed && Pin::new(&mut self.stream).poll_flush(task)?.is_ready() {
+            self.is_flushed = true;
             has_moved = true;
         }
         if self.missing_bytes.is_some()
@@ -265,7 +286,7 @@ impl Connection {
     fn poll_read(&mut self, task: &mut TaskContext<'_>) -> Poll<io::Result<usize>> {
         if self.buffer.is_empty() {
             // Room is made only when something is there.
-            ready!(self.stream.poll_read_ready(task))?;
+            ready!(self.stream.poll_readable(task))?;
         }
         let missing = self.missing_bytes.unwrap_or(0);
         let is_trusted = self.buffer.len() >= FRAME_BYTES_ON_TRUST;

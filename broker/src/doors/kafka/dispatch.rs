@@ -2,9 +2,10 @@
 //!
 //! Absent on purpose: rules. Authorization has its place in `Broker`.
 
-use super::convert;
 use super::session::{Incoming, Reply, RequestNumber};
+use super::{controlled, convert};
 use crate::api::Broker;
+use crate::controls::{Controls, Fate};
 use bateau_core::consumer_group::Name;
 use bateau_protocol::kafka::{Request, Text};
 use std::pin::Pin;
@@ -24,6 +25,8 @@ pub struct Endpoint {
 pub struct Context {
     /// Who is asked.
     pub broker: Broker,
+    /// What a test does to requests.
+    pub controls: Option<Arc<Controls>>,
     /// What the client is told of this node.
     pub endpoint: Endpoint,
     /// The client's address.
@@ -58,6 +61,36 @@ pub struct Running {
 pub async fn start(context: &Arc<Context>, incoming: Incoming) -> Running {
     let Incoming { number, version, client_id, request } = incoming;
     let call = Call { context: Arc::clone(context), version, client_id };
+    match &context.controls {
+        None => serve(call, number, request).await,
+        Some(controls) => serve_controlled(controls, call, number, request).await,
+    }
+}
+
+/// As a test has planned it.
+async fn serve_controlled(
+    controls: &Controls,
+    call: Call,
+    number: RequestNumber,
+    request: Request,
+) -> Running {
+    let plan = controlled::plan(controls, &call, &request);
+    if let Some(code) = plan.refusal {
+        let refused = controlled::refused(&call, request, code);
+        return Running { number, parks: false, reply: Box::pin(std::future::ready(refused)) };
+    }
+    let Running { number, parks, reply } = serve(call, number, request).await;
+    let reply = Box::pin(async move {
+        let reply = reply.await;
+        match plan.finish().await {
+            Fate::Sent => reply,
+            Fate::Lost => Reply::Close,
+        }
+    });
+    Running { number, parks, reply }
+}
+
+async fn serve(call: Call, number: RequestNumber, request: Request) -> Running {
     match request {
         Request::Produce(request) => {
             let submitted = convert::produce::submit(&call, &request).await;

@@ -4,28 +4,29 @@
 //! - A connection that panics ends alone.
 //! - Whoever is not let in is closed at once, so that the limits hold without a queue.
 //!
-//! Absent on purpose: TLS, and addresses of other nodes (they register their own).
+//! Absent on purpose: addresses of other nodes (they register their own).
 
-use super::admission::{Admission, Refused};
-use super::budget::Budget;
-use super::connection::{Connection, Deadlines};
+use super::connection::{Connection, Deadlines, Parts};
 use super::dispatch::{Context, Endpoint};
 use super::session::{KafkaSession, SessionLimits};
+use super::stream::{HANDSHAKES_MAX, handshake};
 use crate::api::Broker;
 use crate::config::{Advertised, Config, Limits, Listener};
+use crate::controls::{Controls, Door};
+use crate::doors::admission::Admitted;
+use crate::doors::budget::Budget;
+use crate::doors::sockets::bind_both;
+use crate::doors::{Capacity, note_end, told_ip};
+use crate::tls::Tls;
+use rustls::ServerConfig;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 4_096;
-/// How often a free port is looked for that both loopback addresses have.
-const TWIN_PORT_TRIES: usize = 16;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,6 +39,9 @@ pub struct KafkaDoor {
     local_address: SocketAddr,
     advertised: Advertised,
     limits: Limits,
+    /// What connections are encrypted with; `None` for plaintext.
+    tls: Option<Tls>,
+    capacity: Capacity,
 }
 
 impl KafkaDoor {
@@ -45,9 +49,17 @@ impl KafkaDoor {
     /// answers them. To be called inside of a runtime.
     ///
     /// - `listener`: `config.listeners.kafka`, where it is not off.
+    /// - `tls`: what `config.tls` asks for.
+    /// - `capacity`: what it shares with the node's other doors.
     ///
     /// Errors: the address is taken or is none of this machine.
-    pub fn bind(listener: &Listener, config: &Config) -> io::Result<Self> {
+    pub fn bind(
+        listener: &Listener,
+        config: &Config,
+        tls: Option<&Tls>,
+        capacity: Capacity,
+    ) -> io::Result<Self> {
+        assert_eq!(tls.is_some(), config.tls.is_some(), "I-TLS-1: an open door without its TLS");
         let (socket, twin, local_address) = bind_both(listener)?;
         Ok(Self {
             listener: socket,
@@ -55,6 +67,8 @@ impl KafkaDoor {
             local_address,
             advertised: config.listeners.kafka_advertised.clone(),
             limits: config.limits.clone(),
+            tls: tls.cloned(),
+            capacity,
         })
     }
 
@@ -76,10 +90,16 @@ impl KafkaDoor {
 
     /// Answers clients until `stop` becomes true, then finishes what runs. Dropping the future
     /// closes every connection at once.
-    pub async fn run(self, broker: Broker, mut stop: watch::Receiver<bool>) {
-        let limits = &self.limits;
-        let budget = Budget::new(limits.request_memory_bytes_max);
-        let admission = Arc::new(Mutex::new(Admission::new(limits, Instant::now())));
+    ///
+    /// - `controls`: what a test does to requests.
+    pub async fn run(
+        self,
+        broker: Broker,
+        controls: Option<Arc<Controls>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let Capacity { budget, admission } = &self.capacity;
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         let mut connections = JoinSet::new();
         let connection_stop = stop.clone();
         loop {
@@ -100,24 +120,41 @@ impl KafkaDoor {
                     continue;
                 }
             };
-            let admitted = match Admitted::enter(&admission, peer.ip()) {
+            let admitted = match Admitted::enter(admission, peer.ip()) {
                 Ok(admitted) => admitted,
                 Err(refused) => {
                     tracing::debug!(%peer, %refused, "a connection was refused");
                     continue;
                 }
             };
-            match self.connection(stream, peer, &broker, &budget) {
-                Ok(connection) => {
-                    let stop = connection_stop.clone();
-                    connections.spawn(async move {
-                        let ended = connection.serve(stop).await;
-                        tracing::debug!(%peer, %ended, "a connection has ended");
-                        drop(admitted);
-                    });
+            // Answers leave as soon as they are made; they are gathered before, not by the kernel.
+            let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
+            let parts = match local {
+                Ok(local) => self.parts(local, peer, (broker.clone(), controls.clone()), budget),
+                Err(error) => {
+                    tracing::debug!(%peer, %error, "a connection was gone at once");
+                    continue;
                 }
-                Err(error) => tracing::debug!(%peer, %error, "a connection was gone at once"),
-            }
+            };
+            let held = (admitted, broker.connected(Door::Kafka));
+            let stop = connection_stop.clone();
+            let Some(tls) = &self.tls else {
+                connections.spawn(async move {
+                    let ended = Connection::new(stream, parts).serve(stop).await;
+                    tracing::debug!(%peer, %ended, "a connection has ended");
+                    drop(held);
+                });
+                continue;
+            };
+            let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+                tracing::debug!(%peer, "a connection was refused: too many TLS handshakes");
+                continue;
+            };
+            let tls = tls.kafka();
+            connections.spawn(async move {
+                serve_encrypted(stream, peer, parts, tls, permit, stop).await;
+                drop(held);
+            });
         }
         // Who connects from now on is refused by the kernel.
         drop((self.listener, self.twin));
@@ -134,15 +171,14 @@ impl KafkaDoor {
         }
     }
 
-    fn connection(
+    /// What a connection from `peer` to `local` needs.
+    pub(super) fn parts(
         &self,
-        stream: TcpStream,
+        local: SocketAddr,
         peer: SocketAddr,
-        broker: &Broker,
+        (broker, controls): (Broker, Option<Arc<Controls>>),
         budget: &Budget,
-    ) -> io::Result<Connection> {
-        // Answers leave as soon as they are made; they are gathered before, not by the kernel.
-        stream.set_nodelay(true)?;
+    ) -> Parts {
         let limits = &self.limits;
         let session = KafkaSession::new(SessionLimits {
             frame_bytes_max: limits.kafka_frame_bytes_max,
@@ -151,8 +187,9 @@ impl KafkaDoor {
             reply_bytes_max: limits.connection_reply_bytes_max,
         });
         let context = Context {
-            broker: broker.clone(),
-            endpoint: self.endpoint(stream.local_addr()?),
+            broker,
+            controls,
+            endpoint: self.endpoint(local),
             // As Kafka's own tools show it.
             client_host: format!("/{}", peer.ip().to_canonical()).into(),
             fetch_reply_bytes_max: limits.fetch_reply_bytes_max,
@@ -163,7 +200,7 @@ impl KafkaDoor {
             stall_window: Duration::from_millis(window_ms),
             stall_bytes_min: limits.stall_bytes_per_second_min.saturating_mul(window_ms) / 1_000,
         };
-        Ok(Connection::new(stream, session, Arc::new(context), budget.share(), deadlines))
+        Parts { session, context: Arc::new(context), share: budget.share(), deadlines }
     }
 
     /// What a client that came to `local` is told of this node.
@@ -171,7 +208,7 @@ impl KafkaDoor {
         let (host, port) = match &self.advertised {
             Advertised::At { host, port } => (host.clone(), *port),
             Advertised::Auto => {
-                let host = advertised_ip(local.ip(), self.local_address.ip());
+                let host = told_ip(local.ip(), self.local_address.ip());
                 (host.to_string(), local.port())
             }
         };
@@ -179,111 +216,24 @@ impl KafkaDoor {
     }
 }
 
-/// One node has one name: a client of this machine is told `127.0.0.1` wherever that is bound,
-/// also when it came over `::1`.
-fn advertised_ip(local: IpAddr, bound: IpAddr) -> IpAddr {
-    let local = local.to_canonical();
-    let four = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let is_four_bound = bound == four || bound.is_unspecified();
-    if local.is_loopback() && is_four_bound { four } else { local }
-}
-
-/// A place among the open connections, given back when dropped.
-struct Admitted {
-    admission: Arc<Mutex<Admission>>,
-    peer: IpAddr,
-}
-
-impl Admitted {
-    fn enter(admission: &Arc<Mutex<Admission>>, peer: IpAddr) -> Result<Self, Refused> {
-        let mut counts = admission.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.admit(peer, Instant::now())?;
-        Ok(Self { admission: Arc::clone(admission), peer })
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.admission.lock().unwrap_or_else(PoisonError::into_inner).leave(self.peer);
-    }
-}
-
-fn note_end(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection was closed by a fault in this program");
-    }
-}
-
-/// Binds the listener and, where it has one, its twin on `[::1]`.
-fn bind_both(listener: &Listener) -> io::Result<(TcpListener, Option<TcpListener>, SocketAddr)> {
-    let tries = if listener.address.port() == 0 { TWIN_PORT_TRIES } else { 1 };
-    let mut taken = None;
-    for _ in 0..tries {
-        let socket = bind(listener.address)?;
-        let local = socket.local_addr()?;
-        let Some(paired) = listener.paired(local.port()) else {
-            return Ok((socket, None, local));
-        };
-        match bind(paired) {
-            Ok(twin) => return Ok((socket, Some(twin), local)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = Some(error),
-            // A machine without IPv6 has no twin.
-            Err(error) => {
-                tracing::debug!(%error, %paired, "the loopback twin is not bound");
-                return Ok((socket, None, local));
-            }
+/// Gives a connection its TLS, and serves it.
+///
+/// - `permit`: to be in a handshake.
+async fn serve_encrypted(
+    socket: TcpStream,
+    peer: SocketAddr,
+    parts: Parts,
+    tls: Arc<ServerConfig>,
+    permit: OwnedSemaphorePermit,
+    mut stop: watch::Receiver<bool>,
+) {
+    let shaken = handshake(socket, tls, &mut stop).await;
+    drop(permit);
+    match shaken {
+        Ok(stream) => {
+            let ended = Connection::new(stream, parts).serve(stop).await;
+            tracing::debug!(%peer, %ended, "a connection has ended");
         }
-    }
-    Err(taken.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let socket = socket.map_err(named)?;
-    socket.set_reuseaddr(true).map_err(named)?;
-    socket.bind(address).map_err(named)?;
-    socket.listen(BACKLOG).map_err(named)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_of_this_machine_is_told_ipv4_wherever_that_is_bound() {
-        for (local, bound, told) in [
-            ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
-            ("::1", "127.0.0.1", "127.0.0.1"),
-            ("127.0.0.1", "0.0.0.0", "127.0.0.1"),
-            ("::ffff:127.0.0.1", "::", "127.0.0.1"),
-            ("::1", "::", "127.0.0.1"),
-            ("::1", "::1", "::1"),
-            ("192.0.2.7", "0.0.0.0", "192.0.2.7"),
-            ("::ffff:192.0.2.7", "::", "192.0.2.7"),
-        ] {
-            let address = |text: &str| text.parse::<IpAddr>().expect("a literal address");
-            let found = advertised_ip(address(local), address(bound));
-            assert_eq!(found, address(told), "through {local} to {bound}");
-        }
-    }
-
-    #[tokio::test]
-    async fn both_loopback_addresses_have_the_port_that_was_free() {
-        let listener: Listener = "localhost:0".parse().expect("it is a listener");
-        let (_socket, twin, local) = bind_both(&listener).expect("there is a free port");
-        assert_ne!(local.port(), 0);
-        if let Some(twin) = twin {
-            let six = twin.local_addr().expect("it is bound");
-            assert_eq!((six.port(), six.is_ipv6()), (local.port(), true));
-        }
-        let taken = bind(local).expect_err("the port is taken");
-        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        assert!(taken.to_string().contains(&local.to_string()), "{taken}");
+        Err(error) => tracing::debug!(%peer, %error, "a connection was closed"),
     }
 }

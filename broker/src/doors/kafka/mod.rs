@@ -8,10 +8,12 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `listener` | sockets to accept from, and who is let in (`admission`) |
-//! | `connection` | one socket: reads, writes, deadlines; memory of requests (`budget`) |
+//! | `listener` | sockets to accept from |
+//! | `stream` | a socket, or TLS over one, and its handshake |
+//! | `connection` | one stream: reads, writes, deadlines |
 //! | `session` | order and limits of requests and replies (`outgoing`); no socket, no clock |
 //! | `dispatch` | which conversion a request goes through |
+//! | `controlled` | what a test sees of a request, and answers in the broker's place |
 //! | `convert` | wire to `Broker` and back, errors to codes |
 //!
 //! Invariants
@@ -20,16 +22,16 @@
 //!   together. Any other request runs alone, as every request does in Kafka.
 //! - Whatever a client sends ends at most its own connection.
 //!
-//! Absent on purpose: TLS, SASL, quotas, fetch sessions, transactions.
+//! Absent on purpose: SASL, quotas, fetch sessions, transactions.
 
-mod admission;
-mod budget;
 mod connection;
+mod controlled;
 mod convert;
 mod dispatch;
 mod listener;
 mod outgoing;
 mod session;
+pub(super) mod stream;
 
 pub use listener::KafkaDoor;
 

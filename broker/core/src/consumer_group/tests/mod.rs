@@ -42,7 +42,7 @@ impl World {
     }
 
     pub(super) fn with(settings: GroupSettings) -> Self {
-        let now = Now { monotonic_ms: 1_000, wall_ms: 1_700_000_000_000 };
+        let now = Now { monotonic_ms: 0, service_ms: 1_000, wall_ms: 1_700_000_000_000 };
         let mut coordinator = GroupCoordinator::new(settings);
         coordinator.become_leader(now, &mut GroupEffects::default());
         let (log, replies) = (Vec::new(), BTreeMap::new());
@@ -104,13 +104,13 @@ impl World {
 
     /// Lets time pass, acting on each deadline when it is due.
     pub(super) fn pass(&mut self, milliseconds: u64) {
-        let end = self.now.monotonic_ms + milliseconds;
+        let end = self.now.service_ms + milliseconds;
         for round in 0.. {
             assert!(round < 1_000_000, "the coordinator ticks in a circle");
             let next = self.coordinator.next_deadline().filter(|at| *at <= end);
-            let at = next.unwrap_or(end).max(self.now.monotonic_ms);
-            self.now.wall_ms += at - self.now.monotonic_ms;
-            self.now.monotonic_ms = at;
+            let at = next.unwrap_or(end).max(self.now.service_ms);
+            self.now.wall_ms += at - self.now.service_ms;
+            self.now.service_ms = at;
             if next.is_none() {
                 break;
             }

@@ -40,6 +40,14 @@ pub(super) fn one_of_each() -> Vec<MetadataCommand> {
             node: NodeId::new(1),
             incarnations: vec![Incarnation::new(0x1122_3344_5566_7788)],
         },
+        MetadataCommand::CreatePartitions {
+            topic: TopicId([0x10; 16]),
+            partition_count_before: 1,
+            partitions: vec![Partition {
+                incarnation: Incarnation::new(0x1122_3344_5566_7799),
+                replicas: vec![Replica { id: ReplicaId::new((1 << 32) + 2), node: NodeId::new(2) }],
+            }],
+        },
     ]
 }
 
@@ -110,7 +118,7 @@ fn an_unknown_type_or_version_stops_the_replica() {
     newer[2] = 2;
     let error = CommandError::UnknownVersion { command: 4, found: 2 };
     assert_eq!(decode_commands(&newer), Err(error.clone()));
-    for unknown in [0, 8, u16::MAX] {
+    for unknown in [0, 9, u16::MAX] {
         let mut newer = payload.to_vec();
         newer[..2].copy_from_slice(&unknown.to_le_bytes());
         let error = CommandError::UnknownType { found: unknown };

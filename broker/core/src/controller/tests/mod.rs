@@ -4,6 +4,7 @@ mod codec;
 mod create;
 mod delete;
 mod golden;
+mod grow;
 mod leadership;
 mod limits;
 mod nodes;

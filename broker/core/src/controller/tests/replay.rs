@@ -19,7 +19,7 @@ fn random_topic(random: &mut Random) -> NewTopic {
 fn random_request(random: &mut Random, metadata: &Metadata) -> ControllerRequest {
     let timeout_ms = [5, 50, 5_000][random.below(3)];
     let name = NAMES[random.below(NAMES.len())];
-    match random.below(9) {
+    match random.below(10) {
         0..=2 => ControllerRequest::CreateTopics(CreateTopics {
             topics: (0..=random.below(3)).map(|_| random_topic(random)).collect(),
             validate_only: random.below(5) == 0,
@@ -45,8 +45,14 @@ fn random_request(random: &mut Random, metadata: &Metadata) -> ControllerRequest
             validate_only: false,
             timeout_ms,
         }),
-        6 => ControllerRequest::AllocateProducerIds { node: NodeId::new(1), timeout_ms },
-        7 => ControllerRequest::RegisterNode {
+        6 => ControllerRequest::CreatePartitions(CreatePartitions {
+            topic: name.into(),
+            partition_count: random.below(7) as i32,
+            validate_only: random.below(5) == 0,
+            timeout_ms,
+        }),
+        7 => ControllerRequest::AllocateProducerIds { node: NodeId::new(1), timeout_ms },
+        8 => ControllerRequest::RegisterNode {
             registration: NodeRegistration {
                 boot: BootEpoch { epoch: random.below(4) as u64, start_id: 1 },
                 ..registration(1 + random.below(4) as u64, None)

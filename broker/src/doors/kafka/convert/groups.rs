@@ -69,7 +69,7 @@ fn join_group(call: &Call, request: JoinGroupRequest) -> JoinGroup {
         group_instance_id: optional(request.group_instance_id.as_ref()),
         client_id: name(call.client_id.as_deref().unwrap_or_default()),
         client_host: Name::clone(&call.context.client_host),
-        member_uuid: random_bytes(),
+        member_uuid: call.context.broker.entropy().bytes(),
         member_id_required: call.version >= MEMBER_ID_REQUIRED_SINCE,
         can_skip_assignment: call.version >= SKIP_ASSIGNMENT_SINCE,
         session_timeout_ms: request.session_timeout_ms,
@@ -97,20 +97,6 @@ fn joined_response(joined: JoinedGroup) -> JoinGroupResponse {
         members: members.collect(),
         ..JoinGroupResponse::default()
     }
-}
-
-/// From the operating system's generator, which never runs dry once the machine is up.
-fn random_bytes() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => panic!("the operating system gives no random numbers: {error}"),
-        }
-    }
-    bytes
 }
 
 /// Hands in or waits for assignments.

@@ -10,7 +10,7 @@ use bateau_protocol::kafka::api::produce::{Produce, ProduceRequest};
 use std::net::SocketAddr;
 
 /// A request that any node answers.
-async fn works(client: &mut Client) {
+pub async fn works(client: &mut Client) {
     let request = MetadataRequest { topics: Some(Vec::new()), ..MetadataRequest::default() };
     assert_eq!(client.call::<Metadata>(9, &request).await.brokers.len(), 1);
 }
@@ -156,16 +156,18 @@ async fn whoever_comes_beyond_the_limit_is_closed_until_somebody_leaves() {
 
 #[tokio::test]
 async fn a_door_that_stops_answers_produces_and_leaves_those_who_wait() {
-    let node = TestNode::start(&[]).await;
+    let mut node = TestNode::start(&[]).await;
     let (mut waiting, mut writer) = (node.connect().await, node.connect().await);
     auto_create(&mut writer, "orders").await;
     let patient = FetchRequest { max_wait_ms: i32::MAX, ..fetch("orders", 0) };
     waiting.request::<Fetch>(11, &patient).await;
     let mut idle = node.connect().await;
     works(&mut idle).await;
-    node.stop_door();
-    assert_eq!(waiting.frame().await, None);
-    assert_eq!(idle.frame().await, None);
+    let told = async {
+        assert_eq!(waiting.frame().await, None);
+        assert_eq!(idle.frame().await, None);
+    };
+    node.drain_during(told).await;
     node.stop().await;
 }
 

@@ -2,6 +2,8 @@
 
 mod cluster;
 mod connections;
+mod controlled;
 mod groups;
 mod node;
 mod records;
+mod tls;

@@ -1,24 +1,25 @@
 //! A whole node in a test: engine over a temporary directory, Kafka door, raw client.
 
 use super::super::KafkaDoor;
-use crate::config::{Announce, Config, Mode, Sources, Start, load};
-use crate::engine::{Engine, EngineSettings};
-use bateau_core::consumer_group::GroupSettings;
-use bateau_core::controller::{BrokerSettings, ListenerAddress};
-use bateau_log::{DataDirOptions, RealDisk, RealDiskOptions};
+use super::super::connection::Parts;
+use crate::api::Broker;
+use crate::config::{Config, Mode, Sources, Start, load};
+use crate::controls::Controls;
+use crate::doors::Capacity;
+use crate::node::{DirectoryStore, Node, NodeSettings};
+use bateau_log::RealDiskOptions;
 use bateau_protocol::kafka::api::{Api, Message};
 use bateau_protocol::kafka::{
     Framing, RequestHeader, Split, Text, decode_response, encode_request,
 };
 use bytes::{Bytes, BytesMut};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 
 /// Nothing that a test waits for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,10 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running node.
 pub struct TestNode {
     pub address: SocketAddr,
-    stop_door: watch::Sender<bool>,
-    door: JoinHandle<()>,
-    stop_engine: oneshot::Sender<()>,
-    engine: JoinHandle<Result<(), String>>,
+    node: Node,
     _data: TempDir,
 }
 
@@ -37,53 +35,32 @@ fn config(flags: &[&str]) -> Config {
     let mut sources = Sources::default();
     sources.add_flags(&["listeners.kafka=localhost:0".to_owned()]);
     sources.add_flags(&flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>());
-    let start = Start {
-        mode: Mode::Dev,
-        ephemeral: false,
-        exit_on_stdin_close: false,
-        announce: Announce::ReadyLine,
-    };
-    load(start, &sources).expect("the test's settings are valid").config
-}
-
-fn engine_settings(config: &Config, address: SocketAddr) -> EngineSettings {
-    let host = Arc::from(address.ip().to_string());
-    let name = Arc::from("kafka");
-    EngineSettings {
-        node_id: config.node.id,
-        rack: None,
-        listeners: vec![ListenerAddress { name, host, port: address.port() }],
-        peers_address: Arc::from("127.0.0.1:9644"),
-        broker: BrokerSettings {
-            auto_create: config.topics.auto_create,
-            partitions_default: config.topics.partitions_default,
-            ..BrokerSettings::default()
-        },
-        groups: GroupSettings::default(),
-        data_dir: DataDirOptions::default(),
-        retention_check: Duration::from_hours(1),
-    }
+    load(Start::of(Mode::Dev), &sources).expect("the test's settings are valid").config
 }
 
 impl TestNode {
     /// A node of its own, with settings as `-X` takes them.
     pub async fn start(flags: &[&str]) -> Self {
-        let config = config(flags);
-        let listener = config.listeners.kafka.expect("the door is open");
-        let door = KafkaDoor::bind(&listener, &config).expect("there is a free port");
-        let address = door.local_address();
         let data = TempDir::new().expect("a temporary directory");
         let options = RealDiskOptions { exclusive: false, ephemeral: true };
-        let disk = RealDisk::open(data.path(), options).expect("the directory is ours");
-        let engine = Engine::open(Arc::new(disk), engine_settings(&config, address));
-        let (running, starting) = engine.expect("an empty directory opens").into_parts();
-        let (stop_engine, engine_stop) = oneshot::channel();
-        let engine = tokio::spawn(running.run(engine_stop));
-        let ready = tokio::time::timeout(PATIENCE, starting.until_ready()).await;
-        ready.expect("a node is ready in time").expect("nobody refuses it");
-        let (stop_door, door_stop) = watch::channel(false);
-        let door = tokio::spawn(door.run(starting.broker.clone(), door_stop));
-        Self { address, stop_door, door, stop_engine, engine, _data: data }
+        let path = data.path().to_owned();
+        let mut settings = NodeSettings::of(config(flags));
+        settings.store = Arc::new(DirectoryStore { path, options });
+        settings.controls = Some(Controls::new(settings.clock.clone()));
+        let node = within(Node::start(settings)).await.expect("a fresh node starts");
+        let address = node.addresses().kafka.expect("the door is open");
+        Self { address, node, _data: data }
+    }
+
+    /// What a connection over something else than a socket needs.
+    pub fn parts(&self) -> Parts {
+        let config = config(&[]);
+        let listener = config.listeners.kafka.expect("the door is open");
+        let capacity = Capacity::new(&config.limits);
+        let budget = capacity.budget.clone();
+        let door = KafkaDoor::bind(&listener, &config, None, capacity);
+        let door = door.expect("there is a free port");
+        door.parts(self.address, self.address, (self.broker().clone(), None), &budget)
     }
 
     /// A fresh connection.
@@ -91,18 +68,25 @@ impl TestNode {
         Client::connect(self.address).await
     }
 
-    /// Stops the door, then the engine.
-    pub async fn stop(self) {
-        self.stop_door();
-        within(self.door).await.expect("the door ends in peace");
-        // An engine that nobody can ask any more may have ended by itself.
-        let _ = self.stop_engine.send(());
-        within(self.engine).await.expect("the engine does not panic").expect("nor fail");
+    /// What a test does to requests.
+    pub fn controls(&self) -> Arc<Controls> {
+        self.node.settings().controls.clone().expect("they were given")
     }
 
-    /// Tells the door to stop.
-    pub fn stop_door(&self) {
-        self.stop_door.send_replace(true);
+    /// What doors ask.
+    pub fn broker(&self) -> &Broker {
+        self.node.broker().expect("the node runs")
+    }
+
+    /// Lets what runs end, and stops the node.
+    pub async fn stop(mut self) {
+        within(self.node.drain(PATIENCE)).await;
+        within(self.node.stop()).await.expect("the node stops in peace");
+    }
+
+    /// Runs `during` while the doors drain.
+    pub async fn drain_during(&mut self, during: impl Future<Output = ()>) {
+        tokio::join!(within(self.node.drain(PATIENCE)), during);
     }
 }
 
@@ -111,22 +95,31 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it happens in time")
 }
 
+/// A socket, or TLS over one.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
 /// A client that sends what it is told.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: BytesMut,
     correlation_id: i32,
 }
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = within(TcpStream::connect(address)).await.expect("the node listens");
-        Self { stream, buffer: BytesMut::new(), correlation_id: 0 }
+        Self::over(within(TcpStream::connect(address)).await.expect("the node listens"))
+    }
+
+    pub fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), buffer: BytesMut::new(), correlation_id: 0 }
     }
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
         within(self.stream.write_all(bytes)).await.expect("the node reads");
+        within(self.stream.flush()).await.expect("the node reads");
     }
 
     /// Sends a request without waiting for its answer; returns its correlation id.
@@ -149,6 +142,13 @@ impl Client {
     pub async fn response<A: Api>(&mut self, version: i16) -> (i32, A::Response) {
         let frame = self.frame().await.expect("the connection stays open");
         decode_response(frame, version).expect("the answer is of this version")
+    }
+
+    /// What comes before the node ends the connection; an error where it only cuts it.
+    pub async fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut rest = Vec::new();
+        within(self.stream.read_to_end(&mut rest)).await?;
+        Ok(rest)
     }
 
     /// The next frame; `None` when the connection is closed instead.

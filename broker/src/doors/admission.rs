@@ -9,6 +9,7 @@
 use crate::config::Limits;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -106,6 +107,30 @@ impl Admission {
                 IpAddr::V6(Ipv6Addr::from(network))
             }
         })
+    }
+}
+
+/// A place among the open connections, given back when dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    admission: Arc<Mutex<Admission>>,
+    peer: IpAddr,
+}
+
+impl Admitted {
+    /// Lets a connection in.
+    ///
+    /// Errors: why not.
+    pub fn enter(admission: &Arc<Mutex<Admission>>, peer: IpAddr) -> Result<Self, Refused> {
+        let mut counts = admission.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.admit(peer, Instant::now())?;
+        Ok(Self { admission: Arc::clone(admission), peer })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner).leave(self.peer);
     }
 }
 

@@ -1,0 +1,456 @@
+//! What a test may do to the requests of its clients, whatever door they come through.
+//!
+//! ```text
+//!   request ──> Controls::before ──> Plan ── refuse: answered with a code, the broker is not asked
+//!                   │ (seen)           └──── else: the broker ─> answer ─> Plan::finish
+//!                   v                                                        ├ late by a delay
+//!                requests()                                                  └ or lost
+//! ```
+//!
+//! A node without controls has none of this: a door holds an `Option<Arc<Controls>>`.
+//!
+//! Invariants
+//! - Each planned fault meets one request, the next of its kind, in the order of planning.
+//! - What is kept of past requests is bounded, and so are plans.
+//!
+//! Absent on purpose: faults of the disk (they are its simulator's) and of the network.
+
+use crate::clock::Clock;
+use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use thiserror::Error;
+
+pub use bateau_protocol::wire::ErrorCode;
+
+/// Requests that are remembered; older ones are forgotten.
+pub const REQUESTS_KEPT_MAX: usize = 1_024;
+/// Faults that may be planned for one API.
+pub const PLANNED_PER_API_MAX: usize = 1_024;
+
+macro_rules! apis {
+    ($($name:ident),* $(,)?) => {
+        /// What a request asks for, by Kafka's name where Kafka has one. All doors share them.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum Api {
+            $(
+                #[doc = concat!("`", stringify!($name), "`.")]
+                $name,
+            )*
+        }
+
+        impl Api {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+apis! {
+    Produce, Fetch, ListOffsets, Metadata, OffsetCommit, OffsetFetch, FindCoordinator, JoinGroup,
+    Heartbeat, LeaveGroup, SyncGroup, DescribeGroups, ListGroups, ApiVersions, CreateTopics,
+    DeleteTopics, DeleteRecords, InitProducerId, OffsetForLeaderEpoch, DescribeConfigs,
+    AlterConfigs, IncrementalAlterConfigs, CreatePartitions, DeleteGroups, OffsetDelete,
+    DescribeCluster, Subscribe, Status,
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that no API has.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{found:?} is no API that this broker serves; one is \"Produce\"")]
+pub struct UnknownApi {
+    /// What was given.
+    pub found: String,
+}
+
+impl FromStr for Api {
+    type Err = UnknownApi;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.iter().find(|api| api.name() == text);
+        found.copied().ok_or_else(|| UnknownApi { found: text.to_owned() })
+    }
+}
+
+/// The code of a name such as `NOT_LEADER_OR_FOLLOWER`.
+#[must_use]
+pub fn error_code(name: &str) -> Option<ErrorCode> {
+    ErrorCode::ALL.iter().copied().find(|code| code.name() == Some(name))
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Door {
+    /// Kafka's protocol.
+    Kafka,
+    /// Bateau's own.
+    Native,
+    /// HTTP.
+    Http,
+}
+
+impl Door {
+    /// Its name in listener keys.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Native => "native",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// What a request is about, as far as the door knows.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Subject {
+    /// The first topic that it names.
+    pub topic: Option<String>,
+    /// The group.
+    pub group: Option<String>,
+    /// What the client calls itself.
+    pub client: Option<String>,
+}
+
+/// A request that the broker saw.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeenRequest {
+    /// Its number among all that were seen, from 1.
+    pub number: u64,
+    /// Unix milliseconds on the node's clock, what was advanced included.
+    pub wall_ms: u64,
+    /// Where it came in.
+    pub door: Door,
+    /// What it asks for.
+    pub api: Api,
+    /// What it is about.
+    pub subject: Subject,
+    /// What was done to it.
+    pub fault: Option<Fault>,
+}
+
+impl fmt::Display for SeenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.number, self.wall_ms, self.door.name(), self.api)?;
+        let Subject { topic, group, client } = &self.subject;
+        for (name, value) in [("topic", topic), ("group", group), ("client", client)] {
+            if let Some(value) = value {
+                write!(f, " {name}={value}")?;
+            }
+        }
+        match self.fault {
+            Some(fault) => write!(f, " ({fault})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is done to a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// It is answered with this code, and the broker is not asked.
+    Refused(ErrorCode),
+    /// It is served, and its answer comes so much later on the node's clock.
+    Delayed(Duration),
+    /// It is served, and its answer is lost with the connection.
+    AckDropped,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(code) => match code.name() {
+                Some(name) => write!(f, "refused with {name}"),
+                None => write!(f, "refused with {}", code.0),
+            },
+            Self::Delayed(by) => write!(f, "answered {} ms late", by.as_millis()),
+            Self::AckDropped => f.write_str("answer lost"),
+        }
+    }
+}
+
+/// A plan that was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum PlanError {
+    /// Too many are waiting.
+    #[error("{api} has {PLANNED_PER_API_MAX} planned faults already; let requests meet them first")]
+    TooMany {
+        /// For this API.
+        api: Api,
+    },
+}
+
+#[derive(Debug, Default)]
+struct PerApi {
+    seen_count: u64,
+    refusals: VecDeque<ErrorCode>,
+    delays: VecDeque<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seen_count: u64,
+    kept: VecDeque<SeenRequest>,
+    per_api: Vec<PerApi>,
+    acks_to_drop: u32,
+}
+
+impl State {
+    fn of(&mut self, api: Api) -> &mut PerApi {
+        let place = api as usize;
+        if self.per_api.len() <= place {
+            self.per_api.resize_with(place + 1, PerApi::default);
+        }
+        &mut self.per_api[place]
+    }
+}
+
+/// The controls of one node; they outlive its restarts.
+#[derive(Debug)]
+pub struct Controls {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+impl Controls {
+    /// Controls that do nothing yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Arc<Self> {
+        Arc::new(Self { clock, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next `times` requests for `api` are answered with `code`; the broker does nothing for
+    /// them. Behind what was planned before.
+    ///
+    /// Errors: more than [`PLANNED_PER_API_MAX`].
+    pub fn fail_next(&self, api: Api, code: ErrorCode, times: usize) -> Result<(), PlanError> {
+        let mut state = self.state();
+        let refusals = &mut state.of(api).refusals;
+        if times > PLANNED_PER_API_MAX.saturating_sub(refusals.len()) {
+            return Err(PlanError::TooMany { api });
+        }
+        refusals.extend(std::iter::repeat_n(code, times));
+        Ok(())
+    }
+
+    /// The answer to the next request for `api` leaves `by` later, on the node's clock: an advance
+    /// shortens the wait.
+    ///
+    /// Errors: more than [`PLANNED_PER_API_MAX`].
+    pub fn delay_next(&self, api: Api, by: Duration) -> Result<(), PlanError> {
+        let mut state = self.state();
+        let delays = &mut state.of(api).delays;
+        if delays.len() >= PLANNED_PER_API_MAX {
+            return Err(PlanError::TooMany { api });
+        }
+        delays.push_back(by);
+        Ok(())
+    }
+
+    /// The next produce that is served and wants an ack is appended and flushed; its ack is lost,
+    /// and the connection with it.
+    pub fn drop_next_ack(&self) {
+        let mut state = self.state();
+        state.acks_to_drop = state.acks_to_drop.saturating_add(1);
+    }
+
+    /// Forgets what was planned and has not met its request.
+    pub fn clear(&self) {
+        let mut state = self.state();
+        state.acks_to_drop = 0;
+        for per_api in &mut state.per_api {
+            per_api.refusals.clear();
+            per_api.delays.clear();
+        }
+    }
+
+    /// The last [`REQUESTS_KEPT_MAX`] requests, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.state().kept.iter().cloned().collect()
+    }
+
+    /// How many requests for `api` there were, all doors together.
+    #[must_use]
+    pub fn request_count(&self, api: Api) -> u64 {
+        self.state().of(api).seen_count
+    }
+
+    /// Before a request is served: a door calls it once, in the order in which its connection
+    /// brought them, and does what the plan says.
+    ///
+    /// - `wants_answer`: false where the client expects none (`acks=0`).
+    pub fn before(&self, door: Door, api: Api, wants_answer: bool, subject: Subject) -> Plan {
+        let mut state = self.state();
+        state.seen_count += 1;
+        let number = state.seen_count;
+        let per_api = state.of(api);
+        per_api.seen_count += 1;
+        let mut plan = Plan { refusal: None, delay: None, is_lost: false };
+        if let Some(code) = per_api.refusals.pop_front() {
+            plan.refusal = Some(code);
+        } else if let Some(by) = per_api.delays.pop_front() {
+            plan.delay = Some((self.clock.clone(), by));
+        } else if api == Api::Produce && wants_answer && state.acks_to_drop > 0 {
+            state.acks_to_drop -= 1;
+            plan.is_lost = true;
+        }
+        if state.kept.len() == REQUESTS_KEPT_MAX {
+            state.kept.pop_front();
+        }
+        let (wall_ms, fault) = (self.clock.wall_ms(), plan.fault());
+        state.kept.push_back(SeenRequest { number, wall_ms, door, api, subject, fault });
+        plan
+    }
+}
+
+/// What is to be done with one request.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Answer with this code, and do not ask the broker.
+    pub refusal: Option<ErrorCode>,
+    delay: Option<(Clock, Duration)>,
+    is_lost: bool,
+}
+
+/// What becomes of an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Fate {
+    /// It is sent.
+    Sent,
+    /// It is not, and the connection is closed as if the network had failed.
+    Lost,
+}
+
+impl Plan {
+    fn fault(&self) -> Option<Fault> {
+        let refused = self.refusal.map(Fault::Refused);
+        let delayed = self.delay.as_ref().map(|(_, by)| Fault::Delayed(*by));
+        refused.or(delayed).or(self.is_lost.then_some(Fault::AckDropped))
+    }
+
+    /// Once the answer is there (an ack: once the record is flushed): waits for as long as it is
+    /// to be late, and says what becomes of it.
+    pub async fn finish(self) -> Fate {
+        if let Some((clock, by)) = self.delay {
+            clock.sleep(by).await;
+        }
+        if self.is_lost { Fate::Lost } else { Fate::Sent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn controls() -> Arc<Controls> {
+        Controls::new(Clock::new())
+    }
+
+    fn ask(controls: &Controls, api: Api) -> Plan {
+        controls.before(Door::Kafka, api, true, Subject::default())
+    }
+
+    #[test]
+    fn planned_refusals_meet_the_next_requests_of_their_api_in_order() {
+        let controls = controls();
+        controls.fail_next(Api::Produce, ErrorCode::NOT_LEADER_OR_FOLLOWER, 2).expect("room");
+        controls.fail_next(Api::Produce, ErrorCode::REQUEST_TIMED_OUT, 1).expect("room");
+        assert_eq!(ask(&controls, Api::Fetch).refusal, None);
+        let met: Vec<_> = (0..4).map(|_| ask(&controls, Api::Produce).refusal).collect();
+        let twice = Some(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        assert_eq!(met, [twice, twice, Some(ErrorCode::REQUEST_TIMED_OUT), None]);
+        assert_eq!(controls.request_count(Api::Produce), 4);
+    }
+
+    #[tokio::test]
+    async fn one_ack_is_lost_and_only_of_a_produce_that_wants_one() {
+        let controls = controls();
+        controls.drop_next_ack();
+        assert_eq!(ask(&controls, Api::Fetch).finish().await, Fate::Sent);
+        let silent = controls.before(Door::Kafka, Api::Produce, false, Subject::default());
+        assert_eq!(silent.finish().await, Fate::Sent);
+        assert_eq!(ask(&controls, Api::Produce).finish().await, Fate::Lost);
+        assert_eq!(ask(&controls, Api::Produce).finish().await, Fate::Sent);
+    }
+
+    #[tokio::test]
+    async fn an_advance_ends_a_delay() {
+        let clock = Clock::new();
+        let controls = Controls::new(clock.clone());
+        controls.delay_next(Api::Fetch, Duration::from_hours(1)).expect("room");
+        let waiting = tokio::spawn(ask(&controls, Api::Fetch).finish());
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        clock.advance_to(3_600_000);
+        assert_eq!(waiting.await.expect("it ends"), Fate::Sent);
+    }
+
+    #[test]
+    fn old_requests_are_forgotten_and_still_counted() {
+        let controls = controls();
+        for _ in 0..REQUESTS_KEPT_MAX + 3 {
+            let _ = ask(&controls, Api::Metadata);
+        }
+        let kept = controls.requests();
+        let numbers = (kept.first().map(|one| one.number), kept.last().map(|one| one.number));
+        assert_eq!(kept.len(), REQUESTS_KEPT_MAX);
+        assert_eq!(numbers, (Some(4), Some(REQUESTS_KEPT_MAX as u64 + 3)));
+        assert_eq!(controls.request_count(Api::Metadata), REQUESTS_KEPT_MAX as u64 + 3);
+    }
+
+    #[test]
+    fn plans_are_bounded() {
+        let controls = controls();
+        let code = ErrorCode::REQUEST_TIMED_OUT;
+        assert_eq!(controls.fail_next(Api::Fetch, code, PLANNED_PER_API_MAX), Ok(()));
+        let refused = Err(PlanError::TooMany { api: Api::Fetch });
+        assert_eq!(controls.fail_next(Api::Fetch, code, 1), refused);
+        assert_eq!(
+            controls.fail_next(Api::Produce, code, usize::MAX),
+            Err(PlanError::TooMany { api: Api::Produce })
+        );
+    }
+
+    #[test]
+    fn names_lead_to_apis_and_codes_and_back() {
+        for api in Api::ALL {
+            assert_eq!(api.name().parse(), Ok(*api));
+        }
+        assert!("produce".parse::<Api>().is_err(), "names are Kafka's, with their capitals");
+        assert_eq!(error_code("NOT_LEADER_OR_FOLLOWER"), Some(ErrorCode::NOT_LEADER_OR_FOLLOWER));
+        assert_eq!(error_code("NO_SUCH_CODE"), None);
+    }
+
+    #[test]
+    fn a_request_reads_as_one_line() {
+        let controls = controls();
+        controls.fail_next(Api::JoinGroup, ErrorCode::NOT_COORDINATOR, 1).expect("room");
+        let subject = Subject { group: Some("billing".to_owned()), ..Subject::default() };
+        let _ = controls.before(Door::Native, Api::JoinGroup, true, subject);
+        let line = controls.requests()[0].to_string();
+        let end = "native JoinGroup group=billing (refused with NOT_COORDINATOR)";
+        assert!(line.starts_with("1 ") && line.ends_with(end), "{line}");
+    }
+}

@@ -1,0 +1,5 @@
+//! The native door.
+mod lanes;
+mod outgoing;
+mod session;
+mod subscription;

@@ -1,0 +1,406 @@
+//! A node as a value: started, restarted and stopped in whatever process it lives.
+//!
+//! ```text
+//!   open ─ bind, Engine::open ─> until_ready ─> serve ─(NodeControl: restart)─> drain ─> stop
+//! ```
+//!
+//! Nothing here touches signals, the standard streams or the process's exit, and nothing is
+//! global: any number of nodes live side by side.
+//!
+//! Invariants
+//! - Listeners are bound before anything is recovered, and accept only once the node is ready. The
+//!   HTTP door alone answers from then on until the node has stopped: somebody must say how it is.
+//! - A restart keeps clock, controls, ports and identity; a crash loses what was not flushed.
+//! - After [`Node::stop`] no thread, no socket and no lock of the node is left.
+//!
+//! Absent on purpose: a second shard's thread. One current-thread runtime carries everything but
+//! the disk thread and the read thread.
+
+mod control;
+mod doors;
+mod settings;
+
+pub use control::{ControlError, NodeControl, NodeState};
+pub use doors::{Addresses, DoorContext, DoorTask};
+
+use crate::api::Broker;
+use crate::clock::Clock;
+use crate::config::{Config, Listener};
+use crate::controls::Controls;
+use crate::doors::http::HttpDoor;
+use crate::engine::{Engine, RunningEngine, Starting};
+use crate::entropy::Entropy;
+use crate::exit::{Exit, Failure};
+use crate::tls::{Tls, Watch};
+use bateau_log::{Disk, RealDisk, RealDiskOptions};
+use control::{Command, Keeper};
+use doors::{Doors, end_of, not_bound};
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// How long the HTTP door may go on answering when everything else has stopped.
+const HTTP_GRACE: Duration = Duration::from_millis(500);
+
+/// Where a node keeps what is durable, over all of its restarts.
+pub trait Store: Debug + Send + Sync {
+    /// Opens it, for a start; after [`cut_power`](Self::cut_power) with what survived.
+    ///
+    /// Errors: text for the operator, with the place's name.
+    fn open(&self) -> Result<Arc<dyn Disk>, String>;
+
+    /// Switches the disk off under a running node: what was not flushed is lost.
+    ///
+    /// Errors: why this store cannot do that.
+    fn cut_power(&self) -> Result<(), String>;
+}
+
+/// A directory of the operating system.
+#[derive(Clone, Debug)]
+pub struct DirectoryStore {
+    /// Where.
+    pub path: PathBuf,
+    /// How.
+    pub options: RealDiskOptions,
+}
+
+impl Store for DirectoryStore {
+    fn open(&self) -> Result<Arc<dyn Disk>, String> {
+        let disk = RealDisk::open(&self.path, self.options);
+        let disk =
+            disk.map_err(|error| format!("{}: cannot be opened: {error}", self.path.display()))?;
+        Ok(Arc::new(disk))
+    }
+
+    fn cut_power(&self) -> Result<(), String> {
+        let place = self.path.display();
+        Err(format!(
+            "a crash needs the memory store, which knows what was flushed; this node keeps its \
+             data in {place}"
+        ))
+    }
+}
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The checked configuration.
+    pub config: Config,
+    /// Where its data lives.
+    pub store: Arc<dyn Store>,
+    /// Its time.
+    pub clock: Clock,
+    /// Where its ids come from.
+    pub entropy: Entropy,
+    /// What a test may do to it; `None` outside of tests.
+    pub controls: Option<Arc<Controls>>,
+}
+
+impl NodeSettings {
+    /// A node of a process of its own: the configured directory, real time, no controls.
+    #[must_use]
+    pub fn of(config: Config) -> Self {
+        let path = config.node.data_dir.clone();
+        let (exclusive, ephemeral) = (config.node.data_dir_exclusive, config.ephemeral);
+        let options = RealDiskOptions { exclusive, ephemeral };
+        let store = Arc::new(DirectoryStore { path, options });
+        let (clock, entropy) = (Clock::new(), Entropy::system());
+        Self { config, store, clock, entropy, controls: None }
+    }
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    settings: NodeSettings,
+    addresses: Addresses,
+    keeper: Keeper,
+    running: Option<Running>,
+    http: Option<DoorTask>,
+    encryption: Option<Encryption>,
+}
+
+/// What `[tls]` gives the doors, over all restarts.
+struct Encryption {
+    tls: Tls,
+    /// Held, for it ends when it is dropped.
+    _watch: Watch,
+}
+
+struct Running {
+    engine: EngineTask,
+    starting: Starting,
+    bound: Option<Doors>,
+    doors: Vec<DoorTask>,
+}
+
+impl Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("doors", &self.doors).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Opens a node and waits until it answers. To be called inside of a current-thread runtime
+    /// with time and sockets; its tasks live there.
+    ///
+    /// Errors: a port that is taken (exit code 3), a directory that is held (3) or refused (4),
+    /// or what else failed. Nothing is left running then.
+    pub async fn start(settings: NodeSettings) -> Result<Self, Failure> {
+        let mut node = Self::open(settings).await?;
+        if let Err(failure) = node.until_ready().await {
+            // The first failure is the one to tell.
+            let _ = node.stop().await;
+            return Err(failure);
+        }
+        Ok(node)
+    }
+
+    /// Binds the doors, opens the data and starts the engine. Doors do not answer yet.
+    ///
+    /// Errors: as of [`Node::start`].
+    pub async fn open(mut settings: NodeSettings) -> Result<Self, Failure> {
+        let encryption = Encryption::of_config(&settings.config)?;
+        let tls = encryption.as_ref().map(|encryption| &encryption.tls);
+        let http = bind_http(&settings.config, tls)?;
+        let doors = Doors::bind(&settings.config, tls)?;
+        let address = http.as_ref().map(HttpDoor::local_address);
+        let addresses = Addresses { http: address, ..doors.addresses() };
+        addresses.keep_in(&mut settings.config);
+        let keeper = Keeper::new(&settings, addresses);
+        let control = keeper.control();
+        let http = http.map(|door| DoorTask::spawn("http", |stop| door.run(control, stop)));
+        let mut node = Self { settings, addresses, keeper, running: None, http, encryption };
+        match Running::open(&node.settings, doors).await {
+            Ok(running) => node.running = Some(running),
+            Err(failure) => {
+                node.close_http().await;
+                return Err(failure);
+            }
+        }
+        Ok(node)
+    }
+
+    /// Waits until the cluster is founded, this node is in it and all of its partitions are led;
+    /// then opens the doors.
+    ///
+    /// Errors: the cluster refuses this node (exit code 4), or the engine failed.
+    pub async fn until_ready(&mut self) -> Result<(), Failure> {
+        let running = self.running.as_mut().ok_or_else(stopped)?;
+        tokio::select! {
+            ready = running.starting.until_ready() => ready?,
+            failure = running.engine.failed() => return Err(failure),
+        }
+        let broker = running.starting.broker.clone();
+        if let Some(bound) = running.bound.take() {
+            let (controls, node) = (self.settings.controls.clone(), self.keeper.control());
+            running.doors = bound.open(&DoorContext { broker: broker.clone(), controls, node });
+        }
+        self.keeper.say(NodeState::Ready, Some(broker));
+        Ok(())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// What it was started with; the ports are those that it got.
+    #[must_use]
+    pub fn settings(&self) -> &NodeSettings {
+        &self.settings
+    }
+
+    /// What doors ask. `None` while it does not run.
+    #[must_use]
+    pub fn broker(&self) -> Option<&Broker> {
+        self.running.as_ref().map(|running| &running.starting.broker)
+    }
+
+    /// A handle for whoever controls this node from elsewhere; it works while [`Node::serve`]
+    /// runs.
+    #[must_use]
+    pub fn control(&self) -> NodeControl {
+        self.keeper.control()
+    }
+
+    /// Serves, and does what [`NodeControl`] asks for, until something fails. May be dropped at
+    /// any time, and called again.
+    pub async fn serve(&mut self) -> Failure {
+        loop {
+            let Some(running) = self.running.as_mut() else { return stopped() };
+            let command = tokio::select! {
+                failure = running.engine.failed() => return failure,
+                command = self.keeper.next_command() => command,
+            };
+            let (done, reply) = match command {
+                Command::Restart(reply) => (self.restart().await, reply),
+                Command::Crash(reply) => match self.settings.store.cut_power() {
+                    Ok(()) => (self.crash().await, reply),
+                    Err(reason) => {
+                        let _ = reply.send(Err(ControlError::Refused(reason)));
+                        continue;
+                    }
+                },
+            };
+            let answer = done.clone();
+            let answer = answer.map_err(|failure| ControlError::NotStarted(failure.message));
+            // Whoever asked may have gone away.
+            let _ = reply.send(answer);
+            if let Err(failure) = done {
+                return failure;
+            }
+        }
+    }
+
+    /// Lets requests that run end, for `grace` at most, and accepts nothing more.
+    pub async fn drain(&mut self, grace: Duration) {
+        let Some(running) = self.running.as_mut() else { return };
+        let broker = running.starting.broker.clone();
+        self.keeper.say(NodeState::Stopping, Some(broker));
+        running.doors.iter().for_each(DoorTask::close);
+        let deadline = end_of(grace);
+        for door in &mut running.doors {
+            door.drain(deadline).await;
+        }
+        running.doors.clear();
+    }
+
+    /// Closes every connection, makes the closing flush and ends the node's threads.
+    ///
+    /// Errors: what failed at the end, or before and was not told by [`Node::serve`] yet.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        let ended = self.halt().await;
+        self.close_http().await;
+        ended
+    }
+
+    async fn close_http(&mut self) {
+        if let Some(mut door) = self.http.take() {
+            door.close();
+            door.drain(end_of(HTTP_GRACE)).await;
+        }
+    }
+
+    /// Drains within the configured grace, stops and starts again, on the same ports.
+    async fn restart(&mut self) -> Result<(), Failure> {
+        let grace = Duration::from_millis(self.settings.config.node.shutdown_grace_ms);
+        self.drain(grace).await;
+        self.halt().await?;
+        self.reopen().await
+    }
+
+    /// Starts again after the power was cut.
+    async fn crash(&mut self) -> Result<(), Failure> {
+        // It fails, for its disk is gone.
+        let _ = self.halt().await;
+        self.reopen().await
+    }
+
+    async fn halt(&mut self) -> Result<(), Failure> {
+        self.keeper.say(NodeState::Stopping, None);
+        let Some(running) = self.running.as_mut() else { return Ok(()) };
+        for door in &mut running.doors {
+            door.cut().await;
+        }
+        running.bound = None;
+        let ended = running.engine.stop().await;
+        self.running = None;
+        ended
+    }
+
+    async fn reopen(&mut self) -> Result<(), Failure> {
+        self.keeper.say(NodeState::Starting, None);
+        let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
+        let doors = Doors::bind(&self.settings.config, tls)?;
+        self.running = Some(Running::open(&self.settings, doors).await?);
+        self.until_ready().await
+    }
+}
+
+impl Running {
+    /// Recovers on a thread of its own, so that the HTTP door answers meanwhile.
+    async fn open(settings: &NodeSettings, doors: Doors) -> Result<Self, Failure> {
+        let disk = settings.store.open();
+        let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
+        let engine_settings = settings::of_engine(settings, &doors, &*disk);
+        let engine = tokio::task::spawn_blocking(move || Engine::open(disk, engine_settings)).await;
+        let engine = engine.unwrap_or_else(|panic| {
+            Err(Failure::new(Exit::Failed, format!("the recovery panicked: {panic}")))
+        })?;
+        let (running, starting) = engine.into_parts();
+        let engine = EngineTask::spawn(running);
+        Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new() })
+    }
+}
+
+impl Encryption {
+    fn of_config(config: &Config) -> Result<Option<Self>, Failure> {
+        let tls = Tls::of_config(config);
+        let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        Ok(tls.map(|tls| Self { _watch: tls.watch(config.tls.as_ref()), tls }))
+    }
+}
+
+impl Debug for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encryption").finish_non_exhaustive()
+    }
+}
+
+fn bind_http(config: &Config, tls: Option<&Tls>) -> Result<Option<HttpDoor>, Failure> {
+    let bind = |listener: &Listener| {
+        let failed = |error| not_bound("listeners.http", listener.address, &error);
+        HttpDoor::bind(listener, tls).map_err(failed)
+    };
+    config.listeners.http.as_ref().map(bind).transpose()
+}
+
+fn stopped() -> Failure {
+    Failure::new(Exit::Failed, "the node does not run")
+}
+
+/// The engine's loop as a task.
+struct EngineTask {
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), String>>,
+    /// How it ended, once that is known.
+    ended: Option<Result<(), Failure>>,
+}
+
+impl EngineTask {
+    fn spawn(running: RunningEngine) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        Self { stop: Some(stop), task: tokio::spawn(running.run(stopped)), ended: None }
+    }
+
+    async fn end(&mut self) -> Result<(), Failure> {
+        if let Some(ended) = &self.ended {
+            return ended.clone();
+        }
+        let ended = match (&mut self.task).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(Failure::new(Exit::Failed, reason)),
+            Err(error) => Err(Failure::new(Exit::Failed, format!("the engine panicked: {error}"))),
+        };
+        self.ended.insert(ended).clone()
+    }
+
+    /// Resolves only when the engine fails.
+    async fn failed(&mut self) -> Failure {
+        let ended = self.end().await;
+        ended.err().unwrap_or_else(|| Failure::new(Exit::Failed, "the engine ended unasked"))
+    }
+
+    async fn stop(&mut self) -> Result<(), Failure> {
+        if let Some(stop) = self.stop.take() {
+            // An engine that has ended does not listen.
+            let _ = stop.send(());
+        }
+        self.end().await
+    }
+}

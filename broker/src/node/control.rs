@@ -1,0 +1,230 @@
+//! A node as its tests see it from elsewhere: another thread, or the node's own HTTP door.
+//!
+//! Invariants: a handle never keeps a node alive; what it asks of one that is gone fails.
+//!
+//! Absent on purpose: faults of single requests, which are planned at the [`Controls`].
+
+use super::{Addresses, NodeSettings};
+use crate::api::Broker;
+use crate::clock::Clock;
+use crate::controls::Controls;
+use bateau_core::controller::{CreateTopics, NewTopic};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Commands that may wait for a node before their askers wait.
+const COMMANDS_MAX: usize = 16;
+/// How long the making of a topic may take, in milliseconds.
+const CREATE_TIMEOUT_MS: u64 = 10_000;
+
+/// Where a node stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeState {
+    /// It recovers, or waits for its partitions to be led.
+    Starting,
+    /// Its doors answer.
+    Ready,
+    /// It drains or has stopped; a restart passes through this.
+    Stopping,
+}
+
+/// Why a node did not do what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ControlError {
+    /// It cannot.
+    #[error("{0}")]
+    Refused(String),
+    /// It stopped and did not come up again; it is gone.
+    #[error("the node did not start again: {0}")]
+    NotStarted(String),
+    /// It is starting, stopping or gone.
+    #[error("the node does not run at present")]
+    NotRunning,
+    /// The cluster said no.
+    #[error("topic {topic:?} was not created: {reason}")]
+    NotCreated {
+        /// Its name.
+        topic: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+type Answer = oneshot::Sender<Result<(), ControlError>>;
+
+/// What a node is told to do by [`Node::serve`](super::Node::serve)'s caller's friends.
+#[derive(Debug)]
+pub(super) enum Command {
+    Restart(Answer),
+    Crash(Answer),
+}
+
+#[derive(Clone)]
+struct Status {
+    state: NodeState,
+    broker: Option<Broker>,
+}
+
+/// The node's own side.
+pub(super) struct Keeper {
+    control: NodeControl,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<Status>,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("state", &self.status.borrow().state).finish()
+    }
+}
+
+impl Keeper {
+    pub fn new(settings: &NodeSettings, addresses: Addresses) -> Self {
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let (status, seen) = watch::channel(Status { state: NodeState::Starting, broker: None });
+        let control = NodeControl {
+            commands: sender,
+            status: seen,
+            addresses,
+            clock: settings.clock.clone(),
+            seed: settings.entropy.seed(),
+            controls: settings.controls.clone(),
+        };
+        Self { control, commands, status }
+    }
+
+    pub fn control(&self) -> NodeControl {
+        self.control.clone()
+    }
+
+    pub fn say(&self, state: NodeState, broker: Option<Broker>) {
+        self.status.send_replace(Status { state, broker });
+    }
+
+    pub async fn next_command(&mut self) -> Command {
+        match self.commands.recv().await {
+            Some(command) => command,
+            // The keeper has a handle of its own, so the channel never closes.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A handle on a node. Cheap to clone, usable on any thread. What waits for the node's answer
+/// resolves while somebody runs [`Node::serve`](super::Node::serve).
+#[derive(Clone)]
+pub struct NodeControl {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+    addresses: Addresses,
+    clock: Clock,
+    seed: Option<u64>,
+    controls: Option<Arc<Controls>>,
+}
+
+impl std::fmt::Debug for NodeControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeControl").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl NodeControl {
+    /// Where the node stands.
+    #[must_use]
+    pub fn state(&self) -> NodeState {
+        self.status.borrow().state
+    }
+
+    /// Waits until the node stands there. `Err`: it is gone.
+    pub async fn until(&self, state: NodeState) -> Result<(), ControlError> {
+        let mut status = self.status.clone();
+        let reached = status.wait_for(|status| status.state == state).await;
+        reached.map(drop).map_err(|_| ControlError::NotRunning)
+    }
+
+    /// What doors ask; `None` unless the node is ready or draining.
+    #[must_use]
+    pub fn broker(&self) -> Option<Broker> {
+        self.status.borrow().broker.clone()
+    }
+
+    /// Where the node listens; the same over all of its restarts.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The node's time.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What repeats the ids of this run; `None` where they come from the operating system.
+    #[must_use]
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
+    /// What a test may do to requests; `None` outside of tests.
+    #[must_use]
+    pub fn controls(&self) -> Option<&Arc<Controls>> {
+        self.controls.as_ref()
+    }
+
+    /// Moves the node's clock; see [`Broker::advance`].
+    ///
+    /// Errors: [`ControlError::NotRunning`].
+    pub async fn advance(&self, by: Duration) -> Result<(), ControlError> {
+        let broker = self.broker().ok_or(ControlError::NotRunning)?;
+        broker.advance(by).await.ok_or(ControlError::NotRunning)
+    }
+
+    /// Makes a topic and waits until its partitions are led.
+    ///
+    /// Errors: [`ControlError::NotCreated`], [`ControlError::NotRunning`].
+    pub async fn seed_topic(&self, topic: &str, partitions: u32) -> Result<(), ControlError> {
+        let broker = self.broker().ok_or(ControlError::NotRunning)?;
+        let refused = |reason: String| ControlError::NotCreated { topic: topic.to_owned(), reason };
+        let count = i32::try_from(partitions)
+            .map_err(|_| refused(format!("{partitions} partitions are too many")))?;
+        let new = NewTopic {
+            name: topic.to_owned(),
+            partition_count: count,
+            replication_factor: -1,
+            ..NewTopic::default()
+        };
+        let (topics, timeout_ms) = (vec![new], CREATE_TIMEOUT_MS);
+        let request = CreateTopics { topics, timeout_ms, ..CreateTopics::default() };
+        let results = broker.create_topics(request).await;
+        let results = results.map_err(|error| refused(error.to_string()))?;
+        let failed = results.into_iter().find_map(|result| result.result.err());
+        failed.map_or(Ok(()), |error| Err(refused(error.to_string())))
+    }
+
+    /// Drains the node, stops it and starts it again, on the same ports. Doors of the Kafka and
+    /// the native protocol close their connections; who asks through one of them gets no answer.
+    ///
+    /// Errors: it did not come up again and is gone, or was gone before.
+    pub async fn restart(&self) -> Result<(), ControlError> {
+        self.ask(Command::Restart).await
+    }
+
+    /// Cuts the power and starts the node again: what was not flushed is lost, and so are all
+    /// connections.
+    ///
+    /// Errors: a store that cannot lose anything in a way that is known (it goes on running
+    /// then), or as of [`restart`](Self::restart).
+    pub async fn crash(&self) -> Result<(), ControlError> {
+        self.ask(Command::Crash).await
+    }
+
+    async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(command(reply)).await;
+        sent.map_err(|_| ControlError::NotRunning)?;
+        answer.await.unwrap_or(Err(ControlError::NotRunning))
+    }
+}

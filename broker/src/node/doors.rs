@@ -1,0 +1,161 @@
+//! The set of doors of one node: bound together, opened together, drained together.
+//!
+//! A door to come needs a field in [`Doors`], and a line in each of its functions.
+//!
+//! The HTTP door is none of them: it lives as long as the node, restarts included (see `node`).
+//!
+//! Invariants: every address is bound before any door answers.
+//!
+//! Absent on purpose: what a door says.
+
+use super::NodeControl;
+use crate::api::Broker;
+use crate::config::Config;
+use crate::controls::Controls;
+use crate::doors::Capacity;
+use crate::doors::kafka::KafkaDoor;
+use crate::exit::{Exit, Failure};
+use crate::tls::Tls;
+use bateau_core::controller::ListenerAddress;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Where a node listens. `None`: the door is off, or this build lacks it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Addresses {
+    /// Kafka's protocol over TCP.
+    pub kafka: Option<SocketAddr>,
+    /// Bateau's own over QUIC.
+    pub native: Option<SocketAddr>,
+    /// HTTP.
+    pub http: Option<SocketAddr>,
+}
+
+/// What a door works with.
+#[derive(Clone)]
+pub struct DoorContext {
+    /// Who is asked.
+    pub broker: Broker,
+    /// What a test does to requests; `None` outside of tests.
+    pub controls: Option<Arc<Controls>>,
+    /// The node as its keeper sees it.
+    pub node: NodeControl,
+}
+
+/// Doors that are bound and do not answer yet.
+#[derive(Debug)]
+pub(super) struct Doors {
+    kafka: Option<KafkaDoor>,
+}
+
+impl Doors {
+    /// Binds what the configuration names, so that a taken port is known before anything is
+    /// opened.
+    ///
+    /// - `tls`: of `[tls]`.
+    pub fn bind(config: &Config, tls: Option<&Tls>) -> Result<Self, Failure> {
+        let capacity = Capacity::new(&config.limits);
+        let kafka = config.listeners.kafka.as_ref().map(|listener| {
+            let bound = KafkaDoor::bind(listener, config, tls, capacity.clone());
+            bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
+        });
+        Ok(Self { kafka: kafka.transpose()? })
+    }
+
+    pub fn addresses(&self) -> Addresses {
+        let kafka = self.kafka.as_ref().map(KafkaDoor::local_address);
+        Addresses { kafka, ..Addresses::default() }
+    }
+
+    /// The addresses that the node registers, sorted by listener name.
+    pub fn registered(&self) -> Vec<ListenerAddress> {
+        let kafka = self.kafka.as_ref().map(|door| {
+            let (host, port) = door.advertised();
+            ListenerAddress { name: "kafka".into(), host: host.into(), port }
+        });
+        kafka.into_iter().collect()
+    }
+
+    /// Opens them: each is a task from now on.
+    pub fn open(self, context: &DoorContext) -> Vec<DoorTask> {
+        let mut tasks = Vec::new();
+        if let Some(door) = self.kafka {
+            let (broker, controls) = (context.broker.clone(), context.controls.clone());
+            let run = |stop| door.run(broker, controls, stop);
+            tasks.push(DoorTask::spawn("kafka", run));
+        }
+        tasks
+    }
+}
+
+impl Addresses {
+    /// Writes the ports that were found into the configuration, so that a restart has the same.
+    pub(super) fn keep_in(self, config: &mut Config) {
+        if let (Some(listener), Some(bound)) = (&mut config.listeners.kafka, self.kafka) {
+            listener.address.set_port(bound.port());
+        }
+    }
+}
+
+pub(super) fn not_bound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+    let held = error.kind() == std::io::ErrorKind::AddrInUse;
+    let exit = if held { Exit::NotFoundOrHeld } else { Exit::Failed };
+    Failure::new(exit, format!("{key}: {address} cannot be bound: {error}"))
+}
+
+/// An open door.
+#[derive(Debug)]
+pub struct DoorTask {
+    name: &'static str,
+    shutdown: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl DoorTask {
+    /// Runs a door. To be called inside of a runtime.
+    ///
+    /// - `run`: makes the door's future. What it is given becomes true when the door is to accept
+    ///   nothing more and to finish what runs; the future ends once that is done. Dropping the
+    ///   future closes every connection at once.
+    pub fn spawn<F>(name: &'static str, run: impl FnOnce(watch::Receiver<bool>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (shutdown, asked) = watch::channel(false);
+        Self { name, shutdown, task: tokio::spawn(run(asked)) }
+    }
+
+    /// Accepts nothing more from now on.
+    pub(super) fn close(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// Lets what runs come to its end, until `deadline`; then cuts it.
+    pub(super) async fn drain(&mut self, deadline: tokio::time::Instant) {
+        if tokio::time::timeout_at(deadline, &mut self.task).await.is_err() {
+            tracing::warn!(
+                door = self.name,
+                "connections were cut: they did not end within the grace"
+            );
+            self.cut().await;
+        }
+    }
+
+    /// Closes every connection at once, and waits until that is done.
+    pub(super) async fn cut(&mut self) {
+        self.task.abort();
+        if !self.task.is_finished() {
+            // An abort is no failure.
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+/// The moment at which a grace that begins now is over.
+pub(super) fn end_of(grace: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + grace
+}

@@ -1,0 +1,300 @@
+//! The broker of a test, as the test holds it.
+//!
+//! ```text
+//!   TestBroker ── stop, join ──> thread: runtime ─> Node::start ─> Node::serve ─> Node::stop
+//! ```
+//!
+//! Invariants: the thread ends when the handle is dropped, and the handle waits for it.
+//!
+//! Absent on purpose: a way to leave a broker running behind a test.
+
+use crate::builder::{Builder, Plan};
+use crate::witness::{self, Witness};
+use bateau::api::Broker;
+use bateau::controls::{Api, Controls, ErrorCode, SeenRequest};
+use bateau::entropy::Entropy;
+use bateau::node::{ControlError, Node, NodeControl, NodeSettings};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+/// What a test broker could not do.
+#[derive(Debug, Error)]
+pub enum TestBrokerError {
+    /// A setting is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// `BATEAU_SEED` is no number.
+    #[error("BATEAU_SEED is {found:?}; expected a hexadecimal number such as 8f31")]
+    Seed {
+        /// What it is.
+        found: String,
+    },
+    /// There is no temporary directory.
+    #[error("no temporary directory can be made: {0}")]
+    Temporary(#[source] io::Error),
+    /// The system refused a thread or a runtime.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
+    /// The node did not start.
+    #[error("the broker did not start: {0}")]
+    NotStarted(String),
+    /// A control was refused.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+/// A broker that runs until it is dropped.
+#[derive(Debug)]
+pub struct TestBroker {
+    control: NodeControl,
+    witness: Arc<Witness>,
+    thread: Option<JoinHandle<()>>,
+    /// Dropping it stops the broker.
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl TestBroker {
+    /// A broker in memory, with a door for each protocol on a free port of 127.0.0.1.
+    ///
+    /// Errors: [`TestBrokerError`].
+    pub async fn start() -> Result<Self, TestBrokerError> {
+        Self::builder().start().await
+    }
+
+    /// A broker with other choices.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) async fn start_with(plan: Plan) -> Result<Self, TestBrokerError> {
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let mut settings = NodeSettings::of(plan.config.clone());
+        let controls = Controls::new(settings.clock.clone());
+        settings.controls = Some(Arc::clone(&controls));
+        settings.entropy = Entropy::seeded(plan.seed);
+        settings.store = Arc::clone(&plan.store);
+        let witness = Arc::new(Witness::new(plan.seed, controls, plan.memory.clone()));
+        let thread = std::thread::Builder::new().name("test broker".to_owned());
+        let thread = thread.spawn(move || run(settings, plan, ready, stopped));
+        // Dropped before it is ready, it stops and joins as ever.
+        let mut starting = Starting { stop: Some(stop), thread: None };
+        starting.thread = Some(thread.map_err(TestBrokerError::Thread)?);
+        let gone = || TestBrokerError::NotStarted("its thread panicked".to_owned());
+        let control = is_ready.await.map_err(|_| gone())??;
+        witness::note(&witness);
+        let (thread, stop) = (starting.thread.take(), starting.stop.take());
+        Ok(Self { control, witness, thread, stop })
+    }
+
+    /// What Kafka clients connect to: `127.0.0.1:PORT`.
+    ///
+    /// # Panics
+    /// The door was switched off by a setting.
+    #[must_use]
+    pub fn kafka_bootstrap(&self) -> String {
+        let address = self.control.addresses().kafka;
+        address.expect("the Kafka door is on unless a setting says otherwise").to_string()
+    }
+
+    /// What native clients connect to: `quic://127.0.0.1:PORT`. `None` without that door.
+    #[must_use]
+    pub fn native_url(&self) -> Option<String> {
+        self.control.addresses().native.map(|address| format!("quic://{address}"))
+    }
+
+    /// Where the HTTP door is: `http://127.0.0.1:PORT`. `None` without that door.
+    #[must_use]
+    pub fn http_url(&self) -> Option<String> {
+        self.control.addresses().http.map(|address| format!("http://{address}"))
+    }
+
+    /// The seed of this run.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.witness.seed
+    }
+
+    /// The engine itself, past all doors and controls. `None` while it restarts.
+    #[must_use]
+    pub fn engine(&self) -> Option<Broker> {
+        self.control.broker()
+    }
+
+    /// The handle that the broker's own HTTP door has.
+    #[must_use]
+    pub fn control(&self) -> &NodeControl {
+        &self.control
+    }
+
+    /// Makes a topic; when this returns, its partitions are led.
+    ///
+    /// Errors: it exists, its name or number of partitions is not legal, or the broker is gone.
+    pub async fn seed_topic(&self, name: &str, partitions: u32) -> Result<(), TestBrokerError> {
+        Ok(self.control.seed_topic(name, partitions).await?)
+    }
+
+    /// Moves the broker's clock ahead: sessions and rebalances, retention, expiry of offsets and
+    /// producers, planned delays. Timers fire in the order in which they are due, and what they
+    /// lead to is done and flushed when this returns. Elections, connections and the deadlines of
+    /// requests keep to real time, and so do clients: one whose session has expired by then has
+    /// to join anew.
+    ///
+    /// # Panics
+    /// The broker is gone.
+    pub async fn advance(&self, by: Duration) {
+        if let Err(error) = self.control.advance(by).await {
+            panic!("the clock cannot be moved: {error}");
+        }
+    }
+
+    /// The next request for `api` is answered with `code`, whatever door it comes through, and
+    /// the broker does nothing for it. Calls add up.
+    ///
+    /// # Panics
+    /// More faults are planned than a broker remembers.
+    pub fn fail_next(&self, api: Api, code: ErrorCode) {
+        self.fail_next_times(api, code, 1);
+    }
+
+    /// As [`fail_next`](Self::fail_next), for the next `times` requests.
+    ///
+    /// # Panics
+    /// More faults are planned than a broker remembers.
+    pub fn fail_next_times(&self, api: Api, code: ErrorCode, times: usize) {
+        if let Err(error) = self.witness.controls.fail_next(api, code, times) {
+            panic!("{error}");
+        }
+    }
+
+    /// The answer to the next request for `api` leaves so much later on the broker's clock;
+    /// [`advance`](Self::advance) shortens the wait.
+    ///
+    /// # Panics
+    /// More faults are planned than a broker remembers.
+    pub fn delay_next(&self, api: Api, by: Duration) {
+        if let Err(error) = self.witness.controls.delay_next(api, by) {
+            panic!("{error}");
+        }
+    }
+
+    /// The next produce is appended and flushed, and its ack is lost with the connection: the
+    /// producer cannot know.
+    pub fn drop_next_ack(&self) {
+        self.witness.controls.drop_next_ack();
+    }
+
+    /// What the broker saw, oldest first: the last 1,024 requests.
+    #[must_use]
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.witness.controls.requests()
+    }
+
+    /// How many requests for `api` the broker saw.
+    #[must_use]
+    pub fn request_count(&self, api: Api) -> u64 {
+        self.witness.controls.request_count(api)
+    }
+
+    /// Drains the broker, stops it and starts it again. Ports, data, clock and planned faults
+    /// stay.
+    ///
+    /// Errors: it did not start again, and is gone.
+    pub async fn restart(&self) -> Result<(), TestBrokerError> {
+        Ok(self.control.restart().await?)
+    }
+
+    /// Cuts the power and starts the broker again: what was not flushed is lost. What a producer
+    /// was told is flushed.
+    ///
+    /// Errors: the store is not in memory (the broker runs on then), or it did not start again.
+    pub async fn crash(&self) -> Result<(), TestBrokerError> {
+        Ok(self.control.crash().await?)
+    }
+
+    /// What is printed when a test fails: the last requests and the seed.
+    #[must_use]
+    pub fn report(&self) -> String {
+        self.witness.text()
+    }
+}
+
+impl Drop for TestBroker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.witness.tell();
+        }
+        join(&mut self.stop, &mut self.thread);
+    }
+}
+
+/// A broker that is not ready yet.
+struct Starting {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        join(&mut self.stop, &mut self.thread);
+    }
+}
+
+fn join(stop: &mut Option<oneshot::Sender<()>>, thread: &mut Option<JoinHandle<()>>) {
+    drop(stop.take());
+    if let Some(thread) = thread.take()
+        && thread.join().is_err()
+    {
+        eprintln!("bateau: the test broker's thread panicked");
+    }
+}
+
+type Ready = oneshot::Sender<Result<NodeControl, TestBrokerError>>;
+
+/// The broker's thread.
+fn run(settings: NodeSettings, plan: Plan, ready: Ready, stopped: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(settings, &plan.topics, ready, stopped)),
+        Err(error) => drop(ready.send(Err(TestBrokerError::Thread(error)))),
+    }
+    // Nothing of the node has a file open any more.
+    drop(plan.temporary);
+}
+
+async fn serve(
+    settings: NodeSettings,
+    topics: &[(String, u32)],
+    ready: Ready,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut node = match Node::start(settings).await {
+        Ok(node) => node,
+        Err(failure) => {
+            let _ = ready.send(Err(TestBrokerError::NotStarted(failure.message)));
+            return;
+        }
+    };
+    let control = node.control();
+    for (name, partitions) in topics {
+        if let Err(error) = control.seed_topic(name, *partitions).await {
+            let _ = node.stop().await;
+            let _ = ready.send(Err(error.into()));
+            return;
+        }
+    }
+    // Whoever waited may have gone away; then `stopped` says so.
+    let _ = ready.send(Ok(control));
+    tokio::select! {
+        failure = node.serve() => eprintln!("bateau: the test broker has failed: {failure}"),
+        _ = &mut stopped => {}
+    }
+    if let Err(failure) = node.stop().await {
+        eprintln!("bateau: the test broker did not stop in peace: {failure}");
+    }
+}

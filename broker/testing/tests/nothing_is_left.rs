@@ -1,0 +1,160 @@
+//! A broker that was dropped leaves no thread, no descriptor and no file, however it was dropped.
+//!
+//! One test in a process of its own: it counts what the whole process has.
+
+mod support;
+
+use bateau_testing::{Store, TestBroker};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use support::{TOPIC, join, produce};
+
+/// A stop takes less.
+const STOP_MAX: Duration = Duration::from_secs(1);
+/// Brokers side by side.
+const AT_ONCE: usize = 64;
+/// Brokers one after the other.
+const IN_TURN: usize = 100;
+
+/// Threads, descriptors and temporary directories of this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Held {
+    threads: usize,
+    descriptors: usize,
+    directories: BTreeSet<String>,
+}
+
+fn names(of: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(of).expect("it is a directory");
+    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn held() -> Held {
+    let own = format!("bateau-test-{}-", std::process::id());
+    let temporary = names(&std::env::temp_dir());
+    Held {
+        threads: names(Path::new("/proc/self/task")).len(),
+        descriptors: names(Path::new("/proc/self/fd")).len(),
+        directories: temporary.into_iter().filter(|name| name.starts_with(&own)).collect(),
+    }
+}
+
+/// Drops a broker, and sees to it that this takes less than a second.
+fn drop_in_time(broker: TestBroker) {
+    let begun = Instant::now();
+    drop(broker);
+    assert!(begun.elapsed() < STOP_MAX, "it took {:?}", begun.elapsed());
+}
+
+async fn used() -> TestBroker {
+    let broker = TestBroker::start().await.expect("it starts");
+    broker.seed_topic(TOPIC, 3).await.expect("it is new");
+    produce(&broker, b"one").await.expect("it is appended");
+    join(&broker, "", 10_000).await;
+    broker
+}
+
+async fn with_open_connections() {
+    let broker = used().await;
+    let address = broker.kafka_bootstrap();
+    let connect = || TcpStream::connect(&address).expect("it listens");
+    let mut open: Vec<TcpStream> = (0..20).map(|_| connect()).collect();
+    drop_in_time(broker);
+    for stream in &mut open {
+        stream.set_read_timeout(Some(STOP_MAX)).expect("it is a socket");
+        // Cut or closed, it has ended.
+        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+    }
+    assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+}
+
+async fn in_all_stores() {
+    let broker = TestBroker::builder().store(Store::Temporary).topic(TOPIC, 2).start().await;
+    let broker = broker.expect("it starts");
+    assert_eq!(held().directories.len(), 1);
+    produce(&broker, b"one").await.expect("it is appended");
+    drop_in_time(broker);
+}
+
+async fn after_restarts_and_crashes() {
+    let broker = used().await;
+    broker.restart().await.expect("it starts again");
+    broker.crash().await.expect("it starts again");
+    broker.crash().await.expect("it starts again");
+    drop_in_time(broker);
+}
+
+async fn with_a_handle_kept() {
+    let broker = used().await;
+    let (engine, control) = (broker.engine(), broker.control().clone());
+    drop_in_time(broker);
+    // The engine's threads have ended though somebody could ask; he hears that it is gone.
+    assert!(control.restart().await.is_err());
+    assert_eq!(engine.expect("it ran").advance(Duration::ZERO).await, None);
+}
+
+async fn given_up_while_it_starts() {
+    for patience_us in [0, 200, 1_000, 3_000] {
+        let patience = Duration::from_micros(patience_us);
+        // Either way it is gone afterwards.
+        drop(tokio::time::timeout(patience, TestBroker::start()).await);
+    }
+}
+
+async fn refused_at_its_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let builder = TestBroker::builder().store(Store::Temporary);
+    let refused = builder.config("listeners.kafka", &address).start().await;
+    assert!(refused.expect_err("the port is taken").to_string().contains(&address));
+}
+
+async fn many_at_once() {
+    let mut brokers = Vec::new();
+    for _ in 0..AT_ONCE {
+        brokers.push(TestBroker::builder().topic(TOPIC, 1).start().await.expect("it starts"));
+    }
+    for broker in &brokers {
+        produce(broker, b"one").await.expect("each is a broker of its own");
+    }
+    let addresses: BTreeSet<String> = brokers.iter().map(TestBroker::kafka_bootstrap).collect();
+    assert_eq!(addresses.len(), AT_ONCE);
+    brokers.into_iter().for_each(drop_in_time);
+}
+
+async fn one_after_the_other() {
+    let before = held();
+    for _ in 0..IN_TURN {
+        let broker = TestBroker::builder().topic(TOPIC, 1).start().await.expect("it starts");
+        produce(&broker, b"one").await.expect("it is appended");
+        drop(broker);
+        assert_eq!(held(), before);
+    }
+}
+
+#[test]
+fn a_dropped_broker_leaves_nothing_however_it_was_used() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime can be had");
+    runtime.block_on(async {
+        let before = held();
+        with_open_connections().await;
+        assert_eq!(held(), before, "with open connections");
+        in_all_stores().await;
+        assert_eq!(held(), before, "in a directory");
+        after_restarts_and_crashes().await;
+        assert_eq!(held(), before, "after restarts");
+        with_a_handle_kept().await;
+        assert_eq!(held(), before, "while handles were kept");
+        given_up_while_it_starts().await;
+        assert_eq!(held(), before, "before they were ready");
+        refused_at_its_start().await;
+        assert_eq!(held(), before, "without having started");
+        many_at_once().await;
+        assert_eq!(held(), before, "side by side");
+        one_after_the_other().await;
+    });
+}
