@@ -72,16 +72,23 @@ pub fn run(plan: &Plan) -> Result<Outcome, Failure> {
         (join(produced), join(acknowledged), join(delivered))
     });
     produced?;
-    let (mut acknowledged, mut delivered) = (acknowledged?, delivered?);
-    acknowledged.sort_unstable();
-    delivered.sort_unstable();
-    let of = |sorted: &[u64], share| quantile(sorted, share).unwrap_or_default();
-    Ok(Outcome {
-        delivered_p99_us: of(&delivered, 0.99),
-        delivered_p50_us: of(&delivered, 0.5),
-        delivered_max_us: of(&delivered, 1.0),
-        acknowledged_p99_us: of(&acknowledged, 0.99),
-    })
+    Ok(Outcome::of(acknowledged?, delivered?))
+}
+
+impl Outcome {
+    /// Sums samples up, in microseconds.
+    #[must_use]
+    pub fn of(mut acknowledged: Vec<u64>, mut delivered: Vec<u64>) -> Self {
+        acknowledged.sort_unstable();
+        delivered.sort_unstable();
+        let of = |sorted: &[u64], share| quantile(sorted, share).unwrap_or_default();
+        Self {
+            delivered_p99_us: of(&delivered, 0.99),
+            delivered_p50_us: of(&delivered, 0.5),
+            delivered_max_us: of(&delivered, 1.0),
+            acknowledged_p99_us: of(&acknowledged, 0.99),
+        }
+    }
 }
 
 fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {

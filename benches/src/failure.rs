@@ -3,6 +3,7 @@
 //! Absent on purpose: retries. A benchmark that had to try again measured something else.
 
 use bateau_protocol::kafka::{DecodeError, EncodeError, ErrorCode};
+use bateau_protocol::native::{FrameError, MessageError};
 use bateau_protocol::record::{BatchError, BuildError};
 use std::io;
 use thiserror::Error;
@@ -29,6 +30,12 @@ pub enum Failure {
     /// An answer that cannot be decoded.
     #[error("answer: {0}")]
     Decode(#[from] DecodeError),
+    /// A frame of the native protocol that is no message.
+    #[error("answer: {0}")]
+    Message(#[from] MessageError),
+    /// Bytes that are no frame of the native protocol.
+    #[error("answer: {0}")]
+    Frame(#[from] FrameError),
     /// A request that cannot be said.
     #[error("request: {0}")]
     Encode(#[from] EncodeError),
@@ -48,6 +55,14 @@ pub enum Failure {
         /// What should have been there.
         expected: String,
     },
+    /// A QUIC connection that could not be made, or that broke.
+    #[error("{what}: {said}")]
+    Quic {
+        /// What was tried.
+        what: String,
+        /// What QUIC said.
+        said: String,
+    },
     /// A command that failed, or a process that did not become ready.
     #[error("{what}: {said}")]
     Process {
@@ -59,6 +74,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A [`Failure::Quic`] out of any of quinn's errors.
+    pub fn quic(what: impl Into<String>, said: impl ToString) -> Self {
+        Self::Quic { what: what.into(), said: said.to_string() }
+    }
+
     /// An [`Failure::Unexpected`] out of anything that can be shown.
     pub fn unexpected(
         what: impl Into<String>,

@@ -1,10 +1,11 @@
 //! What the numbers are measured with: a loader, bare loops to compare with, and a report.
 //!
 //! ```text
-//!   bin/first_light ── rows ──┬── process   the broker as a child: start, kill -9, counters
-//!                             ├── loader, fetcher, bystander, abuse   what clients do to it
-//!                             ├── probe     bare loops, children too, driven by the same loader
-//!                             └── report    rows with their contract; `stats` sums them up
+//!   bin/first_light ──┬── command ── rows ──┬── process   the broker as a child, its counters
+//!   bin/native_light ─┘                     ├── loader, fetcher, bystander, abuse   over TCP
+//!                                           ├── native    the same over QUIC, raw frames
+//!                                           ├── probe     bare loops, children too
+//!                                           └── report    rows with contract; `stats`
 //! ```
 //!
 //! A figure without its contract is no figure: every row says how it was taken, beside what the
@@ -20,11 +21,13 @@ pub mod abuse;
 pub mod bystander;
 pub mod cleanup;
 pub mod client;
+pub mod command;
 pub mod counters;
 pub mod failure;
 pub mod fetcher;
 pub mod loader;
 pub mod machine;
+pub mod native;
 pub mod payload;
 pub mod probe;
 pub mod process;

@@ -7,6 +7,8 @@
 
 use crate::cleanup::{forget_child, remember_child};
 use crate::failure::{Failure, Tried};
+use crate::native::ends::Door;
+use bateau_quic::contexts::Contexts;
 use rustix::process::Pid;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -19,20 +21,23 @@ use std::time::{Duration, Instant};
 /// A child that is not ready after so long has failed.
 const READY_WAIT: Duration = Duration::from_secs(60);
 
-/// What a broker is told besides its directory: any free port, one JSON line, and an end to it.
+/// Any free port.
+const ANY: &str = "127.0.0.1:0";
+
+/// What a broker is told besides its directory: any free ports, one JSON line, and an end to it.
 const BROKER_ARGUMENTS: &[&str] =
     &["dev", "--kafka", ANY, "--native", ANY, "--http", ANY, "-o", "json", "--exit-on-stdin-close"];
-
-/// Any free port of loopback.
-const ANY: &str = "127.0.0.1:0";
 
 /// A running child. Killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     _stdout: ChildStdout,
-    /// Where it listens.
+    /// Where it listens: the Kafka door of a broker, the only door of a bare loop.
     pub address: SocketAddr,
+    native_address: Option<SocketAddr>,
+    /// Where it speaks the native protocol, if it does.
+    pub native: Option<Door>,
     /// When it was about to be started.
     pub started: Instant,
     /// From just before exec until its ready line had been read.
@@ -58,10 +63,20 @@ impl Running {
                 command.env_remove(name);
             }
         }
-        Self::start(command, &data.with_extension("log"))
+        // Where it writes the pin of its key, which is nobody else's business.
+        let config = data.with_extension("config");
+        command.env("BATEAU_CONFIG_DIR", &config);
+        let mut running = Self::start(command, &data.with_extension("log"))?;
+        if let Some(native) = running.native_address {
+            let contexts = Contexts::load(&config);
+            let contexts = contexts.map_err(|error| Failure::quic("pin of the broker", error))?;
+            let pin = contexts.loopback_pin(native);
+            running.native = pin.map(|pin| Door { address: native, pin });
+        }
+        Ok(running)
     }
 
-    /// Starts one of our own bare loops; see the hidden commands of `first_light`.
+    /// Starts one of our own bare loops; see the hidden commands of the programs.
     ///
     /// # Errors
     /// As [`Running::broker`].
@@ -85,9 +100,13 @@ impl Running {
         let ready = started.elapsed();
         let found = found.and_then(|(line, stdout)| Some((line?, stdout)));
         if let Some((line, stdout)) = found
-            && let Some((address, ready_ms)) = parse_ready(&line)
+            && let Some(line) = parse_ready(&line)
         {
-            return Ok(Self { child, _stdout: stdout, address, started, ready, ready_ms });
+            let ReadyLine { address, native_address, native, ready_ms } = line;
+            let _stdout = stdout;
+            let running =
+                Self { child, _stdout, address, native_address, native, started, ready, ready_ms };
+            return Ok(running);
         }
         end(&mut child);
         let said = std::fs::read_to_string(log).unwrap_or_default();
@@ -146,12 +165,31 @@ fn ready_line(stdout: ChildStdout, child: &mut Child) -> (Option<String>, ChildS
     (line, reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
-/// Address and `ready_ms` of a ready line.
-fn parse_ready(line: &str) -> Option<(SocketAddr, u64)> {
+/// What a ready line says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct ReadyLine {
+    address: SocketAddr,
+    native_address: Option<SocketAddr>,
+    /// Where the line has the pin too: a bare loop has no file for it.
+    native: Option<Door>,
+    ready_ms: u64,
+}
+
+fn parse_ready(line: &str) -> Option<ReadyLine> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let address = line.get("kafka")?.as_str()?.parse().ok()?;
-    let ready = line.get("ready")?.as_bool()?;
-    ready.then_some((address, line.get("ready_ms")?.as_u64()?))
+    if !line.get("ready")?.as_bool()? {
+        return None;
+    }
+    let text = |key| line.get(key).and_then(serde_json::Value::as_str);
+    let native_address: Option<SocketAddr> = text("native").and_then(|text| text.parse().ok());
+    let address = match text("kafka") {
+        Some(kafka) => kafka.parse().ok()?,
+        None => native_address?,
+    };
+    let pin = text("pin").and_then(|text| text.parse().ok());
+    let native = native_address.zip(pin).map(|(address, pin)| Door { address, pin });
+    let ready_ms = line.get("ready_ms")?.as_u64()?;
+    Some(ReadyLine { address, native_address, native, ready_ms })
 }
 
 #[cfg(test)]
@@ -161,10 +199,24 @@ mod tests {
     #[test]
     fn a_ready_line_says_where_and_how_fast() {
         let line = r#"{"ready":true,"version":"1","kafka":"127.0.0.1:5","ready_ms":17}"#;
-        assert_eq!(parse_ready(line), Some(("127.0.0.1:5".parse().unwrap(), 17)));
+        let ready = parse_ready(line).unwrap();
+        assert_eq!((ready.address, ready.ready_ms), ("127.0.0.1:5".parse().unwrap(), 17));
+        assert_eq!((ready.native_address, ready.native), (None, None));
         for other in ["", "{}", r#"{"ready":false,"kafka":"127.0.0.1:5","ready_ms":1}"#] {
             assert_eq!(parse_ready(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_bare_loop_says_its_key_and_a_broker_leaves_it_to_its_file() {
+        let pin = format!("sha256:{}", "ab".repeat(32));
+        let line = format!(r#"{{"ready":true,"native":"127.0.0.1:7","pin":"{pin}","ready_ms":0}}"#);
+        let ready = parse_ready(&line).unwrap();
+        let address = "127.0.0.1:7".parse().unwrap();
+        assert_eq!(ready.native, Some(Door { address, pin: pin.parse().unwrap() }));
+        let line = r#"{"ready":true,"kafka":"127.0.0.1:5","native":"127.0.0.1:7","ready_ms":1}"#;
+        let ready = parse_ready(line).unwrap();
+        assert_eq!((ready.native_address, ready.native), (Some(address), None));
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub enum Unit {
     PercentOfCore,
     /// Packages.
     Crates,
+    /// Records per second.
+    RecordsPerSecond,
+    /// Seconds of CPU time per 10^9 bytes.
+    CpuSecondsPerGigabyte,
+    /// Seconds.
+    Seconds,
 }
 
 impl Unit {
@@ -40,15 +46,21 @@ impl Unit {
             Self::Megabytes => "MB",
             Self::PercentOfCore => "% of a core",
             Self::Crates => "crates",
+            Self::RecordsPerSecond => "records/s",
+            Self::CpuSecondsPerGigabyte => "CPU s/GB",
+            Self::Seconds => "s",
         }
     }
 
     const fn decimals(self) -> usize {
         match self {
-            Self::MegabytesPerSecond | Self::Microseconds | Self::Crates => 0,
+            Self::MegabytesPerSecond
+            | Self::Microseconds
+            | Self::Crates
+            | Self::RecordsPerSecond => 0,
             Self::Milliseconds | Self::Mebibytes | Self::Megabytes => 1,
-            Self::CpuMicrosecondsPerRequest => 2,
-            Self::PercentOfCore => 3,
+            Self::CpuMicrosecondsPerRequest | Self::Seconds => 2,
+            Self::PercentOfCore | Self::CpuSecondsPerGigabyte => 3,
         }
     }
 }
@@ -56,6 +68,8 @@ impl Unit {
 /// What a median must keep to.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Gate {
+    /// Our figure is at least this.
+    FigureAtLeast(f64),
     /// Our figure is at most this.
     FigureAtMost(f64),
     /// The pairwise ratio to the probe is at least this.
@@ -90,44 +104,52 @@ pub struct Row {
     pub figures: Summary,
     /// What it is compared with, in the same run.
     pub probe: Option<Probe>,
-    /// What must hold.
-    pub gate: Option<Gate>,
-    /// Why the gate is not judged here, if it is not.
+    /// What must hold, all of it.
+    pub gates: Vec<Gate>,
+    /// Why the gates are not judged here, if they are not.
     pub unjudged: Option<&'static str>,
     /// Figures beside the figure.
     pub beside: Vec<(&'static str, String)>,
 }
 
 impl Row {
-    /// Whether the gate holds; `None` where there is none or it is not judged.
+    /// Whether all gates hold; `None` where there is none or they are not judged.
     #[must_use]
     pub fn holds(&self) -> Option<bool> {
+        let verdicts: Vec<bool> = self.gates.iter().filter_map(|gate| self.judge(*gate)).collect();
+        (!verdicts.is_empty()).then(|| verdicts.iter().all(|holds| *holds))
+    }
+
+    fn judge(&self, gate: Gate) -> Option<bool> {
         if self.unjudged.is_some() {
             return None;
         }
         let ratio = self.probe.as_ref().map(|probe| probe.ratios.median);
-        match self.gate? {
+        match gate {
+            Gate::FigureAtLeast(bound) => Some(self.figures.median >= bound),
             Gate::FigureAtMost(bound) => Some(self.figures.median <= bound),
             Gate::RatioAtLeast(bound) => ratio.map(|ratio| ratio >= bound),
             Gate::RatioAtMost(bound) => ratio.map(|ratio| ratio <= bound),
         }
     }
 
-    fn gate_text(&self) -> Option<String> {
+    fn gate_text(&self, gate: Gate) -> String {
         let unit = self.unit.symbol();
-        let bound = match self.gate? {
+        let bound = match gate {
+            Gate::FigureAtLeast(bound) => format!("at least {bound} {unit}"),
             Gate::FigureAtMost(bound) => format!("at most {bound} {unit}"),
             Gate::RatioAtLeast(bound) => format!("ratio at least {bound}"),
             Gate::RatioAtMost(bound) => format!("ratio at most {bound}"),
         };
-        let verdict = match (self.holds(), self.unjudged) {
-            (Some(true), _) => "holds",
-            (Some(false), _) => "FAILS",
-            (None, reason) => {
-                return Some(format!("{bound}: not judged, {}", reason.unwrap_or("no probe")));
-            }
-        };
-        Some(format!("{bound}: {verdict}"))
+        match (self.judge(gate), self.unjudged) {
+            (Some(true), _) => format!("{bound}: holds"),
+            (Some(false), _) => format!("{bound}: FAILS"),
+            (None, reason) => format!("{bound}: not judged, {}", reason.unwrap_or("no probe")),
+        }
+    }
+
+    fn gate_texts(&self) -> Vec<String> {
+        self.gates.iter().map(|gate| self.gate_text(*gate)).collect()
     }
 
     /// For people: figures, contract, and what stands beside.
@@ -145,7 +167,7 @@ impl Row {
             line("probe", &format!("{figures} {unit}: {}", probe.name));
             line("ratio", &summary(&probe.ratios, 2));
         }
-        if let Some(gate) = self.gate_text() {
+        for gate in self.gate_texts() {
             line("gate", &gate);
         }
         for (label, pairs) in [("contract", &self.contract), ("beside", &self.beside)] {
@@ -169,7 +191,7 @@ impl Row {
         json!({
             "row": self.name, "subject": self.subject, "unit": self.unit.symbol(),
             "figure": numbers(&self.figures), "probe": probe,
-            "gate": self.gate_text(), "holds": self.holds(),
+            "gates": self.gate_texts(), "holds": self.holds(),
             "contract": object(&self.contract), "beside": object(&self.beside),
         })
     }
@@ -214,7 +236,7 @@ mod tests {
             unit: Unit::MegabytesPerSecond,
             figures: one(100.0),
             probe: Some(Probe { name: "bare loop", figures: one(200.0), ratios: one(ratio) }),
-            gate: Some(gate),
+            gates: vec![gate],
             unjudged: None,
             beside: Vec::new(),
         }
@@ -227,6 +249,17 @@ mod tests {
         assert_eq!(row(2.1, Gate::RatioAtMost(2.0)).holds(), Some(false));
         assert_eq!(row(1.0, Gate::FigureAtMost(100.0)).holds(), Some(true));
         assert_eq!(row(1.0, Gate::FigureAtMost(99.0)).holds(), Some(false));
+    }
+
+    #[test]
+    fn a_row_holds_when_all_of_its_gates_do_and_says_each() {
+        let both = |least| Row {
+            gates: vec![Gate::FigureAtLeast(least), Gate::RatioAtLeast(0.5)],
+            ..row(0.5, Gate::RatioAtLeast(0.5))
+        };
+        assert_eq!((both(100.0).holds(), both(101.0).holds()), (Some(true), Some(false)));
+        let text = both(101.0).text();
+        assert!(text.contains("at least 101 MB/s: FAILS") && text.contains("0.5: holds"), "{text}");
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::doors::http::HttpDoor;
 use crate::engine::{Engine, RunningEngine, Starting};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
-use crate::tls::Watch;
+use crate::tls::{Tls, Watch};
 use bateau_log::{Disk, RealDisk, RealDiskOptions};
 use control::{Command, Keeper};
 use doors::{Doors, end_of, not_bound};
@@ -120,6 +120,14 @@ pub struct Node {
     keeper: Keeper,
     running: Option<Running>,
     http: Option<DoorTask>,
+    encryption: Option<Encryption>,
+}
+
+/// What `[tls]` gives the doors, over all restarts.
+struct Encryption {
+    tls: Tls,
+    /// Held, for it ends when it is dropped.
+    _watch: Watch,
 }
 
 struct Running {
@@ -127,8 +135,6 @@ struct Running {
     starting: Starting,
     bound: Option<Doors>,
     doors: Vec<DoorTask>,
-    /// Held, for it ends when it is dropped.
-    _certificates: Option<Watch>,
 }
 
 impl Debug for Running {
@@ -157,15 +163,17 @@ impl Node {
     ///
     /// Errors: as of [`Node::start`].
     pub async fn open(mut settings: NodeSettings) -> Result<Self, Failure> {
-        let http = bind_http(&settings.config)?;
-        let doors = Doors::bind(&settings.config)?;
+        let encryption = Encryption::of_config(&settings.config)?;
+        let tls = encryption.as_ref().map(|encryption| &encryption.tls);
+        let http = bind_http(&settings.config, tls)?;
+        let doors = Doors::bind(&settings.config, tls)?;
         let address = http.as_ref().map(HttpDoor::local_address);
         let addresses = Addresses { http: address, ..doors.addresses() };
         addresses.keep_in(&mut settings.config);
         let keeper = Keeper::new(&settings, addresses);
         let control = keeper.control();
         let http = http.map(|door| DoorTask::spawn("http", |stop| door.run(control, stop)));
-        let mut node = Self { settings, addresses, keeper, running: None, http };
+        let mut node = Self { settings, addresses, keeper, running: None, http, encryption };
         match Running::open(&node.settings, doors).await {
             Ok(running) => node.running = Some(running),
             Err(failure) => {
@@ -307,7 +315,8 @@ impl Node {
 
     async fn reopen(&mut self) -> Result<(), Failure> {
         self.keeper.say(NodeState::Starting, None);
-        let doors = Doors::bind(&self.settings.config)?;
+        let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
+        let doors = Doors::bind(&self.settings.config, tls)?;
         self.running = Some(Running::open(&self.settings, doors).await?);
         self.until_ready().await
     }
@@ -325,16 +334,28 @@ impl Running {
         })?;
         let (running, starting) = engine.into_parts();
         let engine = EngineTask::spawn(running);
-        let certificates = doors.watch_certificates(&settings.config);
-        let bound = Some(doors);
-        Ok(Self { engine, starting, bound, doors: Vec::new(), _certificates: certificates })
+        Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new() })
     }
 }
 
-fn bind_http(config: &Config) -> Result<Option<HttpDoor>, Failure> {
+impl Encryption {
+    fn of_config(config: &Config) -> Result<Option<Self>, Failure> {
+        let tls = Tls::of_config(config);
+        let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        Ok(tls.map(|tls| Self { _watch: tls.watch(config.tls.as_ref()), tls }))
+    }
+}
+
+impl Debug for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encryption").finish_non_exhaustive()
+    }
+}
+
+fn bind_http(config: &Config, tls: Option<&Tls>) -> Result<Option<HttpDoor>, Failure> {
     let bind = |listener: &Listener| {
         let failed = |error| not_bound("listeners.http", listener.address, &error);
-        HttpDoor::bind(listener).map_err(failed)
+        HttpDoor::bind(listener, tls).map_err(failed)
     };
     config.listeners.http.as_ref().map(bind).transpose()
 }

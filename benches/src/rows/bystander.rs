@@ -60,9 +60,14 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
     let (ours, undisturbed) = (p99(&disturbed), p99(&quiet));
     let mut row = context.row("bystander", Unit::Microseconds, &ours)?;
     compare(&mut row, "the same p99 without abusive clients", &ours, &undisturbed);
-    row.gate = Some(Gate::RatioAtMost(2.0));
+    row.gates = vec![Gate::RatioAtMost(2.0)];
     row.contract = contract(context, records);
-    row.beside = beside(&disturbed, &quiet, counts);
+    row.beside = noticed(&disturbed, &quiet);
+    let Counts { bad, settled, corrupt, refused } = counts;
+    row.beside.extend([
+        ("bad frames of the last slice", format!("{settled} of {bad} closed or answered")),
+        ("corrupt batches of the last slice", format!("{refused} of {corrupt} refused")),
+    ]);
     client.delete_topic(&topic)?;
     Ok(vec![row])
 }
@@ -82,7 +87,8 @@ fn contract(context: &Context, records: u32) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn beside(disturbed: &[Outcome], quiet: &[Outcome], counts: Counts) -> Vec<(&'static str, String)> {
+/// What the bystander noticed besides its p99, with and without abusive clients.
+pub(super) fn noticed(disturbed: &[Outcome], quiet: &[Outcome]) -> Vec<(&'static str, String)> {
     let show = |of: fn(&Outcome) -> u64| {
         let median = |outcomes: &[Outcome]| {
             let values: Vec<f64> = outcomes.iter().map(|outcome| of(outcome) as f64).collect();
@@ -90,12 +96,9 @@ fn beside(disturbed: &[Outcome], quiet: &[Outcome], counts: Counts) -> Vec<(&'st
         };
         format!("{:.0} us, undisturbed {:.0}", median(disturbed), median(quiet))
     };
-    let Counts { bad, settled, corrupt, refused } = counts;
     vec![
         ("p50", show(|outcome| outcome.delivered_p50_us)),
         ("ack p99", show(|outcome| outcome.acknowledged_p99_us)),
         ("maximum", show(|outcome| outcome.delivered_max_us)),
-        ("bad frames of the last slice", format!("{settled} of {bad} closed or answered")),
-        ("corrupt batches of the last slice", format!("{refused} of {corrupt} refused")),
     ]
 }

@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
     let (speeds, bare_speeds): (Vec<f64>, Vec<f64>) = (speed(&ours), speed(&bare));
     let mut row = context.row("fetch", Unit::MegabytesPerSecond, &speeds)?;
     compare(&mut row, "writes of 256 KiB from a map, nothing asked", &speeds, &bare_speeds);
-    row.gate = Some(Gate::RatioAtLeast(0.5));
+    row.gates = vec![Gate::RatioAtLeast(0.5)];
     row.contract = vec![
         ("answer", format!("1 MiB, {BATCHES} batches of 64 KiB, 62 records each, seeded noise")),
         ("connections", "1".to_owned()),

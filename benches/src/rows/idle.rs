@@ -35,7 +35,7 @@ pub(super) fn rss(context: &Context) -> Result<Vec<Row>, Failure> {
         running.kill();
     }
     let mut row = context.row("idle_rss", Unit::Mebibytes, &resident)?;
-    row.gate = Some(Gate::FigureAtMost(20.0));
+    row.gates = vec![Gate::FigureAtMost(20.0)];
     row.unjudged = None;
     row.contract = vec![
         ("measured", "VmRSS after 1 acknowledged record, files and program included".to_owned()),
@@ -73,7 +73,7 @@ pub(super) fn cpu(context: &Context) -> Result<Vec<Row>, Failure> {
     }
     let resident = memory(running.pid())?.resident as f64 / MIB;
     let mut row = context.row("idle_cpu", Unit::PercentOfCore, &percent)?;
-    row.gate = Some(Gate::FigureAtMost(0.5));
+    row.gates = vec![Gate::FigureAtMost(0.5)];
     row.unjudged = None;
     row.contract = vec![
         ("partitions", format!("{PARTITIONS}, 1 record each")),

@@ -5,14 +5,17 @@
 //!   produce  fetch  small         the loader against it, and a bare loop in turn
 //!   recovery                      killed with -9 and started again
 //!   bystander                     the same with and without abusive clients
+//!   native                        the native protocol, its client, the TestBroker
 //! ```
 //!
-//! Absent on purpose: rows of other issues. A row is one file and one line in [`ALL`].
+//! Absent on purpose: rows that no gate needs. A row is one file and one line in [`FIRST_LIGHT`]
+//! or [`NATIVE_LIGHT`].
 
 mod build;
 mod bystander;
 mod fetch;
 mod idle;
+mod native;
 mod produce;
 mod recovery;
 mod small;
@@ -23,6 +26,7 @@ use crate::client::Client;
 use crate::counters::{Ticks, process_cpu};
 use crate::failure::Failure;
 use crate::machine::Machine;
+use crate::native::ends::Door;
 use crate::process::Running;
 use crate::report::{Probe, Row, Unit};
 use crate::stats::{Summary, ratios};
@@ -43,8 +47,10 @@ pub struct Kind {
     run: fn(&Context) -> Result<Vec<Row>, Failure>,
 }
 
-/// All of them, in the order in which they run.
-pub const ALL: &[Kind] = &[
+pub use native::NATIVE_LIGHT;
+
+/// The numbers of the first release, in the order in which they run.
+pub const FIRST_LIGHT: &[Kind] = &[
     Kind { name: "size", about: "size of the binary", foreign: false, run: build::size },
     Kind { name: "crates", about: "packages in the binary", foreign: false, run: build::crates },
     Kind { name: "start", about: "exec to first ack", foreign: false, run: start::run },
@@ -88,6 +94,8 @@ pub struct Settings {
     pub pairs: usize,
     /// Share of each load, 1 for what the gates are about.
     pub scale: f64,
+    /// Whether figures of the debug profile are wanted beside.
+    pub with_debug: bool,
 }
 
 /// What rows are measured with.
@@ -120,6 +128,13 @@ impl Target {
 
     fn client(&self) -> Result<Client, Failure> {
         Client::connect(self.address)
+    }
+
+    fn door(&self) -> Result<Door, Failure> {
+        let door = self.running.as_ref().and_then(|running| running.native);
+        door.ok_or_else(|| {
+            Failure::unexpected("ready line", "no native door", "an address and pin")
+        })
     }
 }
 
@@ -215,7 +230,7 @@ impl Context {
             unit,
             figures,
             probe: None,
-            gate: None,
+            gates: Vec::new(),
             unjudged,
             beside: Vec::new(),
         })

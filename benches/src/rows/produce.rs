@@ -131,7 +131,7 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
         &speeds,
         &bare_speeds,
     );
-    row.gate = Some(Gate::RatioAtLeast(0.5));
+    row.gates = vec![Gate::RatioAtLeast(0.5)];
     row.contract = contract(context, &load);
     cpu_per_gigabyte(&mut row, &ours, &bare);
     Ok(vec![row])

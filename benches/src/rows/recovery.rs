@@ -48,7 +48,7 @@ fn run(context: &Context, name: &'static str, partitions: i32) -> Result<Vec<Row
     let (ours, empty) = interleave(context.settings.pairs, ours, empty)?;
     let mut row = context.row(name, Unit::Milliseconds, &ours)?;
     compare(&mut row, "the same on an empty directory", &ours, &empty);
-    row.gate = Some(Gate::FigureAtMost(1_000.0));
+    row.gates = vec![Gate::FigureAtMost(1_000.0)];
     let mib = (requests_each * CONNECTIONS * Shape::BULK.batch_bytes as u64) >> 20;
     row.contract = vec![
         ("data", format!("{mib} MiB in {partitions} partitions, written anew for each repeat")),

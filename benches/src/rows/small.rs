@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
     let (costs, bare_costs): (Vec<f64>, Vec<f64>) = (cost(&ours), cost(&bare));
     let mut row = context.row("small", Unit::CpuMicrosecondsPerRequest, &costs)?;
     compare(&mut row, "the bare produce loop, same requests", &costs, &bare_costs);
-    row.gate = Some(Gate::FigureAtMost(25.0));
+    row.gates = vec![Gate::FigureAtMost(25.0)];
     row.contract = contract(context, &load);
     row.contract.push(("clock", "schedstat of all threads".to_owned()));
     let rate = |slices: &[Slice]| {

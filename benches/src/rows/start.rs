@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
     let (ours, bare) = interleave(context.settings.pairs, ours, |_| bare_exec(context))?;
     let mut row = context.row("start", Unit::Milliseconds, &ours)?;
     compare(&mut row, "exec of the same binary that only prints its version", &ours, &bare);
-    row.gate = Some(Gate::FigureAtMost(60.0));
+    row.gates = vec![Gate::FigureAtMost(60.0)];
     row.unjudged = None;
     row.contract = vec![
         ("from", "just before exec, data directory absent".to_owned()),

@@ -9,6 +9,7 @@ use crate::config::keys::{KEYS, Key};
 use crate::config::value::allowed;
 use crate::config::{Loaded, Mode, Start, load, problem};
 use crate::exit::{Exit, Failure};
+use crate::tls::Tls;
 use serde_json::json;
 use std::path::Path;
 
@@ -23,6 +24,7 @@ Examples:
 
 pub(super) fn check(file: &Path, output: Output) -> Result<(), Fault> {
     let loaded = loaded(Some(file))?;
+    Tls::of_config(&loaded.config).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let warning = loaded.warning.as_deref();
     print(&match output {
         Output::Json => format!("{}\n", json!({ "ok": true, "warning": warning })),

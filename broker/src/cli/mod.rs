@@ -15,7 +15,7 @@
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
 mod base64;
-mod codes;
+pub(crate) mod codes;
 mod completion;
 mod confirm;
 mod connect;

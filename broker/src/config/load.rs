@@ -139,8 +139,8 @@ struct Relations<'a> {
 
 impl Relations<'_> {
     fn problems(&self) -> Vec<Problem> {
-        let found = [self.data_dir(), self.voters(), self.tls(), self.advertised()];
-        found.into_iter().flatten().chain(self.plaintext()).chain(self.orders()).collect()
+        let first = [self.data_dir(), self.voters(), self.tls()].into_iter().flatten();
+        first.chain(self.plaintext()).chain(self.advertised()).chain(self.orders()).collect()
     }
 
     fn data_dir(&self) -> Option<Problem> {

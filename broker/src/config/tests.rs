@@ -248,7 +248,7 @@ fn the_http_door_is_open_unless_it_is_off() {
     assert_eq!(http(&["listeners.http=off"]), None);
     refused(
         from_flags(&["listeners.http=0.0.0.0:8080"]),
-        "listeners.http = 0.0.0.0:8080 (-X): a listener beyond loopback without TLS needs \
+        "listeners.http = 0.0.0.0:8080 (-X): a listener beyond loopback needs [tls], or \
          listeners.allow_plaintext = true, which is false (default)",
     );
 }
@@ -258,7 +258,7 @@ fn a_listener_beyond_loopback_says_plaintext_and_names_its_address() {
     let beyond = ["listeners.kafka=0.0.0.0:9092"];
     refused(
         from_flags(&beyond),
-        "listeners.kafka = 0.0.0.0:9092 (-X): a listener beyond loopback without TLS needs \
+        "listeners.kafka = 0.0.0.0:9092 (-X): a listener beyond loopback needs [tls], or \
          listeners.allow_plaintext = true, which is false (default)\n\
          listeners.kafka_advertised = auto (default): listeners.kafka = 0.0.0.0:9092 (-X) lies \
          beyond loopback, so name the host:port that clients reach",
@@ -273,6 +273,27 @@ fn a_listener_beyond_loopback_says_plaintext_and_names_its_address() {
         from_flags(&flags),
         "listeners.kafka_advertised = 0.0.0.0:9092 (-X): is an address to listen on, which no \
          client can reach",
+    );
+}
+
+#[test]
+fn a_certificate_has_its_key_and_lets_a_listener_leave_loopback() {
+    let files = ["tls.cert=node.crt", "tls.key=node.key"];
+    let tls = from_flags(&files).unwrap().config.tls.unwrap();
+    assert_eq!(
+        (tls.cert.as_path(), tls.key.as_path()),
+        (Path::new("node.crt"), Path::new("node.key"))
+    );
+    assert_eq!(tls.client_ca, None);
+    let beyond = ["listeners.kafka=0.0.0.0:9092", "listeners.kafka_advertised=broker-1:9092"];
+    let config = from_flags(&[beyond, files].concat()).unwrap().config;
+    assert!(!config.listeners.allow_plaintext && config.tls.is_some());
+    assert_eq!(from_flags(&["tls.cert=", "tls.client_ca="]).unwrap().config.tls, None);
+    refused(from_flags(&files[..1]), "tls.key =  (default): tls.cert = node.crt (-X) needs it");
+    refused(from_flags(&files[1..]), "tls.cert =  (default): tls.key = node.key (-X) needs it");
+    refused(
+        from_file("[tls]\nclient_ca = \"clients.crt\"\n"),
+        "tls.cert =  (default): tls.client_ca = \"clients.crt\" (node.toml:2) needs it",
     );
 }
 

@@ -15,7 +15,7 @@ use crate::controls::Controls;
 use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::exit::{Exit, Failure};
-use crate::tls::{Tls, Watch};
+use crate::tls::Tls;
 use bateau_core::controller::ListenerAddress;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -49,28 +49,21 @@ pub struct DoorContext {
 /// Doors that are bound and do not answer yet.
 #[derive(Debug)]
 pub(super) struct Doors {
-    /// Of `[tls]`.
-    tls: Option<Tls>,
     kafka: Option<KafkaDoor>,
 }
 
 impl Doors {
     /// Binds what the configuration names, so that a taken port is known before anything is
     /// opened.
-    pub fn bind(config: &Config) -> Result<Self, Failure> {
-        let tls = Tls::of_config(config);
-        let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    ///
+    /// - `tls`: of `[tls]`.
+    pub fn bind(config: &Config, tls: Option<&Tls>) -> Result<Self, Failure> {
         let capacity = Capacity::new(&config.limits);
         let kafka = config.listeners.kafka.as_ref().map(|listener| {
-            let bound = KafkaDoor::bind(listener, config, tls.as_ref(), capacity.clone());
+            let bound = KafkaDoor::bind(listener, config, tls, capacity.clone());
             bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
         });
-        Ok(Self { kafka: kafka.transpose()?, tls })
-    }
-
-    /// Watches the files of `[tls]`, until the guard is dropped.
-    pub fn watch_certificates(&self, config: &Config) -> Option<Watch> {
-        self.tls.as_ref().map(|tls| tls.watch(config.tls.as_ref()))
+        Ok(Self { kafka: kafka.transpose()? })
     }
 
     pub fn addresses(&self) -> Addresses {

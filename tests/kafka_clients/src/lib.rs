@@ -13,6 +13,7 @@
 //! - [`runtimes`]: Node.js, Python, Go and Java, and the pinned packages, installed once.
 //! - [`namespace`]: a network of a test's own, in which port 9092 is free.
 //! - [`deliveries`]: what services reported, and the rules that it must keep.
+//! - [`tls`]: certificates, and a client that sees the one that is served.
 //! - [`raw`]: a Kafka client that writes any byte it likes, with a writer of its own.
 //! - [`bystander`]: produces and consumes meanwhile, and must see no error.
 //!
@@ -20,7 +21,8 @@
 //!
 //! - Every wait has a deadline and a condition; a wait that fails says what it saw instead.
 //! - A child never outlives its owner, and a data directory never outlives its broker.
-//! - Nothing here knows `bateau-protocol`: a mistake there must not hide itself here.
+//! - Nothing here knows `bateau-protocol`: a mistake there must not hide itself here. The one test
+//!   that does (`tests/parts.rs`) compares it with real clients.
 //!
 //! # Absent on purpose
 //!
@@ -35,4 +37,5 @@ pub mod program;
 pub mod raw;
 pub mod runtimes;
 pub mod scratch;
+pub mod tls;
 pub mod tmpfs;

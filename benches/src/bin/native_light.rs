@@ -1,0 +1,79 @@
+//! Prints the numbers of the native protocol, its client and the TestBroker, each with its
+//! contract and its gate.
+//!
+//! Without `--bateau` it builds the released binary first, so that the figures are the tree's.
+//! Hidden commands are the bare loops, which are started as children.
+
+use bateau_benches::command::{Options, Program, run_child, say};
+use bateau_benches::failure::Failure;
+use bateau_benches::native::ends::listen;
+use bateau_benches::native::loops::{EchoFile, serve_echo, serve_sink};
+use bateau_benches::rows::NATIVE_LIGHT;
+use clap::{CommandFactory, Parser, Subcommand};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The numbers of the native protocol, its client and the TestBroker, with their contract.
+#[derive(Parser)]
+#[command(name = "native_light", args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    child: Option<Child>,
+
+    #[command(flatten)]
+    options: Options,
+    /// Build with the debug profile too, and print its start times beside
+    #[arg(long)]
+    with_debug: bool,
+}
+
+/// Children of this program.
+#[derive(Subcommand)]
+enum Child {
+    /// Receive over QUIC, checksum, write, flush, acknowledge
+    #[command(hide = true)]
+    BareSink {
+        #[arg(long)]
+        file: PathBuf,
+        #[arg(long)]
+        bytes: u64,
+    },
+    /// Receive over QUIC, write and flush if there is a file, send back
+    #[command(hide = true)]
+    BareEcho {
+        #[arg(long)]
+        file: Option<PathBuf>,
+        #[arg(long)]
+        round_trips: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments { child, options, with_debug } = Arguments::parse();
+    if let Some(child) = &child {
+        return run_child(|| bateau_benches::native::run(run_bare_loop(child)));
+    }
+    let program = Program {
+        name: "native_light",
+        kinds: NATIVE_LIGHT,
+        foreign: None,
+        with_debug,
+        command: Arguments::command,
+    };
+    program.run(&options)
+}
+
+async fn run_bare_loop(child: &Child) -> Result<(), Failure> {
+    let (endpoint, door) = listen()?;
+    let (native, pin) = (door.address, door.pin.to_string());
+    say(&format!("{}\n", json!({"ready": true, "native": native, "pin": pin, "ready_ms": 0})))?;
+    match child {
+        Child::BareSink { file, bytes } => serve_sink(endpoint, file, *bytes).await,
+        Child::BareEcho { file, round_trips } => {
+            let round_trips = *round_trips;
+            let file = file.as_ref().map(|path| EchoFile { path, round_trips });
+            serve_echo(endpoint, file).await
+        }
+    }
+}
