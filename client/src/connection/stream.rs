@@ -238,6 +238,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Ends the connection.
+    pub fn fail(&self, error: RequestError, code: CloseCode) {
+        self.link.fail(error, code);
+    }
+
     /// Whether it takes requests.
     pub fn is_usable(&self) -> bool {
         self.lock().over.is_none()
