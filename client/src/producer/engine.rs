@@ -17,7 +17,7 @@
 //! Absent on purpose: a task per record, per batch or per partition.
 
 use super::batch::{Identity, record_bytes_max};
-use super::handle::{BatchAck, BatchOutcome, SendHandle, Ticket};
+use super::handle::{BatchAck, SendHandle, Ticket};
 use super::partition::{Outgoing, Partition, Rules, Settled, partition_of};
 use super::{Options, keeper};
 use crate::cluster::{Cluster, TopicView};
