@@ -43,6 +43,7 @@ pub mod breaker;
 pub mod client;
 mod cluster;
 pub mod codec;
+mod connection;
 pub mod consumer;
 pub mod cursor;
 pub mod error;

@@ -8,7 +8,8 @@
 //!     why    bateau explain E1001              the text below
 //! ```
 //!
-//! E01 is reaching a broker, E02 its certificate, E03 contexts, E10 topics and records, E11 groups.
+//! E01 is reaching a broker, E02 its certificate, E03 contexts, E10 topics and records, E11 groups,
+//! E13 the HTTP door, E20 test control.
 //!
 //! Invariant: a code is never given twice and never changes its exit code.
 //!
@@ -169,6 +170,58 @@ catalogue! {
         cause "what was typed is not the name",
         fix "repeat the command and type the name, or say --yes",
         why "What this command destroys cannot be brought back.";
+    HTTP_NO_ROUTE = "E1301", NotFoundOrHeld, "there is nothing at this path of the HTTP door",
+        cause "the path is misspelt, or belongs to test control, which is off",
+        fix "GET /livez, /readyz or /startupz; start `bateau dev --test-control` for /test/v1/…",
+        why "Paths are compared as they come: without decoding and without a slash at the end.";
+    HTTP_METHOD = "E1302", Usage, "the path does not take this method",
+        cause "reading is GET, changing is POST",
+        fix "use a method of the answer's Allow header",
+        why "A method that does something else than its name says would surprise every proxy.";
+    HTTP_FOREIGN = "E1303", Refused, "the HTTP door on loopback was asked by a stranger's name",
+        cause "the Host header is not localhost, or a page of another origin changes something",
+        fix "ask for localhost or 127.0.0.1, from a program or from a page on localhost",
+        why "A page of a stranger can make a browser send requests to this machine (DNS \
+             rebinding). It cannot forge the names that are in them, so those are checked.";
+    HTTP_HOST = "E1304", Usage, "the request names no host, or two",
+        cause "HTTP/1.1 wants one Host header",
+        fix "send one Host header",
+        why "Two programs that read two different hosts in one request can be set against each \
+             other.";
+    HTTP_TOO_LARGE = "E1305", Refused, "the body of the request is too long",
+        cause "a body may have 1 MiB",
+        fix "send less",
+        why "A body is read whole before anything is done, so it has a limit.";
+    HTTP_TOO_SLOW = "E1306", TimedOut, "the request took too long",
+        cause "its body did not come in time, or the node did not get on with it",
+        fix "look whether it has happened, then repeat",
+        why "Every request ends, so that no connection is held for ever.";
+    HTTP_INPUT = "E1307", Usage, "the body or the query is not what the route takes",
+        cause "a field is missing, unknown or out of its range, or the body is not JSON",
+        fix "send Content-Type: application/json and the fields that docs/http.md names",
+        why "A field that is not understood would be a setting that is not obeyed.";
+    TEST_CONTROL_SERVE = "E2001", Usage, "test control is for dev alone",
+        cause "serve was told --test-control",
+        fix "bateau dev --test-control",
+        why "Whoever reaches these routes can move the clock and drop records.";
+    TEST_CONTROL_REMOTE = "E2002", Refused, "test control was asked from another machine",
+        cause "the HTTP door listens beyond loopback, and the caller is not on this machine",
+        fix "run the test where the broker runs",
+        why "Whoever reaches these routes can move the clock and drop records.";
+    TEST_CONTROL_STOPPED = "E2003", Failed, "the node does not run at present",
+        cause "it starts, restarts or stops",
+        fix "wait until GET /readyz answers 200, then repeat",
+        why "What a test asks for is done by a node that runs.";
+    TEST_CONTROL_REFUSED = "E2004", Refused, "the node refuses what the test wants",
+        cause "the topic exists already, too many faults are planned, or its store cannot crash",
+        fix "change what the message names",
+        why "A control that did something else would make a test pass for the wrong reason.";
+}
+
+/// Whether the catalogue has this code, for what answers with codes elsewhere.
+#[cfg(test)]
+pub(crate) fn is_known(id: &str) -> bool {
+    CATALOGUE.iter().any(|code| code.id == id)
 }
 
 /// `bateau explain [CODE]`.

@@ -9,18 +9,16 @@ use crate::config::keys::{KEYS, Key};
 use crate::config::value::allowed;
 use crate::config::{Loaded, Mode, Start, load, problem};
 use crate::exit::{Exit, Failure};
+use crate::tls::Tls;
 use serde_json::json;
 use std::path::Path;
 
 pub(super) fn check(file: &Path, output: Output) -> Result<(), Fault> {
     let loaded = loaded(Some(file))?;
-    let warning = loaded.warning.as_deref();
+    Tls::of_config(&loaded.config).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     print(&match output {
-        Output::Json => format!("{}\n", json!({ "ok": true, "warning": warning })),
-        Output::Table => {
-            let warned = warning.map(|text| format!("warning: {text}\n")).unwrap_or_default();
-            format!("{warned}ok  {}\n", file.display())
-        }
+        Output::Json => format!("{}\n", json!({ "ok": true })),
+        Output::Table => format!("ok  {}\n", file.display()),
     })
 }
 

@@ -14,7 +14,7 @@
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
 mod base64;
-mod codes;
+pub(crate) mod codes;
 mod completion;
 mod confirm;
 mod connect;
@@ -123,7 +123,7 @@ struct DevArguments {
     /// Where the Kafka door listens; port 0 is any free one [default: 127.0.0.1:9092]
     #[arg(long, value_name = "ADDR")]
     kafka: Option<String>,
-    /// Accepted and ignored: this build has no native door
+    /// Where the native door listens; port 0 is any free one, or off [default: 127.0.0.1:9443]
     #[arg(long, value_name = "ADDR")]
     native: Option<String>,
     /// Where the HTTP door listens; port 0 is any free one, or off [default: 127.0.0.1:8080]

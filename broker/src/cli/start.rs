@@ -69,12 +69,9 @@ pub(super) fn with_file(file: Option<&Path>) -> Result<Sources, Failure> {
 
 fn run(start: Start, sources: &Sources, begun: Instant) -> Result<(), Failure> {
     let loaded = load(start, sources);
-    let Loaded { config, warning, .. } =
+    let Loaded { config, .. } =
         loaded.map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
     telemetry::init();
-    if let Some(warning) = warning {
-        tracing::warn!("{warning}");
-    }
     open_files::raise();
     let temporary = Temporary::create(&config)?;
     let done = server::run(&config, begun);

@@ -40,7 +40,7 @@ fn refused(loaded: Result<Loaded, String>, expected: &str) {
 
 #[test]
 fn nothing_said_gives_the_documented_defaults() {
-    let Loaded { config, origins, warning, .. } = from_file("").unwrap();
+    let Loaded { config, origins, .. } = from_file("").unwrap();
     assert_eq!(config.node.id.get(), 1);
     assert_eq!(config.node.data_dir, Path::new("data"));
     let listener = config.listeners.kafka.unwrap();
@@ -53,7 +53,6 @@ fn nothing_said_gives_the_documented_defaults() {
     assert_eq!(config.limits.connections_per_ip_max, Some(256));
     assert_eq!(config.limits.request_memory_bytes_max, 1 << 30);
     assert!(origins.values().all(|origin| *origin == Origin::Default));
-    assert_eq!(warning, None);
 }
 
 #[test]
@@ -229,15 +228,16 @@ fn a_feature_that_is_not_built_stops_the_start_by_name() {
 fn a_feature_to_come_is_accepted_where_nothing_is_asked_of_it() {
     let file = "[listeners]\npeers = \"127.0.0.1:9644\"\n[tls]\ncert = \"\"\n\
                 [auth]\nrequired = false\nsuperusers = []\n[topics]\nmin_insync_replicas = 1\n";
-    assert_eq!(from_file(file).unwrap().warning, None);
+    assert!(from_file(file).is_ok());
 }
 
 #[test]
-fn listeners_of_doors_to_come_are_ignored_with_one_warning() {
-    let file = "[listeners]\nnative = \"127.0.0.1:9443\"\nhttp = \"off\"\n";
-    let warning = from_file(file).unwrap().warning.unwrap();
-    let expected = "this build has no native door; ignored: listeners.native (node.toml:2)";
-    assert_eq!(warning, expected);
+fn the_native_door_is_open_unless_it_is_off_and_encrypted_wherever_it_is() {
+    let native = |flags: &[&str]| from_flags(flags).unwrap().config.listeners.native;
+    assert_eq!(native(&[]).unwrap().address, "127.0.0.1:9443".parse().unwrap());
+    assert_eq!(native(&["listeners.native=off"]), None);
+    let far = ["listeners.native=0.0.0.0:9443", "listeners.native_advertised=node:9443"];
+    assert_eq!(native(&far).unwrap().address, "0.0.0.0:9443".parse().unwrap());
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn the_http_door_is_open_unless_it_is_off() {
     assert_eq!(http(&["listeners.http=off"]), None);
     refused(
         from_flags(&["listeners.http=0.0.0.0:8080"]),
-        "listeners.http = 0.0.0.0:8080 (-X): a listener beyond loopback without TLS needs \
+        "listeners.http = 0.0.0.0:8080 (-X): a listener beyond loopback needs [tls], or \
          listeners.allow_plaintext = true, which is false (default)",
     );
 }
@@ -258,7 +258,7 @@ fn a_listener_beyond_loopback_says_plaintext_and_names_its_address() {
     let beyond = ["listeners.kafka=0.0.0.0:9092"];
     refused(
         from_flags(&beyond),
-        "listeners.kafka = 0.0.0.0:9092 (-X): a listener beyond loopback without TLS needs \
+        "listeners.kafka = 0.0.0.0:9092 (-X): a listener beyond loopback needs [tls], or \
          listeners.allow_plaintext = true, which is false (default)\n\
          listeners.kafka_advertised = auto (default): listeners.kafka = 0.0.0.0:9092 (-X) lies \
          beyond loopback, so name the host:port that clients reach",
@@ -273,6 +273,27 @@ fn a_listener_beyond_loopback_says_plaintext_and_names_its_address() {
         from_flags(&flags),
         "listeners.kafka_advertised = 0.0.0.0:9092 (-X): is an address to listen on, which no \
          client can reach",
+    );
+}
+
+#[test]
+fn a_certificate_has_its_key_and_lets_a_listener_leave_loopback() {
+    let files = ["tls.cert=node.crt", "tls.key=node.key"];
+    let tls = from_flags(&files).unwrap().config.tls.unwrap();
+    assert_eq!(
+        (tls.cert.as_path(), tls.key.as_path()),
+        (Path::new("node.crt"), Path::new("node.key"))
+    );
+    assert_eq!(tls.client_ca, None);
+    let beyond = ["listeners.kafka=0.0.0.0:9092", "listeners.kafka_advertised=broker-1:9092"];
+    let config = from_flags(&[beyond, files].concat()).unwrap().config;
+    assert!(!config.listeners.allow_plaintext && config.tls.is_some());
+    assert_eq!(from_flags(&["tls.cert=", "tls.client_ca="]).unwrap().config.tls, None);
+    refused(from_flags(&files[..1]), "tls.key =  (default): tls.cert = node.crt (-X) needs it");
+    refused(from_flags(&files[1..]), "tls.cert =  (default): tls.key = node.key (-X) needs it");
+    refused(
+        from_file("[tls]\nclient_ca = \"clients.crt\"\n"),
+        "tls.cert =  (default): tls.client_ca = \"clients.crt\" (node.toml:2) needs it",
     );
 }
 

@@ -90,7 +90,10 @@ pub enum TlsError {
         max: usize,
     },
     /// A certificate whose time is over or has not come.
-    #[error("{name}: {}: certificate {number} {when}; give a certificate that is valid now", path.display())]
+    #[error(
+        "{name}: {}: certificate {number} {when}; give a certificate that is valid now",
+        path.display()
+    )]
     NotValid {
         /// The key.
         name: Name,
@@ -113,7 +116,10 @@ pub enum TlsError {
         cert: PathBuf,
     },
     /// Others can read the key, so it is no secret.
-    #[error("tls.key: {0}: mode {mode:03o} opens it to others; run `chmod 600 {0}`", path.display())]
+    #[error(
+        "tls.key: {0}: mode {mode:03o} opens it to others; run `chmod 600 {0}`",
+        path.display()
+    )]
     OpenKey {
         /// The file.
         path: PathBuf,

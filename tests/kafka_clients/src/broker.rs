@@ -29,6 +29,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use bateau_testing::TestBroker;
 use serde_json::Value;
 
 use crate::program::Program;
@@ -263,38 +264,68 @@ fn recovery_line(errors: &[String]) -> Option<Value> {
 /// A broker that the tests of one process share while at least one of them holds it.
 #[derive(Debug)]
 pub enum SharedBroker {
-    /// Started here.
-    Own(Mutex<Broker>, String),
+    /// In this very process.
+    Here(TestBroker, String),
+    /// A process that was started here.
+    Own(Box<Mutex<Broker>>, String),
     /// Started by somebody else, who named its address in `BATEAU_TEST_BOOTSTRAP`.
     Foreign(String),
 }
 
+/// Where tests find the broker that others of their process hold.
+type Current = Mutex<Weak<SharedBroker>>;
+
 impl SharedBroker {
     /// Joins the tests that share a broker now, or starts one. It stops with its last user, so
-    /// no static outlives the tests and keeps a process or a directory behind.
+    /// no static outlives the tests and keeps a thread, a process or a directory behind.
+    ///
+    /// It is a TestBroker, which is the production engine, unless `BATEAU_BIN` asks for another
+    /// binary.
     pub fn join() -> Arc<Self> {
-        static CURRENT: Mutex<Weak<SharedBroker>> = Mutex::new(Weak::new());
+        static CURRENT: Current = Mutex::new(Weak::new());
+        match env::var_os(BINARY_VARIABLE) {
+            None => Self::join_or_start(&CURRENT, Self::here),
+            Some(_) => Self::join_process(),
+        }
+    }
+
+    /// The same for tests that look at the broker's process.
+    pub fn join_process() -> Arc<Self> {
+        static CURRENT: Current = Mutex::new(Weak::new());
+        Self::join_or_start(&CURRENT, || {
+            let broker = Broker::start(Some("127.0.0.1:0"));
+            let bootstrap = broker.bootstrap().to_owned();
+            Self::Own(Box::new(Mutex::new(broker)), bootstrap)
+        })
+    }
+
+    fn join_or_start(current: &Current, start: impl FnOnce() -> Self) -> Arc<Self> {
         // A test that failed to start a broker poisons nothing: the next one tries again.
-        let mut current = CURRENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(shared) = current.upgrade() {
             return shared;
         }
-        let shared = Arc::new(match env::var("BATEAU_TEST_BOOTSTRAP") {
-            Ok(bootstrap) => Self::Foreign(bootstrap),
-            Err(_) => {
-                let broker = Broker::start(Some("127.0.0.1:0"));
-                let bootstrap = broker.bootstrap().to_owned();
-                Self::Own(Mutex::new(broker), bootstrap)
-            }
-        });
+        let foreign = env::var("BATEAU_TEST_BOOTSTRAP").map(Self::Foreign);
+        let shared = Arc::new(foreign.unwrap_or_else(|_| start()));
         *current = Arc::downgrade(&shared);
         shared
+    }
+
+    fn here() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime can be made");
+        let builder = TestBroker::builder().config("topics.partitions_default", "4");
+        let broker = runtime.block_on(builder.start()).expect("a broker starts");
+        let bootstrap = broker.kafka_bootstrap();
+        Self::Here(broker, bootstrap)
     }
 
     /// The address of the Kafka door.
     pub fn bootstrap(&self) -> &str {
         match self {
-            Self::Own(_, bootstrap) | Self::Foreign(bootstrap) => bootstrap,
+            Self::Here(_, bootstrap) | Self::Own(_, bootstrap) | Self::Foreign(bootstrap) => {
+                bootstrap
+            }
         }
     }
 
@@ -310,7 +341,7 @@ impl SharedBroker {
     }
 
     /// The most address space that the broker's process ever had, in bytes, used or not; `None`
-    /// for a foreign broker, and where the system does not tell.
+    /// for a broker that is no process of ours, and where the system does not tell.
     pub fn address_space_peak_bytes(&self) -> Option<u64> {
         let Self::Own(broker, _) = self else { return None };
         let id = broker.lock().unwrap_or_else(std::sync::PoisonError::into_inner).id();

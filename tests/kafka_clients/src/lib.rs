@@ -13,6 +13,7 @@
 //! - [`runtimes`]: Node.js, Python, Go and Java, and the pinned packages, installed once.
 //! - [`namespace`]: a network of a test's own, in which port 9092 is free.
 //! - [`deliveries`]: what services reported, and the rules that it must keep.
+//! - [`tls`]: certificates, and a client that sees the one that is served.
 //! - [`raw`]: a Kafka client that writes any byte it likes, with a writer of its own.
 //! - [`bystander`]: produces and consumes meanwhile, and must see no error.
 //!
@@ -35,4 +36,5 @@ pub mod program;
 pub mod raw;
 pub mod runtimes;
 pub mod scratch;
+pub mod tls;
 pub mod tmpfs;

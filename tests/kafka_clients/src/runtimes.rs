@@ -4,7 +4,7 @@
 //!   node()   --> npm ci                        --> target/kafka_clients/kafkajs
 //!   python() --> python3 -m venv, pip install  --> target/kafka_clients/venv, kafka_python_3
 //!   go()     --> go build                      --> target/kafka_clients/go/kafka_clients
-//!   java()   --> mvn dependency:copy-..., javac --> target/kafka_clients/java
+//!   java()   --> mvn dependency:copy-..., javac --> target/kafka_clients/java, java-parts, …
 //! ```
 //!
 //! # Invariants
@@ -61,13 +61,19 @@ impl Installed {
     }
 }
 
-/// The kafkajs services: the caller adds the file to run. `None` without Node.js and npm.
+/// The kafkajs programs: the caller adds the file to run. `None` without Node.js and npm.
 pub fn node() -> Option<Installed> {
     static ONCE: OnceLock<Option<Installed>> = OnceLock::new();
     ONCE.get_or_init(|| {
         (present("node", "--version") && present("npm", "--version")).then(|| {
             let files = ["package.json", "package-lock.json", ".npmrc"];
-            let services = ["order-service.js", "inventory-service.js", "test-control.js"];
+            let services = [
+                "order-service.js",
+                "inventory-service.js",
+                "encrypted-service.js",
+                "test-control.js",
+                "parts.js",
+            ];
             let all = [&files[..], &services[..]].concat();
             let directory = install("kafkajs", "kafkajs", &all, |source, target| {
                 for file in &all {
@@ -156,29 +162,54 @@ pub fn go() -> Option<Installed> {
 /// The Java client. `None` without a JDK and Maven.
 pub fn java() -> Option<Installed> {
     static ONCE: OnceLock<Option<Installed>> = OnceLock::new();
+    ONCE.get_or_init(|| has_java().then(|| java_program("java", "pom.xml", "JavaClient"))).clone()
+}
+
+/// What computes assignments and hashes with the Java client, newest first: its version, and the
+/// program. `None` without a JDK and Maven.
+pub fn java_parts() -> Option<Vec<(&'static str, Installed)>> {
+    static ONCE: OnceLock<Option<Vec<(&'static str, Installed)>>> = OnceLock::new();
     ONCE.get_or_init(|| {
-        (present("javac", "-version") && present("mvn", "--version")).then(|| {
-            let sources = ["pom.xml", "JavaClient.java"];
-            let directory = install("java", "java", &sources, |source, target| {
-                let libraries = target.join("libs");
-                let mut maven = Command::new("mvn");
-                maven.args(["--quiet", "--batch-mode", "--file"]).arg(source.join("pom.xml"));
-                maven.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
-                run(maven.arg(format!("-DoutputDirectory={}", libraries.display())));
-                let mut javac = Command::new("javac");
-                javac.args(["--release", "11", "-Xlint:all,-options", "-Werror", "-cp"]);
-                javac.arg(libraries.join("*")).arg("-d").arg(target.join("classes"));
-                run(javac.arg(source.join("JavaClient.java")));
-            });
-            let class_path = format!("{0}/classes:{0}/libs/*", directory.display());
-            // One small heap and the first compiler alone: these programs live for seconds.
-            let flags = ["-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"];
-            let mut arguments: Vec<PathBuf> = flags.iter().map(PathBuf::from).collect();
-            arguments.extend([class_path.into(), "JavaClient".into()]);
-            Installed { program: "java".into(), arguments, environment: Vec::new(), directory }
+        has_java().then(|| {
+            [("4.3.1", "java-parts", "pom.xml"), ("3.9.1", "java-parts-3", "pom-3.xml")]
+                .map(|(version, name, pom)| (version, java_program(name, pom, "Parts")))
+                .to_vec()
         })
     })
     .clone()
+}
+
+/// What reads record batches with the Java client. `None` without a JDK and Maven.
+pub fn java_batches() -> Option<Installed> {
+    static ONCE: OnceLock<Option<Installed>> = OnceLock::new();
+    let install = || has_java().then(|| java_program("java-batches", "pom.xml", "Batches"));
+    ONCE.get_or_init(install).clone()
+}
+
+fn has_java() -> bool {
+    present("javac", "-version") && present("mvn", "--version")
+}
+
+/// Installs what `pom` names and compiles `class` with it, into a directory of its own.
+fn java_program(name: &str, pom: &str, class: &str) -> Installed {
+    let source_file = format!("{class}.java");
+    let directory = install(name, "java", &[pom, &source_file], |source, target| {
+        let libraries = target.join("libs");
+        let mut maven = Command::new("mvn");
+        maven.args(["--quiet", "--batch-mode", "--file"]).arg(source.join(pom));
+        maven.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
+        run(maven.arg(format!("-DoutputDirectory={}", libraries.display())));
+        let mut javac = Command::new("javac");
+        javac.args(["--release", "11", "-Xlint:all,-options", "-Werror", "-cp"]);
+        javac.arg(libraries.join("*")).arg("-d").arg(target.join("classes"));
+        run(javac.arg(source.join(&source_file)));
+    });
+    let class_path = format!("{0}/classes:{0}/libs/*", directory.display());
+    // One small heap and the first compiler alone: these programs live for seconds.
+    let flags = ["-Xmx192m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"];
+    let mut arguments: Vec<PathBuf> = flags.iter().map(PathBuf::from).collect();
+    arguments.extend([class_path.into(), class.into()]);
+    Installed { program: "java".into(), arguments, environment: Vec::new(), directory }
 }
 
 fn present(program: &str, argument: &str) -> bool {

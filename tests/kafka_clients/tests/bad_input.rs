@@ -28,7 +28,7 @@ struct Scene {
 
 impl Scene {
     fn start() -> Self {
-        let broker = SharedBroker::join();
+        let broker = SharedBroker::join_process();
         let bystander = Bystander::start(broker.bootstrap());
         Self { broker, bystander }
     }

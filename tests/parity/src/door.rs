@@ -6,6 +6,12 @@ use bateau_protocol::ids::TopicId;
 use bateau_protocol::wire::ErrorCode;
 use bytes::Bytes;
 
+/// The protocol type of every group of the rows.
+pub const PROTOCOL_TYPE: &str = "consumer";
+
+/// Their assignor.
+pub const PROTOCOL: &str = "range";
+
 /// An answer, or the code in its place.
 pub type Answer<T> = Result<T, ErrorCode>;
 

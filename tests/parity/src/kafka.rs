@@ -1,6 +1,8 @@
 //! The Kafka door: the newest version of each API, over TCP.
 
-use crate::door::{Answer, Appended, Door, Fetched, Join, Joined, Member, Places};
+use crate::door::{
+    Answer, Appended, Door, Fetched, Join, Joined, Member, PROTOCOL, PROTOCOL_TYPE, Places,
+};
 use bateau_protocol::ids::TopicId;
 use bateau_protocol::kafka::api::{Message, create_topics, delete_topics, fetch, heartbeat};
 use bateau_protocol::kafka::api::{init_producer_id, join_group, leave_group, list_offsets};
@@ -225,8 +227,9 @@ impl Door for KafkaDoor {
             generation_id: member.generation,
             member_id: member.member.clone().into(),
             group_instance_id: member.instance.clone().map(Text::from),
+            protocol_type: Some(PROTOCOL_TYPE.into()),
+            protocol_name: Some(PROTOCOL.into()),
             assignments: assignments.collect(),
-            ..sync_group::SyncGroupRequest::default()
         };
         let answer: sync_group::SyncGroupResponse = self.call(&request).await;
         checked(answer.error_code, answer.assignment)

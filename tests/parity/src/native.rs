@@ -1,6 +1,8 @@
 //! The native door: frames on three streams, over QUIC.
 
-use crate::door::{Answer, Appended, Door, Fetched, Join, Joined, Member, Places};
+use crate::door::{
+    Answer, Appended, Door, Fetched, Join, Joined, Member, PROTOCOL, PROTOCOL_TYPE, Places,
+};
 use bateau_protocol::ids::TopicId;
 use bateau_protocol::native::*;
 use bateau_protocol::wire::{Chain, ErrorCode, Text};
@@ -219,8 +221,9 @@ impl Door for NativeDoor {
             generation: member.generation,
             member_id: member.member.clone().into(),
             group_instance_id: member.instance.clone().map(Text::from),
+            protocol_type: PROTOCOL_TYPE.into(),
+            protocol_name: PROTOCOL.into(),
             assignments: assignments.collect(),
-            ..SyncRequest::default()
         };
         Ok(answer!(Sync of self.control.call(request).await?).assignment)
     }

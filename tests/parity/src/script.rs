@@ -5,14 +5,14 @@
 //!
 //! Absent on purpose: expectations, which stand in `rows.txt`.
 
-use crate::door::{Answer, Door, Fetched, Join, Joined, Member, Places};
+use crate::door::{Answer, Door, Fetched, Join, Joined, Member, PROTOCOL, PROTOCOL_TYPE, Places};
 use bateau_protocol::ids::TopicId;
 use bateau_protocol::record::{BatchBuilder, Batches, NewRecord};
 use bytes::Bytes;
 use std::fmt::Display;
 
 /// The time of the first record of every batch, in Unix milliseconds.
-pub const TIMESTAMP: i64 = 1_800_000_000_000;
+pub const TIMESTAMP: i64 = 1_700_000_000_000;
 
 /// One row on one door.
 #[derive(Debug)]
@@ -118,14 +118,15 @@ impl<D: Door> Run<D> {
             Ok(joined) => {
                 let member = self.name(&joined.member);
                 let leader = self.name(&joined.leader);
-                let mut members: Vec<_> = joined.members.iter().collect();
-                members.sort();
-                let members: Vec<_> = members
-                    .into_iter()
+                let mut members: Vec<_> = joined
+                    .members
+                    .iter()
                     .map(|(id, metadata)| {
                         format!("{} {}", self.name(id), String::from_utf8_lossy(metadata))
                     })
                     .collect();
+                // In which order they come is the broker's chance.
+                members.sort();
                 let (generation, protocol) = (joined.generation, &joined.protocol);
                 let members = members.join(", ");
                 format!(
@@ -162,8 +163,8 @@ pub fn join(member: &str, metadata: &'static str) -> Join {
         member: member.to_owned(),
         instance: None,
         session_timeout_ms: 30_000,
-        protocol_type: "consumer".to_owned(),
-        protocols: vec![("range".to_owned(), Bytes::from_static(metadata.as_bytes()))],
+        protocol_type: PROTOCOL_TYPE.to_owned(),
+        protocols: vec![(PROTOCOL.to_owned(), Bytes::from_static(metadata.as_bytes()))],
     }
 }
 

@@ -222,6 +222,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_code_is_explained_at_the_command_line() {
+        let text = String::new;
+        for problem in [
+            Problem::NoRoute { path: text() },
+            Problem::Method { path: text(), method: Method::GET, allow: text() },
+            Problem::ForeignHost { host: text() },
+            Problem::BadHost,
+            Problem::BodyTooLarge,
+            Problem::BodyTooSlow,
+            Problem::BadInput { reason: text() },
+            Problem::Remote,
+            Problem::NotRunning { reason: text() },
+            Problem::Refused { reason: text() },
+        ] {
+            assert!(crate::cli::codes::is_known(problem.code()), "{problem:?}");
+        }
+    }
+
+    #[test]
     fn a_problem_is_one_line_with_code_message_and_fix() {
         let allow = "GET, HEAD".to_owned();
         let problem = Problem::Method { path: "/livez".into(), method: Method::PUT, allow };

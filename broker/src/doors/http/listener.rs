@@ -3,6 +3,7 @@
 //! Invariants
 //! - A connection that panics ends alone.
 //! - Draining closes idle connections at once and lets requests that run be answered.
+//! - The door has places of its own: a node whose other places are taken still says how it is.
 //!
 //! Absent on purpose: addresses to tell others. Nobody finds this door through the cluster.
 
@@ -11,20 +12,25 @@ use super::timed::Timed;
 use super::{CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, HEADERS_MAX, STALL_TIME_MAX};
 use crate::config::Listener;
 use crate::controls::Door;
+use crate::doors::kafka::stream::handshake;
+use crate::doors::note_end;
 use crate::doors::sockets::bind_both;
 use crate::node::NodeControl;
+use crate::tls::Tls;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -36,17 +42,19 @@ pub struct HttpDoor {
     /// The same port of `[::1]`, where the listener is for `localhost`.
     twin: Option<TcpListener>,
     local_address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 impl HttpDoor {
     /// Binds the door's sockets. To be called inside of a runtime.
     ///
     /// - `listener`: `config.listeners.http`, where it is not off.
+    /// - `tls`: with it, all connections are encrypted.
     ///
     /// Errors: the address is taken or is none of this machine.
-    pub fn bind(listener: &Listener) -> io::Result<Self> {
+    pub fn bind(listener: &Listener, tls: Option<&Tls>) -> io::Result<Self> {
         let (listener, twin, local_address) = bind_both(listener)?;
-        Ok(Self { listener, twin, local_address })
+        Ok(Self { listener, twin, local_address, tls: tls.cloned() })
     }
 
     /// Where it listens, with the port that it got.
@@ -87,10 +95,13 @@ impl HttpDoor {
             let Ok(local) = stream.local_addr() else { continue };
             let ends = Ends { peer, local: local.ip() };
             let (node, stop) = (node.clone(), connection_stop.clone());
+            let tls = self.tls.as_ref().map(Tls::http);
             connections.spawn(async move {
                 let counted = node.broker().map(|broker| broker.connected(Door::Http));
-                // TLS comes between the two: a stream is all that is asked for.
-                converse(stream, ends, node, stop).await;
+                match tls {
+                    None => converse(stream, ends, node, stop).await,
+                    Some(tls) => converse_encrypted(stream, tls, ends, node, stop).await,
+                }
                 drop(counted);
             });
         }
@@ -106,6 +117,22 @@ impl HttpDoor {
         tokio::select! {
             accepted = self.listener.accept() => accepted,
             accepted = twin.accept() => accepted,
+        }
+    }
+}
+
+/// Gives a connection its TLS first.
+async fn converse_encrypted(
+    socket: TcpStream,
+    tls: Arc<ServerConfig>,
+    ends: Ends,
+    node: NodeControl,
+    mut stop: watch::Receiver<bool>,
+) {
+    match handshake(socket, tls, &mut stop).await {
+        Ok(stream) => converse(stream, ends, node, stop).await,
+        Err(error) => {
+            tracing::debug!(peer = %ends.peer, %error, "an HTTP connection was closed");
         }
     }
 }
@@ -140,13 +167,5 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(peer = %ends.peer, %error, "an HTTP connection has ended");
-    }
-}
-
-fn note_end(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "an HTTP connection was closed by a fault in this program");
     }
 }

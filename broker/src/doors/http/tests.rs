@@ -5,9 +5,12 @@ use crate::config::{Mode, Sources, Start, load};
 use crate::controls::Controls;
 use crate::entropy::Entropy;
 use crate::node::{DirectoryStore, Node, NodeSettings};
+use crate::tls::tests::authority::{Authority, Version};
 use bateau_log::RealDiskOptions;
+use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -15,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 /// What a test gives a node that hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,9 +32,15 @@ struct Served {
 }
 
 fn settings(data: &TempDir, has_controls: bool) -> NodeSettings {
+    with_flags(data, has_controls, &[])
+}
+
+fn with_flags(data: &TempDir, has_controls: bool, flags: &[String]) -> NodeSettings {
     let mut sources = Sources::default();
-    let flags = ["listeners.kafka=127.0.0.1:0", "listeners.http=127.0.0.1:0"];
-    sources.add_flags(&flags.map(str::to_owned));
+    for door in ["kafka", "native", "http"] {
+        sources.add_flags(&[format!("listeners.{door}=127.0.0.1:0")]);
+    }
+    sources.add_flags(flags);
     let start = Start { ephemeral: true, ..Start::of(Mode::Dev) };
     let config = load(start, &sources).expect("the settings are valid").config;
     let options = RealDiskOptions { exclusive: false, ephemeral: true };
@@ -155,6 +165,33 @@ async fn a_node_that_starts_is_alive_and_not_ready() {
     node.until_ready().await.expect("it starts");
     assert_eq!(ask("/startupz").await.0, 200);
     assert_eq!(ask("/readyz").await.0, 200);
+    node.stop().await.expect("it stops");
+}
+
+#[tokio::test]
+async fn with_tls_the_door_speaks_nothing_else() {
+    let data = TempDir::new().expect("a temporary directory");
+    let authority = Authority::new("node's");
+    let files = authority.node().write(data.path());
+    let key = |name: &str, path: &Path| format!("tls.{name}={}", path.display());
+    let flags = [key("cert", &files.cert), key("key", &files.key)];
+    let node = Node::start(with_flags(&data, false, &flags)).await.expect("it starts");
+    let http = node.addresses().http.expect("the door is open");
+    let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let socket = TcpStream::connect(http).await.expect("the door accepts");
+    let connector = TlsConnector::from(authority.trusting(Version::Tls13, None));
+    let name = ServerName::try_from("localhost").expect("it is a name");
+    let mut stream = connector.connect(name, socket).await.expect("the handshake ends well");
+    stream.write_all(request).await.expect("it is sent");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.expect("it is text");
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.ends_with("\r\n\r\nok\n"), "{said}");
+    let mut plain = TcpStream::connect(http).await.expect("the door accepts");
+    plain.write_all(request).await.expect("it is sent");
+    let mut said = Vec::new();
+    // A reset is an end, too.
+    let _ = plain.read_to_end(&mut said).await;
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
     node.stop().await.expect("it stops");
 }
 

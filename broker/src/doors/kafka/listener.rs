@@ -127,9 +127,11 @@ impl KafkaDoor {
                     continue;
                 }
             };
+            // Answers leave as soon as they are made; they are gathered before, not by the kernel.
+            let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
             let context = (broker.clone(), controls.clone());
-            let parts = match self.parts(&stream, peer, context, budget) {
-                Ok(parts) => parts,
+            let parts = match local {
+                Ok(local) => self.parts(local, peer, context, budget),
                 Err(error) => {
                     tracing::debug!(%peer, %error, "a connection was gone at once");
                     continue;
@@ -170,15 +172,14 @@ impl KafkaDoor {
         }
     }
 
-    fn parts(
+    /// What a connection from `peer` to `local` needs.
+    pub(super) fn parts(
         &self,
-        stream: &TcpStream,
+        local: SocketAddr,
         peer: SocketAddr,
         (broker, controls): (Broker, Option<Arc<Controls>>),
         budget: &Budget,
-    ) -> io::Result<Parts> {
-        // Answers leave as soon as they are made; they are gathered before, not by the kernel.
-        stream.set_nodelay(true)?;
+    ) -> Parts {
         let limits = &self.limits;
         let session = KafkaSession::new(SessionLimits {
             frame_bytes_max: limits.kafka_frame_bytes_max,
@@ -189,7 +190,7 @@ impl KafkaDoor {
         let context = Context {
             broker,
             controls,
-            endpoint: self.endpoint(stream.local_addr()?),
+            endpoint: self.endpoint(local),
             // As Kafka's own tools show it.
             client_host: format!("/{}", peer.ip().to_canonical()).into(),
             fetch_reply_bytes_max: limits.fetch_reply_bytes_max,
@@ -200,7 +201,7 @@ impl KafkaDoor {
             stall_window: Duration::from_millis(window_ms),
             stall_bytes_min: limits.stall_bytes_per_second_min.saturating_mul(window_ms) / 1_000,
         };
-        Ok(Parts { session, context: Arc::new(context), share: budget.share(), deadlines })
+        Parts { session, context: Arc::new(context), share: budget.share(), deadlines }
     }
 
     /// What a client that came to `local` is told of this node.

@@ -31,7 +31,7 @@ mod dispatch;
 mod listener;
 mod outgoing;
 mod session;
-mod stream;
+pub(super) mod stream;
 
 pub use listener::KafkaDoor;
 

@@ -68,7 +68,8 @@ fn every_wrong_file_is_named_with_what_is_wrong() {
         ),
         (
             cert(with("der.crt", der, 0o644)),
-            "tls.cert: der.crt: certificate 1 cannot be used: invalid peer certificate: BadEncoding",
+            "tls.cert: der.crt: certificate 1 cannot be used: invalid peer certificate: \
+             BadEncoding",
         ),
         (cert(with("many.crt", &many, 0o644)), "tls.cert: many.crt: has more than 10 certificates"),
         (

@@ -1,8 +1,11 @@
 //! A whole node in a test: engine over a temporary directory, Kafka door, raw client.
 
+use super::super::KafkaDoor;
+use super::super::connection::Parts;
 use crate::api::Broker;
 use crate::config::{Config, Mode, Sources, Start, load};
 use crate::controls::Controls;
+use crate::doors::Capacity;
 use crate::node::{DirectoryStore, Node, NodeSettings};
 use bateau_log::RealDiskOptions;
 use bateau_protocol::kafka::api::{Api, Message};
@@ -47,6 +50,17 @@ impl TestNode {
         let node = within(Node::start(settings)).await.expect("a fresh node starts");
         let address = node.addresses().kafka.expect("the door is open");
         Self { address, node, _data: data }
+    }
+
+    /// What a connection over something else than a socket needs.
+    pub fn parts(&self) -> Parts {
+        let config = config(&[]);
+        let listener = config.listeners.kafka.expect("the door is open");
+        let capacity = Capacity::new(&config.limits);
+        let budget = capacity.budget.clone();
+        let door = KafkaDoor::bind(&listener, &config, None, capacity);
+        let door = door.expect("there is a free port");
+        door.parts(self.address, self.address, (self.broker().clone(), None), &budget)
     }
 
     /// A fresh connection.

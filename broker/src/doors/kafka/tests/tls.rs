@@ -1,9 +1,12 @@
 //! The door behind TLS: both versions, certificates of clients, and who is shut out.
 
+use super::super::connection::Connection;
+use super::super::stream::Transport;
 use super::connections::works;
 use super::node::{Client, TestNode, within};
 use super::records::{auto_create, batch, fetch, only, produce, produced};
 use crate::config::TlsSettings;
+use crate::tls::Tls;
 use crate::tls::tests::authority::{Authority, Identity, Version, write_authority};
 use bateau_protocol::kafka::api::fetch::{Fetch, FetchRequest};
 use bateau_protocol::kafka::api::produce::Produce;
@@ -11,11 +14,13 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A node behind TLS, and what its clients need.
 struct Encrypted {
@@ -51,6 +56,13 @@ impl Encrypted {
 
     async fn dial(&self, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
         let socket = within(TcpStream::connect(self.node.address)).await?;
+        Self::shake(socket, config).await
+    }
+
+    async fn shake(
+        socket: TcpStream,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").expect("it is a name");
         within(TlsConnector::from(config).connect(name, socket)).await
     }
@@ -91,6 +103,71 @@ async fn large_records_pass_both_versions_in_both_directions() {
         let records = data.records.expect("never null").to_bytes();
         assert_eq!(records.len() % batch(&[&large]).len(), 0, "whole batches");
         assert!(records.len() > 5 * large.len(), "{} bytes", records.len());
+    }
+    encrypted.node.stop().await;
+}
+
+impl Transport for tokio_rustls::server::TlsStream<DuplexStream> {
+    const HOLDS_BYTES: bool = true;
+
+    fn poll_readable(&mut self, _task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// TLS takes the whole reply, the pipe below it 64 bytes: the rest leaves although no reply is
+/// behind it.
+#[tokio::test]
+async fn the_last_bytes_of_a_reply_reach_a_client_with_little_room() {
+    let encrypted = Encrypted::start(false).await;
+    let tls = Tls::from_files(&encrypted.settings).expect("the files are right").kafka();
+    let config = encrypted.authority.trusting(Version::Tls13, None);
+    let (near, far) = tokio::io::duplex(64);
+    let name = ServerName::try_from("localhost").expect("it is a name");
+    let shaken = async {
+        tokio::join!(
+            TlsConnector::from(config).connect(name, near),
+            TlsAcceptor::from(tls).accept(far)
+        )
+    };
+    let (near, far) = within(shaken).await;
+    let (stop, stopped) = watch::channel(false);
+    let far = far.expect("the handshake ends well");
+    let served = tokio::spawn(Connection::new(far, encrypted.node.parts()).serve(stopped));
+    let mut client = Client::over(near.expect("the handshake ends well"));
+    works(&mut client).await;
+    stop.send_replace(true);
+    assert_eq!(client.rest().await.expect("a TLS goodbye, not a cut"), b"");
+    within(served).await.expect("the connection ends in peace");
+    encrypted.node.stop().await;
+}
+
+/// One record of TLS has two requests, and the first read of the node takes exactly one of them.
+#[tokio::test]
+async fn a_request_that_is_decrypted_and_not_read_is_answered() {
+    const REQUEST_BYTES: i32 = 8_192;
+    let encrypted = Encrypted::start(false).await;
+    let config = encrypted.authority.trusting(Version::Tls13, None);
+    let mut stream = encrypted.dial(config).await.expect("the handshake ends well");
+    let mut both = Vec::new();
+    for correlation_id in [1_i32, 2] {
+        both.extend((REQUEST_BYTES - 4).to_be_bytes());
+        // ApiVersions, version 0.
+        both.extend([0, 18, 0, 0]);
+        both.extend(correlation_id.to_be_bytes());
+        let client_id = vec![b'x'; 8_192 - 14];
+        both.extend(u16::try_from(client_id.len()).expect("it is short").to_be_bytes());
+        both.extend(client_id);
+    }
+    stream.write_all(&both).await.expect("it is taken");
+    stream.flush().await.expect("it is sent");
+    for expected in [1_i32, 2] {
+        let mut head = [0; 8];
+        within(stream.read_exact(&mut head)).await.expect("an answer");
+        assert_eq!(head[4..], expected.to_be_bytes());
+        let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        let mut rest = vec![0; usize::try_from(length - 4).expect("it is positive")];
+        within(stream.read_exact(&mut rest)).await.expect("all of it");
     }
     encrypted.node.stop().await;
 }

@@ -1,0 +1,1 @@
+//! The door on a socket, before a whole node, asked by a client that can also misbehave.

@@ -1,0 +1,376 @@
+//! One QUIC connection to one broker: the greeting, and the streams behind it.
+//!
+//! ```text
+//!   Connection ─┬─ control   calls, watch                      Link: what all streams share
+//!               ├─ data × 8  produces; a partition stays on one    window, failure, QUIC
+//!               └─ bulk × 6  subscriptions, fetches            monitor: ends them all together
+//! ```
+//!
+//! Invariants
+//! - Whatever ends one stream ends the connection: there is one error for all who wait.
+//! - A peer that owes acknowledgements and is silent is asked once, and then taken for dead, so
+//!   that a broker that was killed is noticed long before QUIC's idle timeout.
+//!
+//! Absent on purpose: reconnecting.
+
+pub(crate) mod session;
+pub(crate) mod stream;
+pub(crate) mod window;
+
+use crate::address::Address;
+use crate::client::{BrokerInfo, ClientBuilder};
+use crate::error::{BrokerError, ConnectError, RequestError};
+use crate::record::Durability;
+use bateau_protocol::limits::{NATIVE_FRAME_BYTES_MAX, NATIVE_HELLO_BYTES_MAX};
+use bateau_protocol::native::{
+    Auth, CloseCode, ConnectionLimits, Frame, Hello, Kind, Reply, Request, Split, StatusRequest,
+    StreamRole, VERSION_OF_HELLO, Welcome,
+};
+use bytes::{Bytes, BytesMut};
+use quinn::{ConnectionError, VarInt};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use stream::Stream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use window::Window;
+
+/// Requests in flight that produces leave to everything else.
+const OTHER_REQUESTS: usize = 96;
+
+/// The kind of the push that says that the broker stops.
+const GO_AWAY: Kind = Kind(0x4001);
+
+/// What all streams of a connection share.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub quic: quinn::Connection,
+    pub runtime: Handle,
+    pub version: i16,
+    pub frame_bytes_max: usize,
+    pub window: Window,
+    /// Why we ended it, where we did.
+    failure: Mutex<Option<RequestError>>,
+    is_going_away: AtomicBool,
+}
+
+impl Link {
+    /// Ends the connection; the first reason counts.
+    pub fn fail(&self, error: RequestError, code: CloseCode) {
+        let reason = error.to_string();
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        drop(failure);
+        self.quic.close(VarInt::from_u32(code.0), reason.as_bytes());
+    }
+
+    /// Takes the pushes that concern the connection itself.
+    pub fn pushed(&self, kind: Kind) -> bool {
+        if kind == GO_AWAY {
+            self.is_going_away.store(true, Ordering::Relaxed);
+        }
+        kind == GO_AWAY
+    }
+}
+
+/// The connection broke, or will never be.
+pub(crate) fn link_lost(reason: &str) -> RequestError {
+    RequestError::Lost { reason: reason.to_owned() }
+}
+
+/// A connection that is greeted and ready.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    link: Arc<Link>,
+    pub info: BrokerInfo,
+    pub limits: ConnectionLimits,
+    pub control: Arc<Stream>,
+    data: Vec<Arc<Stream>>,
+    bulk: Vec<Arc<Stream>>,
+    next_bulk: AtomicUsize,
+    /// Payload bytes of subscriptions that may still be granted.
+    credit: Mutex<u64>,
+    closed: watch::Receiver<bool>,
+}
+
+impl Connection {
+    /// Connects and greets.
+    ///
+    /// - `address`: for texts and for the name in the broker's certificate.
+    pub async fn open(
+        endpoint: &quinn::Endpoint,
+        config: quinn::ClientConfig,
+        remote: SocketAddr,
+        address: &Address,
+        options: &ClientBuilder,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let name = address.to_string();
+        let unreachable =
+            |reason: String| ConnectError::Unreachable { address: name.clone(), reason };
+        let connecting = endpoint
+            .connect_with(config, remote, &address.host)
+            .map_err(|error| unreachable(error.to_string()))?;
+        let quic = connecting.await.map_err(|error| not_connected(&name, &error))?;
+        let (mut send, mut receive) =
+            quic.open_bi().await.map_err(|error| not_connected(&name, &error))?;
+        let hello = greeting(options);
+        let hello = hello.encode(0, VERSION_OF_HELLO).map_err(|e| unreachable(e.to_string()))?;
+        let mut parts = hello.into_parts();
+        send.write_all_chunks(&mut parts).await.map_err(|e| unreachable(e.to_string()))?;
+        let mut buffer = BytesMut::new();
+        let welcome = match read_welcome(&mut receive, &mut buffer).await {
+            Ok(Reply::Welcome(welcome)) => welcome,
+            Ok(Reply::Error(reply)) => {
+                quic.close(VarInt::from_u32(CloseCode::DONE.0), b"");
+                let error = BrokerError::of_reply(&reply);
+                return Err(ConnectError::Greeting { address: name, error });
+            }
+            Ok(other) => {
+                quic.close(VarInt::from_u32(CloseCode::PROTOCOL.0), b"no welcome");
+                let reason = format!("it greets with kind {}", other.kind());
+                return Err(unreachable(reason));
+            }
+            Err(reason) => {
+                let reason = quic.close_reason().map_or(reason, |error| closed_by(&error));
+                quic.close(VarInt::from_u32(CloseCode::PROTOCOL.0), b"no welcome");
+                return Err(unreachable(reason));
+            }
+        };
+        let (lowest, highest) = options.versions;
+        if !(lowest..=highest).contains(&welcome.version) {
+            quic.close(VarInt::from_u32(CloseCode::VERSION.0), b"a version that was not offered");
+            return Err(unreachable(format!(
+                "it chose version {}, offered were {lowest} to {highest}",
+                welcome.version
+            )));
+        }
+        Ok(Self::start(quic, (send, receive), welcome, &buffer, options))
+    }
+
+    fn start(
+        quic: quinn::Connection,
+        control: (quinn::SendStream, quinn::RecvStream),
+        welcome: Welcome,
+        behind: &[u8],
+        options: &ClientBuilder,
+    ) -> Arc<Self> {
+        let limits = welcome.limits.clone();
+        let info = BrokerInfo {
+            cluster_id: welcome.cluster_id.to_string(),
+            node_id: welcome.node_id,
+            version: welcome.broker_version.to_string(),
+            durability: Durability::from_text(&welcome.durability),
+            protocol_version: welcome.version,
+        };
+        let limit = |number: i32| usize::try_from(number).unwrap_or(0);
+        let requests_max = limit(limits.requests_inflight_max);
+        let produces_max = requests_max.saturating_sub(OTHER_REQUESTS).max(requests_max / 2).max(1);
+        let produce_bytes_max = limit(limits.inflight_bytes_max) / 4 * 3;
+        let link = Arc::new(Link {
+            quic,
+            runtime: Handle::current(),
+            version: welcome.version,
+            // A broker's frames are bounded by what we know, not by what it says.
+            frame_bytes_max: NATIVE_FRAME_BYTES_MAX,
+            window: Window::new(produces_max, produce_bytes_max),
+            failure: Mutex::new(None),
+            is_going_away: AtomicBool::new(false),
+        });
+        let streams = |role, count: i32| {
+            let count = limit(count).clamp(1, 8);
+            (0..count).map(|_| Stream::unopened(role, &link)).collect::<Vec<_>>()
+        };
+        let data = streams(StreamRole::Data, limits.data_streams_max);
+        let bulk = streams(StreamRole::Bulk, limits.bulk_streams_max);
+        let (closing, closed) = watch::channel(false);
+        // What a connection may have outstanding is bounded by our own receive window.
+        let window = u64::from(options.quic.connection_window_bytes) / 4 * 3;
+        let credit = u64::try_from(limits.credit_bytes_max).unwrap_or(0).min(window);
+        let connection = Arc::new(Self {
+            control: Stream::control(&link, control, behind),
+            link,
+            info,
+            limits,
+            data,
+            bulk,
+            next_bulk: AtomicUsize::new(0),
+            credit: Mutex::new(credit),
+            closed,
+        });
+        let link = Arc::clone(&connection.link);
+        let all = connection.data.iter().chain(&connection.bulk).chain([&connection.control]);
+        let streams: Vec<_> = all.cloned().collect();
+        link.runtime.spawn(monitor(Arc::clone(&link), streams, closing));
+        let control = Arc::clone(&connection.control);
+        link.runtime.clone().spawn(watch_for_silence(link, control, options.silence));
+        connection
+    }
+
+    /// The data stream of a partition.
+    pub fn data(&self, topic_hash: u64, partition: i32) -> &Arc<Stream> {
+        let mixed = topic_hash.wrapping_add(u64::from(partition.unsigned_abs()));
+        let count = self.data.len().max(1) as u64;
+        let place = usize::try_from(mixed % count).unwrap_or(0);
+        // There is one at least; the control stream would be refused by the broker, not lost.
+        self.data.get(place).unwrap_or(&self.control)
+    }
+
+    /// A bulk stream, one after the other.
+    pub fn bulk(&self) -> &Arc<Stream> {
+        let place = self.next_bulk.fetch_add(1, Ordering::Relaxed) % self.bulk.len().max(1);
+        self.bulk.get(place).unwrap_or(&self.control)
+    }
+
+    /// Takes up to `wanted` bytes of the connection's credit.
+    pub fn take_credit(&self, wanted: u64) -> u64 {
+        let mut credit = self.credit.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = wanted.min(*credit);
+        *credit -= taken;
+        taken
+    }
+
+    /// Gives credit back that was received, or that ended with its subscription.
+    pub fn return_credit(&self, bytes: u64) {
+        let mut credit = self.credit.lock().unwrap_or_else(PoisonError::into_inner);
+        *credit = credit.saturating_add(bytes);
+    }
+
+    /// Whether it takes requests.
+    pub fn is_usable(&self) -> bool {
+        !self.link.is_going_away.load(Ordering::Relaxed) && self.control.is_usable()
+    }
+
+    /// Waits until it is over.
+    pub async fn closed(&self) {
+        let mut closed = self.closed.clone();
+        // The sender goes only with the monitor, which is then done.
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
+
+    /// Ends it.
+    pub fn close(&self) {
+        self.link.fail(RequestError::Closed, CloseCode::DONE);
+    }
+}
+
+fn greeting(options: &ClientBuilder) -> Request {
+    let auth = options.token.as_ref().map_or_else(Auth::default, |token| Auth {
+        mechanism: "token".into(),
+        credentials: Bytes::copy_from_slice(token),
+    });
+    let (version_min, version_max) = options.versions;
+    let client_name = options.name.clone().into();
+    Hello { version_min, version_max, features: 0, client_name, auth }.into()
+}
+
+async fn read_welcome(
+    receive: &mut quinn::RecvStream,
+    buffer: &mut BytesMut,
+) -> Result<Reply, String> {
+    loop {
+        match Frame::split(buffer, NATIVE_HELLO_BYTES_MAX) {
+            Ok(Split::Frame(frame)) => {
+                return Reply::decode(frame, VERSION_OF_HELLO).map_err(|error| error.to_string());
+            }
+            Ok(Split::Incomplete { .. }) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+        match receive.read_chunk(NATIVE_HELLO_BYTES_MAX, true).await {
+            Ok(Some(chunk)) => buffer.extend_from_slice(&chunk.bytes),
+            Ok(None) => return Err("it ended the stream instead of greeting".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+/// Why a connection was not made.
+fn not_connected(address: &str, error: &ConnectionError) -> ConnectError {
+    let address = address.to_owned();
+    match bateau_quic::refusal(error) {
+        Some(refusal) => ConnectError::Refused { address, reason: refusal.to_string() },
+        None => ConnectError::Unreachable { address, reason: closed_by(error) },
+    }
+}
+
+/// Why a connection ended, in words.
+fn closed_by(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
+            let reason = String::from_utf8_lossy(&close.reason);
+            format!("the broker closed with {}: {reason}", CloseCode(code))
+        }
+        ConnectionError::TimedOut => "nothing came for too long".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// Waits for the connection's end and tells all of its streams.
+async fn monitor(link: Arc<Link>, streams: Vec<Arc<Stream>>, closing: watch::Sender<bool>) {
+    let error = link.quic.closed().await;
+    let failure = {
+        let mut failure = link.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take().unwrap_or_else(|| RequestError::Lost { reason: closed_by(&error) })
+    };
+    tracing::debug!(%failure, "the connection is over");
+    // First, so that whoever is told finds that there is no connection.
+    closing.send_replace(true);
+    for stream in streams {
+        stream.end(&failure);
+    }
+}
+
+/// Ends a connection whose peer owes acknowledgements and says nothing.
+async fn watch_for_silence(link: Arc<Link>, control: Arc<Stream>, silence: Duration) {
+    let tick = (silence / 8).max(Duration::from_millis(10));
+    let mut heard = Heard::now(&link.quic);
+    loop {
+        tokio::select! {
+            _ = link.quic.closed() => return,
+            () = tokio::time::sleep(tick) => {}
+        }
+        let now = Heard::now(&link.quic);
+        if now.received != heard.received || now.owed == heard.owed {
+            heard = now;
+            continue;
+        }
+        let silent = heard.since.elapsed();
+        if silent >= silence {
+            let reason = format!("the broker has been silent for {} ms", silent.as_millis());
+            link.fail(link_lost(&reason), CloseCode::TOO_SLOW);
+            return;
+        }
+        if silent >= silence / 2 && !heard.asked {
+            // A lost probe of path discovery is no sign of death; a question is answered.
+            heard.asked = true;
+            let control = Arc::clone(&control);
+            link.runtime.spawn(async move { drop(control.call(&StatusRequest {}).await) });
+        }
+    }
+}
+
+/// What had come, and what was owed, when something came last.
+struct Heard {
+    received: u64,
+    owed: u64,
+    since: Instant,
+    asked: bool,
+}
+
+impl Heard {
+    fn now(quic: &quinn::Connection) -> Self {
+        let stats = quic.stats();
+        let sent = stats.frame_tx;
+        // Frames that a living peer acknowledges; acknowledgements themselves are not.
+        let owed = [sent.stream, sent.ping, sent.max_data, sent.max_stream_data, sent.crypto];
+        Self {
+            received: stats.udp_rx.datagrams,
+            owed: owed.into_iter().sum(),
+            since: Instant::now(),
+            asked: false,
+        }
+    }
+}
