@@ -129,9 +129,8 @@ impl KafkaDoor {
             };
             // Answers leave as soon as they are made; they are gathered before, not by the kernel.
             let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
-            let context = (broker.clone(), controls.clone());
             let parts = match local {
-                Ok(local) => self.parts(local, peer, context, budget),
+                Ok(local) => self.parts(local, peer, (broker.clone(), controls.clone()), budget),
                 Err(error) => {
                     tracing::debug!(%peer, %error, "a connection was gone at once");
                     continue;
