@@ -195,7 +195,7 @@ impl Context {
 
     /// A broker of our own on this directory.
     fn broker(&self, data: &Path) -> Result<Running, Failure> {
-        Running::broker(&self.settings.binary, data, &[])
+        Running::broker(&self.settings.binary, data)
     }
 
     fn bare_loop(&self, arguments: &[&str]) -> Result<Running, Failure> {

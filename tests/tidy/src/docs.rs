@@ -38,11 +38,14 @@ const COMMANDS: &[(&str, &str, &str)] = &[
 ];
 
 /// Pages of which a test runs every command: the page, the test, and a text in it.
-const PAGES: &[(&str, &str, &str)] = &[(
-    "docs/command-line.md",
-    "broker/tests/command_line_client/examples.rs",
-    "docs/command-line.md",
-)];
+const PAGES: &[(&str, &str, &str)] = &[
+    (
+        "docs/command-line.md",
+        "broker/tests/command_line_client/examples.rs",
+        "docs/command-line.md",
+    ),
+    ("docs/http.md", "tests/kafka_clients/tests/test_control.rs", "docs/http.md"),
+];
 
 /// Pages with no title or more than one.
 #[must_use]
