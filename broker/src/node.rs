@@ -33,17 +33,23 @@ use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
 use crate::tls::{Tls, Watch};
 use bateau_log::{Disk, RealDisk, RealDiskOptions};
+use bateau_quic::SpkiPin;
 use control::{Command, Keeper};
 use doors::{Doors, end_of, not_bound};
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// How long the HTTP door may go on answering when everything else has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
+/// How long a restart waits for the ports that it has just left.
+const PORTS_FREE: Duration = Duration::from_secs(5);
+/// Between two looks at them.
+const PORTS_PAUSE: Duration = Duration::from_millis(5);
 
 /// Where a node keeps what is durable, over all of its restarts.
 pub trait Store: Debug + Send + Sync {
@@ -56,6 +62,11 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// Errors: why this store cannot do that.
     fn cut_power(&self) -> Result<(), String>;
+
+    /// The directory, where it is one of the operating system's.
+    fn directory(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// A directory of the operating system.
@@ -81,6 +92,10 @@ impl Store for DirectoryStore {
             "a crash needs the memory store, which knows what was flushed; this node keeps its \
              data in {place}"
         ))
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.path)
     }
 }
 
@@ -121,6 +136,8 @@ pub struct Node {
     running: Option<Running>,
     http: Option<DoorTask>,
     encryption: Option<Encryption>,
+    /// Without `[tls]`, what the native door encrypts with.
+    identity: Option<Tls>,
 }
 
 /// What `[tls]` gives the doors, over all restarts.
@@ -173,7 +190,8 @@ impl Node {
         let keeper = Keeper::new(&settings, addresses);
         let control = keeper.control();
         let http = http.map(|door| DoorTask::spawn("http", |stop| door.run(control, stop)));
-        let mut node = Self { settings, addresses, keeper, running: None, http, encryption };
+        let mut node =
+            Self { settings, addresses, keeper, running: None, http, encryption, identity: None };
         match Running::open(&node.settings, doors).await {
             Ok(running) => node.running = Some(running),
             Err(failure) => {
@@ -195,12 +213,45 @@ impl Node {
             failure = running.engine.failed() => return Err(failure),
         }
         let broker = running.starting.broker.clone();
-        if let Some(bound) = running.bound.take() {
+        let native_tls = self.native_tls()?;
+        if let Some(running) = self.running.as_mut()
+            && let Some(bound) = running.bound.take()
+        {
             let (controls, node) = (self.settings.controls.clone(), self.keeper.control());
-            running.doors = bound.open(&DoorContext { broker: broker.clone(), controls, node });
+            let context = DoorContext { broker: broker.clone(), controls, node, native_tls };
+            running.doors = bound.open(&context);
         }
         self.keeper.say(NodeState::Ready, Some(broker));
         Ok(())
+    }
+
+    /// What the native door encrypts with: the files of `[tls]`, else a certificate of the node's
+    /// own, kept in its directory where it has one. `None` where the door is off.
+    fn native_tls(&mut self) -> Result<Option<Tls>, Failure> {
+        if self.addresses.native.is_none() {
+            return Ok(None);
+        }
+        if let Some(encryption) = &self.encryption {
+            return Ok(Some(encryption.tls.clone()));
+        }
+        if self.identity.is_none() {
+            let made = match self.settings.store.directory() {
+                Some(directory) => Tls::generated(directory)
+                    .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?,
+                None => Tls::in_memory(),
+            };
+            self.identity = Some(made);
+        }
+        Ok(self.identity.clone())
+    }
+
+    /// The pin of the key that the native door shows; `None` where that is off, or before the node
+    /// is ready.
+    #[must_use]
+    pub fn native_pin(&self) -> Option<SpkiPin> {
+        self.addresses.native?;
+        let given = self.encryption.as_ref().map(|encryption| &encryption.tls);
+        given.or(self.identity.as_ref()).map(Tls::pin)
     }
 
     /// Where it listens.
@@ -316,7 +367,7 @@ impl Node {
     async fn reopen(&mut self) -> Result<(), Failure> {
         self.keeper.say(NodeState::Starting, None);
         let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
-        let doors = Doors::bind(&self.settings.config, tls)?;
+        let doors = bind_again(&self.settings.config, tls).await?;
         self.running = Some(Running::open(&self.settings, doors).await?);
         self.until_ready().await
     }
@@ -364,6 +415,20 @@ fn bind_http(config: &Config, tls: Option<&Tls>) -> Result<Option<HttpDoor>, Fai
         HttpDoor::bind(listener, tls).map_err(failed)
     };
     config.listeners.http.as_ref().map(bind).transpose()
+}
+
+/// Binds the ports that this node has just left. QUIC's is free only once the connections that it
+/// had are forgotten, a few round trips after they were closed.
+async fn bind_again(config: &Config, tls: Option<&Tls>) -> Result<Doors, Failure> {
+    let until = end_of(PORTS_FREE);
+    loop {
+        match Doors::bind(config, tls) {
+            Err(failure) if failure.exit == Exit::NotFoundOrHeld && Instant::now() < until => {
+                tokio::time::sleep(PORTS_PAUSE).await;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn stopped() -> Failure {

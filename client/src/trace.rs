@@ -151,8 +151,10 @@ fn put(text: &mut [u8], place: usize, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use fastrand::Rng;
     use proptest::prelude::*;
+
+    use super::*;
 
     const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

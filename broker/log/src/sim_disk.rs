@@ -13,6 +13,8 @@
 //! - Maps lend copies. Writing to bytes that are lent, or shortening a file under them, panics: it
 //!   would break I-LOG-3 or D5 on a real disk.
 //!
+//! - A file without a name goes when nobody has it open, mapped or lent any more.
+//!
 //! Same seed and same calls, same bytes.
 //!
 //! Absent on purpose: time, and threads of its own.
@@ -97,6 +99,7 @@ impl SimDisk {
         Self::with_state(State {
             random: SimRandom::new(seed),
             inodes: BTreeMap::from([(ROOT, root)]),
+            inodes_count: ROOT,
             changes: Vec::new(),
             capacity,
             calls: 0,
@@ -254,8 +257,8 @@ impl SimDisk {
         }
     }
 
-    fn handle(&self, inode: u64) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile { disk: self.clone(), inode })
+    fn handle(&self, inode: u64, users: Arc<()>) -> Arc<dyn DiskFile> {
+        Arc::new(SimFile { disk: self.clone(), inode, users })
     }
 }
 
@@ -264,17 +267,18 @@ impl Disk for SimDisk {
         let mut state = self.call(true, true)?;
         let (dir, name) = split(path);
         let dir = state.find(dir)?;
-        let id = state.inodes.keys().next_back().map_or(1, |last| last + 1);
-        state.inodes.insert(id, Inode::File(FileState::default()));
+        let file = FileState::default();
+        let users = Arc::clone(&file.users);
+        let id = state.add(Inode::File(file));
         state.rename_all(vec![(dir, name.to_owned(), Some(id))])?;
-        Ok(self.handle(id))
+        Ok(self.handle(id, users))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.call(false, false)?;
         let id = state.find(path)?;
-        state.file(id)?;
-        Ok(self.handle(id))
+        let users = Arc::clone(&state.file(id)?.users);
+        Ok(self.handle(id, users))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -305,9 +309,7 @@ impl Disk for SimDisk {
         }
         let (dir, name) = split(path);
         let dir = state.find(dir)?;
-        let id = state.inodes.keys().next_back().map_or(1, |last| last + 1);
-        let inode = Inode::Dir { now: BTreeMap::new(), stable: BTreeMap::new() };
-        state.inodes.insert(id, inode);
+        let id = state.add(Inode::Dir { now: BTreeMap::new(), stable: BTreeMap::new() });
         state.rename_all(vec![(dir, name.to_owned(), Some(id))])
     }
 
@@ -378,6 +380,7 @@ impl Drop for SimLock {
 struct SimFile {
     disk: SimDisk,
     inode: u64,
+    users: Arc<()>,
 }
 
 impl DiskFile for SimFile {
@@ -491,7 +494,7 @@ impl DiskFile for SimFile {
             disk: self.disk.clone(),
             inode: self.inode,
             bytes,
-            token: Arc::default(),
+            token: Arc::new(MapToken { _file: Arc::clone(&self.users) }),
         }))
     }
 }
@@ -516,12 +519,19 @@ struct SimMap {
     disk: SimDisk,
     inode: u64,
     bytes: u64,
-    token: Arc<()>,
+    /// Shared with what is lent.
+    token: Arc<MapToken>,
+}
+
+/// A map is a user of its file, and so is what was lent from it.
+#[derive(Debug)]
+struct MapToken {
+    _file: Arc<()>,
 }
 
 struct Lent {
     bytes: Vec<u8>,
-    _map: Arc<()>,
+    _map: Arc<MapToken>,
     _range: Arc<()>,
 }
 
@@ -578,3 +588,6 @@ impl FileMap for SimMap {
         Arc::strong_count(&self.token) > 1
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,15 +149,15 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "listeners.native",
-        Kind::Listener(|_, _| {}),
+        Kind::Listener(|config, value| config.listeners.native = value),
         "127.0.0.1:9443",
-        "Where the native door will listen. Accepted and without effect in this build.",
+        "Where the native door listens, on UDP. As `kafka`.",
     ),
     key(
         "listeners.native_advertised",
-        Kind::Advertised(|_, _| {}),
+        Kind::Advertised(|config, value| config.listeners.native_advertised = value),
         "auto",
-        "As `kafka_advertised`, for the native door. Accepted and without effect in this build.",
+        "As `kafka_advertised`, for the native door.",
     ),
     key(
         "listeners.http",

@@ -53,8 +53,6 @@ pub struct Loaded {
     pub origins: Origins,
     /// The values as written, for `bateau config explain`.
     pub values: BTreeMap<&'static str, String>,
-    /// What was accepted without effect: at most one sentence, to be logged once.
-    pub warning: Option<String>,
 }
 
 /// Judges all sources (`I-CONFIG-1`).
@@ -92,7 +90,6 @@ pub fn load(start: Start, sources: &Sources) -> Result<Loaded, Problems> {
     );
     Ok(Loaded {
         config,
-        warning: support::ignored(&effective),
         values: effective.iter().map(|(key, (raw, _))| (*key, raw.shown())).collect(),
         origins: effective.into_iter().map(|(key, (_, origin))| (key, origin)).collect(),
     })
@@ -114,8 +111,8 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("limits.connections_per_ip_second_max") {
         config.limits.connections_per_ip_second_max = None;
     }
-    let listeners = [&mut config.listeners.kafka, &mut config.listeners.http];
-    for listener in listeners.into_iter().flatten() {
+    let ListenerSettings { kafka, native, http, .. } = &mut config.listeners;
+    for listener in [kafka, native, http].into_iter().flatten() {
         listener.pair_loopback |= listener.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
     }
 }
@@ -204,23 +201,30 @@ impl Relations<'_> {
         beyond.map(|(key, _)| self.relation(key, rule.clone())).collect()
     }
 
-    fn advertised(&self) -> Option<Problem> {
-        let listener = self.config.listeners.kafka?;
-        match &self.config.listeners.kafka_advertised {
-            Advertised::Auto if self.config.mode == Mode::Serve && !listener.is_loopback() => {
-                let (value, origin) = self.said("listeners.kafka");
-                let rule = format!(
-                    "listeners.kafka = {value} ({origin}) lies beyond loopback, so name the \
-                     host:port that clients reach"
-                );
-                Some(self.relation("listeners.kafka_advertised", rule))
-            }
-            Advertised::At { host, .. } if is_unspecified(host) => {
-                let rule = "is an address to listen on, which no client can reach".to_owned();
-                Some(self.relation("listeners.kafka_advertised", rule))
-            }
-            _ => None,
-        }
+    fn advertised(&self) -> Vec<Problem> {
+        let listeners = &self.config.listeners;
+        let doors = [
+            ("listeners.kafka", listeners.kafka, &listeners.kafka_advertised),
+            ("listeners.native", listeners.native, &listeners.native_advertised),
+        ];
+        let keys = ["listeners.kafka_advertised", "listeners.native_advertised"];
+        let found = doors.into_iter().zip(keys).filter_map(|((key, listener, told), told_key)| {
+            let rule = match told {
+                Advertised::Auto if self.config.mode == Mode::Serve && !listener?.is_loopback() => {
+                    let (value, origin) = self.said(key);
+                    format!(
+                        "{key} = {value} ({origin}) lies beyond loopback, so name the \
+                         host:port that clients reach"
+                    )
+                }
+                Advertised::At { host, .. } if listener.is_some() && is_unspecified(host) => {
+                    "is an address to listen on, which no client can reach".to_owned()
+                }
+                _ => return None,
+            };
+            Some(self.relation(told_key, rule))
+        });
+        found.collect()
     }
 
     /// Keys of which the first must not exceed the second.
@@ -278,6 +282,8 @@ fn blank(start: Start) -> Config {
         listeners: ListenerSettings {
             kafka: None,
             kafka_advertised: Advertised::Auto,
+            native: None,
+            native_advertised: Advertised::Auto,
             http: None,
             allow_plaintext: false,
         },

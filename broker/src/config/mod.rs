@@ -115,6 +115,10 @@ pub struct ListenerSettings {
     pub kafka: Option<Listener>,
     /// The address that clients of the Kafka door are told to use.
     pub kafka_advertised: Advertised,
+    /// Where the native door listens; `None` when it is `"off"`.
+    pub native: Option<Listener>,
+    /// The address that clients of the native door are told to use.
+    pub native_advertised: Advertised,
     /// Where the HTTP door listens; `None` when it is `"off"`.
     pub http: Option<Listener>,
     /// A listener beyond loopback may be unencrypted.

@@ -1,15 +1,13 @@
 //! What this build cannot do, by the keys that would ask for it.
 //!
 //! A setting whose feature is missing stops the start: a node that runs as if it had been obeyed
-//! is worse than one that does not run. Only the listeners of doors to come are let through, with
-//! a warning.
+//! is worse than one that does not run.
 //!
 //! Absent on purpose: anything that a later build removes from these tables by deleting a row
 //! and nothing else.
 
 use super::load::Effective;
 use super::problem::Problem;
-use super::sources::Origin;
 
 /// Keys that take nothing but these values, and what is missing.
 const UNBUILT: &[(&str, &[&str], &str)] = &[
@@ -20,9 +18,6 @@ const UNBUILT: &[(&str, &[&str], &str)] = &[
     ("auth.required", &["false"], "authentication"),
     ("auth.superusers", &[""], "authentication"),
 ];
-
-/// Keys of doors to come.
-const IGNORED: &[&str] = &["listeners.native", "listeners.native_advertised"];
 
 /// One problem for each key that asks for a feature that is not built.
 pub(super) fn unbuilt(effective: &Effective) -> Vec<Problem> {
@@ -35,16 +30,4 @@ pub(super) fn unbuilt(effective: &Effective) -> Vec<Problem> {
         }
     }
     problems
-}
-
-/// One sentence for all keys that were set and have no effect, or `None`.
-pub(super) fn ignored(effective: &Effective) -> Option<String> {
-    let set = |key: &&str| {
-        let (raw, origin) = effective.get(*key)?;
-        let said = *origin != Origin::Default && raw.plain() != "off";
-        said.then(|| format!("{key} ({origin})"))
-    };
-    let keys: Vec<String> = IGNORED.iter().filter_map(set).collect();
-    let names = keys.join(", ");
-    (!keys.is_empty()).then(|| format!("this build has no native door; ignored: {names}"))
 }

@@ -40,7 +40,7 @@ fn refused(loaded: Result<Loaded, String>, expected: &str) {
 
 #[test]
 fn nothing_said_gives_the_documented_defaults() {
-    let Loaded { config, origins, warning, .. } = from_file("").unwrap();
+    let Loaded { config, origins, .. } = from_file("").unwrap();
     assert_eq!(config.node.id.get(), 1);
     assert_eq!(config.node.data_dir, Path::new("data"));
     let listener = config.listeners.kafka.unwrap();
@@ -53,7 +53,6 @@ fn nothing_said_gives_the_documented_defaults() {
     assert_eq!(config.limits.connections_per_ip_max, Some(256));
     assert_eq!(config.limits.request_memory_bytes_max, 1 << 30);
     assert!(origins.values().all(|origin| *origin == Origin::Default));
-    assert_eq!(warning, None);
 }
 
 #[test]
@@ -229,15 +228,16 @@ fn a_feature_that_is_not_built_stops_the_start_by_name() {
 fn a_feature_to_come_is_accepted_where_nothing_is_asked_of_it() {
     let file = "[listeners]\npeers = \"127.0.0.1:9644\"\n[tls]\ncert = \"\"\n\
                 [auth]\nrequired = false\nsuperusers = []\n[topics]\nmin_insync_replicas = 1\n";
-    assert_eq!(from_file(file).unwrap().warning, None);
+    assert!(from_file(file).is_ok());
 }
 
 #[test]
-fn listeners_of_doors_to_come_are_ignored_with_one_warning() {
-    let file = "[listeners]\nnative = \"127.0.0.1:9443\"\nhttp = \"off\"\n";
-    let warning = from_file(file).unwrap().warning.unwrap();
-    let expected = "this build has no native door; ignored: listeners.native (node.toml:2)";
-    assert_eq!(warning, expected);
+fn the_native_door_is_open_unless_it_is_off_and_encrypted_wherever_it_is() {
+    let native = |flags: &[&str]| from_flags(flags).unwrap().config.listeners.native;
+    assert_eq!(native(&[]).unwrap().address, "127.0.0.1:9443".parse().unwrap());
+    assert_eq!(native(&["listeners.native=off"]), None);
+    let far = ["listeners.native=0.0.0.0:9443", "listeners.native_advertised=node:9443"];
+    assert_eq!(native(&far).unwrap().address, "0.0.0.0:9443".parse().unwrap());
 }
 
 #[test]

@@ -5,14 +5,17 @@
 //!
 //! Absent on purpose: texts. Errors speak for themselves.
 
+use crate::admin::DescribeConfigsError;
 use crate::api::ProduceRefused;
 use crate::readers::FetchError;
 use bateau_core::consumer_group::{
-    CoordinatorError, HeartbeatError, JoinGroupError, LeaveGroupError, LeaveMemberError,
-    OffsetCommitError, OffsetFetchError, OffsetPartitionError, SyncGroupError,
+    CoordinatorError, DeleteGroupError, DescribeGroupError, HeartbeatError, JoinGroupError,
+    LeaveGroupError, LeaveMemberError, OffsetCommitError, OffsetFetchError, OffsetPartitionError,
+    SyncGroupError,
 };
 use bateau_core::controller::{
-    AutoCreateTopicError, ControllerError, CreateTopicError, DeleteTopicError,
+    AlterTopicConfigsError, AutoCreateTopicError, ControllerError, CreatePartitionsError,
+    CreateTopicError, DeleteTopicError,
 };
 use bateau_core::replica::{ProduceError, SequenceError};
 use bateau_protocol::record::BatchError;
@@ -225,6 +228,63 @@ pub fn offset_fetch(error: &OffsetFetchError) -> ErrorCode {
         OffsetFetchError::Coordinator(error) => coordinator(*error),
         OffsetFetchError::InvalidGroupId => ErrorCode::INVALID_GROUP_ID,
         OffsetFetchError::UnstableOffsetCommit => ErrorCode::UNSTABLE_OFFSET_COMMIT,
+    }
+}
+
+/// A group that is not described.
+pub fn describe_group(error: &DescribeGroupError) -> ErrorCode {
+    match error {
+        DescribeGroupError::Coordinator(error) => coordinator(*error),
+        DescribeGroupError::GroupIdNotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+    }
+}
+
+/// A group that is not deleted.
+pub fn delete_group(error: &DeleteGroupError) -> ErrorCode {
+    match error {
+        DeleteGroupError::Coordinator(error) => coordinator(*error),
+        DeleteGroupError::InvalidGroupId => ErrorCode::INVALID_GROUP_ID,
+        DeleteGroupError::NonEmptyGroup => ErrorCode::NON_EMPTY_GROUP,
+        DeleteGroupError::GroupIdNotFound => ErrorCode::GROUP_ID_NOT_FOUND,
+    }
+}
+
+/// Configs of a topic that are not changed.
+pub fn alter_topic_configs(error: &AlterTopicConfigsError) -> ErrorCode {
+    match error {
+        AlterTopicConfigsError::UnknownTopic => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        AlterTopicConfigsError::InvalidConfig(_) => ErrorCode::INVALID_CONFIG,
+    }
+}
+
+/// A topic that gets no more partitions.
+pub fn create_partitions(error: &CreatePartitionsError) -> ErrorCode {
+    match error {
+        CreatePartitionsError::UnknownTopic => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        CreatePartitionsError::NotMore { .. } => ErrorCode::INVALID_PARTITIONS,
+        CreatePartitionsError::Limit(_) => ErrorCode::POLICY_VIOLATION,
+        CreatePartitionsError::NoFreeId => ErrorCode::UNKNOWN_SERVER_ERROR,
+    }
+}
+
+/// Configs of a topic that are not described.
+pub fn describe_configs(error: &DescribeConfigsError) -> ErrorCode {
+    match error {
+        DescribeConfigsError::InvalidName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        DescribeConfigsError::UnknownTopic { .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    }
+}
+
+/// Whether a batch that was not acknowledged may be in the log all the same.
+pub fn possibly_written(error: &ProduceRefused) -> bool {
+    match error {
+        ProduceRefused::Partition(_) | ProduceRefused::Batch(_) | ProduceRefused::Transactional => {
+            false
+        }
+        ProduceRefused::Replica(error) => match error {
+            ProduceError::NotLeader | ProduceError::TimedOut | ProduceError::Storage => true,
+            ProduceError::Sequence(_) | ProduceError::NotEnoughReplicas { .. } => false,
+        },
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `admission` | who is let in |
 //! | `budget` | memory of requests |
 //! | `codes` | errors and their codes |
+//! | `words` | offsets, nodes and texts on any wire |
 //! | `sockets` | binding, with the twin of a loopback address |
 //!
 //! Absent on purpose: any rule. A door may translate; it may not decide.
@@ -20,6 +21,7 @@ pub mod http;
 pub mod kafka;
 pub mod native;
 mod sockets;
+mod words;
 
 use crate::config::Limits;
 use admission::Admission;

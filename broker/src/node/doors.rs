@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::controls::Controls;
 use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
+use crate::doors::native::{NativeDoor, NativeSettings};
 use crate::exit::{Exit, Failure};
 use crate::tls::Tls;
 use bateau_core::controller::ListenerAddress;
@@ -44,12 +45,15 @@ pub struct DoorContext {
     pub controls: Option<Arc<Controls>>,
     /// The node as its keeper sees it.
     pub node: NodeControl,
+    /// What the native door encrypts with, where it is open.
+    pub native_tls: Option<Tls>,
 }
 
 /// Doors that are bound and do not answer yet.
 #[derive(Debug)]
 pub(super) struct Doors {
     kafka: Option<KafkaDoor>,
+    native: Option<NativeDoor>,
 }
 
 impl Doors {
@@ -63,21 +67,29 @@ impl Doors {
             let bound = KafkaDoor::bind(listener, config, tls, capacity.clone());
             bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
         });
-        Ok(Self { kafka: kafka.transpose()? })
+        let native = config.listeners.native.as_ref().map(|listener| {
+            let bound = NativeDoor::bind(listener, config, capacity, NativeSettings::default());
+            bound.map_err(|error| not_bound("listeners.native", listener.address, &error))
+        });
+        Ok(Self { kafka: kafka.transpose()?, native: native.transpose()? })
     }
 
     pub fn addresses(&self) -> Addresses {
         let kafka = self.kafka.as_ref().map(KafkaDoor::local_address);
-        Addresses { kafka, ..Addresses::default() }
+        let native = self.native.as_ref().map(NativeDoor::local_address);
+        Addresses { kafka, native, ..Addresses::default() }
     }
 
     /// The addresses that the node registers, sorted by listener name.
     pub fn registered(&self) -> Vec<ListenerAddress> {
-        let kafka = self.kafka.as_ref().map(|door| {
-            let (host, port) = door.advertised();
-            ListenerAddress { name: "kafka".into(), host: host.into(), port }
-        });
-        kafka.into_iter().collect()
+        let listener = |name: &str, (host, port): (String, u16)| ListenerAddress {
+            name: name.into(),
+            host: host.into(),
+            port,
+        };
+        let kafka = self.kafka.as_ref().map(|door| listener("kafka", door.advertised()));
+        let native = self.native.as_ref().map(|door| listener("native", door.advertised()));
+        kafka.into_iter().chain(native).collect()
     }
 
     /// Opens them: each is a task from now on.
@@ -88,6 +100,11 @@ impl Doors {
             let run = |stop| door.run(broker, controls, stop);
             tasks.push(DoorTask::spawn("kafka", run));
         }
+        if let (Some(door), Some(tls)) = (self.native, context.native_tls.clone()) {
+            let (broker, controls) = (context.broker.clone(), context.controls.clone());
+            let run = |stop| door.run(broker, controls, tls, stop);
+            tasks.push(DoorTask::spawn("native", run));
+        }
         tasks
     }
 }
@@ -95,8 +112,12 @@ impl Doors {
 impl Addresses {
     /// Writes the ports that were found into the configuration, so that a restart has the same.
     pub(super) fn keep_in(self, config: &mut Config) {
-        if let (Some(listener), Some(bound)) = (&mut config.listeners.kafka, self.kafka) {
-            listener.address.set_port(bound.port());
+        let listeners = &mut config.listeners;
+        let doors = [(&mut listeners.kafka, self.kafka), (&mut listeners.native, self.native)];
+        for (listener, bound) in doors {
+            if let (Some(listener), Some(bound)) = (listener, bound) {
+                listener.address.set_port(bound.port());
+            }
         }
     }
 }

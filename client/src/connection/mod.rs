@@ -41,6 +41,12 @@ use window::Window;
 /// Requests in flight that produces leave to everything else.
 const OTHER_REQUESTS: usize = 96;
 
+/// Credit that is kept for subscriptions to come, in bytes.
+const CREDIT_RESERVE: u64 = 512 * 1024;
+
+/// The smallest window of a subscription, in bytes: the reserve is enough for a thousand.
+const WINDOW_BYTES_MIN: u64 = 512;
+
 /// The kind of the push that says that the broker stops.
 const GO_AWAY: Kind = Kind(0x4001);
 
@@ -224,15 +230,18 @@ impl Connection {
         self.bulk.get(place).unwrap_or(&self.control)
     }
 
-    /// Takes up to `wanted` bytes of the connection's credit.
-    pub fn take_credit(&self, wanted: u64) -> u64 {
+    /// Takes room for a subscription from the connection's credit: what is wanted, as long as there
+    /// is plenty, and less the more subscriptions there are. Any credit at all keeps a subscription
+    /// going: a batch above it comes alone.
+    pub fn take_window(&self, wanted: u64) -> u64 {
         let mut credit = self.credit.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = wanted.min(*credit);
+        let plenty = credit.saturating_sub(CREDIT_RESERVE) / 4;
+        let taken = wanted.min(plenty.max(WINDOW_BYTES_MIN)).max(1).min(*credit);
         *credit -= taken;
         taken
     }
 
-    /// Gives credit back that was received, or that ended with its subscription.
+    /// Gives the window of a subscription back that is over.
     pub fn return_credit(&self, bytes: u64) {
         let mut credit = self.credit.lock().unwrap_or_else(PoisonError::into_inner);
         *credit = credit.saturating_add(bytes);

@@ -136,7 +136,7 @@ impl Stream {
     }
 
     /// Sends a request and waits for its answer. Dropping the future leaves the request on its way.
-    pub async fn call<C: Call>(&self, request: &C) -> Result<C::Answer, RequestError> {
+    pub async fn call<C: Call>(self: &Arc<Self>, request: &C) -> Result<C::Answer, RequestError> {
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.usable()?;
@@ -145,16 +145,17 @@ impl Stream {
             self.start(&mut state);
         }
         self.due.notify_one();
-        self.answer(receiver).await
+        Arc::clone(self).answer(receiver).await
     }
 
     /// Sends a request whose pushes go to `sink` until it says that it is over. Returns the
     /// subscription's number at once, and the answer when it is there.
     pub fn subscribe<C: Call>(
-        &self,
+        self: &Arc<Self>,
         request: &C,
         sink: Arc<dyn PushSink>,
-    ) -> Result<(u32, impl Future<Output = Result<C::Answer, RequestError>>), RequestError> {
+    ) -> Result<(u32, impl Future<Output = Result<C::Answer, RequestError>> + use<C>), RequestError>
+    {
         let (sender, receiver) = oneshot::channel();
         let correlation = {
             let mut state = self.usable()?;
@@ -166,11 +167,11 @@ impl Stream {
             correlation
         };
         self.due.notify_one();
-        Ok((correlation, self.answer(receiver)))
+        Ok((correlation, Arc::clone(self).answer(receiver)))
     }
 
     async fn answer<A: bateau_protocol::wire::Wire>(
-        &self,
+        self: Arc<Self>,
         receiver: oneshot::Receiver<Result<Bytes, RequestError>>,
     ) -> Result<A, RequestError> {
         // The sender goes only with the stream itself.
@@ -236,6 +237,11 @@ impl Stream {
         drop(state);
         self.due.notify_one();
         Ok(())
+    }
+
+    /// Ends the connection.
+    pub fn fail(&self, error: RequestError, code: CloseCode) {
+        self.link.fail(error, code);
     }
 
     /// Whether it takes requests.

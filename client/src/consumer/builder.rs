@@ -2,11 +2,15 @@
 //!
 //! Absent on purpose: patterns of topic names.
 
+use super::shared::Shared;
+use super::slot::Slot;
 use super::{CommitPolicy, Consumer, OutOfRange, Start};
 use crate::client::Client;
+use crate::cluster::{Cluster, TopicView};
 use crate::cursor::{Cursor, CursorError};
-use crate::error::ConsumeError;
+use crate::error::{AdminError, ConsumeError, RequestError};
 use crate::group::Assignor;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Options of a consumer. Every method sets one choice.
@@ -158,6 +162,94 @@ impl ConsumerBuilder {
     ///
     /// Cancel-safe: dropping the future leaves nothing behind.
     pub async fn start(self) -> Result<Consumer, ConsumeError> {
-        Err(ConsumeError::Closed)
+        self.check()?;
+        let shared = Shared::new(self);
+        // Dropped before the end, it takes its tasks along.
+        let consumer = Consumer::new(Arc::clone(&shared));
+        let options = &shared.options;
+        if options.group.is_some() {
+            for topic in &options.topics {
+                shared.cluster.watch_topic(topic);
+            }
+            super::member::start(&shared);
+        } else {
+            for (topic, partition, start) in options.named_partitions().await? {
+                let from_cursor = options.cursor.next_offset(topic.id, partition);
+                let slot = Slot::new(Arc::clone(&topic.name), topic.id, partition);
+                let start = match from_cursor {
+                    Some(next) => Start::Offset(i64::try_from(next.get()).unwrap_or(i64::MAX)),
+                    None => start,
+                };
+                shared.assign(slot, Some(start));
+            }
+        }
+        shared.cluster.runtime.spawn(super::run(Arc::clone(&shared)));
+        Ok(consumer)
     }
+
+    fn check(&self) -> Result<(), ConsumeError> {
+        let invalid = |reason: &str| Err(ConsumeError::Invalid { reason: reason.to_owned() });
+        if self.topics.is_empty() && self.partitions.is_empty() {
+            return invalid("no topic and no partition was named");
+        }
+        if self.group.is_none() {
+            return Ok(());
+        }
+        if !self.partitions.is_empty() {
+            return invalid("a member of a group names topics; its partitions are assigned");
+        }
+        if self.assignors.is_empty() {
+            return invalid("a member of a group needs an assignor");
+        }
+        if self.heartbeat_interval.is_zero() || self.heartbeat_interval >= self.session_timeout {
+            return invalid("the heartbeat interval must be shorter than the session timeout");
+        }
+        Ok(())
+    }
+
+    /// All partitions that are to be read, each with where to begin.
+    async fn named_partitions(&self) -> Result<Vec<(Arc<TopicView>, i32, Start)>, ConsumeError> {
+        let cluster = self.client.cluster();
+        let mut named = Vec::new();
+        for name in &self.topics {
+            let topic = existing(cluster, name, 0).await?;
+            let all = 0..topic.partition_count();
+            named.extend(all.map(|partition| (Arc::clone(&topic), partition, self.start)));
+        }
+        for (name, partition, start) in &self.partitions {
+            let topic = existing(cluster, name, *partition).await?;
+            if topic.partition(*partition).is_none() {
+                let (topic, partition) = (name.clone(), *partition);
+                return Err(ConsumeError::NoSuchPartition { topic, partition });
+            }
+            let start = start.unwrap_or(self.start);
+            named.retain(|(known, number, _)| known.id != topic.id || number != partition);
+            named.push((topic, *partition, start));
+        }
+        Ok(named)
+    }
+
+    pub(super) fn stores_before_delivery(&self) -> bool {
+        self.group.is_some() && self.commit == CommitPolicy::BeforeDelivery
+    }
+
+    /// How often acknowledged positions are stored; `None` where deliveries are not tracked.
+    pub(super) fn ack_interval(&self) -> Option<Duration> {
+        match self.commit {
+            CommitPolicy::AfterAck { interval } if self.group.is_some() => Some(interval),
+            _ => None,
+        }
+    }
+}
+
+async fn existing(
+    cluster: &Cluster,
+    name: &str,
+    partition: i32,
+) -> Result<Arc<TopicView>, ConsumeError> {
+    cluster.existing_topic(name).await.map_err(|error| match error {
+        AdminError::NotFound { name } => ConsumeError::NoSuchPartition { topic: name, partition },
+        AdminError::Request(error) => error.into(),
+        AdminError::Refused { error, .. } => RequestError::from(error).into(),
+    })
 }

@@ -2,10 +2,13 @@
 //!
 //! Absent on purpose: sending it back to the broker for later.
 
+use super::shared::Shared;
+use super::slot::Slot;
+use super::{Current, membership};
 use crate::error::CommitError;
 use crate::record::Header;
 use crate::trace::TraceContext;
-use bateau_protocol::record::Compression;
+use bateau_protocol::record::{Compression, ReadHeader, ReadRecord};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -34,9 +37,28 @@ pub struct Delivery {
     pub leader_epoch: i32,
     /// The codec of its batch.
     pub compression: Compression,
+    slot: Arc<Slot>,
+    shared: Arc<Shared>,
 }
 
 impl Delivery {
+    pub(super) fn new(shared: &Arc<Shared>, current: &Current, record: ReadRecord) -> Self {
+        let header = |header: ReadHeader| Header { name: header.key, value: header.value };
+        Self {
+            topic: Arc::clone(&current.slot.topic),
+            partition: current.slot.partition,
+            offset: record.offset,
+            timestamp_ms: (record.timestamp >= 0).then_some(record.timestamp),
+            key: record.key,
+            value: record.value,
+            headers: record.headers.into_iter().map(header).collect(),
+            leader_epoch: current.leader_epoch,
+            compression: current.compression,
+            slot: Arc::clone(&current.slot),
+            shared: Arc::clone(shared),
+        }
+    }
+
     /// The value of the last header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
@@ -61,6 +83,20 @@ impl Delivery {
     ///
     /// Cancel-safe: the record counts as acknowledged once the future was polled.
     pub async fn ack(self) -> Result<(), CommitError> {
-        Ok(())
+        let Some(interval) = self.shared.options.ack_interval() else { return Ok(()) };
+        let counts = self.slot.progress().acknowledge(self.offset);
+        if !counts {
+            let (topic, partition) = (self.topic.to_string(), self.partition);
+            return Err(CommitError::Revoked { topic, partition });
+        }
+        self.shared.acknowledged.notify_waiters();
+        if !interval.is_zero() {
+            return Ok(());
+        }
+        let next = self.slot.progress().to_store();
+        match next {
+            Some(next) => membership::store(&self.shared, vec![(self.slot, next)]).await,
+            None => Ok(()),
+        }
     }
 }

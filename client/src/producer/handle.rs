@@ -97,6 +97,11 @@ impl Ticket {
         Self { outcome, index, slot: None }
     }
 
+    /// Waits until the batch is settled.
+    pub async fn settled(mut self) -> Result<Ack, SendError> {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
     fn poll(&mut self, context: &Context<'_>) -> Poll<Result<Ack, SendError>> {
         let outcome = std::task::ready!(self.outcome.poll(&mut self.slot, context));
         Poll::Ready(outcome.map(|ack| Ack {

@@ -20,8 +20,11 @@
 //!
 //! Absent on purpose: transactions.
 
+mod batch;
 mod engine;
 mod handle;
+mod keeper;
+mod partition;
 
 pub use handle::SendHandle;
 
@@ -90,6 +93,14 @@ struct Shared {
     topic: Arc<str>,
     options: Options,
     engine: OnceLock<Arc<Engine>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.get() {
+            engine.orphan();
+        }
+    }
 }
 
 impl Producer {

@@ -10,6 +10,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import org.apache.kafka.clients.consumer.ConsumerPartitionAssignor;
 import org.apache.kafka.clients.consumer.ConsumerPartitionAssignor.Assignment;
 import org.apache.kafka.clients.consumer.ConsumerPartitionAssignor.GroupSubscription;
@@ -121,8 +122,7 @@ final class Parts {
                 partitions.add(new PartitionInfo(topic, number, node, nodes, nodes));
             }
         }
-        List<Node> all = Collections.singletonList(node);
-        return new Cluster("cluster", all, partitions, Collections.emptySet(), Collections.emptySet());
+        return new Cluster("cluster", List.of(nodes), partitions, Set.of(), Set.of());
     }
 
     private static String hash(byte[] key, int partitions) {

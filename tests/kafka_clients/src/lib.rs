@@ -21,7 +21,8 @@
 //!
 //! - Every wait has a deadline and a condition; a wait that fails says what it saw instead.
 //! - A child never outlives its owner, and a data directory never outlives its broker.
-//! - Nothing here knows `bateau-protocol`: a mistake there must not hide itself here.
+//! - Nothing here knows `bateau-protocol`: a mistake there must not hide itself here. The one test
+//!   that does (`tests/parts.rs`) compares it with real clients.
 //!
 //! # Absent on purpose
 //!

@@ -15,6 +15,8 @@ pub(super) const ROOT: u64 = 0;
 pub(super) struct State {
     pub(super) random: SimRandom,
     pub(super) inodes: BTreeMap<u64, Inode>,
+    /// Inodes made so far; a number is never used again.
+    pub(super) inodes_count: u64,
     pub(super) changes: Vec<NameChange>,
     pub(super) capacity: u64,
     pub(super) calls: u64,
@@ -41,6 +43,8 @@ pub(super) struct FileState {
     /// What the stable store holds where it differs.
     pub(super) changed: BTreeMap<usize, Changed>,
     pub(super) unreadable: BTreeSet<usize>,
+    /// Shared with everybody who has the file open, mapped, or holds bytes of it.
+    pub(super) users: Arc<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +90,28 @@ impl State {
         Ok(id)
     }
 
+    /// Gives a new file or directory its number.
+    pub(super) fn add(&mut self, inode: Inode) -> u64 {
+        self.inodes_count += 1;
+        self.inodes.insert(self.inodes_count, inode);
+        self.inodes_count
+    }
+
+    /// Frees files that have no name and no user any more, on neither store.
+    pub(super) fn free_nameless(&mut self) {
+        let mut named = BTreeSet::new();
+        for inode in self.inodes.values() {
+            if let Inode::Dir { now, stable } = inode {
+                named.extend(now.values().chain(stable.values()).copied());
+            }
+        }
+        named.extend(self.changes.iter().flatten().filter_map(|(_, _, target)| *target));
+        self.inodes.retain(|id, inode| match inode {
+            Inode::Dir { .. } => true,
+            Inode::File(file) => named.contains(id) || Arc::strong_count(&file.users) > 1,
+        });
+    }
+
     /// Changes names in the cache, and notes what a flush of their directory has to do.
     pub(super) fn rename_all(&mut self, change: NameChange) -> io::Result<()> {
         for (dir, name, target) in &change {
@@ -118,12 +144,17 @@ impl State {
 
     pub(super) fn flush_directory(&mut self, id: u64) {
         let changes = std::mem::take(&mut self.changes);
+        let mut takes_names = false;
         for change in changes {
             if change.iter().any(|(dir, ..)| *dir == id) {
+                takes_names |= change.iter().any(|(_, _, target)| target.is_none());
                 self.make_stable(change);
             } else {
                 self.changes.push(change);
             }
+        }
+        if takes_names {
+            self.free_nameless();
         }
     }
 
@@ -139,9 +170,16 @@ impl State {
     }
 
     pub(super) fn used(&self) -> u64 {
-        let mut used = 0;
-        self.visit(ROOT, "", &mut |_, file| used += file.bytes.div_ceil(4096) * 4096);
-        used
+        self.used_in(ROOT)
+    }
+
+    fn used_in(&self, dir: u64) -> u64 {
+        let Some(Inode::Dir { now, .. }) = self.inodes.get(&dir) else { return 0 };
+        let used = |id: &u64| match self.inodes.get(id) {
+            Some(Inode::File(file)) => file.bytes.div_ceil(4096) * 4096,
+            _ => self.used_in(*id),
+        };
+        now.values().map(used).sum()
     }
 
     pub(super) fn make_room(&self, bytes: u64) -> io::Result<()> {

@@ -64,6 +64,7 @@ impl<K: PartialEq, T> Lanes<K, T> {
     }
 
     /// Whether nothing waits.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.lanes.iter().all(|lane| lane.entries.is_empty())
     }

@@ -18,7 +18,7 @@
 //! Absent on purpose: QUIC, clocks, tasks, credits, the order of acks, and what a request means.
 
 use super::outgoing::Outgoing;
-use bateau_protocol::native::frame::LENGTH_BYTES;
+use bateau_protocol::native::frame::{HEADER_BYTES, LENGTH_BYTES};
 use bateau_protocol::native::{
     CloseCode, ConnectionLimits, ErrorReply, Frame, FrameError, GoAway, Hello, MessageError, Reply,
     Request, Split, StreamOpened, StreamRole, VERSION_OF_HELLO, Welcome, common_version,
@@ -84,11 +84,6 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The stream on which the request came.
-    pub const fn stream(&self) -> StreamNumber {
-        self.stream
-    }
-
     /// The correlation that the client chose.
     pub const fn correlation(&self) -> u32 {
         self.correlation
@@ -131,8 +126,9 @@ struct Stream {
     outgoing: Outgoing,
     /// Bytes of the frame that is being received, once its length is known.
     reserved_bytes: Option<usize>,
-    /// Requests that are not answered.
+    /// Requests that are not answered, and their bytes.
     requests: usize,
+    request_bytes: usize,
 }
 
 /// The state of one connection.
@@ -185,11 +181,12 @@ impl Session {
         Some(number)
     }
 
-    /// A stream is gone: what was reserved for it is free, and replies to it are dropped.
+    /// A stream is gone: what its requests took is free, and their answers will be dropped.
     pub fn forget_stream(&mut self, number: StreamNumber) {
         if let Some(stream) = self.streams.remove(&number) {
-            self.inflight_bytes =
-                self.inflight_bytes.saturating_sub(stream.reserved_bytes.unwrap_or(0));
+            let bytes = stream.request_bytes.saturating_add(stream.reserved_bytes.unwrap_or(0));
+            self.inflight_bytes = self.inflight_bytes.saturating_sub(bytes);
+            self.requests = self.requests.saturating_sub(stream.requests);
         }
     }
 
@@ -246,8 +243,10 @@ impl Session {
         if stream.reserved_bytes.is_some() {
             return None;
         }
-        let length = Frame::length(buffer).filter(|length| *length <= self.frame_bytes_max())?;
-        Some(length + LENGTH_BYTES)
+        let length = Frame::length(buffer)?;
+        // Any other length ends the connection.
+        let is_legal = (HEADER_BYTES - LENGTH_BYTES..=self.frame_bytes_max()).contains(&length);
+        is_legal.then_some(length + LENGTH_BYTES)
     }
 
     /// Memory that requests in flight and the next one of a stream need, in bytes.
@@ -316,6 +315,7 @@ impl Session {
         self.requests += 1;
         if let Some(stream) = self.streams.get_mut(&number) {
             stream.requests += 1;
+            stream.request_bytes = stream.request_bytes.saturating_add(bytes);
         }
         Some(Received::Request(Ticket { stream: number, correlation, bytes }, request))
     }
@@ -405,21 +405,14 @@ impl Session {
 
     /// Answers a request.
     pub fn reply(&mut self, ticket: Ticket, reply: &Reply) {
-        self.requests = self.requests.saturating_sub(1);
-        self.inflight_bytes = self.inflight_bytes.saturating_sub(ticket.bytes);
+        // What a stream that is gone had is free already.
         if let Some(stream) = self.streams.get_mut(&ticket.stream) {
             stream.requests = stream.requests.saturating_sub(1);
+            stream.request_bytes = stream.request_bytes.saturating_sub(ticket.bytes);
+            self.requests = self.requests.saturating_sub(1);
+            self.inflight_bytes = self.inflight_bytes.saturating_sub(ticket.bytes);
         }
         self.push(ticket.stream, ticket.correlation, reply);
-    }
-
-    /// Forgets a request whose stream is gone.
-    pub fn abandon(&mut self, ticket: Ticket) {
-        self.requests = self.requests.saturating_sub(1);
-        self.inflight_bytes = self.inflight_bytes.saturating_sub(ticket.bytes);
-        if let Some(stream) = self.streams.get_mut(&ticket.stream) {
-            stream.requests = stream.requests.saturating_sub(1);
-        }
     }
 
     /// Says something unasked, or in answer to what has no ticket.

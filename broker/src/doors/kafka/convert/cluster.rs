@@ -4,9 +4,9 @@
 //! transactions that they would be refused anyway.
 
 use super::super::dispatch::{Call, Context, Endpoint};
-use super::{served_epoch, text, wire_node};
+use super::{text, wire_node};
+use crate::doors::words::is_group_here;
 use crate::router::Directory;
-use bateau_core::consumer_group::partition_of;
 use bateau_protocol::kafka::api::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use bateau_protocol::kafka::api::describe_cluster::{
     DescribeClusterBroker, DescribeClusterRequest, DescribeClusterResponse,
@@ -125,13 +125,6 @@ fn coordinator_error(
         1 => Some((ErrorCode::UNSUPPORTED_VERSION, "transactions are not served")),
         _ => Some((ErrorCode::INVALID_REQUEST, "the type of coordinator is unknown")),
     }
-}
-
-fn is_group_here(directory: &Directory, group: &str) -> bool {
-    let partition =
-        directory.metadata.group_topic().and_then(|topic| topic.partition(partition_of(group)));
-    let view = partition.and_then(|partition| directory.view(partition.incarnation));
-    view.is_some_and(|view| !view.is_unavailable() && served_epoch(view).is_some())
 }
 
 /// Brokers, controller and the cluster's id.

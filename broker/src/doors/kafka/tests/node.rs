@@ -33,7 +33,8 @@ pub struct TestNode {
 
 fn config(flags: &[&str]) -> Config {
     let mut sources = Sources::default();
-    sources.add_flags(&["listeners.kafka=localhost:0".to_owned()]);
+    let own = ["listeners.kafka=localhost:0", "listeners.native=off", "listeners.http=off"];
+    sources.add_flags(&own.map(str::to_owned));
     sources.add_flags(&flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>());
     load(Start::of(Mode::Dev), &sources).expect("the test's settings are valid").config
 }

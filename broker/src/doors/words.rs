@@ -1,0 +1,58 @@
+//! Small words that every door says the same way: offsets, nodes, epochs, texts, coordinators.
+//!
+//! Absent on purpose: anything that differs between two protocols.
+
+use crate::partition::PartitionView;
+use crate::router::Directory;
+use bateau_core::consumer_group::{Name, partition_of};
+use bateau_protocol::frame::leader_epoch;
+use bateau_protocol::ids::{NodeId, Offset, Term};
+use bateau_protocol::wire::Text;
+
+/// An offset on the wire.
+pub fn wire_offset(offset: Offset) -> i64 {
+    i64::try_from(offset.get()).unwrap_or(i64::MAX)
+}
+
+/// A node on the wire; −1 for one that has no place there.
+pub fn wire_node(node: NodeId) -> i32 {
+    i32::try_from(node.get()).unwrap_or(-1)
+}
+
+/// A term on the wire.
+pub fn wire_epoch(term: Term) -> i32 {
+    leader_epoch(term)
+}
+
+/// A duration that a client gave; a negative one is none.
+pub fn milliseconds(wire: i32) -> u64 {
+    u64::try_from(wire).unwrap_or(0)
+}
+
+/// The epoch under which a partition is served here, if it is: that of its leader, or the last
+/// one of a log that is damaged and still lends what lies before the damage.
+pub fn served_epoch(view: &PartitionView) -> Option<i32> {
+    if let Some(term) = view.leader_term() {
+        return Some(wire_epoch(term));
+    }
+    let last = || view.reader().terms().last().map_or(0, |start| wire_epoch(start.term));
+    view.is_unavailable().then(last)
+}
+
+/// Text that outlives its request.
+pub fn name(text: &str) -> Name {
+    Name::from(text)
+}
+
+/// Text for an answer.
+pub fn text(text: &str) -> Text {
+    Text::from(text.to_owned())
+}
+
+/// Whether a group is coordinated here: its partition is led on this node.
+pub fn is_group_here(directory: &Directory, group: &str) -> bool {
+    let partition =
+        directory.metadata.group_topic().and_then(|topic| topic.partition(partition_of(group)));
+    let view = partition.and_then(|partition| directory.view(partition.incarnation));
+    view.is_some_and(|view| !view.is_unavailable() && served_epoch(view).is_some())
+}
