@@ -3,6 +3,7 @@
 //! Absent on purpose: pipelining (`loader`, `fetcher`), several brokers, retries of errors.
 
 use crate::failure::{Failure, Tried, accepted};
+use crate::payload::{Noise, Shape, produce_request};
 use bateau_protocol::kafka::api::Api;
 use bateau_protocol::kafka::api::api_versions::{ApiVersions, ApiVersionsRequest};
 use bateau_protocol::kafka::api::create_topics::{
@@ -13,6 +14,7 @@ use bateau_protocol::kafka::api::list_offsets::{
     ListOffsets, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use bateau_protocol::kafka::api::metadata::{Metadata, MetadataRequest, MetadataRequestTopic};
+use bateau_protocol::kafka::api::produce::ProduceResponse;
 use bateau_protocol::kafka::{ApiKey, RequestHeader, Text, decode_response, encode_request};
 use bytes::Bytes;
 use std::io::{Read, Write};
@@ -236,6 +238,26 @@ impl Client {
             found => Err(Failure::unexpected(format!("records in {name}"), found, expected)),
         }
     }
+}
+
+/// What a client does until its first record is acknowledged, to a topic that does not exist yet.
+///
+/// # Errors
+/// Any error that a user would see.
+pub fn first_ack(address: SocketAddr) -> Result<(), Failure> {
+    const TOPIC: &str = "first-light";
+    let mut client = Client::connect(address)?;
+    client.await_topic(TOPIC)?;
+    let request = produce_request(TOPIC, 0, Shape::SINGLE.batch(&mut Noise::new(2))?)?;
+    let answer = client.call_encoded(&request, "the first record")?;
+    let (_, answer) = decode_response::<ProduceResponse>(answer, PRODUCE_VERSION)?;
+    let partitions = answer.responses.iter().flat_map(|topic| &topic.partition_responses);
+    let mut partitions = partitions.peekable();
+    if partitions.peek().is_none() {
+        return Err(Failure::unexpected("first ack", "no partition", 1));
+    }
+    partitions
+        .try_for_each(|partition| accepted(partition.error_code, || "the first record".to_owned()))
 }
 
 /// Reads one answer, without its length.

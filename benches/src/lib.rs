@@ -34,3 +34,4 @@ pub mod process;
 pub mod report;
 pub mod rows;
 pub mod stats;
+pub mod testbrokers;

@@ -13,7 +13,7 @@ use rustix::process::Pid;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -51,12 +51,20 @@ impl Running {
     ///
     /// # Errors
     /// It ended or stayed silent instead; its last words are given.
-    pub fn broker(binary: &Path, data: &Path, settings: &[&str]) -> Result<Self, Failure> {
+    pub fn broker(binary: &Path, data: &Path) -> Result<Self, Failure> {
+        let data_dir = data.to_string_lossy();
+        Self::broker_with(binary, data, &["--data-dir", &data_dir])
+    }
+
+    /// Starts a broker with other arguments than a data directory, and waits until it is ready.
+    ///
+    /// - `place`: what lies beside it begins with this path.
+    ///
+    /// # Errors
+    /// As [`Running::broker`].
+    pub fn broker_with(binary: &Path, place: &Path, arguments: &[&str]) -> Result<Self, Failure> {
         let mut command = Command::new(binary);
-        command.args(BROKER_ARGUMENTS).arg("--data-dir").arg(data);
-        for setting in settings {
-            command.args(["-X", setting]);
-        }
+        command.args(BROKER_ARGUMENTS).args(arguments);
         for (name, _) in std::env::vars_os() {
             // Settings of whoever runs this would be in no row's contract.
             if name.to_string_lossy().starts_with("BATEAU_") {
@@ -64,9 +72,9 @@ impl Running {
             }
         }
         // Where it writes the pin of its key, which is nobody else's business.
-        let config = data.with_extension("config");
+        let config = place.with_extension("config");
         command.env("BATEAU_CONFIG_DIR", &config);
-        let mut running = Self::start(command, &data.with_extension("log"))?;
+        let mut running = Self::start(command, &place.with_extension("log"))?;
         if let Some(native) = running.native_address {
             let contexts = Contexts::load(&config);
             let contexts = contexts.map_err(|error| Failure::quic("pin of the broker", error))?;
@@ -81,8 +89,7 @@ impl Running {
     /// # Errors
     /// As [`Running::broker`].
     pub fn bare_loop(arguments: &[&str], log: &Path) -> Result<Self, Failure> {
-        let own = std::env::current_exe().tried(|| "path of this program".to_owned())?;
-        let mut command = Command::new(own);
+        let mut command = Command::new(own_program()?);
         command.args(arguments);
         Self::start(command, log)
     }
@@ -121,6 +128,23 @@ impl Running {
         self.child.id()
     }
 
+    /// Asks it to end, by the end of its stdin, and waits until it has: what it made goes too.
+    ///
+    /// # Errors
+    /// It failed.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        drop(self.child.stdin.take());
+        // Until it is reaped its id is its own; forgotten first, it is never killed by mistake.
+        if let Some(pid) = pid(&self.child) {
+            forget_child(pid);
+        }
+        let status = self.child.wait().tried(|| "waiting for a broker".to_owned())?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::Process { what: "stopping a broker".to_owned(), said: status.to_string() })
+    }
+
     /// Ends it with SIGKILL and waits until it is gone.
     pub fn kill(self) {
         drop(self);
@@ -131,6 +155,40 @@ impl Drop for Running {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// Runs one of the hidden commands that measure by themselves, of this program or of another
+/// build of it, and gives what it prints: one JSON value.
+///
+/// # Errors
+/// It failed, or printed something else.
+pub fn told_by_child(program: &Path, arguments: &[&str]) -> Result<serde_json::Value, Failure> {
+    let what = || format!("{} {}", program.display(), arguments.join(" "));
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().tried(what)?;
+    // It ends with its stdin, which waiting for it would close.
+    let stdin = child.stdin.take();
+    let pid = pid(&child);
+    pid.map(remember_child);
+    let output = child.wait_with_output();
+    pid.map(forget_child);
+    drop(stdin);
+    let output = output.tried(what)?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if !output.status.success() {
+        return Err(Failure::Process { what: what(), said });
+    }
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| Failure::Process { what: what(), said: format!("{error}; {said}") })
+}
+
+/// The path of this program.
+///
+/// # Errors
+/// The system does not know.
+pub fn own_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().tried(|| "path of this program".to_owned())
 }
 
 fn pid(child: &Child) -> Option<Pid> {

@@ -31,6 +31,8 @@ pub enum Unit {
     CpuSecondsPerGigabyte,
     /// Seconds.
     Seconds,
+    /// Threads and descriptors.
+    Held,
 }
 
 impl Unit {
@@ -49,6 +51,7 @@ impl Unit {
             Self::RecordsPerSecond => "records/s",
             Self::CpuSecondsPerGigabyte => "CPU s/GB",
             Self::Seconds => "s",
+            Self::Held => "threads and descriptors",
         }
     }
 
@@ -57,7 +60,8 @@ impl Unit {
             Self::MegabytesPerSecond
             | Self::Microseconds
             | Self::Crates
-            | Self::RecordsPerSecond => 0,
+            | Self::RecordsPerSecond
+            | Self::Held => 0,
             Self::Milliseconds | Self::Mebibytes | Self::Megabytes => 1,
             Self::CpuMicrosecondsPerRequest | Self::Seconds => 2,
             Self::PercentOfCore | Self::CpuSecondsPerGigabyte => 3,

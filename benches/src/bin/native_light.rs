@@ -8,7 +8,9 @@ use bateau_benches::command::{Options, Program, run_child, say};
 use bateau_benches::failure::Failure;
 use bateau_benches::native::ends::listen;
 use bateau_benches::native::loops::{EchoFile, serve_echo, serve_sink};
+use bateau_benches::native::run;
 use bateau_benches::rows::NATIVE_LIGHT;
+use bateau_benches::testbrokers;
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
@@ -47,12 +49,18 @@ enum Child {
         #[arg(long)]
         round_trips: u64,
     },
+    /// Start brokers in this process, each until its first record is acknowledged
+    #[command(hide = true)]
+    TestBrokers {
+        #[arg(long)]
+        count: usize,
+    },
 }
 
 fn main() -> ExitCode {
     let Arguments { child, options, with_debug } = Arguments::parse();
     if let Some(child) = &child {
-        return run_child(|| bateau_benches::native::run(run_bare_loop(child)));
+        return run_child(|| run_as_child(child));
     }
     let program = Program {
         name: "native_light",
@@ -64,16 +72,29 @@ fn main() -> ExitCode {
     program.run(&options)
 }
 
-async fn run_bare_loop(child: &Child) -> Result<(), Failure> {
-    let (endpoint, door) = listen()?;
-    let (native, pin) = (door.address, door.pin.to_string());
-    say(&format!("{}\n", json!({"ready": true, "native": native, "pin": pin, "ready_ms": 0})))?;
+fn run_as_child(child: &Child) -> Result<(), Failure> {
     match child {
-        Child::BareSink { file, bytes } => serve_sink(endpoint, file, *bytes).await,
-        Child::BareEcho { file, round_trips } => {
+        Child::BareSink { file, bytes } => {
+            bare_loop(async |endpoint| serve_sink(endpoint, file, *bytes).await)
+        }
+        Child::BareEcho { file, round_trips } => bare_loop(async |endpoint| {
             let round_trips = *round_trips;
             let file = file.as_ref().map(|path| EchoFile { path, round_trips });
             serve_echo(endpoint, file).await
-        }
+        }),
+        Child::TestBrokers { count } => say(&format!("{}\n", testbrokers::series(*count)?)),
     }
+}
+
+/// Says where it listens, then serves.
+fn bare_loop(
+    serve: impl AsyncFnOnce(quinn::Endpoint) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    run(async {
+        let (endpoint, door) = listen()?;
+        let (native, pin) = (door.address, door.pin.to_string());
+        let ready = json!({"ready": true, "native": native, "pin": pin, "ready_ms": 0});
+        say(&format!("{ready}\n"))?;
+        serve(endpoint).await
+    })
 }

@@ -1,8 +1,7 @@
 //! What a node costs that nobody talks to: memory, and CPU with 100 partitions.
 
 use super::Context;
-use super::start::first_ack;
-use crate::client::{Client, PRODUCE_VERSION};
+use crate::client::{Client, PRODUCE_VERSION, first_ack};
 use crate::counters::{memory, process_cpu};
 use crate::failure::{Failure, accepted};
 use crate::payload::{Noise, Shape, produce_requests};
@@ -28,7 +27,7 @@ pub(super) fn rss(context: &Context) -> Result<Vec<Row>, Failure> {
     for _ in 0..context.settings.pairs {
         let data = context.directory("data")?;
         let running = context.broker(data.path())?;
-        first_ack(&running)?;
+        first_ack(running.address)?;
         let found = memory(running.pid())?;
         resident.push(found.resident as f64 / MIB);
         anonymous = found.anonymous.max(anonymous);

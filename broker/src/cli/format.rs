@@ -384,14 +384,6 @@ mod tests {
     fn what_is_no_format_is_named_with_its_place() {
         let table = [
             (
-                "a%q",
-                "-f: %q at character 2 is no directive; known are %t %p %o %k %v %s %h %K %S %T %d %e %a %%",
-            ),
-            (
-                "%",
-                "-f: % at character 1 is no directive; known are %t %p %o %k %v %s %h %K %S %T %d %e %a %%",
-            ),
-            (
                 "%k{rot13}",
                 "-f: {rot13} at character 3 is not known here; write {hex}, {base64} or {json}",
             ),
@@ -417,7 +409,22 @@ mod tests {
             let found = Format::parse(format, TimeZone::UTC).map(|_| ()).unwrap_err();
             assert_eq!(found.to_string(), expected, "{format}");
         }
+        for (format, begin) in [("a%q", "-f: %q at character 2"), ("%", "-f: % at character 1")] {
+            let found = Format::parse(format, TimeZone::UTC).map(|_| ()).unwrap_err();
+            assert_eq!(found.to_string(), format!("{begin} is no directive; known are {KNOWN}"));
+        }
         let found = Format::parse("%d{strftime[%!]}", TimeZone::UTC).map(|_| ()).unwrap_err();
         assert!(found.to_string().starts_with("-f: strftime[%!]: "), "{found}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_a_format_panic(text in "[%\\\\{}a-zK-T\\[\\]x0-9]{0,24}", any in ".{0,16}") {
+            for text in [text, any] {
+                if let Ok(format) = Format::parse(&text, TimeZone::UTC) {
+                    format.render(&sample(), &mut Vec::new());
+                }
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //!   send  one_record  bulk        the client, and raw frames, against a bare loop over QUIC
 //!   round_trip                    one record in flight, against an echo that flushes
 //!   quic_bystander                a native client with and without abusive ones
+//!   testbroker                    brokers for tests, in the process and as one
 //!   client_tree                   what an application takes on with the client
 //! ```
 //!
@@ -12,6 +13,8 @@
 mod bystander;
 mod produce;
 mod round_trip;
+mod send;
+mod testbroker;
 mod tree;
 
 use super::{Context, Kind};
@@ -27,6 +30,18 @@ pub const NATIVE_LIGHT: &[Kind] = &[
         about: "packages in the client",
         foreign: false,
         run: tree::client_tree,
+    },
+    Kind {
+        name: "testbroker",
+        about: "start, series, memory of brokers for tests",
+        foreign: false,
+        run: testbroker::run,
+    },
+    Kind {
+        name: "send",
+        about: "the client's own batching, 256 records in flight",
+        foreign: false,
+        run: send::run,
     },
     Kind {
         name: "one_record",

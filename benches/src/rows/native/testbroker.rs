@@ -1,0 +1,200 @@
+//! Brokers for tests: how soon they are there, in the process and as one, and what they cost.
+
+use super::Context;
+use crate::client::first_ack;
+use crate::command::{cargo, target_directory};
+use crate::counters::memory;
+use crate::failure::Failure;
+use crate::machine::output;
+use crate::process::{Running, own_program, told_by_child};
+use crate::report::{Gate, Row, Unit};
+use crate::stats::quantile;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Brokers in one process, one after the other.
+const SERIES: u64 = 1_000;
+
+/// Processes that are started, one after the other.
+const PROCESSES: u64 = 200;
+
+/// What memory may have grown by, in MiB, from the first tenth of the series to its end: noise of
+/// an allocator, and far below one broker each.
+const GROWN_MIB_MAX: f64 = 8.0;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// The rows.
+pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
+    let debug = if context.settings.with_debug { Some(debug_build()?) } else { None };
+    let mut rows = in_process(context, debug.as_ref())?;
+    rows.push(as_process(context, debug.as_ref())?);
+    rows.push(idle(context)?);
+    Ok(rows)
+}
+
+/// Programs of the debug profile.
+struct Debug {
+    bench: PathBuf,
+    bateau: PathBuf,
+}
+
+fn debug_build() -> Result<Debug, Failure> {
+    eprintln!("building with the debug profile too");
+    let bench = ["-p", "bateau-benches", "--bin", "native_light", "-p", "bateau"];
+    let bench = [&["build", "--locked"][..], &bench, &["--bin", "bateau"]].concat();
+    output(&cargo(), &bench)?;
+    let directory = target_directory()?.join("debug");
+    Ok(Debug { bench: directory.join("native_light"), bateau: directory.join("bateau") })
+}
+
+/// What a series of brokers in one process told.
+struct Series {
+    /// Milliseconds until each first acknowledgement, sorted.
+    us: Vec<u64>,
+    total_seconds: f64,
+    early: Held,
+    late: Held,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    descriptors: f64,
+    threads: f64,
+    resident_bytes: f64,
+}
+
+impl Series {
+    fn of(program: &Path, count: u64) -> Result<Self, Failure> {
+        let told = told_by_child(program, &["test-brokers", "--count", &count.to_string()])?;
+        let wrong = || Failure::unexpected("what a series of brokers told", &told, "its figures");
+        let number = |value: Option<&Value>| value.and_then(Value::as_f64).ok_or_else(wrong);
+        let held = |name: &str| {
+            let of = |what: &str| number(told.get(name).and_then(|held| held.get(what)));
+            let (descriptors, threads) = (of("descriptors")?, of("threads")?);
+            Ok::<_, Failure>(Held { descriptors, threads, resident_bytes: of("resident_bytes")? })
+        };
+        let times = told.get("ms").and_then(Value::as_array).ok_or_else(wrong)?;
+        let times: Result<Vec<f64>, _> = times.iter().map(|ms| number(Some(ms))).collect();
+        let total_seconds = number(told.get("total_ms"))? / 1e3;
+        Ok(Self { us: sorted(&times?), total_seconds, early: held("early")?, late: held("late")? })
+    }
+}
+
+/// Milliseconds as sorted microseconds.
+fn sorted(times: &[f64]) -> Vec<u64> {
+    // Times are seconds at most, far within what a float counts exactly.
+    let mut sorted: Vec<u64> = times.iter().map(|ms| (ms * 1e3).round() as u64).collect();
+    sorted.sort_unstable();
+    sorted
+}
+
+fn quantile_ms(sorted_us: &[u64], share: f64) -> f64 {
+    quantile(sorted_us, share).unwrap_or_default() as f64 / 1e3
+}
+
+/// Text of median and 99th percentile.
+fn spread_text(sorted_us: &[u64]) -> String {
+    let (p50, p99) = (quantile_ms(sorted_us, 0.5), quantile_ms(sorted_us, 0.99));
+    format!("p50 {p50:.1} ms, p99 {p99:.1} ms")
+}
+
+const FIRST_ACK: &str =
+    "ack of 1 record: connect, ApiVersions, Metadata that creates, Produce; Kafka door";
+
+fn in_process(context: &Context, debug: Option<&Debug>) -> Result<Vec<Row>, Failure> {
+    let count = context.scaled(SERIES);
+    let Series { us, total_seconds, early, late } = Series::of(&own_program()?, count)?;
+    let mut start =
+        context.row("testbroker_start", Unit::Milliseconds, &[quantile_ms(&us, 0.99)])?;
+    start.gates = vec![Gate::FigureAtMost(20.0)];
+    start.unjudged = None;
+    start.contract = vec![
+        ("measured", "p99 from TestBroker::start to the first ack, in process".to_owned()),
+        ("to", FIRST_ACK.to_owned()),
+        ("store", "in memory".to_owned()),
+        ("starts", format!("{count}, one after the other")),
+    ];
+    start.beside = vec![("p50", format!("{:.1} ms", quantile_ms(&us, 0.5)))];
+    if let Some(debug) = debug {
+        let series = Series::of(&debug.bench, count.div_ceil(5))?;
+        start.beside.push(("debug profile", spread_text(&series.us)));
+    }
+    let mut series = context.row("testbroker_series", Unit::Seconds, &[total_seconds])?;
+    series.gates = vec![Gate::FigureAtMost(30.0)];
+    series.contract = vec![("series", format!("{count} brokers, each dropped after its ack"))];
+    let left = (late.descriptors - early.descriptors) + (late.threads - early.threads);
+    let mut held = context.row("testbroker_left", Unit::Held, &[left])?;
+    held.gates = vec![Gate::FigureAtMost(0.0)];
+    let text = |held: Held| format!("{} descriptors, {} threads", held.descriptors, held.threads);
+    held.beside = vec![("after a tenth", text(early)), ("at the end", text(late))];
+    let grown = (late.resident_bytes - early.resident_bytes) / MIB;
+    let mut memory = context.row("testbroker_memory", Unit::Mebibytes, &[grown])?;
+    memory.gates = vec![Gate::FigureAtMost(GROWN_MIB_MAX)];
+    let text = |held: Held| format!("{:.1} MiB", held.resident_bytes / MIB);
+    memory.beside = vec![("after a tenth", text(early)), ("at the end", text(late))];
+    for row in [&mut held, &mut memory] {
+        row.unjudged = None;
+        row.contract =
+            vec![("measured", "growth from a tenth of `testbroker_series` to its end".to_owned())];
+    }
+    Ok(vec![start, series, held, memory])
+}
+
+fn as_process(context: &Context, debug: Option<&Debug>) -> Result<Row, Failure> {
+    let count = context.scaled(PROCESSES);
+    let us = process_starts(context, &context.settings.binary, count)?;
+    let mut row =
+        context.row("testbroker_process", Unit::Milliseconds, &[quantile_ms(&us, 0.99)])?;
+    row.gates = vec![Gate::FigureAtMost(50.0)];
+    row.unjudged = None;
+    row.contract = vec![
+        ("measured", "p99 from just before exec to the first ack".to_owned()),
+        ("to", FIRST_ACK.to_owned()),
+        ("process", "bateau dev --ephemeral --test-control".to_owned()),
+        ("page cache", "binary cached".to_owned()),
+        ("starts", format!("{count}, one after the other")),
+    ];
+    row.beside = vec![("p50", format!("{:.1} ms", quantile_ms(&us, 0.5)))];
+    if let Some(debug) = debug {
+        let us = process_starts(context, &debug.bateau, count.div_ceil(5))?;
+        row.beside.push(("debug profile", spread_text(&us)));
+    }
+    Ok(row)
+}
+
+fn process_starts(context: &Context, binary: &Path, count: u64) -> Result<Vec<u64>, Failure> {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let place = context.file("process");
+        let running = Running::broker_with(binary, &place, &["--ephemeral", "--test-control"])?;
+        first_ack(running.address)?;
+        times.push(running.started.elapsed().as_secs_f64() * 1e3);
+        running.stop()?;
+    }
+    Ok(sorted(&times))
+}
+
+/// Resident memory of `dev` with all of its doors, after a record.
+fn idle(context: &Context) -> Result<Row, Failure> {
+    let (mut resident, mut anonymous) = (Vec::new(), 0);
+    for _ in 0..context.settings.pairs {
+        let data = context.directory("data")?;
+        let running = context.broker(data.path())?;
+        first_ack(running.address)?;
+        let found = memory(running.pid())?;
+        resident.push(found.resident as f64 / MIB);
+        anonymous = found.anonymous.max(anonymous);
+        running.kill();
+    }
+    let mut row = context.row("dev_rss", Unit::Mebibytes, &resident)?;
+    row.gates = vec![Gate::FigureAtMost(20.0)];
+    row.unjudged = None;
+    row.contract = vec![
+        ("measured", "VmRSS after 1 acknowledged record, files and program included".to_owned()),
+        ("doors", "Kafka, native, HTTP".to_owned()),
+        ("repeats", context.settings.pairs.to_string()),
+    ];
+    row.beside = vec![("anonymous, largest", format!("{:.1} MiB", anonymous as f64 / MIB))];
+    Ok(row)
+}
