@@ -144,3 +144,57 @@ fn dumping_a_segment_that_is_not_there_is_not_found() {
         "error: nowhere.log: No such file or directory (os error 2)\n",
     );
 }
+
+#[test]
+fn a_completion_script_knows_every_command_in_every_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let output = bateau(&["completion", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        for command in ["produce", "consume", "topic", "group", "exit-at-end"] {
+            assert!(text(&output.stdout).contains(command), "{shell} does not know {command}");
+        }
+    }
+    assert_eq!(bateau(&["completion", "tcsh"]).status.code(), Some(2));
+}
+
+#[test]
+fn an_error_code_is_explained() {
+    let output = bateau(&["explain", "e1001", "-o", "table"]);
+    assert!(text(&output.stdout).starts_with("E1001  no such topic\n  cause  "));
+    let listed = bateau(&["explain"]);
+    let first: serde_json::Value =
+        serde_json::from_str(text(&listed.stdout).lines().next().expect("there are codes"))
+            .expect("a line is an object");
+    assert_eq!((&first["code"], &first["exit"]), (&"E0101".into(), &6.into()));
+    refused(&["explain", "E9999"], 3, "error: E9999: no such code; bateau explain lists them\n");
+}
+
+#[test]
+fn colours_are_for_terminals_or_on_request() {
+    let help = |variable: Option<(&str, &str)>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bateau"));
+        command.env_clear().arg("--help").envs(variable);
+        let output = command.output().expect("the binary can be started");
+        text(&output.stdout).contains('\u{1b}')
+    };
+    assert!(!help(None));
+    assert!(help(Some(("CLICOLOR_FORCE", "1"))));
+    assert!(!help(Some(("NO_COLOR", "1"))));
+}
+
+#[test]
+fn what_destroys_is_not_done_where_nobody_can_be_asked() {
+    refused(
+        &["topic", "delete", "orders"],
+        2,
+        "error: delete orders: nobody can be asked here; say --yes\n",
+    );
+}
+
+#[test]
+fn commands_need_somebody_to_trust() {
+    let output = bateau(&["status", "--broker", "192.0.2.1:9443"]);
+    assert_eq!(output.status.code(), Some(4));
+    let begin = "error[E0202]: 192.0.2.1:9443: nothing says which certificate to expect\n";
+    assert!(text(&output.stderr).starts_with(begin), "{}", text(&output.stderr));
+}

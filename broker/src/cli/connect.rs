@@ -16,7 +16,7 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Which broker, and how long to wait for it.
+// Which broker, and how long to wait for it. A doc comment would become every command's summary.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Broker")]
 pub(super) struct BrokerArguments {

@@ -13,6 +13,15 @@ use crate::tls::Tls;
 use serde_json::json;
 use std::path::Path;
 
+pub(super) const CHECK: &str = "\
+Examples:
+  bateau config check node.toml";
+
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  bateau config explain topics.partitions_default
+  bateau config explain --config node.toml";
+
 pub(super) fn check(file: &Path, output: Output) -> Result<(), Fault> {
     let loaded = loaded(Some(file))?;
     Tls::of_config(&loaded.config).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;

@@ -17,6 +17,11 @@ use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::Path;
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  bateau log dump 0000000000000001.log
+  bateau log dump 0000000000000001.log -o table";
+
 /// Bytes of the segment's own header, before its first frame (`docs/formats/segment.md`).
 const SEGMENT_HEADER_BYTES: u64 = 4096;
 

@@ -8,8 +8,9 @@
 //!       what people type, and know no broker
 //! ```
 //!
-//! Each command's help begins with examples; a test runs every one of them. Data goes to stdout, everything else to stderr. A command prints a table on a terminal and one
-//! JSON object per line into a pipe or with `-o json`. Exit codes: [`crate::exit::Exit`].
+//! Each command's help begins with examples; a test runs every one of them. Data goes to stdout,
+//! everything else to stderr. A command prints a table on a terminal and one JSON object per line
+//! into a pipe or with `-o json`. Exit codes: [`crate::exit::Exit`].
 //!
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
@@ -55,9 +56,16 @@ use std::process::ExitCode;
 use std::time::Instant;
 use topic::TopicCommand;
 
+const EXAMPLES: &str = "\
+Examples:
+  bateau dev                           # a node for development, until Ctrl-C
+  bateau produce orders paid
+  bateau consume orders --from :end
+  bateau status";
+
 /// A message broker in one binary that speaks Kafka's protocol.
 #[derive(Parser)]
-#[command(name = "bateau", version, arg_required_else_help = true)]
+#[command(name = "bateau", version, arg_required_else_help = true, before_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -72,8 +80,10 @@ struct Arguments {
 #[command(defer = true)]
 enum Command {
     /// Run a node for development: no file, no flag, loopback only
+    #[command(before_help = start::DEV)]
     Dev(Box<DevArguments>),
     /// Run a node from a configuration file
+    #[command(before_help = start::SERVE)]
     Serve(ServeArguments),
     /// Write records to a topic
     #[command(before_help = produce::EXAMPLES)]
@@ -115,6 +125,7 @@ enum Command {
         code: Option<String>,
     },
     /// Print the version
+    #[command(before_help = version::EXAMPLES)]
     Version,
 }
 
@@ -165,11 +176,13 @@ struct ServeArguments {
 #[derive(Subcommand)]
 enum ConfigCommand {
     /// Say whether a node would start with this file
+    #[command(before_help = explain::CHECK)]
     Check {
         /// The configuration, TOML
         file: PathBuf,
     },
     /// Print a key's value, where it comes from, its default and its range
+    #[command(before_help = explain::EXPLAIN)]
     Explain {
         /// A dotted key; all of them when absent
         key: Option<String>,
@@ -182,6 +195,7 @@ enum ConfigCommand {
 #[derive(Subcommand)]
 enum LogCommand {
     /// Print the frames of a segment file
+    #[command(before_help = log_dump::EXAMPLES)]
     Dump {
         /// A file named <base index>.log
         segment: PathBuf,

@@ -14,6 +14,16 @@ use std::time::{Instant, SystemTime};
 const TEST_CONTROL_REFUSED: &str = "E2001: --test-control lets anybody on this machine move the \
                                     clock and drop records, so only \"bateau dev\" takes it";
 
+pub(super) const DEV: &str = "\
+Examples:
+  bateau dev
+  bateau dev --ephemeral --kafka 127.0.0.1:0 --native 127.0.0.1:0 --http 127.0.0.1:0";
+
+pub(super) const SERVE: &str = "\
+Examples:
+  bateau serve --config node.toml
+  bateau serve --config node.toml -X topics.partitions_default=4";
+
 pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Result<(), Failure> {
     let mut sources = Sources::default();
     sources.add_environment(environment());

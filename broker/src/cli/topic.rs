@@ -12,7 +12,6 @@ use super::fault::Fault;
 use super::output::{Output, Rows, print};
 use super::trouble;
 use crate::config::problem::edit_distance;
-use crate::exit::Exit;
 use bateau_client::admin::{AlterTopic, NewTopic, PartitionInfo, TopicDescription, TopicInfo};
 use bateau_client::{Admin, AdminError, ErrorKind};
 use clap::{Args, Subcommand};
@@ -353,7 +352,8 @@ async fn delete(arguments: &DeleteArguments, output: Output) -> Result<(), Fault
 /// The fault for a topic; one that does not exist is named with the nearest that does.
 pub(super) async fn missing(admin: &Admin, name: &str, error: &AdminError) -> Fault {
     let fault = trouble::topic(error, name);
-    if fault.exit != Exit::NotFoundOrHeld || !matches!(error, AdminError::NotFound { .. }) {
+    // A partition of the topic may be missing, too.
+    if !matches!(error, AdminError::NotFound { name: missing } if missing == name) {
         return fault;
     }
     let Ok(topics) = admin.list_topics().await else { return fault };

@@ -6,6 +6,10 @@
 use super::fault::Fault;
 use super::output::{Output, print};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  bateau version";
+
 pub(super) fn run(output: Output) -> Result<(), Fault> {
     let version = env!("CARGO_PKG_VERSION");
     print(&match output {

@@ -54,7 +54,8 @@ fn lines_of_stdin_and_of_a_file_become_records() {
 fn what_consume_writes_produce_reads_also_bytes_nulls_and_headers() {
     let node = Node::start();
     let lines = concat!(
-        r#"{"key":"7","value":"paid","headers":[{"name":"a","value":"1"},{"name":"a","value":null}],"timestamp":1000}"#,
+        r#"{"key":"7","value":"paid","timestamp":1000,"#,
+        r#""headers":[{"name":"a","value":"1"},{"name":"a","value":null}]}"#,
         "\n",
         r#"{"key_base64":"/wA=","value_base64":"AP/+","timestamp":2000}"#,
         "\n",

@@ -61,20 +61,26 @@ impl Installed {
     }
 }
 
+/// Every JavaScript program of a folder, by name.
+fn programs(folder: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = folder.read_dir().expect("the folder is there");
+    let names = entries.map(|entry| entry.expect("it can be listed").file_name());
+    let names = names.map(|name| name.into_string().expect("programs have plain names"));
+    let mut programs: Vec<_> = names.filter(|name| name.ends_with(".js")).collect();
+    programs.sort();
+    programs
+}
+
 /// The kafkajs programs: the caller adds the file to run. `None` without Node.js and npm.
 pub fn node() -> Option<Installed> {
     static ONCE: OnceLock<Option<Installed>> = OnceLock::new();
     ONCE.get_or_init(|| {
         (present("node", "--version") && present("npm", "--version")).then(|| {
             let files = ["package.json", "package-lock.json", ".npmrc"];
-            let services = [
-                "order-service.js",
-                "inventory-service.js",
-                "encrypted-service.js",
-                "test-control.js",
-                "parts.js",
-            ];
-            let all = [&files[..], &services[..]].concat();
+            let programs = programs("kafkajs");
+            let all: Vec<&str> =
+                files.into_iter().chain(programs.iter().map(String::as_str)).collect();
             let directory = install("kafkajs", "kafkajs", &all, |source, target| {
                 for file in &all {
                     copy(&source.join(file), &target.join(file));

@@ -38,11 +38,14 @@ const COMMANDS: &[(&str, &str, &str)] = &[
 ];
 
 /// Pages of which a test runs every command: the page, the test, and a text in it.
-const PAGES: &[(&str, &str, &str)] = &[(
-    "docs/command-line.md",
-    "broker/tests/command_line_client/examples.rs",
-    "docs/command-line.md",
-)];
+const PAGES: &[(&str, &str, &str)] = &[
+    (
+        "docs/command-line.md",
+        "broker/tests/command_line_client/examples.rs",
+        "docs/command-line.md",
+    ),
+    ("docs/http.md", "tests/kafka_clients/tests/test_control.rs", "docs/http.md"),
+];
 
 /// Pages with no title or more than one.
 #[must_use]
@@ -78,10 +81,7 @@ pub fn links(tree: &Tree) -> Vec<Finding> {
 pub fn commands(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in tree.of("md") {
-        let run_whole = PAGES.iter().any(|(page, test, text)| {
-            *page == file.path && tree.get(test).is_some_and(|test| test.text.contains(text))
-        });
-        if run_whole {
+        if is_run_whole(tree, &file.path) {
             continue;
         }
         for (number, command) in fenced(file) {
@@ -96,6 +96,12 @@ pub fn commands(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether a test reads this page and runs what is on it.
+fn is_run_whole(tree: &Tree, path: &str) -> bool {
+    let reads = |test: &str, text| tree.get(test).is_some_and(|test| test.text.contains(text));
+    PAGES.iter().any(|(page, test, text)| *page == path && reads(test, text))
 }
 
 /// Lines outside of fenced blocks, counted from 1.
@@ -197,5 +203,16 @@ mod tests {
         assert_eq!((found.len(), found[0].line), (1, 3));
         assert!(found[0].message.starts_with("`rm -rf everything`"));
         assert_eq!(commands(&page("```text\nanything\n```\n")), []);
+    }
+
+    #[test]
+    fn a_page_is_run_whole_only_by_a_test_that_reads_it() {
+        let (path, test, text) = PAGES[0];
+        let tree = |text: &str| {
+            let page = SourceFile::new(path, "# A\n```sh\nrm -rf everything\n```\n");
+            Tree::sample(vec![page, SourceFile::new(test, text)])
+        };
+        assert_eq!(commands(&tree(text)), []);
+        assert_eq!(commands(&tree("fn test() {}")).len(), 1);
     }
 }

@@ -25,6 +25,7 @@ use super::record::{Record, write_json, write_line};
 use super::stdout::{self, Reader, Stdout};
 use super::trouble;
 use crate::exit::Exit;
+use bateau_client::group::Assignor;
 use bateau_client::{
     Client, CommitError, CommitPolicy, ConsumeError, Consumer, Delivery, OutOfRange, Start,
     TopicPartition,
@@ -54,13 +55,26 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// How often a group's positions are stored, and ends without a record are noticed.
 const TICK: Duration = Duration::from_millis(500);
 
+/// All there are: whoever is in the group already, this member can join them.
+const ASSIGNORS: [Assignor; 4] = [
+    Assignor::Range,
+    Assignor::CooperativeSticky,
+    Assignor::RoundRobin,
+    Assignor::KafkaJsRoundRobin,
+];
+
 #[derive(Args)]
 pub(super) struct ConsumeArguments {
     /// Name of the topic
     topic: String,
-    /// Where to begin and where to end: start, end, +n, -n, n, o1:o2, :end, @t, @t1:t2. A moment t
-    /// is 2026-11-21T10:15, 10:15, -1h, yesterday or milliseconds. With --group it counts where the
-    /// group has no position [default: start]
+    /// Where to begin, and where to end if anywhere [default: start]
+    ///
+    /// start, end, +n, -n, n: a place. o1:o2, :end: from one place to before another.
+    ///
+    /// @t, @t1:t2: the same by time, with t as in 2026-11-21T10:15, 10:15, -1h, yesterday or
+    /// milliseconds since 1970.
+    ///
+    /// With --group it counts where the group has no position yet.
     #[arg(long, value_name = "OFFSETS", allow_hyphen_values = true)]
     from: Option<String>,
     /// Read these partitions only
@@ -75,8 +89,13 @@ pub(super) struct ConsumeArguments {
     /// Read as a member of this group, and store how far it came
     #[arg(short, long, value_name = "GROUP")]
     group: Option<String>,
-    /// What to print of each record, as in '%t[%p]@%o %k=%v\n'; also %T %d{strftime[%F %T]} %h %e
-    /// %a %K %S, and {hex} {base64} {json} behind %k %v %h
+    /// What to print of each record, as in '%t[%p]@%o %k=%v\n'
+    ///
+    /// %t topic, %p partition, %o offset, %k key, %v value, %h headers, %K %S lengths of key and
+    /// value, %T time in ms, %d date, %d{strftime[%F %T]} in another shape, %e leader epoch,
+    /// %a codec.
+    ///
+    /// Behind %k, %v and %h: {hex}, {base64} or {json}.
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
     /// Stop at the end that each partition has now
@@ -169,7 +188,7 @@ async fn member(client: &Client, group: &str, topic: &str, from: Place) -> Resul
         Place::Offset(offset) => Start::Offset(signed(offset)),
         Place::Time(time_ms) => Start::Time(time_ms),
     };
-    let builder = client.consumer(group).topics([topic]).start_at(start);
+    let builder = client.consumer(group).topics([topic]).start_at(start).assignors(ASSIGNORS);
     let consumer = builder.commit(CommitPolicy::Manual).start().await;
     consumer.map_err(|error| trouble::consume(&error, group))
 }

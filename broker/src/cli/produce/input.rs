@@ -286,8 +286,8 @@ mod tests {
     #[test]
     fn a_line_of_json_has_every_part_of_a_record() {
         let found = json(
-            r#"{"topic":"x","offset":9,"key":"7","value":"say \"paid\"","headers":{"a":"1","b":null},
-                "timestamp":1763720000123,"partition":3}"#,
+            r#"{"topic":"x","offset":9,"key":"7","value":"say \"paid\"",
+                "headers":{"a":"1","b":null},"timestamp":1763720000123,"partition":3}"#,
         );
         let plain = Record::new("say \"paid\"").key("7").partition(3);
         let mut expected = plain.timestamp_ms(1_763_720_000_123).header("a", "1").header("b", "");
@@ -340,7 +340,8 @@ mod tests {
             (r#"{"key":7,"value":"a"}"#, "key is 7; write a string, null, or key_base64"),
             (
                 r#"{"value":"a","headers":["x"]}"#,
-                "headers are \"x\"; write {\"name\":\"value\"} or [{\"name\":\"n\",\"value\":\"v\"}]",
+                "headers are \"x\"; write {\"name\":\"value\"} or \
+                 [{\"name\":\"n\",\"value\":\"v\"}]",
             ),
             (
                 r#"{"value":"a","timestamp":-5}"#,

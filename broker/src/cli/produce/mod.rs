@@ -7,14 +7,15 @@
 //! ```
 //!
 //! Records are sent as they come and acknowledged in the order of the input; what was read is
-//! bounded by [`PENDING_MAX`] and the producer's buffer. Ctrl-C ends the reading, not the sending.
+//! bounded by [`PENDING_MAX`] and the producer's buffer. Ctrl-C ends the reading, and a second one
+//! the waiting for answers.
 //!
 //! Absent on purpose: schemas, and an exit before the broker has answered.
 
 mod input;
 mod source;
 
-use super::codes::BAD_INPUT;
+use super::codes::{BAD_INPUT, OUTCOME_UNKNOWN};
 use super::connect::{self, BrokerArguments};
 use super::fault::{Fault, escaped};
 use super::output::Output;
@@ -186,8 +187,15 @@ async fn send_all(
     while is_open || !sending.pending.is_empty() {
         let has_room = sending.pending.len() < PENDING_MAX;
         tokio::select! {
-            () = &mut interrupted, if is_open => is_open = false,
-            acked = sending.next_ack() => sending.acknowledged(acked).await?,
+            () = &mut interrupted => match is_open {
+                true => {
+                    is_open = false;
+                    interrupted = Box::pin(connect::interrupted());
+                }
+                // Pressed again: nobody wants to wait any more.
+                false => return sending.abandoned(),
+            },
+            acked = sending.next_ack() => sending.acknowledged(acked).await,
             parcel = input.next(), if is_open && has_room => match parcel {
                 None => is_open = false,
                 Some(Err(error)) => {
@@ -267,7 +275,7 @@ impl<'a> Sending<'a> {
     }
 
     /// Tells of an outcome and of all that are there behind it.
-    async fn acknowledged(&mut self, first: Result<Ack, SendError>) -> Result<(), Fault> {
+    async fn acknowledged(&mut self, first: Result<Ack, SendError>) {
         let mut next = Some(first);
         while let Some(outcome) = next.take() {
             self.pending.pop_front();
@@ -277,16 +285,24 @@ impl<'a> Sending<'a> {
             }
             next = self.pending.front_mut().and_then(FutureExt::now_or_never);
         }
-        let Some(stdout) = &self.stdout else { return Ok(()) };
+        let Some(stdout) = &self.stdout else { return };
         match stdout.write(&mut self.buffer).await {
-            Ok(Reader::Listening) => Ok(()),
+            Ok(Reader::Listening) => {}
             // Nobody reads the acknowledgements: the records are wanted all the same.
-            Ok(Reader::Gone) => {
+            Ok(Reader::Gone) => self.stdout = None,
+            Err(error) => {
                 self.stdout = None;
-                Ok(())
+                let fault = Fault::plain(Exit::Failed, format!("stdout: {error}"));
+                self.fault.get_or_insert(fault);
             }
-            Err(error) => Err(Fault::plain(Exit::Failed, format!("stdout: {error}"))),
         }
+    }
+
+    /// Ends with records of which nobody knows what became.
+    fn abandoned(mut self) -> Result<(), Fault> {
+        let cause = format!("interrupted before {} records were answered", self.pending.len());
+        self.fault.get_or_insert(Fault::of(&OUTCOME_UNKNOWN, self.topic).because(cause));
+        self.finish()
     }
 
     fn tell(&mut self, ack: &Ack) {

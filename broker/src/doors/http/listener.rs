@@ -89,7 +89,7 @@ impl HttpDoor {
                 }
             };
             if connections.len() >= CONNECTIONS_MAX {
-                tracing::debug!(%peer, "an HTTP connection was refused: {CONNECTIONS_MAX} are open");
+                tracing::debug!(%peer, "an HTTP connection was refused: too many are open");
                 continue;
             }
             let Ok(local) = stream.local_addr() else { continue };
