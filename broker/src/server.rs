@@ -10,12 +10,14 @@
 //!
 //! Absent on purpose: everything that a node is without a process around it.
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::controls::Controls;
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
-use crate::node::{Node, NodeSettings};
+use crate::node::{Addresses, Node, NodeSettings};
 use crate::ready::{self, Started};
+use crate::tls::{Published, publish};
+use bateau_quic::contexts::config_directory;
 use std::io::Read;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,6 +53,7 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
         ready = node.until_ready() => ready?,
         () = stops.next() => return node.stop().await,
     }
+    let _published = published(config, &node);
     ready::announce(config, Started { addresses: node.addresses(), took: started.elapsed() });
     tokio::select! {
         failure = node.serve() => return Err(failure),
@@ -63,6 +66,18 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
         () = stops.next() => tracing::warn!("stopping at once"),
     }
     node.stop().await
+}
+
+/// Tells this user's clients of a node for development, for as long as it runs or for good. Without
+/// that they need the pin by hand, which is no reason to stop.
+fn published(config: &Config, node: &Node) -> Option<Published> {
+    let Addresses { kafka, native, http } = node.addresses();
+    let (native, pin) = (native.filter(|_| config.mode == Mode::Dev)?, node.native_pin()?);
+    let port = config.listeners.native.map_or(0, |listener| listener.address.port());
+    let is_lasting = port != 0 && !config.ephemeral;
+    let published = publish(&config_directory()?, native, kafka, http, pin, is_lasting);
+    let noted = |error| tracing::warn!(%error, "clients of this user need the pin by hand");
+    published.map_err(noted).ok()
 }
 
 /// The seed of a run under test control: what the variable says, or a random one of 32 bits, which
