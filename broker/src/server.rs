@@ -53,7 +53,7 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
         ready = node.until_ready() => ready?,
         () = stops.next() => return node.stop().await,
     }
-    let _published = published(config, &node);
+    let _published = introduce(config, &node);
     ready::announce(config, Started { addresses: node.addresses(), took: started.elapsed() });
     tokio::select! {
         failure = node.serve() => return Err(failure),
@@ -68,16 +68,31 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
     node.stop().await
 }
 
-/// Tells this user's clients of a node for development, for as long as it runs or for good. Without
-/// that they need the pin by hand, which is no reason to stop.
-fn published(config: &Config, node: &Node) -> Option<Published> {
-    let Addresses { kafka, native, http } = node.addresses();
-    let (native, pin) = (native.filter(|_| config.mode == Mode::Dev)?, node.native_pin()?);
-    let port = config.listeners.native.map_or(0, |listener| listener.address.port());
-    let is_lasting = port != 0 && !config.ephemeral;
-    let published = publish(&config_directory()?, native, kafka, http, pin, is_lasting);
-    let noted = |error| tracing::warn!(%error, "clients of this user need the pin by hand");
-    published.map_err(noted).ok()
+/// Tells how the native door is known: a node for development to this user's clients, by the file
+/// of contexts; a server to its log, where it made its certificate itself.
+fn introduce(config: &Config, node: &Node) -> Option<Published> {
+    let addresses = node.addresses();
+    let (native, pin) = (addresses.native?, node.native_pin()?);
+    if config.mode == Mode::Serve {
+        if config.tls.is_none() {
+            tracing::info!(%pin, "clients of the native door need this pin, for there is no [tls]");
+        }
+        return None;
+    }
+    let Some(directory) = config_directory() else {
+        tracing::info!(%pin, "no home for the file of contexts; clients need this pin by hand");
+        return None;
+    };
+    let is_port_chosen = config.listeners.native.is_some_and(|door| door.address.port() != 0);
+    let is_lasting = is_port_chosen && !config.ephemeral;
+    let Addresses { kafka, http, .. } = addresses;
+    match publish(&directory, native, kafka, http, pin, is_lasting) {
+        Ok(published) => Some(published),
+        Err(error) => {
+            tracing::warn!(%error, %pin, "clients on this machine need the pin by hand");
+            None
+        }
+    }
 }
 
 /// The seed of a run under test control: what the variable says, or a random one of 32 bits, which
