@@ -56,8 +56,9 @@ impl Held {
 /// Milliseconds from the start of a broker to its first acknowledgement; it is dropped then.
 fn one(through: Through) -> Result<f64, Failure> {
     let start = Instant::now();
-    let failed = |what: &str, error: &dyn std::fmt::Display| {
-        Failure::Process { what: format!("TestBroker, {what}"), said: error.to_string() }
+    let failed = |what: &str, error: &dyn std::fmt::Display| Failure::Process {
+        what: format!("TestBroker, {what}"),
+        said: error.to_string(),
     };
     run(async {
         let broker = TestBroker::start().await.map_err(|error| failed("starting", &error))?;

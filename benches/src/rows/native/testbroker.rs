@@ -69,8 +69,7 @@ impl Series {
     /// - `door`: through which the first record comes.
     fn of(program: &Path, count: u64, door: &str) -> Result<Self, Failure> {
         let count = count.to_string();
-        let told =
-            told_by_child(program, &["test-brokers", "--count", &count, "--through", door])?;
+        let told = told_by_child(program, &["test-brokers", "--count", &count, "--through", door])?;
         let wrong = || Failure::unexpected("what a series of brokers told", &told, "its figures");
         let number = |value: Option<&Value>| value.and_then(Value::as_f64).ok_or_else(wrong);
         let held = |name: &str| {
