@@ -109,7 +109,12 @@ pub fn banner(config: &Config, started: Started) -> String {
         },
     );
     if config.listeners.kafka.is_some_and(|listener| !listener.is_loopback()) {
-        line(&mut text, "INSECURE", "plaintext beyond loopback, and everybody may do everything");
+        let who = match &config.tls {
+            None => "plaintext beyond loopback, and everybody may do everything",
+            Some(tls) if tls.client_ca.is_none() => "everybody who connects may do everything",
+            Some(_) => "every client with a certificate may do everything",
+        };
+        line(&mut text, "INSECURE", who);
     }
     let took = started.took.as_millis();
     let _ = writeln!(text, "  ready in {took} ms   stop: Ctrl-C");
@@ -211,6 +216,9 @@ mod tests {
             "listeners.allow_plaintext=true",
         ];
         assert!(banner(&config(Mode::Serve, false, &flags), started()).contains("INSECURE"));
+        let beyond = [&flags[..2], &["tls.cert=node.crt", "tls.key=node.key"]].concat();
+        let text = banner(&config(Mode::Serve, false, &beyond), started());
+        assert!(text.contains("INSECURE   everybody who connects may do everything"), "{text}");
         assert!(!banner(&config(Mode::Serve, false, &[]), started()).contains("INSECURE"));
     }
 }

@@ -10,12 +10,14 @@
 //!
 //! Absent on purpose: everything that a node is without a process around it.
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::controls::Controls;
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
-use crate::node::{Node, NodeSettings};
+use crate::node::{Addresses, Node, NodeSettings};
 use crate::ready::{self, Started};
+use crate::tls::{Published, publish};
+use bateau_quic::contexts::config_directory;
 use std::io::Read;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,6 +53,7 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
         ready = node.until_ready() => ready?,
         () = stops.next() => return node.stop().await,
     }
+    let _published = introduce(config, &node);
     ready::announce(config, Started { addresses: node.addresses(), took: started.elapsed() });
     tokio::select! {
         failure = node.serve() => return Err(failure),
@@ -63,6 +66,33 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
         () = stops.next() => tracing::warn!("stopping at once"),
     }
     node.stop().await
+}
+
+/// Tells how the native door is known: a node for development to this user's clients, by the file
+/// of contexts; a server to its log, where it made its certificate itself.
+fn introduce(config: &Config, node: &Node) -> Option<Published> {
+    let addresses = node.addresses();
+    let (native, pin) = (addresses.native?, node.native_pin()?);
+    if config.mode == Mode::Serve {
+        if config.tls.is_none() {
+            tracing::info!(%pin, "clients of the native door need this pin, for there is no [tls]");
+        }
+        return None;
+    }
+    let Some(directory) = config_directory() else {
+        tracing::info!(%pin, "no home for the file of contexts; clients need this pin by hand");
+        return None;
+    };
+    let is_port_chosen = config.listeners.native.is_some_and(|door| door.address.port() != 0);
+    let is_lasting = is_port_chosen && !config.ephemeral;
+    let Addresses { kafka, http, .. } = addresses;
+    match publish(&directory, native, kafka, http, pin, is_lasting) {
+        Ok(published) => Some(published),
+        Err(error) => {
+            tracing::warn!(%error, %pin, "clients on this machine need the pin by hand");
+            None
+        }
+    }
 }
 
 /// The seed of a run under test control: what the variable says, or a random one of 32 bits, which

@@ -41,8 +41,8 @@ pub use settings::{
 };
 pub use socket::{SocketBuffers, bind, endpoint};
 pub use tls::{
-    INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, Trust, TrustError, client_config,
-    crypto_provider, server_config,
+    ClientIdentity, INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, Trust, TrustError,
+    client_config, client_config_as, crypto_provider, server_config,
 };
 
 /// What the TLS handshake must agree on: the framing of the native protocol. Versions of what is

@@ -19,8 +19,8 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::version::TLS13;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -70,9 +70,47 @@ pub enum TrustError {
         /// Why.
         reason: String,
     },
+    /// Our own certificate or key cannot be shown.
+    #[error("our own certificate cannot be used: {reason}")]
+    BadIdentity {
+        /// Why.
+        reason: String,
+    },
     /// A setting outside of its range.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+}
+
+/// What a client shows to a broker that demands certificates.
+#[derive(Debug)]
+pub struct ClientIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Clone for ClientIdentity {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+impl ClientIdentity {
+    /// A certificate chain, the client's own first, and its private key, each in PEM.
+    ///
+    /// Errors: no certificate, or no key. Whether they belong together shows in
+    /// [`client_config`].
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TrustError> {
+        let bad = |reason: &str| TrustError::BadIdentity { reason: reason.to_owned() };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+        let chain = chain.map_err(|_| bad("the certificate is not PEM"))?;
+        if chain.is_empty() {
+            return Err(bad("there is no certificate in the PEM"));
+        }
+        // What is wrong with a key is not repeated: it could be part of the key.
+        let key = PrivateKeyDer::from_pem_slice(key);
+        let key = key.map_err(|_| bad("there is no private key in the PEM"))?;
+        Ok(Self { chain, key })
+    }
 }
 
 impl Trust {
@@ -157,19 +195,36 @@ pub fn server_config(
     Ok(server)
 }
 
-/// What a client connects with.
+/// What a client without a certificate connects with.
 ///
 /// Errors: nobody to trust, or a setting outside of its range.
 pub fn client_config(trust: Trust, settings: &Settings) -> Result<quinn::ClientConfig, TrustError> {
+    client_config_as(None, trust, settings)
+}
+
+/// What a client connects with that shows `identity` to a broker that asks for it.
+///
+/// Errors: nobody to trust, a key that is not the certificate's, or a setting outside of its range.
+pub fn client_config_as(
+    identity: Option<ClientIdentity>,
+    trust: Trust,
+    settings: &Settings,
+) -> Result<quinn::ClientConfig, TrustError> {
     let transport = transport_config(settings, Side::Client)?;
     let provider = crypto_provider();
     let verifier = trust.verifier(&provider)?;
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has the suites of TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut tls = match identity {
+        None => builder.with_no_client_auth(),
+        Some(ClientIdentity { chain, key }) => {
+            let bad = |error: rustls::Error| TrustError::BadIdentity { reason: error.to_string() };
+            builder.with_client_auth_cert(chain, key).map_err(bad)?
+        }
+    };
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.enable_early_data = false;
     tls.resumption = Resumption::disabled();
@@ -198,6 +253,22 @@ mod tests {
                 CipherSuite::TLS13_AES_256_GCM_SHA384,
                 CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
             ]
+        );
+    }
+
+    #[test]
+    fn an_identity_that_is_none_is_refused_without_repeating_it() {
+        let said = |chain: &[u8], key: &[u8]| {
+            ClientIdentity::from_pem(chain, key).map(drop).expect_err("it is none").to_string()
+        };
+        let pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert_eq!(
+            said(b"secret", b"secret"),
+            "our own certificate cannot be used: there is no certificate in the PEM"
+        );
+        assert_eq!(
+            said(pem, b"secret"),
+            "our own certificate cannot be used: there is no private key in the PEM"
         );
     }
 

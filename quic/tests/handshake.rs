@@ -1,13 +1,14 @@
 //! Two endpoints on loopback: who gets through, and what the others are told.
 
 use bateau_quic::{
-    ALPN, Admission, HandshakeGate, Refusal, Settings, SpkiPin, Trust, UNVALIDATED_MAX, bind,
-    client_config, crypto_provider, endpoint, refusal, server_config,
+    ALPN, Admission, ClientIdentity, HandshakeGate, Refusal, Settings, SpkiPin, Trust,
+    UNVALIDATED_MAX, bind, client_config, client_config_as, crypto_provider, endpoint, refusal,
+    server_config,
 };
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
 use quinn::{ClientConfig, ConnectionError, Endpoint, Incoming, VarInt};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::SocketAddr;
@@ -170,6 +171,43 @@ async fn a_certificate_of_the_named_authority_is_accepted_for_its_names_only() {
         let error = connect(trusting(trust), address, name).await.expect_err("not its own");
         assert!(matches!(refusal(&error), Some(Refusal::Server { .. })), "{name}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_broker_that_demands_certificates_is_shown_one_or_refuses() {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().expect("randomness is there");
+    let authority = CertifiedIssuer::self_signed(authority, authority_key).expect("it can sign");
+    let key = KeyPair::generate().expect("randomness is there");
+    let certificate = parameters().signed_by(&key, &authority).expect("it is signed");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der().clone()).expect("it is an authority");
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build();
+    let settings = Settings::default();
+    let identity = Identity::self_signed();
+    let pin = identity.pin();
+    let server = server_config(Arc::new(identity), Some(clients.expect("one root")), &settings);
+    let (socket, _) = bind(loopback(), &settings).expect("loopback has free ports");
+    let broker = endpoint(socket, Some(server.expect("legal settings")), &settings);
+    let broker = broker.expect("the socket can be driven");
+    let address = broker.local_addr().expect("it is bound");
+    serve(&broker);
+    let shown =
+        ClientIdentity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes());
+    let shown = shown.expect("rcgen writes PEM");
+    let config = client_config_as(Some(shown), Trust::Pin(pin), &settings).expect("they fit");
+    let connection = connect(config, address, "localhost").await.expect("it is known");
+    let mut greeting = connection.accept_uni().await.expect("the server greets");
+    assert_eq!(greeting.read_to_end(5).await.expect("five bytes"), b"hello");
+    // A client of TLS 1.3 believes to be connected before it has been judged.
+    let stranger = connect(trusting(Trust::Pin(pin)), address, "localhost").await;
+    let error = match stranger {
+        Ok(connection) => connection.closed().await,
+        Err(error) => error,
+    };
+    assert!(matches!(refusal(&error), Some(Refusal::Client { .. })), "{error}");
 }
 
 #[tokio::test]

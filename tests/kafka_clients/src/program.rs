@@ -29,8 +29,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::broker::target_directory;
+
 /// How often a condition without a wake-up of its own (an exit, a port) is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Where a broker and its command line keep their user's file of contexts.
+const CONFIG_VARIABLE: &str = "BATEAU_CONFIG_DIR";
 
 /// Lines of output that a failed wait prints.
 const TAIL_LINES: usize = 40;
@@ -88,6 +93,11 @@ impl Program {
     /// Panics when the program cannot be started.
     pub fn start(name: &str, mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if !command.get_envs().any(|(name, _)| name == CONFIG_VARIABLE) {
+            // A broker of a test writes its entry beside the build, and not into its user's file.
+            let place = target_directory().join("kafka_clients/config");
+            command.env(CONFIG_VARIABLE, place);
+        }
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("{name}: {command:?} did not start: {error}"),

@@ -171,6 +171,49 @@ fn a_broken_certificate_changes_nothing_and_is_told() {
     node.stop();
 }
 
+/// `bateau dev` on this data directory, and the address of its native door.
+fn dev(place: &Path, native: &str) -> (Program, String) {
+    let mut command = Command::new(binary());
+    command.args(["dev", "--kafka", "127.0.0.1:0", "--http", "off", "--native", native]);
+    command.arg("--data-dir").arg(place.join("data")).env_remove("RUST_LOG");
+    command.env("BATEAU_CONFIG_DIR", place.join("config"));
+    let program = Program::start("bateau dev", command);
+    let first = program.wait_for("ready line", SOON, |lines| lines.first().cloned());
+    let ready = first.json.unwrap_or_else(|| panic!("{}{}", first.text, program.tail()));
+    let native = ready["native"].as_str().expect("the native door is open").to_owned();
+    (program, native)
+}
+
+/// The pin that the file of contexts has for this address.
+fn pin(place: &Path, native: &str) -> Option<String> {
+    let text = fs::read_to_string(place.join("config/contexts.toml")).expect("it was written");
+    let entry = text.split("\n[contexts.").find(|entry| entry.contains(native))?;
+    let (_, rest) = entry.split_once("pin = \"").expect("an entry has a pin");
+    Some(rest.split('"').next().expect("it ends").to_owned())
+}
+
+#[test]
+fn a_node_for_development_tells_its_user_the_pin_of_the_key_that_it_keeps() {
+    let place = ScratchDirectory::new("tls");
+    let stop = |mut program: Program| {
+        program.terminate();
+        assert_eq!(program.wait_for_exit(SOON).code(), Some(0), "{}", program.tail());
+    };
+    let (program, native) = dev(place.path(), "127.0.0.1:0");
+    let first = pin(place.path(), &native).expect("the entry is there before the ready line");
+    assert!(first.starts_with("sha256:") && first.len() == 71, "{first}");
+    stop(program);
+    assert_eq!(pin(place.path(), &native), None, "a port of chance is forgotten");
+    let (program, again) = dev(place.path(), &native);
+    assert_eq!((again, pin(place.path(), &native)), (native.clone(), Some(first.clone())));
+    stop(program);
+    assert_eq!(pin(place.path(), &native), Some(first), "a chosen port is kept");
+    for secret in ["config/contexts.toml", "data/native-identity.pem"] {
+        let mode = fs::metadata(place.path().join(secret)).expect("it is there").permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600, "{secret}");
+    }
+}
+
 #[test]
 fn a_start_with_wrong_files_is_refused_with_one_line() {
     let place = ScratchDirectory::new("tls");

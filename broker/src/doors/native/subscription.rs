@@ -320,7 +320,7 @@ impl<S: Copy + Ord> Subscriptions<S> {
             }
             _ => return,
         }
-        self.into_ring(id);
+        self.enter_ring(id);
     }
 
     /// While a stream has no debt, whoever has waited longest for it may offer its batch again.
@@ -329,11 +329,11 @@ impl<S: Copy + Ord> Subscriptions<S> {
         if line.indebted.is_none()
             && let Some(first) = line.alone.front().copied()
         {
-            self.into_ring(first);
+            self.enter_ring(first);
         }
     }
 
-    fn into_ring(&mut self, id: SubscriptionId) {
+    fn enter_ring(&mut self, id: SubscriptionId) {
         if let Some(entry) = self.entries.get_mut(&id)
             && !matches!(entry.state, State::InRing | State::Taken)
         {
