@@ -4,14 +4,14 @@ use super::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
 use crate::config::{Mode, Sources, Start, load};
 use crate::controls::Controls;
 use crate::entropy::Entropy;
-use crate::node::{DirectoryStore, Node, NodeSettings};
+use crate::node::{DirectoryStore, Node, NodeSettings, Store};
 use crate::tls::tests::authority::{Authority, Version};
-use bateau_log::RealDiskOptions;
+use bateau_log::{Disk, RealDiskOptions};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -166,6 +166,40 @@ async fn a_node_that_starts_is_alive_and_not_ready() {
     assert_eq!(ask("/startupz").await.0, 200);
     assert_eq!(ask("/readyz").await.0, 200);
     node.stop().await.expect("it stops");
+}
+
+/// A store that opens when it is told to, and hears that only while the runtime turns.
+#[derive(Debug)]
+struct SlowStore {
+    inner: DirectoryStore,
+    told: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Store for SlowStore {
+    fn open(&self) -> Result<Arc<dyn Disk>, String> {
+        let told = self.told.lock().expect("one start at a time");
+        told.recv_timeout(PATIENCE).map_err(|_| "the runtime stood still".to_owned())?;
+        self.inner.open()
+    }
+
+    fn cut_power(&self) -> Result<(), String> {
+        self.inner.cut_power()
+    }
+}
+
+#[tokio::test]
+async fn the_recovery_holds_up_nobody_else() {
+    let data = TempDir::new().expect("a temporary directory");
+    let (tell, told) = mpsc::channel();
+    let options = RealDiskOptions { exclusive: false, ephemeral: true };
+    let inner = DirectoryStore { path: data.path().to_owned(), options };
+    let store = Arc::new(SlowStore { inner, told: Mutex::new(told) });
+    let settings = NodeSettings { store, ..settings(&data, false) };
+    // The other task of this thread has its turn while the store is being opened.
+    let (node, ()) = tokio::join!(Node::start(settings), async {
+        tell.send(()).expect("it waits");
+    });
+    node.expect("it starts").stop().await.expect("it stops");
 }
 
 #[tokio::test]
