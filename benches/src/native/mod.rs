@@ -2,6 +2,7 @@
 //! library adds to them.
 //!
 //! ```text
+//!   client ───────────────► bateau-client ──┐
 //!   replay, round_trips ──► peer ──► QUIC, MTU 1,452 ──┬── the broker's native door
 //!   bystander, abuse    ──►                            └── loops   bare loops, children
 //! ```
@@ -14,6 +15,7 @@
 
 pub mod abuse;
 pub mod bystander;
+pub mod client;
 pub mod ends;
 pub mod loops;
 pub mod peer;

@@ -27,6 +27,7 @@ use crate::counters::{Ticks, process_cpu};
 use crate::failure::Failure;
 use crate::machine::Machine;
 use crate::native::ends::Door;
+use crate::native::replay::Outcome;
 use crate::process::Running;
 use crate::report::{Probe, Row, Unit};
 use crate::stats::{Summary, ratios};
@@ -285,6 +286,12 @@ struct Slice {
 }
 
 impl Slice {
+    /// What a loader noticed, what it cost the server, and how much was moved.
+    fn new(outcome: Outcome, server_cpu: Option<Duration>, amount: u64) -> Self {
+        let Outcome { wall, loader_cpu } = outcome;
+        Self { wall, server_cpu, loader_cpu, amount }
+    }
+
     /// 10^6 of the amount per second.
     fn millions_per_second(&self) -> f64 {
         self.amount as f64 / 1e6 / self.wall.as_secs_f64()

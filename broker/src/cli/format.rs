@@ -416,4 +416,15 @@ mod tests {
         let found = Format::parse("%d{strftime[%!]}", TimeZone::UTC).map(|_| ()).unwrap_err();
         assert!(found.to_string().starts_with("-f: strftime[%!]: "), "{found}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_a_format_panic(text in "[%\\\\{}a-zK-T\\[\\]x0-9]{0,24}", any in ".{0,16}") {
+            for text in [text, any] {
+                if let Ok(format) = Format::parse(&text, TimeZone::UTC) {
+                    format.render(&sample(), &mut Vec::new());
+                }
+            }
+        }
+    }
 }

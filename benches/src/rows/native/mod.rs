@@ -13,6 +13,7 @@
 mod bystander;
 mod produce;
 mod round_trip;
+mod send;
 mod testbroker;
 mod tree;
 
@@ -35,6 +36,12 @@ pub const NATIVE_LIGHT: &[Kind] = &[
         about: "start, series, memory of brokers for tests",
         foreign: false,
         run: testbroker::run,
+    },
+    Kind {
+        name: "send",
+        about: "the client's own batching, 256 records in flight",
+        foreign: false,
+        run: send::run,
     },
     Kind {
         name: "one_record",

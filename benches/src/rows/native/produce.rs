@@ -8,17 +8,16 @@ use crate::counters::{process_cpu, settle};
 use crate::failure::Failure;
 use crate::native;
 use crate::native::peer::Peer;
-use crate::native::replay::{Encoded, Line, Outcome, Plan, produce_frames};
+use crate::native::replay::{Encoded, Line, Plan, produce_frames};
 use crate::payload::{Noise, Shape};
 use crate::report::{Gate, Row, Unit};
 use crate::rows::{Context, Slice, Target, compare, cpu_per_gigabyte};
 use crate::stats::interleave;
 use bateau_protocol::ids::TopicId;
 use bytes::Bytes;
-use std::time::Duration;
 
 /// What the bare loop is, in a row.
-const BARE: &str = "QUIC, CRC-32C, pwrite, fdatasync by a committer, ack";
+pub(super) const BARE: &str = "QUIC, CRC-32C, pwrite, fdatasync by a committer, ack";
 
 /// Requests of a slice with one record each.
 const SINGLES: u64 = 131_072;
@@ -55,11 +54,6 @@ impl Load {
         produce_frames(topic_id, self.batches.iter().cloned())
     }
 
-    fn slice(&self, outcome: Outcome, cpu: Option<Duration>) -> Slice {
-        let Outcome { wall, loader_cpu } = outcome;
-        Slice { wall, server_cpu: cpu, loader_cpu, amount: self.bytes() }
-    }
-
     /// Replays against the broker, on a new topic, which goes afterwards.
     fn on_broker(&self, context: &Context, target: &Target) -> Result<Slice, Failure> {
         let (topic, door) = (context.topic("frames"), target.door()?);
@@ -77,25 +71,51 @@ impl Load {
             line.close().await;
             peer.close().await;
             let cpu = before.zip(after).map(|(before, after)| after.saturating_sub(before));
-            Ok(self.slice(outcome, cpu))
+            Ok(Slice::new(outcome, cpu, self.bytes()))
         })
     }
 
     /// Replays against the bare loop, on a new file, which goes afterwards.
     fn on_bare_loop(&self, context: &Context) -> Result<Slice, Failure> {
         let frames = self.frames(TopicId::default())?;
+        // The set is repeated: its longest frame bounds them all.
         let longest = frames.iter().map(|request| request.frame.len() as u64).max();
-        let bytes = (self.plan.requests * longest.unwrap_or_default()).to_string();
-        let bare = BareLoop::start(context, &["bare-sink", "--bytes", &bytes], true)?;
+        let bytes = self.plan.requests * longest.unwrap_or_default();
+        Sink::with_room(context, bytes)?.replay(self.plan, &frames, self.bytes())
+    }
+}
+
+/// A bare loop with a new file, which goes afterwards.
+pub(super) struct Sink(BareLoop);
+
+impl Sink {
+    /// With room for each of these frames once.
+    pub(super) fn start(context: &Context, frames: &[Encoded]) -> Result<Self, Failure> {
+        Self::with_room(context, frames.iter().map(|request| request.frame.len() as u64).sum())
+    }
+
+    fn with_room(context: &Context, bytes: u64) -> Result<Self, Failure> {
+        let arguments = ["bare-sink", "--bytes", &bytes.to_string()];
+        BareLoop::start(context, &arguments, true).map(Self)
+    }
+
+    /// Replays against it; it ends with its connection.
+    pub(super) fn replay(
+        self,
+        plan: Plan,
+        frames: &[Encoded],
+        amount: u64,
+    ) -> Result<Slice, Failure> {
+        let Self(bare) = self;
         native::run(async {
             let mut line = Line::to_bare_loop(bare.door).await?;
             settle();
             let before = process_cpu(bare.pid())?;
-            let outcome = line.replay(self.plan, &frames).await?;
-            // It ends with its connection, and its counters with it.
+            let outcome = line.replay(plan, frames).await?;
+            // Its counters end with its connection.
             let after = process_cpu(bare.pid())?;
             line.close().await;
-            Ok(self.slice(outcome, Some(after.saturating_sub(before))))
+            Ok(Slice::new(outcome, Some(after.saturating_sub(before)), amount))
         })
     }
 }

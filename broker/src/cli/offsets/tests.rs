@@ -136,3 +136,17 @@ fn a_place_is_always_within_the_partition() {
         assert_eq!(place.resolve(bounds, looked_up), expected, "{place:?}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_grammar_panic(text in "[-+:@0-9TZhdmsw. a-z]{0,24}", any in ".{0,16}") {
+        let now = now();
+        for text in [text, any] {
+            if let Ok(range) = Range::parse(&text, &now) {
+                let bounds = Bounds { start: 100, end: 200 };
+                let from = range.from.resolve(bounds, None);
+                proptest::prop_assert!((100..=200).contains(&from), "{text}");
+            }
+        }
+    }
+}
