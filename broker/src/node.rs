@@ -376,17 +376,23 @@ impl Node {
 impl Running {
     /// Recovers on a thread of its own, so that the HTTP door answers meanwhile.
     async fn open(settings: &NodeSettings, doors: Doors) -> Result<Self, Failure> {
-        let disk = settings.store.open();
+        let store = Arc::clone(&settings.store);
+        let disk = off_the_loop(move || store.open()).await?;
         let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
         let engine_settings = settings::of_engine(settings, &doors, &*disk);
-        let engine = tokio::task::spawn_blocking(move || Engine::open(disk, engine_settings)).await;
-        let engine = engine.unwrap_or_else(|panic| {
-            Err(Failure::new(Exit::Failed, format!("the recovery panicked: {panic}")))
-        })?;
+        let engine = off_the_loop(move || Engine::open(disk, engine_settings)).await??;
         let (running, starting) = engine.into_parts();
         let engine = EngineTask::spawn(running);
         Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new() })
     }
+}
+
+/// Runs what waits for a disk on a thread of its own.
+async fn off_the_loop<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|panic| Failure::new(Exit::Failed, format!("the recovery panicked: {panic}")))
 }
 
 impl Encryption {

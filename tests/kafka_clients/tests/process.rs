@@ -1,6 +1,7 @@
 //! The node as a process: what it prints, how it ends, and whose directory it takes.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -40,6 +41,16 @@ fn text(path: &Path) -> String {
 fn assert_answers(address: &str) {
     let mut connection = Connection::open(address);
     assert!(!calls::advertised(&mut connection).is_empty(), "{address}");
+}
+
+/// Asks an HTTP door whether its node is ready, which it must be.
+fn assert_is_ready(address: &str) {
+    let mut stream = TcpStream::connect(address).expect("the HTTP door listens");
+    let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).expect("it is sent");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("it answers");
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{address}: {said}");
 }
 
 /// A Fetch that waits for a record that never comes.
@@ -357,11 +368,14 @@ fn dev_without_flags_answers_on_both_loopback_addresses() {
     let program = Program::start("bateau dev", command);
     let ready = ready(&program);
     assert_eq!(ready["kafka"], "127.0.0.1:9092");
+    assert_eq!(ready["http"], "127.0.0.1:8080");
     assert_eq!(ready["data_dir"], text(&directory.path().join(".bateau")));
     assert_answers("127.0.0.1:9092");
+    assert_is_ready("127.0.0.1:8080");
     if TcpListener::bind("[::1]:0").is_ok() {
         assert!(TcpStream::connect("[::1]:9092").is_ok(), "{}", program.tail());
         assert_answers("[::1]:9092");
+        assert_is_ready("[::1]:8080");
     }
 }
 

@@ -4,7 +4,8 @@
 
 use super::super::dispatch::Call;
 use super::wire_node;
-use bateau_core::controller::{ConfigEntry, check_topic_name, describe_broker, describe_topic};
+use crate::admin::DescribeConfigsError;
+use bateau_core::controller::ConfigEntry;
 use bateau_protocol::kafka::api::describe_configs::{
     DescribeConfigsEntry, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
     DescribeConfigsResult, DescribeConfigsSynonym,
@@ -56,21 +57,15 @@ fn describe_one(
     let keys: Option<Vec<&str>> = named.map(|keys| keys.iter().map(|key| &**key).collect());
     let keys = keys.as_deref();
     let broker = &call.context.broker;
-    let directory = broker.directory();
-    let settings = &broker.node().settings;
     let name = resource.resource_name.as_str();
     match resource.resource_type {
-        TOPIC => {
-            let invalid = |error| (ErrorCode::INVALID_TOPIC_EXCEPTION, format!("{error}"));
-            check_topic_name(name).map_err(invalid)?;
-            let topic = directory.topic(name).ok_or_else(|| {
-                let message = format!("The topic '{name}' does not exist.");
-                (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
-            })?;
-            let replicas = topic.partitions.first().map_or(1, |first| first.replicas.len());
-            let replicas = u16::try_from(replicas).unwrap_or(u16::MAX);
-            Ok(describe_topic(&topic.configs, replicas, settings, keys))
-        }
+        TOPIC => broker.describe_topic_configs(name, keys).map_err(|error| {
+            let code = match &error {
+                DescribeConfigsError::InvalidName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+                DescribeConfigsError::UnknownTopic { .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            };
+            (code, error.to_string())
+        }),
         // The configs that all brokers share, of which none can be set.
         BROKER if name.is_empty() => Ok(Vec::new()),
         BROKER => {
@@ -79,7 +74,7 @@ fn describe_one(
                 let message = format!("Unexpected broker id, expected {node}, received {name}.");
                 return Err((ErrorCode::INVALID_REQUEST, message));
             }
-            Ok(describe_broker(settings, directory.metadata.nodes().len(), keys))
+            Ok(broker.describe_node_configs(keys))
         }
         other => {
             let message = format!("Resources of type {other} have no configs here.");
