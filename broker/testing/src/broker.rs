@@ -161,7 +161,7 @@ impl TestBroker {
     /// to join anew.
     ///
     /// # Panics
-    /// The broker is gone.
+    /// The broker is gone, or its clock would be more than a hundred years ahead.
     pub async fn advance(&self, by: Duration) {
         if let Err(error) = self.control.advance(by).await {
             panic!("the clock cannot be moved: {error}");

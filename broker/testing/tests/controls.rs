@@ -60,6 +60,19 @@ async fn our_own_client_meets_the_same_faults(broker: TestBroker) {
 }
 
 #[bateau_testing::test]
+async fn a_client_at_work_survives_crashes_and_writes_once(broker: TestBroker) {
+    broker.seed_topic(TOPIC, 1).await.expect("it is new");
+    let client = broker.client().await.expect("it trusts the broker's certificate");
+    let producer = client.producer(TOPIC);
+    for round in 0..3 {
+        let ack = producer.send("kept").await.expect("it connects again");
+        assert_eq!(ack.offset, round);
+        broker.crash().await.expect("it starts again on its ports");
+    }
+    assert_eq!(offset(&broker, OffsetQuery::Latest).await.0, 3);
+}
+
+#[bateau_testing::test]
 async fn only_memory_can_lose_what_was_not_flushed() -> Result<(), TestBrokerError> {
     let broker = TestBroker::builder().store(Store::Temporary).topic(TOPIC, 1).start().await?;
     let refused = broker.crash().await.expect_err("it cannot").to_string();
