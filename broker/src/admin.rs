@@ -349,11 +349,10 @@ impl Broker {
         }
     }
 
-    /// Resolves when the shard's loop has turned once; never when it stands still or has ended.
-    pub async fn probe(&self) {
-        if self.ask(Ask::Probe).await.is_none() {
-            std::future::pending().await
-        }
+    /// Resolves when the shard's loop has turned once: true, or false where it has ended. Does not
+    /// resolve while it stands still.
+    pub async fn probe(&self) -> bool {
+        self.ask(Ask::Probe).await.is_some()
     }
 
     /// Counts a connection of a door until the answer is dropped.

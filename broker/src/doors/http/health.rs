@@ -62,7 +62,8 @@ pub(super) async fn live(node: &NodeControl, is_verbose: bool) -> Answer {
     let turns = match node.broker() {
         None => Check::noted("shard_loop", "it does not run at present".to_owned()),
         Some(broker) => match tokio::time::timeout(PROBE_TIME_MAX, broker.probe()).await {
-            Ok(()) => Check::good("shard_loop"),
+            Ok(true) => Check::good("shard_loop"),
+            Ok(false) => Check::bad("shard_loop", "it has ended".to_owned()),
             Err(_) => {
                 let waited = PROBE_TIME_MAX.as_secs();
                 Check::bad("shard_loop", format!("it has not turned for {waited} s"))

@@ -6,6 +6,7 @@ use crate::controls::Controls;
 use crate::entropy::Entropy;
 use crate::node::{DirectoryStore, Node, NodeSettings, Store};
 use crate::tls::tests::authority::{Authority, Version};
+use bateau_log::sim_disk::SimDisk;
 use bateau_log::{Disk, RealDiskOptions};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
@@ -200,6 +201,60 @@ async fn the_recovery_holds_up_nobody_else() {
         tell.send(()).expect("it waits");
     });
     node.expect("it starts").stop().await.expect("it stops");
+}
+
+/// A disk in memory, whose power a test cuts.
+#[derive(Debug)]
+struct Powered(SimDisk);
+
+impl Store for Powered {
+    fn open(&self) -> Result<Arc<dyn Disk>, String> {
+        Ok(Arc::new(self.0.clone()))
+    }
+
+    fn cut_power(&self) -> Result<(), String> {
+        Err("it is cut by hand".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_loop_has_ended_is_not_alive() {
+    let data = TempDir::new().expect("a temporary directory");
+    let disk = SimDisk::new(1, 256 << 20);
+    let store = Arc::new(Powered(disk.clone()));
+    let mut node = Node::start(NodeSettings { store, ..settings(&data, false) }).await.unwrap();
+    let http = node.addresses().http.expect("the door is open");
+    let control = node.control();
+    disk.cut_power();
+    let made = tokio::spawn(async move { control.seed_topic("orders", 1).await });
+    let failure = node.serve().await;
+    assert!(!failure.message.is_empty());
+    made.await.expect("no panic").expect_err("nothing is made without power");
+    let request = b"GET /livez?verbose HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (status, body) = Client::connect(http).await.ask(request).await;
+    assert_eq!(status, 503);
+    assert!(body.contains(r#""name":"shard_loop","ok":false,"reason":"it has ended""#), "{body}");
+    node.stop().await.expect_err("it had failed");
+}
+
+#[tokio::test]
+async fn a_node_without_room_is_alive_and_not_ready() {
+    let data = TempDir::new().expect("a temporary directory");
+    let flags = ["limits.disk_free_soft_bytes=1TiB".to_owned()];
+    let disk = SimDisk::new(1, 256 << 20);
+    let settings =
+        NodeSettings { store: Arc::new(Powered(disk)), ..with_flags(&data, false, &flags) };
+    let node = Node::start(settings).await.expect("it starts");
+    let http = node.addresses().http.expect("the door is open");
+    let ask = async |path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        Client::connect(http).await.ask(head.as_bytes()).await
+    };
+    let (status, body) = ask("/readyz?verbose").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("below the soft limit"), "{body}");
+    assert_eq!(ask("/livez").await.0, 200, "whoever restarts it makes no room");
+    node.stop().await.expect("it stops");
 }
 
 #[tokio::test]
