@@ -6,13 +6,24 @@
 //!
 //! Absent on purpose: verdicts. They are the rows'.
 
-use crate::client::first_ack;
+use crate::client;
 use crate::counters::memory;
 use crate::failure::{Failure, Tried};
+use crate::native::client::first_ack;
 use crate::native::run;
 use bateau_testing::TestBroker;
+use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::time::Instant;
+
+/// The door through which the first record comes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Through {
+    /// With `bateau-client`.
+    Native,
+    /// With the blocking client of the benches.
+    Kafka,
+}
 
 /// What the process holds between two brokers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +53,35 @@ impl Held {
     }
 }
 
+/// Milliseconds from the start of a broker to its first acknowledgement; it is dropped then.
+fn one(through: Through) -> Result<f64, Failure> {
+    let start = Instant::now();
+    let failed = |what: &str, error: &dyn std::fmt::Display| Failure::Process {
+        what: format!("TestBroker, {what}"),
+        said: error.to_string(),
+    };
+    run(async {
+        let broker = TestBroker::start().await.map_err(|error| failed("starting", &error))?;
+        let took = match through {
+            Through::Native => {
+                let client = broker.client().await.map_err(|error| failed("client", &error))?;
+                first_ack(&client).await?;
+                let took = start.elapsed();
+                client.close().await.map_err(|error| failed("closing its client", &error))?;
+                took
+            }
+            Through::Kafka => {
+                let address = broker.kafka_bootstrap();
+                let parsed = address.parse().map_err(|error| failed(&address, &error))?;
+                // It blocks this thread; the broker has its own.
+                client::first_ack(parsed)?;
+                start.elapsed()
+            }
+        };
+        Ok(took.as_secs_f64() * 1e3)
+    })
+}
+
 /// Starts a broker, has a record acknowledged, drops it, and again.
 ///
 /// The answer has `ms` of each until its acknowledgement, `total_ms` with what dropping takes, and
@@ -49,25 +89,12 @@ impl Held {
 ///
 /// # Errors
 /// Any broker that does not start or does not acknowledge.
-pub fn series(count: usize) -> Result<Value, Failure> {
+pub fn series(count: usize, through: Through) -> Result<Value, Failure> {
     let tenth = count.div_ceil(10);
     let (mut times, mut early) = (Vec::with_capacity(count), None);
     let began = Instant::now();
     for number in 1..=count {
-        let start = Instant::now();
-        let broker = run(async {
-            TestBroker::start().await.map_err(|error| Failure::Process {
-                what: "starting a TestBroker".to_owned(),
-                said: error.to_string(),
-            })
-        })?;
-        let address = broker.kafka_bootstrap();
-        let parsed = address.parse().map_err(|_| {
-            Failure::unexpected("address of a TestBroker", &address, "host and port")
-        })?;
-        first_ack(parsed)?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
-        drop(broker);
+        times.push(one(through)?);
         if number == tenth {
             early = Some(Held::now()?);
         }

@@ -267,7 +267,8 @@ impl Broker {
     /// Moves this node's clock ahead of real time: sessions, rebalances, retention and expiry.
     /// Elections, transports and request deadlines stay where they are. Timers fire in the order
     /// in which they are due; when this returns, what they led to is done and flushed, and
-    /// retention has been looked at. `None` when the node stops.
+    /// retention has been looked at. At most [`ADVANCED_MS_MAX`](crate::clock::ADVANCED_MS_MAX) in
+    /// all. `None` when the node stops.
     ///
     /// Cost: a few flushes per timer that becomes due.
     pub async fn advance(&self, by: Duration) -> Option<()> {

@@ -9,7 +9,8 @@
 //!
 //! Every node of a process has its own; clones share it. Without an advance it is real time.
 //!
-//! Invariants: what was advanced never shrinks, so `service_ms` never steps back.
+//! Invariants: what was advanced never shrinks, so `service_ms` never steps back; it is bounded, so
+//! that sums of times do not overflow.
 //!
 //! Absent on purpose: standing still. Time always flows, or nothing that waits on a socket would
 //! ever end.
@@ -20,6 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
+
+/// How far a clock may be ahead of real time, in milliseconds: about a hundred years.
+pub const ADVANCED_MS_MAX: u64 = 100 * 365 * 24 * 3_600_000;
 
 /// A handle on a node's clock. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +93,7 @@ impl Clock {
     /// Moves it so that it is `advanced_ms` ahead of real time, unless it is further already.
     /// Only the shard's loop does that, which fires what becomes due on the way.
     pub(crate) fn advance_to(&self, advanced_ms: u64) {
-        self.shared.advanced_ms.fetch_max(advanced_ms, Ordering::Relaxed);
+        self.shared.advanced_ms.fetch_max(advanced_ms.min(ADVANCED_MS_MAX), Ordering::Relaxed);
         self.shared.moved.notify_waiters();
     }
 
@@ -121,11 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_advanced_never_shrinks() {
+    fn what_was_advanced_never_shrinks_and_has_a_bound() {
         let clock = Clock::new();
         clock.advance_to(HOUR_MS);
         clock.advance_to(1);
         assert_eq!(clock.advanced_ms(), HOUR_MS);
+        clock.advance_to(u64::MAX);
+        assert_eq!(clock.advanced_ms(), ADVANCED_MS_MAX);
     }
 
     #[tokio::test]

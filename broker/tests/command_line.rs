@@ -67,7 +67,7 @@ fn serve_refuses_test_control_whatever_its_file_says() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output.stdout), "");
     let said = text(&output.stderr);
-    assert!(said.starts_with("error: E2001: --test-control"), "{said}");
+    assert!(said.starts_with("error[E2001]: --test-control: test control is for dev"), "{said}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub mod group;
 pub mod partitioner;
 pub mod producer;
 mod record;
+pub mod request_reply;
 pub mod retry;
 pub mod trace;
 

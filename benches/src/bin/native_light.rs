@@ -10,7 +10,7 @@ use bateau_benches::native::ends::listen;
 use bateau_benches::native::loops::{EchoFile, serve_echo, serve_sink};
 use bateau_benches::native::run;
 use bateau_benches::rows::NATIVE_LIGHT;
-use bateau_benches::testbrokers;
+use bateau_benches::testbrokers::{Through, series};
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
 use std::path::PathBuf;
@@ -54,6 +54,8 @@ enum Child {
     TestBrokers {
         #[arg(long)]
         count: usize,
+        #[arg(long, value_enum)]
+        through: Through,
     },
 }
 
@@ -82,7 +84,7 @@ fn run_as_child(child: &Child) -> Result<(), Failure> {
             let file = file.as_ref().map(|path| EchoFile { path, round_trips });
             serve_echo(endpoint, file).await
         }),
-        Child::TestBrokers { count } => say(&format!("{}\n", testbrokers::series(*count)?)),
+        Child::TestBrokers { count, through } => say(&format!("{}\n", series(*count, *through)?)),
     }
 }
 

@@ -6,6 +6,7 @@ use super::ends::{Door, MTU_BYTES};
 use super::replay::Outcome;
 use crate::counters::thread_cpu;
 use crate::failure::Failure;
+use crate::payload::Noise;
 use bateau_client::{Client, QuicSettings};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -68,6 +69,16 @@ pub async fn send(
     let outcome = Outcome { wall: start.elapsed(), loader_cpu };
     producer.close().await.map_err(|error| failed("closing", &error))?;
     Ok(outcome)
+}
+
+/// Sends one record to a topic that does not exist yet, and waits for its acknowledgement.
+///
+/// # Errors
+/// As [`send`].
+pub async fn first_ack(client: &Client) -> Result<(), Failure> {
+    let value = Noise::new(2).bytes(1_024);
+    let sent = client.producer("first-light").send(value).await;
+    sent.map(drop).map_err(|error| failed("sending the first record", &error))
 }
 
 /// Sends one record, waits for its acknowledgement, and again; the times in nanoseconds, sorted.

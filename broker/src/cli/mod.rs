@@ -221,7 +221,7 @@ pub fn main(started: Instant) -> ExitCode {
 fn run(command: Command, output: Output, started: Instant) -> Result<(), Fault> {
     match command {
         Command::Dev(dev) => Ok(start::dev(*dev, output, started)?),
-        Command::Serve(serve) => Ok(start::serve(&serve, output, started)?),
+        Command::Serve(serve) => start::serve(&serve, output, started),
         Command::Produce(arguments) => produce::run(&arguments, output),
         Command::Consume(arguments) => consume::run(&arguments, output),
         Command::Status(arguments) => status::run(&arguments, output),

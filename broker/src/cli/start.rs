@@ -2,6 +2,8 @@
 //!
 //! Absent on purpose: signals and the end of stdin. They are the running server's business.
 
+use super::codes::TEST_CONTROL_SERVE;
+use super::fault::Fault;
 use super::output::Output;
 use super::{DevArguments, ServeArguments, open_files};
 use crate::config::{Announce, Config, Loaded, Mode, Origin, Problem, Sources, Start, load};
@@ -9,10 +11,6 @@ use crate::exit::{Exit, Failure};
 use crate::{server, telemetry};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
-
-/// A node that others rely on cannot be told to lose their records.
-const TEST_CONTROL_REFUSED: &str = "E2001: --test-control lets anybody on this machine move the \
-                                    clock and drop records, so only \"bateau dev\" takes it";
 
 pub(super) const DEV: &str = "\
 Examples:
@@ -54,14 +52,14 @@ pub(super) fn serve(
     arguments: &ServeArguments,
     output: Output,
     begun: Instant,
-) -> Result<(), Failure> {
+) -> Result<(), Fault> {
     if arguments.test_control {
-        return Err(Failure::new(Exit::Usage, TEST_CONTROL_REFUSED));
+        return Err(Fault::of(&TEST_CONTROL_SERVE, "--test-control"));
     }
     let mut sources = with_file(Some(&arguments.config))?;
     sources.add_flags(&arguments.settings);
     let start = Start { announce: announce(output), ..Start::of(Mode::Serve) };
-    run(start, &sources, begun)
+    Ok(run(start, &sources, begun)?)
 }
 
 /// The sources of a node that serves: file, then environment.

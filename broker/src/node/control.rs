@@ -6,7 +6,7 @@
 
 use super::{Addresses, NodeSettings};
 use crate::api::Broker;
-use crate::clock::Clock;
+use crate::clock::{ADVANCED_MS_MAX, Clock};
 use crate::controls::Controls;
 use bateau_core::controller::{CreateTopics, NewTopic};
 use std::sync::Arc;
@@ -176,8 +176,17 @@ impl NodeControl {
 
     /// Moves the node's clock; see [`Broker::advance`].
     ///
-    /// Errors: [`ControlError::NotRunning`].
+    /// Errors: [`ControlError::NotRunning`]; [`ControlError::Refused`] beyond
+    /// [`ADVANCED_MS_MAX`] in all.
     pub async fn advance(&self, by: Duration) -> Result<(), ControlError> {
+        let in_all = self.clock.advanced().saturating_add(by);
+        if in_all > Duration::from_millis(ADVANCED_MS_MAX) {
+            let (found, years) = (in_all.as_secs(), ADVANCED_MS_MAX / (365 * 24 * 3_600_000));
+            let reason = format!(
+                "the clock would be {found} s ahead of real time; at most {years} years are allowed"
+            );
+            return Err(ControlError::Refused(reason));
+        }
         let broker = self.broker().ok_or(ControlError::NotRunning)?;
         broker.advance(by).await.ok_or(ControlError::NotRunning)
     }

@@ -18,6 +18,7 @@
 //! its client when the advance returns, no more.
 
 use super::ShardLoop;
+use crate::clock::ADVANCED_MS_MAX;
 use bateau_core::shard::Input;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -92,7 +93,7 @@ impl ShardLoop {
     fn next_stage(&mut self, advance: &Advance, inputs: &mut Vec<Input>) -> Option<Stage> {
         let now_ms = self.clock.advanced_ms();
         let end_ms = match advance.stage {
-            Stage::Waiting => now_ms.saturating_add(advance.by_ms),
+            Stage::Waiting => now_ms.saturating_add(advance.by_ms).min(ADVANCED_MS_MAX),
             Stage::Timers { end_ms } => end_ms,
             Stage::Retention { looks_count, changes_before } => {
                 let found_nothing = self.changes_count == changes_before;

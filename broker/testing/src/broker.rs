@@ -14,6 +14,8 @@ use bateau::api::Broker;
 use bateau::controls::{Api, Controls, ErrorCode, SeenRequest};
 use bateau::entropy::Entropy;
 use bateau::node::{ControlError, Node, NodeControl, NodeSettings};
+use bateau_client::Client;
+use bateau_client::error::ConnectError;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -51,6 +53,7 @@ pub enum TestBrokerError {
 #[derive(Debug)]
 pub struct TestBroker {
     control: NodeControl,
+    native_url: Option<String>,
     witness: Arc<Witness>,
     thread: Option<JoinHandle<()>>,
     /// Dropping it stops the broker.
@@ -86,10 +89,10 @@ impl TestBroker {
         let mut starting = Starting { stop: Some(stop), thread: None };
         starting.thread = Some(thread.map_err(TestBrokerError::Thread)?);
         let gone = || TestBrokerError::NotStarted("its thread panicked".to_owned());
-        let control = is_ready.await.map_err(|_| gone())??;
+        let (control, native_url) = is_ready.await.map_err(|_| gone())??;
         witness::note(&witness);
         let (thread, stop) = (starting.thread.take(), starting.stop.take());
-        Ok(Self { control, witness, thread, stop })
+        Ok(Self { control, native_url, witness, thread, stop })
     }
 
     /// What Kafka clients connect to: `127.0.0.1:PORT`.
@@ -102,13 +105,25 @@ impl TestBroker {
         address.expect("the Kafka door is on unless a setting says otherwise").to_string()
     }
 
-    /// What native clients connect to: `quic://127.0.0.1:PORT`. `None` without that door.
+    /// What native clients connect to: `quic://127.0.0.1:PORT?pin=sha256:…`. `None` where a
+    /// setting switched that door off.
     #[must_use]
     pub fn native_url(&self) -> Option<String> {
-        self.control.addresses().native.map(|address| format!("quic://{address}"))
+        self.native_url.clone()
     }
 
-    /// Where the HTTP door is: `http://127.0.0.1:PORT`. `None` without that door.
+    /// A client that is connected to the native door.
+    ///
+    /// Errors: as of [`Client::connect`].
+    ///
+    /// # Panics
+    /// The door was switched off by a setting.
+    pub async fn client(&self) -> Result<Client, ConnectError> {
+        let url = self.native_url.as_deref();
+        Client::connect(url.expect("the native door is on unless a setting says otherwise")).await
+    }
+
+    /// Where the HTTP door is: `http://127.0.0.1:PORT`. `None` where a setting switched it off.
     #[must_use]
     pub fn http_url(&self) -> Option<String> {
         self.control.addresses().http.map(|address| format!("http://{address}"))
@@ -146,7 +161,7 @@ impl TestBroker {
     /// to join anew.
     ///
     /// # Panics
-    /// The broker is gone.
+    /// The broker is gone, or its clock would be more than a hundred years ahead.
     pub async fn advance(&self, by: Duration) {
         if let Err(error) = self.control.advance(by).await {
             panic!("the clock cannot be moved: {error}");
@@ -254,7 +269,8 @@ fn join(stop: &mut Option<oneshot::Sender<()>>, thread: &mut Option<JoinHandle<(
     }
 }
 
-type Ready = oneshot::Sender<Result<NodeControl, TestBrokerError>>;
+/// The broker's control, and its native address.
+type Ready = oneshot::Sender<Result<(NodeControl, Option<String>), TestBrokerError>>;
 
 /// The broker's thread.
 fn run(settings: NodeSettings, plan: Plan, ready: Ready, stopped: oneshot::Receiver<()>) {
@@ -288,8 +304,10 @@ async fn serve(
             return;
         }
     }
+    let native = node.addresses().native.zip(node.native_pin());
+    let native_url = native.map(|(address, pin)| format!("quic://{address}?pin={pin}"));
     // Whoever waited may have gone away; then `stopped` says so.
-    let _ = ready.send(Ok(control));
+    let _ = ready.send(Ok((control, native_url)));
     tokio::select! {
         failure = node.serve() => eprintln!("bateau: the test broker has failed: {failure}"),
         _ = &mut stopped => {}

@@ -75,6 +75,19 @@ async fn elections_and_deadlines_of_requests_keep_to_real_time(broker: TestBroke
 }
 
 #[bateau_testing::test]
+async fn a_clock_may_go_a_century_and_no_further(broker: TestBroker) {
+    create_with(&broker, &[]).await;
+    let member = join(&broker, "", 10_000).await;
+    broker.advance(36_000 * DAY).await;
+    assert_eq!(heartbeat(&broker, &member).await, Err(HeartbeatError::UnknownMemberId));
+    assert_eq!(produce(&broker, b"late").await.expect("it is appended"), 0);
+    for by in [1_000 * DAY, Duration::MAX] {
+        let refused = broker.control().advance(by).await.expect_err("too far").to_string();
+        assert!(refused.contains("at most 100 years"), "{refused}");
+    }
+}
+
+#[bateau_testing::test]
 async fn advances_that_are_asked_for_together_add_up(broker: TestBroker) {
     let (engine, other) = (engine(&broker), engine(&broker));
     let (first, second) = tokio::join!(engine.advance(HOUR), other.advance(2 * HOUR));

@@ -3,7 +3,7 @@
 mod support;
 
 use bateau::api::OffsetQuery;
-use bateau_testing::{Store, TestBroker, TestBrokerError};
+use bateau_testing::{Api, Door, ErrorCode, Store, TestBroker, TestBrokerError};
 use std::io::Read;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -37,6 +37,39 @@ async fn a_crash_loses_nothing_that_was_acknowledged(broker: TestBroker) {
         TcpStream::connect(address).expect("it listens on the same port");
         assert_eq!(offset(&broker, OffsetQuery::Latest).await.0, round + 1);
     }
+}
+
+#[bateau_testing::test]
+async fn our_own_client_meets_the_same_faults(broker: TestBroker) {
+    broker.seed_topic(TOPIC, 1).await.expect("it is new");
+    let client = broker.client().await.expect("it trusts the broker's certificate");
+    let producer = client.producer(TOPIC);
+    broker.fail_next(Api::Produce, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let ack = producer.send("one").await.expect("it tries again");
+    assert_eq!(ack.offset, 0);
+    assert_eq!(broker.request_count(Api::Produce), 2);
+    broker.drop_next_ack();
+    let ack = producer.send("two").await.expect("it asks again");
+    assert_eq!(ack.offset, 1, "and is not written twice");
+    broker.restart().await.expect("it starts again");
+    let ack = producer.send("three").await.expect("it connects again");
+    assert_eq!(ack.offset, 2);
+    let doors: Vec<Door> = broker.requests().iter().map(|seen| seen.door).collect();
+    assert!(doors.iter().all(|door| *door == Door::Native), "{doors:?}");
+    client.close().await.expect("everything was sent");
+}
+
+#[bateau_testing::test]
+async fn a_client_at_work_survives_crashes_and_writes_once(broker: TestBroker) {
+    broker.seed_topic(TOPIC, 1).await.expect("it is new");
+    let client = broker.client().await.expect("it trusts the broker's certificate");
+    let producer = client.producer(TOPIC);
+    for round in 0..3 {
+        let ack = producer.send("kept").await.expect("it connects again");
+        assert_eq!(ack.offset, round);
+        broker.crash().await.expect("it starts again on its ports");
+    }
+    assert_eq!(offset(&broker, OffsetQuery::Latest).await.0, 3);
 }
 
 #[bateau_testing::test]

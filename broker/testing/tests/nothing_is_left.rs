@@ -14,6 +14,8 @@ use support::{TOPIC, join, produce};
 
 /// A stop takes less.
 const STOP_MAX: Duration = Duration::from_secs(1);
+/// A client that was dropped is gone by then.
+const CLIENT_END_MAX: Duration = Duration::from_secs(10);
 /// Brokers side by side.
 const AT_ONCE: usize = 64;
 /// Brokers one after the other.
@@ -69,6 +71,19 @@ async fn with_open_connections() {
         assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
     }
     assert!(TcpStream::connect(&address).is_err(), "nobody listens any more");
+}
+
+async fn with_a_client_that_works(before: &Held) {
+    let broker = used().await;
+    let client = broker.client().await.expect("it trusts the broker's certificate");
+    client.producer(TOPIC).send("two").await.expect("it is appended");
+    drop_in_time(broker);
+    drop(client);
+    // The client's tasks end on this runtime, in their own time.
+    let deadline = Instant::now() + CLIENT_END_MAX;
+    while held() != *before && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 async fn in_all_stores() {
@@ -143,6 +158,8 @@ fn a_dropped_broker_leaves_nothing_however_it_was_used() {
         let before = held();
         with_open_connections().await;
         assert_eq!(held(), before, "with open connections");
+        with_a_client_that_works(&before).await;
+        assert_eq!(held(), before, "with a client at work");
         in_all_stores().await;
         assert_eq!(held(), before, "in a directory");
         after_restarts_and_crashes().await;

@@ -389,7 +389,11 @@ impl Cluster {
             if self.is_down() {
                 return Err(RequestError::Closed);
             }
-            if !error.is_retryable() || (may_be_done && repeat == Repeat::UnlessDone) {
+            // The controller knows every topic: one that it does not know is not waited for.
+            let is_missing = matches!(target, Some(Target::Controller))
+                && error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            let may_repeat = !may_be_done || repeat == Repeat::Freely;
+            if !error.is_retryable() || is_missing || !may_repeat {
                 return Err(error);
             }
             if let Some(target) = target {

@@ -23,8 +23,8 @@ use crate::error::{BrokerError, ConnectError, RequestError};
 use crate::record::Durability;
 use bateau_protocol::limits::{NATIVE_FRAME_BYTES_MAX, NATIVE_HELLO_BYTES_MAX};
 use bateau_protocol::native::{
-    Auth, CloseCode, ConnectionLimits, Frame, Hello, Kind, Reply, Request, Split, StatusRequest,
-    StreamRole, VERSION_OF_HELLO, Welcome,
+    Auth, CloseCode, Frame, Hello, Kind, Reply, Request, Split, StatusRequest, StreamRole,
+    VERSION_OF_HELLO, Welcome,
 };
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt};
@@ -92,7 +92,6 @@ pub(crate) fn link_lost(reason: &str) -> RequestError {
 pub(crate) struct Connection {
     link: Arc<Link>,
     pub info: BrokerInfo,
-    pub limits: ConnectionLimits,
     pub control: Arc<Stream>,
     data: Vec<Arc<Stream>>,
     bulk: Vec<Arc<Stream>>,
@@ -163,7 +162,7 @@ impl Connection {
         behind: &[u8],
         options: &ClientBuilder,
     ) -> Arc<Self> {
-        let limits = welcome.limits.clone();
+        let limits = &welcome.limits;
         let info = BrokerInfo {
             cluster_id: welcome.cluster_id.to_string(),
             node_id: welcome.node_id,
@@ -199,7 +198,6 @@ impl Connection {
             control: Stream::control(&link, control, behind),
             link,
             info,
-            limits,
             data,
             bulk,
             next_bulk: AtomicUsize::new(0),

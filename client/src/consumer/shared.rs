@@ -83,12 +83,11 @@ pub(crate) struct Assigned {
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
     /// Wants a subscription, from `at` on.
-    Wanted {
-        at: Instant,
-    },
+    Wanted { at: Instant },
     /// Somebody makes one.
     Making,
-    Live(Arc<Subscription>),
+    /// Reads; dropping it ends the subscription.
+    Live(#[expect(dead_code, reason = "kept for its drop")] Arc<Subscription>),
     /// An error has ended it for good.
     Over,
 }

@@ -271,15 +271,15 @@ mod tests {
     #[test]
     fn a_sealed_batch_is_one_that_the_broker_takes() {
         let records = [
-            Record::new("an order, and another order, and another order").key("k").header("h", "v"),
+            Record::new("an order, and another order, ".repeat(9)).key("k").header("h", "v"),
             Record::tombstone("k"),
             Record::new("").timestamp_ms(-1),
         ];
         for compression in [Compression::None, Compression::Zstd] {
             let bytes = batch_of(&records, compression);
             let limits = ValidationLimits::default();
-            let valid = validate(&bytes, ValidationLevel::Records, &limits).expect("it is valid");
-            assert_eq!(valid.record_count(), 3);
+            let valid = validate(&bytes, &limits, ValidationLevel::Walk, 0).expect("it is valid");
+            assert_eq!((valid.record_count, valid.compression), (3, compression));
             let (batch, rest) = Batch::split_first(&bytes).expect("one batch");
             assert!(rest.is_empty());
             assert_eq!(batch.header().base_sequence, 40);

@@ -129,10 +129,6 @@ impl Partition {
         }
     }
 
-    pub const fn phase(&self) -> Phase {
-        self.phase
-    }
-
     pub const fn failures(&self) -> u32 {
         self.failures
     }

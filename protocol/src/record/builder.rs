@@ -198,27 +198,21 @@ impl BatchBuilder {
 
 #[cfg(feature = "compression")]
 impl BatchBuilder {
-    /// The batch compressed with `compression`, or plain where that does not help: the codec makes
-    /// it no smaller, or so small that bounded readers would refuse it
-    /// ([`super::compression::OUTPUT_RATIO_MAX`]). Readers go by the batch's own attributes.
+    /// The batch compressed with `compression`, or plain where the codec makes it no smaller.
+    /// Readers go by the batch's own attributes.
     ///
     /// Errors: [`BuildError::Empty`]. [`BuildError::TooLarge`] cannot come, because `push` has
     /// bounded the plain batch.
     /// Cost: that of [`super::compression::compress`], one copy and one checksum pass.
     pub fn build_with(&self, compression: Compression) -> Result<Bytes, BuildError> {
-        use super::compression::{compress, output_bytes_max};
         let plain = &self.payload;
         // A codec without memory is no reason to lose a batch that can go as it is.
         let compressed = match compression {
             Compression::None => None,
-            _ => compress(compression, plain).ok(),
+            _ => super::compression::compress(compression, plain).ok(),
         };
         match compressed {
-            Some(small)
-                if small.len() < plain.len() && output_bytes_max(small.len()) >= plain.len() =>
-            {
-                self.build_compressed(compression, &small)
-            }
+            Some(small) if small.len() < plain.len() => self.build_compressed(compression, &small),
             _ => self.build(),
         }
     }

@@ -5,8 +5,8 @@
 //! compaction and tools. A client's consumers and producers use both directions.
 //!
 //! Invariants
-//! - Output never exceeds [`output_bytes_max`] of the input, whatever the input's own headers
-//!   claim; room is made as output appears, not as it is promised.
+//! - Output never exceeds the caller's limit, whatever the input's own headers claim; room is made
+//!   as output appears, not as it is promised.
 //! - No input makes it panic.
 //! - What [`compress`] makes, the Java client reads: snappy in Xerial's framing, LZ4 frames of
 //!   independent blocks.
@@ -85,17 +85,27 @@ pub const fn output_bytes_max(input_bytes: usize) -> usize {
     if by_ratio < OUTPUT_BYTES_MAX { by_ratio } else { OUTPUT_BYTES_MAX }
 }
 
-/// Decompresses the payload of a batch.
+/// Decompresses the payload of a batch, up to [`output_bytes_max`] of it: for a broker, which must
+/// not spend memory and time by the thousandfold of what a producer spent.
+///
+/// Errors and cost: those of [`decompress_within`].
+pub fn decompress(compression: Compression, input: &[u8]) -> Result<Vec<u8>, DecompressError> {
+    decompress_within(compression, input, output_bytes_max(input.len()))
+}
+
+/// Decompresses the payload of a batch, up to `bytes_max`.
 ///
 /// - Gzip may have several members. Snappy is read in Xerial's framing (the Java client) and raw
 ///   (librdkafka, kafkajs). LZ4 is the frame format. Zstandard may have several frames.
 /// - [`Compression::None`] gives a copy.
 ///
-/// Errors: [`DecompressError::TooLarge`] beyond [`output_bytes_max`],
-/// [`DecompressError::Corrupt`].
-/// Cost: proportional to the output; up to 64 MiB and the codec's window.
-pub fn decompress(compression: Compression, input: &[u8]) -> Result<Vec<u8>, DecompressError> {
-    let bytes_max = output_bytes_max(input.len());
+/// Errors: [`DecompressError::TooLarge`] beyond `bytes_max`, [`DecompressError::Corrupt`].
+/// Cost: proportional to the output; up to `bytes_max` and the codec's window.
+pub fn decompress_within(
+    compression: Compression,
+    input: &[u8],
+    bytes_max: usize,
+) -> Result<Vec<u8>, DecompressError> {
     let result = match compression {
         Compression::None => Ok(input.to_vec()),
         // Each codec makes some bytes of nothing; only some decoders insist on them.
@@ -236,12 +246,13 @@ fn snappy(input: &[u8], bytes_max: usize) -> Result<Vec<u8>, Failure> {
     Ok(out)
 }
 
-/// Appends one raw block. Its length stands in front of it and is checked before room is made.
+/// Appends one raw block. Its length stands in front of it and is checked before room is made: the
+/// format cannot grow a hundredfold, so a claim of that is a lie whatever the limit.
 fn snappy_block(block: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), Failure> {
     let start = out.len();
     let claimed = snap::raw::decompress_len(block)?;
     let end = start.saturating_add(claimed);
-    if end > bytes_max {
+    if end > bytes_max || claimed > output_bytes_max(block.len()) {
         return Err(Failure::TooLarge);
     }
     out.resize(end, 0);

@@ -9,6 +9,8 @@
 //! - Keys, values and headers are slices, never copies. A record that is kept keeps its batch's
 //!   bytes alive.
 //! - Nothing is read from a batch whose checksum is wrong.
+//! - Whatever a `BatchBuilder` builds is read: records that would fit a plain batch are never too
+//!   many, however small a codec made them.
 //!
 //! Absent on purpose: which records a consumer wants. It skips those before its position, and
 //! control batches, by their headers.
@@ -16,10 +18,11 @@
 use bytes::Bytes;
 
 use super::batch::Batch;
-use super::compression::{DecompressError, decompress};
+use super::compression::{DecompressError, decompress_within, output_bytes_max};
 use super::error::{BatchError, RecordError};
 use super::header::{BATCH_HEADER_BYTES, Compression};
 use super::records::{Record, Walk};
+use crate::limits::BATCH_BYTES_MAX;
 
 /// One record of a fetched batch. Times and offsets are absolute.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,8 +72,8 @@ impl BatchReader {
     /// Checks the checksum and decompresses where that is needed.
     ///
     /// Errors: [`OpenError`].
-    /// Cost: a checksum pass. A compressed batch becomes one buffer of at most
-    /// [`super::compression::output_bytes_max`] of its bytes; a plain one is not copied.
+    /// Cost: a checksum pass. A plain batch is not copied. A compressed one becomes one buffer of at
+    /// most [`BATCH_BYTES_MAX`], or what [`output_bytes_max`] allows for its bytes if that is more.
     pub fn open(batch: &Batch) -> Result<Self, OpenError> {
         batch.verify_crc()?;
         let attributes = batch.header().attributes;
@@ -79,7 +82,12 @@ impl BatchReader {
             attributes.compression().ok_or(BatchError::UnknownCompression { found })?;
         let rest = match compression {
             Compression::None => batch.bytes().slice(BATCH_HEADER_BYTES..),
-            _ => decompress(compression, batch.payload())?.into(),
+            _ => {
+                let payload = batch.payload();
+                // A plain batch may have as many bytes, so a reader has to have room for them.
+                let bytes_max = output_bytes_max(payload.len()).max(BATCH_BYTES_MAX);
+                decompress_within(compression, payload, bytes_max)?.into()
+            }
         };
         Ok(Self { rest, walk: Walk::new(batch.header()) })
     }
@@ -172,19 +180,39 @@ mod tests {
         assert_eq!((expected[99].offset, expected[99].timestamp), (139, 1_099));
     }
 
+    fn built(value: &[u8], compression: Compression) -> Bytes {
+        let mut builder = BatchBuilder::new();
+        builder.push(&NewRecord { value: Some(value), ..NewRecord::default() }).unwrap();
+        builder.build_with(compression).unwrap()
+    }
+
     #[test]
-    fn a_batch_that_no_codec_helps_or_that_readers_would_refuse_goes_plain() {
-        let built = |value: &[u8]| {
-            let mut builder = BatchBuilder::new();
-            builder.push(&NewRecord { value: Some(value), ..NewRecord::default() }).unwrap();
-            (builder.build_with(Compression::Zstd).unwrap(), builder.build().unwrap())
+    fn a_batch_that_no_codec_helps_goes_plain() {
+        let noise = [17, 3, 255, 0, 9];
+        assert_eq!(built(&noise, Compression::Zstd), built(&noise, Compression::None));
+        let text = b"an order with a text, ".repeat(10);
+        assert!(built(&text, Compression::Zstd).len() < built(&text, Compression::None).len());
+    }
+
+    #[test]
+    fn records_that_shrink_a_thousandfold_are_read_up_to_the_size_of_a_plain_batch() {
+        let zeros = vec![0; 8 * 1024 * 1024];
+        for compression in CODECS {
+            let bytes = built(&zeros, compression);
+            assert_eq!(read(&bytes)[0].value.as_deref(), Some(&zeros[..]), "{compression:?}");
+        }
+        assert!(built(&zeros, Compression::Zstd).len() < zeros.len() / 1_000);
+        // What nobody could have sent plain is refused.
+        let payload = super::super::compression::compress(Compression::Zstd, &vec![0; 20 << 20]);
+        let builder = builder();
+        let bomb = builder.build_compressed(Compression::Zstd, &payload.unwrap()).unwrap();
+        let refused = BatchReader::open(&batch(&bomb)).unwrap_err();
+        let expected = DecompressError::TooLarge {
+            compression: Compression::Zstd,
+            input_bytes: bomb.len() - BATCH_HEADER_BYTES,
+            bytes_max: BATCH_BYTES_MAX,
         };
-        let (noise, plain) = built(&[17, 3, 255, 0, 9]);
-        assert_eq!(noise, plain);
-        let (bomb, plain) = built(&[0; 100_000]);
-        assert_eq!(bomb, plain);
-        let (text, plain) = built(&b"an order with a text, ".repeat(10));
-        assert!(text.len() < plain.len());
+        assert_eq!(refused.to_string(), expected.to_string());
     }
 
     #[test]

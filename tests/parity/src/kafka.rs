@@ -202,7 +202,7 @@ impl Door for KafkaDoor {
         };
         let mut answer: join_group::JoinGroupResponse = self.call(&request).await;
         if answer.error_code == ErrorCode::MEMBER_ID_REQUIRED {
-            // Part of joining through this door since KIP-394, and of no other.
+            // A part of joining (KIP-394).
             request.member_id = answer.member_id;
             answer = self.call(&request).await;
         }

@@ -39,6 +39,10 @@ impl Stream {
     }
 
     async fn call(&mut self, request: impl Into<Request>) -> Answer<Reply> {
+        self.ask(request).await.map_err(|error| error.code)
+    }
+
+    async fn ask(&mut self, request: impl Into<Request>) -> Result<Reply, ErrorReply> {
         self.correlation += 1;
         let frame = request.into().encode(self.correlation, VERSION_MAX).expect("it fits");
         self.send.write_all(&frame.to_bytes()).await.expect("the broker reads");
@@ -47,7 +51,7 @@ impl Stream {
                 Split::Frame(frame) => {
                     assert_eq!(frame.correlation, self.correlation);
                     return match Reply::decode(frame, VERSION_MAX).expect("it is in the table") {
-                        Reply::Error(error) => Err(error.code),
+                        Reply::Error(error) => Err(error),
                         reply => Ok(reply),
                     };
                 }
@@ -200,7 +204,14 @@ impl Door for NativeDoor {
             protocol_type: join.protocol_type.clone().into(),
             protocols: protocols.collect(),
         };
-        let found = answer!(Join of self.control.call(request).await?);
+        let reply = match self.control.ask(request.clone()).await {
+            Err(error) if error.code == ErrorCode::MEMBER_ID_REQUIRED => {
+                let member_id = error.member_id;
+                self.control.call(JoinRequest { member_id, ..request }).await?
+            }
+            reply => reply.map_err(|error| error.code)?,
+        };
+        let found = answer!(Join of reply);
         let members = found.members.into_iter();
         Ok(Joined {
             member: found.member_id.to_string(),

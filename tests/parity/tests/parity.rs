@@ -24,7 +24,7 @@ async fn said<D: Door>() -> Said {
     for row in rows::ALL {
         let broker = TestBroker::start().await.expect("a broker starts");
         let kafka = broker.kafka_bootstrap();
-        let native = broker.native_url().unwrap_or_default();
+        let native = broker.native_url().expect("the native door is open");
         let lines = rows::run::<D>(row, &Places { kafka, native }).await;
         assert!(!lines.is_empty(), "{row} says nothing");
         said.insert((*row).to_owned(), lines);

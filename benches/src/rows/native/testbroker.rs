@@ -1,11 +1,12 @@
 //! Brokers for tests: how soon they are there, in the process and as one, and what they cost.
 
 use super::Context;
-use crate::client::first_ack;
 use crate::command::{cargo, target_directory};
 use crate::counters::memory;
 use crate::failure::Failure;
 use crate::machine::output;
+use crate::native;
+use crate::native::client::{connect, first_ack};
 use crate::process::{Running, own_program, told_by_child};
 use crate::report::{Gate, Row, Unit};
 use crate::stats::quantile;
@@ -65,8 +66,10 @@ struct Held {
 }
 
 impl Series {
-    fn of(program: &Path, count: u64) -> Result<Self, Failure> {
-        let told = told_by_child(program, &["test-brokers", "--count", &count.to_string()])?;
+    /// - `door`: through which the first record comes.
+    fn of(program: &Path, count: u64, door: &str) -> Result<Self, Failure> {
+        let count = count.to_string();
+        let told = told_by_child(program, &["test-brokers", "--count", &count, "--through", door])?;
         let wrong = || Failure::unexpected("what a series of brokers told", &told, "its figures");
         let number = |value: Option<&Value>| value.and_then(Value::as_f64).ok_or_else(wrong);
         let held = |name: &str| {
@@ -99,12 +102,11 @@ fn spread_text(sorted_us: &[u64]) -> String {
     format!("p50 {p50:.1} ms, p99 {p99:.1} ms")
 }
 
-const FIRST_ACK: &str =
-    "ack of 1 record: connect, ApiVersions, Metadata that creates, Produce; Kafka door";
+const FIRST_ACK: &str = "ack of 1 record of bateau-client: connect, topic made on first use, send";
 
 fn in_process(context: &Context, debug: Option<&Debug>) -> Result<Vec<Row>, Failure> {
     let count = context.scaled(SERIES);
-    let Series { us, total_seconds, early, late } = Series::of(&own_program()?, count)?;
+    let Series { us, total_seconds, early, late } = Series::of(&own_program()?, count, "native")?;
     let mut start =
         context.row("testbroker_start", Unit::Milliseconds, &[quantile_ms(&us, 0.99)])?;
     start.gates = vec![Gate::FigureAtMost(20.0)];
@@ -115,9 +117,13 @@ fn in_process(context: &Context, debug: Option<&Debug>) -> Result<Vec<Row>, Fail
         ("store", "in memory".to_owned()),
         ("starts", format!("{count}, one after the other")),
     ];
-    start.beside = vec![("p50", format!("{:.1} ms", quantile_ms(&us, 0.5)))];
+    let kafka = Series::of(&own_program()?, count.div_ceil(5), "kafka")?;
+    start.beside = vec![
+        ("p50", format!("{:.1} ms", quantile_ms(&us, 0.5))),
+        ("through the Kafka door", spread_text(&kafka.us)),
+    ];
     if let Some(debug) = debug {
-        let series = Series::of(&debug.bench, count.div_ceil(5))?;
+        let series = Series::of(&debug.bench, count.div_ceil(5), "native")?;
         start.beside.push(("debug profile", spread_text(&series.us)));
     }
     let mut series = context.row("testbroker_series", Unit::Seconds, &[total_seconds])?;
@@ -168,11 +174,18 @@ fn process_starts(context: &Context, binary: &Path, count: u64) -> Result<Vec<u6
     for _ in 0..count {
         let place = context.file("process");
         let running = Running::broker_with(binary, &place, &["--ephemeral", "--test-control"])?;
-        first_ack(running.address)?;
+        first_record(&running)?;
         times.push(running.started.elapsed().as_secs_f64() * 1e3);
         running.stop()?;
     }
     Ok(sorted(&times))
+}
+
+/// Connects, and has a record acknowledged.
+fn first_record(running: &Running) -> Result<(), Failure> {
+    let door = running.native;
+    let door = door.ok_or_else(|| Failure::unexpected("ready line", "no native door", "one"))?;
+    native::run(async { first_ack(&connect(door).await?).await })
 }
 
 /// Resident memory of `dev` with all of its doors, after a record.
@@ -181,7 +194,7 @@ fn idle(context: &Context) -> Result<Row, Failure> {
     for _ in 0..context.settings.pairs {
         let data = context.directory("data")?;
         let running = context.broker(data.path())?;
-        first_ack(running.address)?;
+        first_record(&running)?;
         let found = memory(running.pid())?;
         resident.push(found.resident as f64 / MIB);
         anonymous = found.anonymous.max(anonymous);

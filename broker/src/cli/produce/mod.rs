@@ -46,6 +46,7 @@ Examples:
   printf '7=paid\\n8=open\\n' | bateau produce orders --key-separator =
   printf '{\"key\":\"7\",\"value\":{\"paid\":true}}\\n' > orders.jsonl
   bateau produce orders --file orders.jsonl --jsonl
+  bateau topic create copies --partitions 2
   bateau consume orders --from :end | bateau produce copies --jsonl
   bateau produce orders -k 7 --tombstone";
 

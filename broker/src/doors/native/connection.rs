@@ -133,7 +133,7 @@ impl Connection {
             if self.is_over() {
                 return self.close().await;
             }
-            if self.next_deadline() != timer.deadline() {
+            if self.next_deadline() < timer.deadline() {
                 timer.as_mut().reset(self.next_deadline());
             }
             let share = &self.share;
@@ -141,10 +141,14 @@ impl Connection {
             let waits_for_memory = memory.is_some();
             tokio::select! {
                 biased;
+                // First, so that a connection that is always busy hears of it.
+                () = &mut stopped, if !self.is_draining => self.drain(),
                 () = poll_fn(|task| self.poll_move(task)) => {}
                 () = wait_for(memory), if waits_for_memory => {}
-                () = &mut stopped, if !self.is_draining => self.drain(),
-                () = &mut timer => self.check_deadlines(Instant::now()),
+                () = &mut timer => {
+                    self.check_deadlines(Instant::now());
+                    timer.as_mut().reset(self.next_deadline());
+                }
             }
         }
     }
@@ -152,12 +156,11 @@ impl Connection {
     /// Starts every request that has arrived and may start.
     async fn take_requests(&mut self) {
         self.missing_memory = None;
-        let numbers: Vec<StreamNumber> = self.streams.keys().copied().collect();
-        for number in numbers {
-            let Some(mut stream) = self.streams.remove(&number) else { continue };
-            self.take_requests_of(number, &mut stream).await;
-            self.streams.insert(number, stream);
+        let mut streams = std::mem::take(&mut self.streams);
+        for (number, stream) in &mut streams {
+            self.take_requests_of(*number, stream).await;
         }
+        self.streams = streams;
         self.share.shrink_to(self.session.inflight_bytes());
     }
 

@@ -1,9 +1,9 @@
 //! The native door: our own protocol over QUIC.
 //!
 //! ```text
-//!   listener ─ handshakes, permits ─> connection ─ bytes ──> session ─ requests ─> dispatch
-//!                                        ▲  ▲                   ▲                     │
-//!                    feed ─ Records ─────┘  └── many frames ────┴────── replies ── convert ─> Broker
+//!   listener ─ handshakes ─> connection ─ bytes ──> session ─ requests ─> dispatch
+//!                               ▲  ▲                   ▲                     │
+//!           feed ─ Records ─────┘  └── many frames ────┴────── replies ── convert ─> Broker
 //! ```
 //!
 //! | file | what it knows |

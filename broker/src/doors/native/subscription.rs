@@ -16,7 +16,7 @@
 //! - `I-CREDIT-1` All that a connection has outstanding is at most the limit: a client that grants
 //!   more is closed.
 //! - `I-CREDIT-2` At most one subscription of a stream has a debt, of less than one batch.
-//! - `I-CREDIT-3` Whoever has credit and something to send gets its turn, as long as the client
+//! - Whoever has credit and something to send gets its turn, as long as the client
 //!   reads the stream: rings turn, and the queue for the debt is first in, first out. The debt
 //!   itself ends with the next credit, which a client owes for what it has received.
 //!
@@ -254,6 +254,11 @@ impl<S: Copy + Ord> Subscriptions<S> {
         let before = entry.left();
         entry.sent = entry.sent.saturating_add(bytes as u64);
         self.outstanding = self.outstanding.saturating_sub(before - entry.left());
+        let outstanding = self.outstanding;
+        assert!(
+            outstanding <= self.credit_bytes_max,
+            "I-CREDIT-1: {outstanding} bytes are outstanding"
+        );
         entry.state = State::ForCredit { bytes: 1 };
         let stream = entry.address.0;
         let line = self.lines.entry(stream).or_default();
@@ -320,7 +325,7 @@ impl<S: Copy + Ord> Subscriptions<S> {
             }
             _ => return,
         }
-        self.into_ring(id);
+        self.enter_ring(id);
     }
 
     /// While a stream has no debt, whoever has waited longest for it may offer its batch again.
@@ -329,11 +334,11 @@ impl<S: Copy + Ord> Subscriptions<S> {
         if line.indebted.is_none()
             && let Some(first) = line.alone.front().copied()
         {
-            self.into_ring(first);
+            self.enter_ring(first);
         }
     }
 
-    fn into_ring(&mut self, id: SubscriptionId) {
+    fn enter_ring(&mut self, id: SubscriptionId) {
         if let Some(entry) = self.entries.get_mut(&id)
             && !matches!(entry.state, State::InRing | State::Taken)
         {

@@ -30,6 +30,8 @@ struct General<'a> {
     /// By member.
     shares: Vec<Vec<Slot>>,
     owner: BTreeMap<Slot, usize>,
+    /// By member and topic: how many partitions of it the member has.
+    held: Vec<Vec<usize>>,
     /// Members that take part, by the size of their share and the rank of their id.
     order: BTreeSet<(usize, usize)>,
     /// By rank.
@@ -58,6 +60,7 @@ pub(super) fn assign(group: &Group<'_>, claims: Claims) -> Vec<Vec<Slot>> {
         subscribers,
         shares: claims.kept,
         owner: BTreeMap::new(),
+        held: vec![vec![0; group.topics.len()]; group.members.len()],
         order: BTreeSet::new(),
         by_rank,
         before,
@@ -114,6 +117,9 @@ impl General<'_> {
             revoked |= share.len() < before;
             self.owner.extend(share.iter().map(|slot| (*slot, member)));
         }
+        for (slot, member) in &self.owner {
+            add(&mut self.held, *member, slot.topic);
+        }
         self.order = (0..self.shares.len()).map(|member| self.place(member)).collect();
         revoked
     }
@@ -155,6 +161,7 @@ impl General<'_> {
             share.push(slot);
         }
         self.owner.insert(slot, member);
+        add(&mut self.held, member, slot.topic);
         self.order.insert(self.place(member));
     }
 
@@ -174,15 +181,17 @@ impl General<'_> {
     /// Moves partitions until no move helps; says if there was any.
     fn exchange(&mut self, slots: &[Slot]) -> bool {
         let mut moved_any = false;
+        let mut balanced = self.is_balanced();
         loop {
             let mut moved = false;
             for slot in slots {
-                if self.is_balanced() || self.moves_left == 0 {
+                if balanced || self.moves_left == 0 {
                     break;
                 }
                 if let Some(new) = self.better_owner(*slot) {
                     self.move_to(*slot, new);
                     moved = true;
+                    balanced = self.is_balanced();
                 }
             }
             moved_any |= moved;
@@ -220,6 +229,10 @@ impl General<'_> {
             share.push(slot);
         }
         self.owner.insert(slot, new);
+        if let Some(held) = self.held.get_mut(old).and_then(|held| held.get_mut(slot.topic)) {
+            *held = held.saturating_sub(1);
+        }
+        add(&mut self.held, new, slot.topic);
         self.order.insert(self.place(new));
         self.order.insert(self.place(old));
         self.moves_left = self.moves_left.saturating_sub(1);
@@ -235,9 +248,12 @@ impl General<'_> {
         }
         // Of every topic, the most that an owner of one of its partitions has.
         let mut most_by_topic = vec![0; self.group.topics.len()];
-        for (slot, owner) in &self.owner {
-            if let Some(most) = most_by_topic.get_mut(slot.topic) {
-                *most = self.count(*owner).max(*most);
+        for (held, member) in self.held.iter().zip(0..) {
+            let count = self.count(member);
+            for (most, held) in most_by_topic.iter_mut().zip(held) {
+                if *held > 0 {
+                    *most = count.max(*most);
+                }
             }
         }
         !self.order.iter().any(|(count, rank)| {
@@ -260,5 +276,11 @@ impl General<'_> {
             counts.iter().skip(index + 1).map(|right| left.abs_diff(*right))
         });
         pairs.sum()
+    }
+}
+
+fn add(held: &mut [Vec<usize>], member: usize, topic: usize) {
+    if let Some(held) = held.get_mut(member).and_then(|held| held.get_mut(topic)) {
+        *held += 1;
     }
 }

@@ -1,6 +1,6 @@
 //! Metadata, watch, status, administration and groups.
 
-use super::node::{TestNode, batch, produce, within};
+use super::node::{Client, TestNode, batch, produce, within};
 use bateau_protocol::ids::TopicId;
 use bateau_protocol::native::{
     AlterTopicRequest, ClusterChanged, CommitRequest, CommittedPosition, CommittedRequest,
@@ -136,14 +136,12 @@ fn join(member_id: Text) -> JoinRequest {
     }
 }
 
-#[tokio::test]
-async fn a_member_joins_commits_and_leaves_and_its_group_is_described_and_deleted() {
-    let node = TestNode::start(&[]).await;
-    let mut client = node.connect().await;
-    let topic_id = client.topic("orders").await;
-    let mut data = client.open(StreamRole::Data).await;
-    data.call(produce(topic_id, batch(&[b"one", b"two", b"three"]))).await;
-    let group_id = || Text::from_static("group");
+fn group_id() -> Text {
+    Text::from_static("group")
+}
+
+/// The only member of a new group, in its first generation.
+async fn joined(client: &mut Client) -> Text {
     assert_eq!(client.call(CoordinatorRequest { group_id: group_id() }).await.node_id, 1);
     let required = client.control.try_call(join(Text::EMPTY)).await.expect_err("an id first");
     assert_eq!(required.code, ErrorCode::MEMBER_ID_REQUIRED);
@@ -163,6 +161,14 @@ async fn a_member_joins_commits_and_leaves_and_its_group_is_described_and_delete
         ..SyncRequest::default()
     };
     assert_eq!(client.call(sync).await.assignment, assignment);
+    member_id
+}
+
+#[tokio::test]
+async fn a_member_stays_one_by_heartbeats_of_its_generation() {
+    let node = TestNode::start(&[]).await;
+    let mut client = node.connect().await;
+    let member_id = joined(&mut client).await;
     let heartbeat = |generation| HeartbeatRequest {
         group_id: group_id(),
         generation,
@@ -172,6 +178,18 @@ async fn a_member_joins_commits_and_leaves_and_its_group_is_described_and_delete
     client.call(heartbeat(1)).await;
     let fenced = client.control.try_call(heartbeat(7)).await.expect_err("another generation");
     assert_eq!(fenced.code, ErrorCode::ILLEGAL_GENERATION);
+    assert_eq!(fenced.member_id, member_id);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_member_commits_and_leaves_and_its_group_is_described_and_deleted() {
+    let node = TestNode::start(&[]).await;
+    let mut client = node.connect().await;
+    let topic_id = client.topic("orders").await;
+    let mut data = client.open(StreamRole::Data).await;
+    data.call(produce(topic_id, batch(&[b"one", b"two", b"three"]))).await;
+    let member_id = joined(&mut client).await;
     let at = |topic_id, partition, offset| CommittedPosition {
         topic_id,
         partition,

@@ -45,6 +45,8 @@ async fn a_bulk_stream_that_nobody_reads_holds_up_neither_produces_nor_heartbeat
         let (_, reply) = reader.reply().await;
         fetched += usize::from(matches!(reply, Reply::Fetch(_)));
     }
+    // Those that stay stalled would be waited for.
+    client.connection.close(0_u32.into(), b"");
     node.stop().await;
 }
 
