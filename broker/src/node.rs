@@ -410,6 +410,7 @@ impl Debug for Encryption {
 }
 
 fn bind_http(config: &Config, tls: Option<&Tls>) -> Result<Option<HttpDoor>, Failure> {
+    assert_eq!(tls.is_some(), config.tls.is_some(), "I-TLS-1: an open door without its TLS");
     let bind = |listener: &Listener| {
         let failed = |error| not_bound("listeners.http", listener.address, &error);
         HttpDoor::bind(listener, tls).map_err(failed)

@@ -76,7 +76,6 @@ impl Client {
     }
 
     /// A client with options.
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -90,13 +89,11 @@ impl Client {
 
     /// A consumer that shares its topics with the other members of `group`, Kafka's clients among
     /// them.
-    #[must_use]
     pub fn consumer(&self, group: impl Into<String>) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), Some(group.into()))
     }
 
     /// A consumer without a group: it reads the topics or partitions that it names, all of them.
-    #[must_use]
     pub fn reader(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), None)
     }

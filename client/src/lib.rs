@@ -25,6 +25,7 @@
 //! | [`producer`] | batching, order, writing once |
 //! | [`consumer`] | positions, credit, groups, commits |
 //! | [`admin`] | topics, groups, offsets, status |
+//! | [`typed`], [`requester`], [`blocking`] | values, replies, and calls that wait |
 //! | [`error`] | one enum per operation |
 //! | [`group`], [`partitioner`], [`codec`], [`cursor`], [`trace`] | what is shared with Kafka's clients |
 //! | [`retry`], [`breaker`] | when to try again, and when not to |
@@ -39,6 +40,7 @@
 
 mod address;
 pub mod admin;
+pub mod blocking;
 pub mod breaker;
 pub mod client;
 mod cluster;
@@ -52,8 +54,10 @@ pub mod partitioner;
 pub mod producer;
 mod record;
 pub mod request_reply;
+pub mod requester;
 pub mod retry;
 pub mod trace;
+pub mod typed;
 
 pub use address::DEFAULT_PORT;
 pub use admin::Admin;
@@ -70,3 +74,5 @@ pub use error::{
 pub use group::TopicPartition;
 pub use producer::{Producer, SendHandle};
 pub use record::{Ack, Durability, Header, Record};
+pub use requester::{ReplyError, Requester};
+pub use typed::{TypedConsumer, TypedProducer};

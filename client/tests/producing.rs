@@ -132,6 +132,9 @@ async fn a_producer_waits_for_room_and_says_when_there_is_none(broker: TestBroke
     };
     assert!(matches!(full, SendError::BufferFull { .. }), "{full}");
     assert!(taken <= 6, "{taken}");
+    while broker.request_count(Api::Produce) == 0 {
+        tokio::task::yield_now().await;
+    }
     let waiting = producer.send(vec![0; 10_000]);
     broker.advance(Duration::from_secs(60)).await;
     waiting.await?;

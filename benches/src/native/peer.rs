@@ -304,7 +304,7 @@ impl Peer {
         Err(Failure::unexpected("records of a topic", found, expected))
     }
 
-    /// All batches of partition 0, in order; all of them in memory.
+    /// All batches of partition 0, in order and as a client sends them; all of them in memory.
     ///
     /// # Errors
     /// The broker refuses, or an answer has no batch.
@@ -328,7 +328,7 @@ impl Peer {
                 let batch = batch?;
                 let count = batch.header().record_count;
                 offset = batch.header().base_offset + i64::from(count);
-                batches.push((batch.bytes().clone(), u32::try_from(count).unwrap_or(0)));
+                batches.push((as_sent(batch.bytes()), u32::try_from(count).unwrap_or(0)));
             }
             if offset == before {
                 return Err(Failure::unexpected("batches in an answer", 0, "1 or more"));
@@ -336,4 +336,11 @@ impl Peer {
         }
         Ok(batches)
     }
+}
+
+/// A batch as its producer sent it: what a broker writes into it is its base offset, which its
+/// checksum does not cover.
+fn as_sent(batch: &[u8]) -> Bytes {
+    let offset = [0; size_of::<i64>()];
+    [&offset, batch.get(offset.len()..).unwrap_or_default()].concat().into()
 }

@@ -167,9 +167,7 @@ impl Consumer {
     /// assigned, or not known yet.
     #[must_use]
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        let slot = self.slot(topic, partition)?;
-        let position = slot.progress().position;
-        position
+        self.slot(topic, partition)?.progress().position
     }
 
     fn slot(&self, topic: &str, partition: i32) -> Option<Arc<Slot>> {

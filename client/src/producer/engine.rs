@@ -261,7 +261,7 @@ impl Engine {
     }
 
     /// Hands a batch to its leader's connection; `false` where there is none.
-    pub fn hand_over(&self, state: &mut State, outgoing: Outgoing, now: Instant) -> bool {
+    fn hand_over(&self, state: &mut State, outgoing: Outgoing, now: Instant) -> bool {
         let Outgoing { partition, token, bytes, deadline } = outgoing;
         let place = partition_of(token);
         let Some(topic) = &state.topic else { return false };
@@ -459,6 +459,9 @@ impl AnswerSink for Engine {
                     duplicate: answer.is_duplicate,
                 };
                 done.extend(partition.acknowledged(token, ack));
+                if partition.needs_care() {
+                    self.alarm.notify_one();
+                }
             }
             Err(error) => {
                 let failures = partition.failures();

@@ -158,7 +158,6 @@ impl SendHandle {
     }
 
     /// A handle whose record never gets to a batch: for errors before it.
-    #[must_use]
     pub const fn failed(error: SendError) -> Self {
         Self { state: State::Failed(error) }
     }

@@ -106,12 +106,7 @@ async fn revive(engine: Arc<Engine>, places: Vec<usize>) {
         let Some(partition) = state.partitions.get_mut(place) else { continue };
         match connected {
             Ok(()) => {
-                let again = partition.revive();
-                for outgoing in again {
-                    if !engine.hand_over(state, outgoing, now) {
-                        break;
-                    }
-                }
+                partition.revive();
                 engine.pump(state, place, now);
             }
             Err(error) => {

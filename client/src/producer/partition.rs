@@ -97,6 +97,9 @@ pub(crate) struct Partition {
     number: i32,
     rules: Rules,
     identity: Identity,
+    /// Whether the broker has acknowledged a batch of this identity. Before that it takes any
+    /// sequence for the first one, so a batch must not overtake one that was refused.
+    is_known: bool,
     next_sequence: i32,
     next_token: u32,
     open: Option<OpenBatch>,
@@ -117,6 +120,7 @@ impl Partition {
             number,
             rules,
             identity,
+            is_known: !identity.is_somebody(),
             next_sequence: 0,
             next_token: 0,
             open: None,
@@ -131,6 +135,11 @@ impl Partition {
 
     pub const fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// Whether it does not flow, so that somebody has to look after it.
+    pub fn needs_care(&self) -> bool {
+        self.phase != Phase::Flowing
     }
 
     /// Whether nothing waits and nothing is in flight.
@@ -165,8 +174,16 @@ impl Partition {
 
     /// The next batch that may leave now, if there is one.
     pub fn next_to_send(&mut self, now: Instant) -> Option<Outgoing> {
-        if self.phase != Phase::Flowing || self.sent.len() >= IN_FLIGHT_MAX {
+        let in_flight_max = if self.is_known { IN_FLIGHT_MAX } else { 1 };
+        let in_flight = self.sent.iter().take_while(|sent| sent.in_flight).count();
+        if self.phase != Phase::Flowing || in_flight >= in_flight_max {
             return None;
+        }
+        // What is sent again comes before what is new.
+        if let Some(again) = self.sent.get_mut(in_flight) {
+            again.in_flight = true;
+            let (token, deadline, bytes) = (again.token, again.deadline, again.bytes.clone());
+            return Some(Outgoing { partition: self.number, token, bytes, deadline });
         }
         let batch = match self.ready.pop_front() {
             Some(batch) => batch,
@@ -218,6 +235,7 @@ impl Partition {
     /// A batch is in the log.
     pub fn acknowledged(&mut self, token: u64, ack: BatchAck) -> Option<Settled> {
         let sent = self.take(token)?;
+        self.is_known = true;
         self.failures = 0;
         self.obstacle = None;
         Some(settled(sent, Ok(ack)))
@@ -340,20 +358,12 @@ impl Partition {
         self.sent.iter().all(|sent| !sent.in_flight)
     }
 
-    /// The leader is there: what was sent is sent again, in order.
-    pub fn revive(&mut self) -> Vec<Outgoing> {
-        if self.phase != Phase::Reviving {
-            return Vec::new();
+    /// The leader is there: what was sent is sent again, in order, before anything new.
+    pub fn revive(&mut self) {
+        if self.phase == Phase::Reviving {
+            self.phase = Phase::Flowing;
+            self.sent.retain(|sent| !sent.is_told);
         }
-        self.phase = Phase::Flowing;
-        self.sent.retain(|sent| !sent.is_told);
-        let number = self.number;
-        let again = self.sent.iter_mut().map(|sent| {
-            sent.in_flight = true;
-            let (token, deadline) = (sent.token, sent.deadline);
-            Outgoing { partition: number, token, bytes: sent.bytes.clone(), deadline }
-        });
-        again.collect()
     }
 
     /// A new identity has been given: what cannot be in the log is sent under it, in order. What
@@ -369,6 +379,7 @@ impl Partition {
         done.extend(unsure.map(|sent| settled(sent, Err(unknown(&obstacle)))));
         self.sent = sure;
         self.identity = identity;
+        self.is_known = !identity.is_somebody();
         self.next_sequence = 0;
         for sent in &mut self.sent {
             sent.sequence = self.next_sequence;

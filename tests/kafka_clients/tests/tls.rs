@@ -219,10 +219,13 @@ fn a_start_with_wrong_files_is_refused_with_one_line() {
     let place = ScratchDirectory::new("tls");
     let authority = Authority::new("the broker's");
     let refused = |files: &Files, expected: &str| {
-        let ended = run_to_end(&["serve", "--config", &configuration(place.path(), files)]);
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        let place = format!("{}/", place.path().display());
-        assert_eq!(ended.reason().replace(&place, ""), expected);
+        let config = configuration(place.path(), files);
+        for command in [["serve", "--config", &config], ["config", "check", &config]] {
+            let ended = run_to_end(&command);
+            assert_eq!(ended.code, Some(2), "{ended:?}");
+            let place = format!("{}/", place.path().display());
+            assert_eq!(ended.reason().replace(&place, ""), expected);
+        }
     };
     let files = authority.until(2_020).write(place.path());
     refused(

@@ -287,7 +287,7 @@ impl Connection {
     /// Answers, writes and reads what can be without waiting; pending when nothing moved.
     fn poll_move(&mut self, task: &mut TaskContext<'_>) -> Poll<()> {
         let mut has_moved = self.poll_accept(task);
-        has_moved |= self.feed.poll_woken(task);
+        has_moved |= self.feed.poll_woken(task, &mut self.session);
         while let Poll::Ready(Some((id, warmed))) = Pin::new(&mut self.warming).poll_next(task) {
             self.feed.resume(&mut self.session, id, warmed);
             has_moved = true;

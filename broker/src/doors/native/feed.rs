@@ -8,7 +8,8 @@
 //!
 //! Invariants
 //! - `I-LOG-3` Nothing at or above the high watermark is lent.
-//! - A subscription that waits for a commit is parked exactly once.
+//! - A subscription that waits, for a commit or for credit, is parked at its partition exactly
+//!   once, so that it hears of the partition's end.
 //! - A subscription that was opened ends by one `SubscriptionEnded`, or with its stream.
 //!
 //! Absent on purpose: who may send how much ([`Subscriptions`]), streams and sockets.
@@ -30,6 +31,7 @@ use bateau_protocol::wire::{Chain, ErrorCode};
 use futures_util::task::AtomicWaker;
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Context;
 
@@ -45,10 +47,20 @@ struct Woken {
 struct Alarm {
     id: SubscriptionId,
     woken: Arc<Woken>,
+    is_parked: AtomicBool,
+}
+
+impl Alarm {
+    fn park(self: &Arc<Self>, view: &PartitionView) {
+        if !self.is_parked.swap(true, Ordering::AcqRel) {
+            view.park(self);
+        }
+    }
 }
 
 impl Sleeper for Alarm {
     fn wake(&self) {
+        self.is_parked.store(false, Ordering::Release);
         self.woken.ids.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
         self.woken.waker.wake();
     }
@@ -71,7 +83,7 @@ pub type Warmed = Option<Result<(), ReadError>>;
 
 /// What a subscription has to send.
 enum Look {
-    Records { records: Records, bytes: usize, next: i64 },
+    Records { view: Arc<PartitionView>, records: Records, bytes: usize, next: i64 },
     Nothing(Arc<PartitionView>),
     Cold { reader: LogReader, range: (Offset, Offset), bytes_max: usize },
 }
@@ -117,7 +129,8 @@ impl Feed {
                 return Ok(Err(error(ErrorCode::INVALID_REQUEST, found.to_string())));
             }
         };
-        let alarm = Arc::new(Alarm { id, woken: Arc::clone(&self.woken) });
+        let (woken, is_parked) = (Arc::clone(&self.woken), AtomicBool::new(false));
+        let alarm = Arc::new(Alarm { id, woken, is_parked });
         self.readings.insert(id, Reading { topic, partition, offset, alarm });
         Ok(Ok(SubscribeResponse {
             high_watermark: wire_offset(high_watermark),
@@ -157,7 +170,7 @@ impl Feed {
     }
 
     /// Hears of partitions that have changed. Returns whether any has.
-    pub fn poll_woken(&mut self, task: &mut Context<'_>) -> bool {
+    pub fn poll_woken(&mut self, task: &mut Context<'_>, session: &mut Session) -> bool {
         self.woken.waker.register(task.waker());
         let woken = {
             let mut ids = self.woken.ids.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,8 +178,20 @@ impl Feed {
         };
         for id in &woken {
             self.subscriptions.wake(*id);
+            if !self.subscriptions.is_due(*id) {
+                self.look_after(session, *id);
+            }
         }
         !woken.is_empty()
+    }
+
+    /// The partition of a subscription without credit has changed, perhaps for good.
+    fn look_after(&mut self, session: &mut Session, id: SubscriptionId) {
+        let Some(reading) = self.readings.get(&id) else { return };
+        match locate(&self.broker.directory(), &reading.topic, reading.partition, -1) {
+            Ok(view) => reading.alarm.park(&view),
+            Err(found) => self.end(session, id, fetch_error(&found)),
+        }
     }
 
     /// Gives the subscriptions of a stream their turns, as long as it has room. Returns whether
@@ -185,8 +210,9 @@ impl Feed {
                 continue;
             };
             match look(&self.broker, reading, turn.bytes_max) {
-                Ok(Look::Records { records, bytes, next }) => {
+                Ok(Look::Records { view, records, bytes, next }) => {
                     if bytes > turn.bytes_max && !self.subscriptions.offer(turn.id, bytes) {
+                        reading.alarm.park(&view);
                         continue;
                     }
                     reading.offset = next;
@@ -196,11 +222,14 @@ impl Feed {
                         session.push(stream, correlation, &Reply::Records(records));
                     }
                     self.subscriptions.sent(turn.id, bytes);
+                    if !self.subscriptions.is_due(turn.id) {
+                        reading.alarm.park(&view);
+                    }
                     has_sent = true;
                 }
                 Ok(Look::Nothing(view)) => {
                     self.subscriptions.found_nothing(turn.id);
-                    view.park(&reading.alarm);
+                    reading.alarm.park(&view);
                     // Whoever parks looks once more, so that no commit slips in between.
                     if wire_offset(view.high_watermark()) > reading.offset {
                         self.subscriptions.wake(turn.id);
@@ -289,5 +318,6 @@ fn look(broker: &Broker, reading: &Reading, bytes_max: usize) -> Result<Look, Fe
         log_start: wire_offset(log_start),
         records: Chain::from_iter(read.batches),
     };
-    Ok(Look::Records { records, bytes: read.bytes, next: wire_offset(read.next_offset) })
+    let (bytes, next) = (read.bytes, wire_offset(read.next_offset));
+    Ok(Look::Records { view, records, bytes, next })
 }

@@ -282,6 +282,12 @@ impl<S: Copy + Ord> Subscriptions<S> {
         self.call_next_alone(stream);
     }
 
+    /// Whether a subscription has a turn before it, or is having it.
+    pub fn is_due(&self, id: SubscriptionId) -> bool {
+        let entry = self.entries.get(&id);
+        entry.is_some_and(|entry| matches!(entry.state, State::InRing | State::Taken))
+    }
+
     /// Ends a subscription.
     pub fn close(&mut self, id: SubscriptionId) {
         let Some(entry) = self.entries.remove(&id) else { return };

@@ -23,7 +23,8 @@ impl Story {
             idempotent: true,
         };
         change(&mut rules);
-        let partition = Partition::new(3, rules, FIRST);
+        let mut partition = Partition::new(3, rules, FIRST);
+        partition.is_known = true;
         Self { partition, now: Instant::now(), done: Vec::new() }
     }
 
@@ -71,7 +72,12 @@ impl Story {
 
     fn revive(&mut self) -> Vec<Outgoing> {
         assert!(self.partition.take_broken(self.now), "{:?}", self.partition.phase);
-        self.partition.revive()
+        self.partition.revive();
+        let mut again = Vec::new();
+        while let Some(outgoing) = self.next() {
+            again.push(outgoing);
+        }
+        again
     }
 
     fn rename(&mut self) -> Vec<Outgoing> {
@@ -133,6 +139,18 @@ fn a_full_batch_does_not_wait_but_five_are_the_limit() {
 }
 
 #[test]
+fn nothing_overtakes_the_first_batch_of_a_name_that_the_broker_does_not_know() {
+    let mut story = Story::new();
+    story.partition.is_known = false;
+    let first = story.send(&["a"]);
+    story.push("b");
+    story.partition.flush(&mut Vec::new());
+    assert_eq!(story.next(), None);
+    story.acknowledge(&first[0], 0);
+    assert!(story.next().is_some());
+}
+
+#[test]
 fn a_batch_lingers_as_long_as_it_was_told_to() {
     let linger = Duration::from_millis(5);
     let mut story = Story::with(|rules| rules.linger = linger);
@@ -178,7 +196,11 @@ fn after_a_batch_that_is_never_taken_the_others_get_another_name() {
     story.refuse(&sent[1], ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     story.refuse(&sent[2], ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
     let again = story.rename();
-    assert_eq!(sequences(&again), [(8, 0), (8, 1)]);
+    assert_eq!(sequences(&again), [(8, 0)]);
+    story.acknowledge(&again[0], 1);
+    let next = story.next().expect("the broker knows the name now");
+    assert_eq!(sequences(&[next]), [(8, 1)]);
+    story.done.pop();
     assert!(matches!(story.results()[..], [Err(SendError::Refused(_))]));
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::NativeSettings;
 use super::node::{Client, Stream, TestNode, batch, bytes, produce, within};
+use crate::controls::Api;
 use bateau_protocol::native::{
     CloseCode, FetchRequest, Frame, GroupProtocol, HeartbeatRequest, Hello, JoinRequest, Kind,
     Reply, StatusRequest, StreamRole, SubscribeRequest,
@@ -226,5 +227,53 @@ async fn both_loopback_addresses_lead_to_the_door() {
         control.call(Hello { version_min: 1, version_max: 1, ..Hello::default() }).await;
         connection.close(0_u32.into(), b"");
     }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_starts_again_has_its_port_and_its_key_again() {
+    let mut node = TestNode::start(&[]).await;
+    for _ in 0..2 {
+        let mut client = node.connect().await;
+        let topic = client.topic("orders").await;
+        let mut data = client.open(StreamRole::Data).await;
+        data.call(produce(topic, batch(&[b"one"]))).await;
+        node.restart().await;
+        assert_eq!(client.closed().await, CloseCode::GOING_AWAY);
+        assert_eq!(node.node.addresses().native, Some(node.address));
+    }
+    let mut client = node.connect().await;
+    let topic = client.topic("orders").await;
+    let mut data = client.open(StreamRole::Data).await;
+    assert_eq!(data.call(produce(topic, batch(&[b"three"]))).await.base_offset, 2);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_test_may_refuse_requests_and_lose_acks() {
+    let node = TestNode::start(&[]).await;
+    let mut client = node.connect().await;
+    let topic = client.topic("orders").await;
+    let mut data = client.open(StreamRole::Data).await;
+    let controls = node.controls();
+    let refusal = ErrorCode::NOT_LEADER_OR_FOLLOWER;
+    for api in [Api::Produce, Api::Status] {
+        controls.fail_next(api, refusal, 1).expect("there is room for a plan");
+    }
+    let refused = data.try_call(produce(topic, batch(&[b"one"]))).await;
+    assert_eq!(refused.expect_err("as it was planned").code, refusal);
+    let refused = client.control.try_call(StatusRequest {}).await;
+    assert_eq!(refused.expect_err("as it was planned").code, refusal);
+    controls.drop_next_ack();
+    data.request(produce(topic, batch(&[b"two"]))).await;
+    within(client.connection.closed()).await;
+    let mut client = node.connect().await;
+    let mut data = client.open(StreamRole::Data).await;
+    assert_eq!(data.call(produce(topic, batch(&[b"three"]))).await.base_offset, 1);
+    client.call(StatusRequest {}).await;
+    let seen = controls.requests();
+    let produces = seen.iter().filter(|request| request.api == Api::Produce);
+    assert!(produces.clone().all(|request| request.subject.topic.as_deref() == Some("orders")));
+    assert_eq!(produces.count(), 3);
     node.stop().await;
 }

@@ -71,6 +71,20 @@ impl TestNode {
         within(self.node.stop()).await.expect("the node stops in peace");
     }
 
+    /// What a test does to requests.
+    pub fn controls(&self) -> Arc<Controls> {
+        self.node.settings().controls.clone().expect("they were given")
+    }
+
+    /// Restarts the node, on the same ports.
+    pub async fn restart(&mut self) {
+        let control = self.node.control();
+        tokio::select! {
+            restarted = within(control.restart()) => restarted.expect("it starts again"),
+            failure = self.node.serve() => panic!("the node failed: {}", failure.message),
+        }
+    }
+
     /// Another door before the same broker, with other settings.
     pub fn second_door(&self, settings: NativeSettings) -> SecondDoor {
         let config = &self.node.settings().config;

@@ -125,6 +125,16 @@ async fn a_subscription_ends_as_its_client_wishes_or_with_its_topic_or_its_offse
     client.call(DeleteTopicsRequest { names, timeout_ms: 10_000 }).await;
     let (correlation, reason) = ended(&mut bulk).await;
     assert_eq!((correlation, reason.code), (second, ErrorCode::UNKNOWN_TOPIC_ID));
+    // Also one that has something to read, and too little credit for it.
+    let topic = client.topic("payments").await;
+    let mut data = client.open(StreamRole::Data).await;
+    data.call(produce(topic, batch(&[b"one"]))).await;
+    let third = opened_on(&mut bulk, topic, 1).await;
+    assert_eq!(records(&mut bulk).await.0, third);
+    data.call(produce(topic, batch(&[b"two"]))).await;
+    let names = vec!["payments".into()];
+    client.call(DeleteTopicsRequest { names, timeout_ms: 10_000 }).await;
+    assert_eq!(ended(&mut bulk).await.0, third);
     node.stop().await;
 }
 
