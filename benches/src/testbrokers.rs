@@ -112,9 +112,9 @@ fn one(through: Through) -> Result<Times, Failure> {
 ///
 /// The answer has the milliseconds of each, from its start until it was `started`, until its client
 /// was `connected` (0 where that is not known), until the record was `acknowledged`, until the
-/// client was `closed`, and until the broker was `dropped`; `total_ms` of all; and the most that the
-/// process held between brokers of the first half (`early`) and of the second (`late`). The most,
-/// because an allocator keeps freed memory for a while, or not.
+/// client was `closed`, and until the broker was `dropped`; `total_ms` of all; and the most that
+/// the process held between brokers of the first half (`early`) and of the second (`late`). The
+/// most, because an allocator keeps freed memory for a while, or not.
 ///
 /// # Errors
 /// Any broker that does not start or does not acknowledge.
