@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.CooperativeStickyAssignor;
@@ -27,7 +28,7 @@ import org.apache.kafka.common.serialization.StringDeserializer;
  *
  * <pre>
  *   Members BOOTSTRAP
- *   join GROUP TOPIC ASSIGNOR      leave GROUP
+ *   join GROUP TOPIC ASSIGNOR,...      leave GROUP
  * </pre>
  *
  * Prints JSON lines: "assigned" with all partitions that the member has, at every change;
@@ -136,13 +137,14 @@ public final class Members {
         private final Map<TopicPartition, OffsetAndMetadata> uncommitted = new HashMap<>();
         private volatile boolean leaving;
 
-        Member(String bootstrap, String group, String topic, String assignor) {
+        Member(String bootstrap, String group, String topic, String assignors) {
             this.group = group;
             this.topic = topic;
             Map<String, Object> settings = Map.of(
                     "bootstrap.servers", bootstrap,
                     "group.id", group,
-                    "partition.assignment.strategy", assignorClass(assignor),
+                    "partition.assignment.strategy", Stream.of(assignors.split(","))
+                            .map(Members::assignorClass).collect(Collectors.toList()),
                     "heartbeat.interval.ms", 100,
                     "enable.auto.commit", false,
                     "auto.offset.reset", "earliest");

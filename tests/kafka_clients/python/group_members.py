@@ -1,7 +1,7 @@
 """librdkafka members of groups, as many as it is told of by lines of standard input.
 
     group_members.py BOOTSTRAP
-    join GROUP TOPIC ASSIGNOR      leave GROUP
+    join GROUP TOPIC ASSIGNOR,...      leave GROUP
 
 Prints JSON lines: "assigned" with all partitions that the member has, at every change; "consumed"
 with partition and value; "leading" whenever the member shares out; "left"; "failed". What was
@@ -25,9 +25,9 @@ JOINING = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 
 
 class Member(threading.Thread):
-    def __init__(self, bootstrap, group, topic, assignor):
+    def __init__(self, bootstrap, group, topic, assignors):
         super().__init__(daemon=True)
-        self.group, self.topic, self.assignor = group, topic, assignor
+        self.group, self.topic, self.assignors = group, topic, assignors
         self.bootstrap = bootstrap
         self.owned, self.uncommitted = set(), {}
         self.leaving = threading.Event()
@@ -53,7 +53,7 @@ class Member(threading.Thread):
         logger.addFilter(self._look_for_leading)
         self.consumer = Consumer({
             "bootstrap.servers": self.bootstrap, "group.id": self.group,
-            "partition.assignment.strategy": self.assignor, "heartbeat.interval.ms": 100,
+            "partition.assignment.strategy": self.assignors, "heartbeat.interval.ms": 100,
             "enable.auto.commit": False, "auto.offset.reset": "earliest", "debug": "assignor",
         }, logger=logger)
         self.consumer.subscribe([self.topic], on_assign=self._on_assign,

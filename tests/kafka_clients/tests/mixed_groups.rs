@@ -10,9 +10,9 @@
 //! | step | asserted |
 //! |---|---|
 //! | the first joins | it has all partitions, and consumes what is there |
-//! | the second joins, records go on coming | every partition has one of the two, both have some |
+//! | the second joins while records flow | every partition has one owner, both have some |
 //! | records | each goes to the owner of its partition |
-//! | the first, who leads, leaves | the second has all partitions, and consumes what comes |
+//! | the first, who leads, leaves while records flow | the second has all partitions |
 //!
 //! Through all of that no record is consumed twice, and in the end all positions are stored. The
 //! first to join is the group's leader: the other clients say when they share out.
@@ -125,10 +125,26 @@ impl Case {
 
     /// Takes in what the members tell until `condition` holds.
     async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+        self.take_in(what, condition, false).await;
+    }
+
+    /// The same while records go on coming: one more for each that is consumed.
+    async fn until_in_flow(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+        self.produce(BATCH).await;
+        self.take_in(what, condition, true).await;
+    }
+
+    async fn take_in(&mut self, what: &str, condition: impl Fn(&Self) -> bool, is_flowing: bool) {
         let deadline = Instant::now() + STEP_TIMEOUT;
         while !condition(self) {
             match tokio::time::timeout_at(deadline, self.events.recv()).await {
-                Ok(Some((who, event))) => self.note(who, event),
+                Ok(Some((who, event))) => {
+                    let is_consumed = matches!(event, Event::Consumed { .. });
+                    self.note(who, event);
+                    if is_consumed && is_flowing {
+                        self.produce(1).await;
+                    }
+                }
                 Ok(None) | Err(_) => {
                     let (name, tail) = (&self.name, self.program.tail());
                     let missing = self.missing();
@@ -143,14 +159,14 @@ impl Case {
         (0..self.produced).filter(|number| !self.consumed.contains_key(number)).collect()
     }
 
-    async fn produce(&mut self) -> BTreeSet<u32> {
-        let numbers: BTreeSet<u32> = (self.produced..self.produced + BATCH).collect();
+    async fn produce(&mut self, count: u32) -> BTreeSet<u32> {
+        let numbers: BTreeSet<u32> = (self.produced..self.produced + count).collect();
         let record = |number: &u32| Record::new(format!("{number}")).key(format!("key-{number}"));
         let producer = self.client.producer(&self.name);
         for ack in producer.send_all(numbers.iter().map(record)).await {
             ack.expect("the broker takes records");
         }
-        self.produced += BATCH;
+        self.produced += count;
         numbers
     }
 
@@ -158,14 +174,14 @@ impl Case {
         self.until("all consumed", |case| case.missing().is_empty()).await;
     }
 
-    async fn join(&mut self, who: Who, assignor: Assignor) {
+    async fn join(&mut self, who: Who, assignors: &[Assignor]) {
         let name = &self.name;
         if who == Who::Other {
-            self.program.tell(&format!("join {name} {name} {}", assignor.name()));
+            self.program.tell(&format!("join {name} {name} {}", names(assignors)));
             return;
         }
         let often = Duration::from_millis(20);
-        let builder = self.client.consumer(name).topics([name]).assignors([assignor]);
+        let builder = self.client.consumer(name).topics([name]).assignors(assignors.to_vec());
         let builder = builder.heartbeat_interval(Duration::from_millis(100));
         let consumer = builder.commit(CommitPolicy::AfterAck { interval: often }).start().await;
         let (leave, left) = oneshot::channel();
@@ -173,12 +189,11 @@ impl Case {
         tokio::spawn(live(consumer.expect("it starts"), self.sender.clone(), left));
     }
 
-    async fn leave(&mut self, who: Who) {
+    fn leave(&mut self, who: Who) {
         match who {
             Who::Other => self.program.tell(&format!("leave {}", self.name)),
             Who::Ours => drop(self.leave.take()),
         }
-        self.until("left", |case| case.seen(who).has_left).await;
     }
 
     fn has_all(&self, who: Who) -> bool {
@@ -202,29 +217,31 @@ impl Case {
         }
     }
 
-    async fn run(mut self, assignor: Assignor, first: Who) {
+    async fn run(mut self, assignors: &'static [Assignor], first: Who) {
         let second = first.opposite();
-        self.produce().await;
-        self.join(first, assignor).await;
+        self.produce(BATCH).await;
+        self.join(first, assignors).await;
         self.until("alone with all partitions", |case| case.has_all(first)).await;
         self.consume_all().await;
 
-        self.join(second, assignor).await;
-        self.produce().await;
-        self.until("shared", Self::is_shared).await;
+        self.join(second, assignors).await;
+        self.until_in_flow("shared", Self::is_shared).await;
         self.consume_all().await;
-        let numbers = self.produce().await;
+        let numbers = self.produce(BATCH).await;
         self.consume_all().await;
         self.check_owners(&numbers);
         let consumers: BTreeSet<Who> = numbers.iter().map(|one| self.consumed[one].0).collect();
         assert_eq!(consumers.len(), 2, "{}: both have worked", self.name);
 
-        self.leave(first).await;
-        let numbers = self.produce().await;
-        self.until("taken over", |case| case.has_all(second)).await;
+        self.leave(first);
+        let has_taken_over = |case: &Self| case.seen(first).has_left && case.has_all(second);
+        self.until_in_flow("taken over", has_taken_over).await;
+        self.consume_all().await;
+        let numbers = self.produce(BATCH).await;
         self.consume_all().await;
         self.check_owners(&numbers);
-        self.leave(second).await;
+        self.leave(second);
+        self.until("left", |case| case.seen(second).has_left).await;
 
         let led = &self.seen(Who::Other).led;
         let has_led = led.contains(&2);
@@ -233,6 +250,10 @@ impl Case {
         let lag: i64 = lags.iter().filter_map(|one| one.lag()).sum();
         assert_eq!((lags.len(), lag), (PARTITIONS as usize, 0), "{}: {lags:?}", self.name);
     }
+}
+
+fn names(assignors: &[Assignor]) -> String {
+    assignors.iter().map(|assignor| assignor.name()).collect::<Vec<_>>().join(",")
 }
 
 fn all_partitions() -> BTreeSet<u32> {
@@ -332,14 +353,29 @@ fn pass_on(program: Arc<Program>, group: String, events: Events) {
     });
 }
 
+/// What the members of each group offer.
+type Groups = &'static [&'static [Assignor]];
+
+const RANGE: &[Assignor] = &[Assignor::Range];
+const ROUND_ROBIN: &[Assignor] = &[Assignor::RoundRobin];
+const COOPERATIVE: &[Assignor] = &[Assignor::CooperativeSticky];
+
+/// The last one is Java's default, and ours.
+const JAVA: Groups =
+    &[RANGE, ROUND_ROBIN, COOPERATIVE, &[Assignor::Range, Assignor::CooperativeSticky]];
+
+/// The last one is librdkafka's default.
+const LIBRDKAFKA: Groups =
+    &[RANGE, ROUND_ROBIN, COOPERATIVE, &[Assignor::Range, Assignor::RoundRobin]];
+
 /// All cases of one client at the same time, in one process of it.
-async fn share(broker: TestBroker, client: &str, mut command: Command, assignors: &[Assignor]) {
+async fn share(broker: TestBroker, client: &str, mut command: Command, groups: Groups) {
     command.arg(broker.kafka_bootstrap());
     let program = Arc::new(Program::start(client, command));
     let mut cases = JoinSet::new();
-    for assignor in assignors {
+    for assignors in groups {
         for first in [Who::Ours, Who::Other] {
-            let name = format!("{}-{first:?}-first", assignor.name());
+            let name = format!("{}.{first:?}-first", names(assignors).replace(',', "-or-"));
             broker.seed_topic(&name, PARTITIONS).await.expect("a new topic");
             let (sender, events) = mpsc::unbounded_channel();
             pass_on(Arc::clone(&program), name.clone(), sender.clone());
@@ -354,7 +390,7 @@ async fn share(broker: TestBroker, client: &str, mut command: Command, assignors
                 events,
                 leave: None,
             };
-            cases.spawn(case.run(*assignor, first));
+            cases.spawn(case.run(assignors, first));
         }
     }
     while let Some(ended) = cases.join_next().await {
@@ -371,7 +407,7 @@ async fn a_group_is_shared_with_kafkajs(broker: TestBroker) {
     };
     let mut command = installed.command();
     command.arg("members.js");
-    share(broker, "kafkajs", command, &[Assignor::KafkaJsRoundRobin]).await;
+    share(broker, "kafkajs", command, &[&[Assignor::KafkaJsRoundRobin]]).await;
 }
 
 #[bateau_testing::test]
@@ -379,8 +415,7 @@ async fn groups_are_shared_with_java(broker: TestBroker) {
     let Some(installed) = runtimes::java_members() else {
         return runtimes::skip("Java in mixed groups", "needs a JDK with Maven");
     };
-    let assignors = [Assignor::Range, Assignor::RoundRobin, Assignor::CooperativeSticky];
-    share(broker, "java", installed.command(), &assignors).await;
+    share(broker, "java", installed.command(), JAVA).await;
 }
 
 #[bateau_testing::test]
@@ -388,6 +423,5 @@ async fn groups_are_shared_with_librdkafka(broker: TestBroker) {
     let Some(installed) = runtimes::python_file("group_members.py") else {
         return runtimes::skip("librdkafka in mixed groups", "needs Python 3");
     };
-    let assignors = [Assignor::Range, Assignor::RoundRobin, Assignor::CooperativeSticky];
-    share(broker, "confluent-kafka", installed.command(), &assignors).await;
+    share(broker, "confluent-kafka", installed.command(), LIBRDKAFKA).await;
 }
