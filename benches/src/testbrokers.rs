@@ -14,14 +14,16 @@ use crate::native::run;
 use bateau_testing::TestBroker;
 use clap::ValueEnum;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// The door through which the first record comes.
+/// What is done with each broker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Through {
-    /// With `bateau-client`.
+    /// It is dropped as soon as it is there.
+    Nothing,
+    /// `bateau-client` has a record acknowledged first.
     Native,
-    /// With the blocking client of the benches.
+    /// The blocking client of the benches does.
     Kafka,
 }
 
@@ -53,39 +55,56 @@ impl Held {
     }
 }
 
-/// Milliseconds from the start of a broker to its first acknowledgement; it is dropped then.
-fn one(through: Through) -> Result<f64, Failure> {
-    let start = Instant::now();
+/// When things were done, counted from just before the start of a broker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Times {
+    started: Duration,
+    connected: Duration,
+    acknowledged: Duration,
+    closed: Duration,
+    dropped: Duration,
+}
+
+/// One broker, from its start until it has been dropped.
+fn one(through: Through) -> Result<Times, Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure::Process {
         what: format!("TestBroker, {what}"),
         said: error.to_string(),
     };
     run(async {
+        let (start, mut times) = (Instant::now(), Times::default());
         let broker = TestBroker::start().await.map_err(|error| failed("starting", &error))?;
-        let took = match through {
+        times.started = start.elapsed();
+        match through {
+            Through::Nothing => {}
             Through::Native => {
                 let client = broker.client().await.map_err(|error| failed("client", &error))?;
+                times.connected = start.elapsed();
                 first_ack(&client).await?;
-                let took = start.elapsed();
+                times.acknowledged = start.elapsed();
                 client.close().await.map_err(|error| failed("closing its client", &error))?;
-                took
             }
             Through::Kafka => {
                 let address = broker.kafka_bootstrap();
                 let parsed = address.parse().map_err(|error| failed(&address, &error))?;
                 // It blocks this thread; the broker has its own.
                 client::first_ack(parsed)?;
-                start.elapsed()
+                times.acknowledged = start.elapsed();
             }
-        };
-        Ok(took.as_secs_f64() * 1e3)
+        }
+        times.closed = start.elapsed();
+        drop(broker);
+        times.dropped = start.elapsed();
+        Ok(times)
     })
 }
 
-/// Starts a broker, has a record acknowledged, drops it, and again.
+/// Starts a broker, does something with it, drops it, and again.
 ///
-/// The answer has `ms` of each until its acknowledgement, `total_ms` with what dropping takes, and
-/// what the process held after the first tenth (`early`) and at the end (`late`).
+/// The answer has the milliseconds of each, from its start until it was `started`, until its client
+/// was `connected` (0 where that is not known), until the record was `acknowledged`, until the
+/// client was `closed`, and until the broker was `dropped`; `total_ms` of all; and what the process
+/// held after the first tenth (`early`) and at the end (`late`).
 ///
 /// # Errors
 /// Any broker that does not start or does not acknowledge.
@@ -102,5 +121,17 @@ pub fn series(count: usize, through: Through) -> Result<Value, Failure> {
     let total_ms = began.elapsed().as_secs_f64() * 1e3;
     let late = Held::now()?;
     let early = early.unwrap_or(late);
-    Ok(json!({"ms": times, "total_ms": total_ms, "early": early.json(), "late": late.json()}))
+    let each = |of: fn(&Times) -> Duration| -> Vec<f64> {
+        times.iter().map(|times| of(times).as_secs_f64() * 1e3).collect()
+    };
+    Ok(json!({
+        "started": each(|times| times.started),
+        "connected": each(|times| times.connected),
+        "acknowledged": each(|times| times.acknowledged),
+        "closed": each(|times| times.closed),
+        "dropped": each(|times| times.dropped),
+        "total_ms": total_ms,
+        "early": early.json(),
+        "late": late.json(),
+    }))
 }

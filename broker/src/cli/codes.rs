@@ -283,6 +283,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_http_door_answers_with_is_explained() {
+        let source = include_str!("../doors/http/answer.rs");
+        let quoted = source.split('"').filter(|text| text.len() == 5 && text.starts_with('E'));
+        let codes: Vec<&str> =
+            quoted.filter(|text| text.bytes().skip(1).all(|byte| byte.is_ascii_digit())).collect();
+        assert!(codes.len() > 8, "{codes:?}");
+        for id in codes {
+            assert!(CATALOGUE.iter().any(|code| code.id == id), "{id} is not explained");
+        }
+    }
+
+    #[test]
     fn no_error_ends_with_the_code_of_success() {
         assert!(CATALOGUE.iter().all(|code| code.exit != Exit::Done));
     }

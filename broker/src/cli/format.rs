@@ -419,7 +419,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_a_format_panic(text in "[%\\\\{}a-zK-T\\[\\]x0-9]{0,24}", any in ".{0,16}") {
+        fn no_text_makes_a_format_panic(
+            text in "[%\\\\{}a-zK-T\\[\\]x0-9]{0,24}",
+            any in ".{0,16}",
+        ) {
             for text in [text, any] {
                 if let Ok(format) = Format::parse(&text, TimeZone::UTC) {
                     format.render(&sample(), &mut Vec::new());

@@ -72,8 +72,8 @@ impl BatchReader {
     /// Checks the checksum and decompresses where that is needed.
     ///
     /// Errors: [`OpenError`].
-    /// Cost: a checksum pass. A plain batch is not copied. A compressed one becomes one buffer of at
-    /// most [`BATCH_BYTES_MAX`], or what [`output_bytes_max`] allows for its bytes if that is more.
+    /// Cost: a checksum pass. A plain batch is not copied. A compressed one becomes one buffer of
+    /// at most [`BATCH_BYTES_MAX`], or what [`output_bytes_max`] allows for it if that is more.
     pub fn open(batch: &Batch) -> Result<Self, OpenError> {
         batch.verify_crc()?;
         let attributes = batch.header().attributes;

@@ -265,7 +265,7 @@ fn recovery_line(errors: &[String]) -> Option<Value> {
 #[derive(Debug)]
 pub enum SharedBroker {
     /// In this very process.
-    Here(TestBroker, String),
+    Here(Box<TestBroker>, String),
     /// A process that was started here.
     Own(Box<Mutex<Broker>>, String),
     /// Started by somebody else, who named its address in `BATEAU_TEST_BOOTSTRAP`.
@@ -317,7 +317,7 @@ impl SharedBroker {
         let builder = TestBroker::builder().config("topics.partitions_default", "4");
         let broker = runtime.block_on(builder.start()).expect("a broker starts");
         let bootstrap = broker.kafka_bootstrap();
-        Self::Here(broker, bootstrap)
+        Self::Here(Box::new(broker), bootstrap)
     }
 
     /// The address of the Kafka door.

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// Brokers in one process, one after the other.
 const SERIES: u64 = 1_000;
 
+/// Brokers in one process that a client has a record acknowledged by.
+const STARTS: u64 = 200;
+
 /// Processes that are started, one after the other.
 const PROCESSES: u64 = 200;
 
@@ -51,8 +54,12 @@ fn debug_build() -> Result<Debug, Failure> {
 
 /// What a series of brokers in one process told.
 struct Series {
-    /// Milliseconds until each first acknowledgement, sorted.
-    us: Vec<u64>,
+    /// Microseconds until each step of each broker, sorted.
+    started: Vec<u64>,
+    connected: Vec<u64>,
+    acknowledged: Vec<u64>,
+    closed: Vec<u64>,
+    dropped: Vec<u64>,
     total_seconds: f64,
     early: Held,
     late: Held,
@@ -66,10 +73,11 @@ struct Held {
 }
 
 impl Series {
-    /// - `door`: through which the first record comes.
-    fn of(program: &Path, count: u64, door: &str) -> Result<Self, Failure> {
+    /// - `through`: what is done with each broker, `nothing`, or a record by a client.
+    fn of(program: &Path, count: u64, through: &str) -> Result<Self, Failure> {
         let count = count.to_string();
-        let told = told_by_child(program, &["test-brokers", "--count", &count, "--through", door])?;
+        let told =
+            told_by_child(program, &["test-brokers", "--count", &count, "--through", through])?;
         let wrong = || Failure::unexpected("what a series of brokers told", &told, "its figures");
         let number = |value: Option<&Value>| value.and_then(Value::as_f64).ok_or_else(wrong);
         let held = |name: &str| {
@@ -77,10 +85,34 @@ impl Series {
             let (descriptors, threads) = (of("descriptors")?, of("threads")?);
             Ok::<_, Failure>(Held { descriptors, threads, resident_bytes: of("resident_bytes")? })
         };
-        let times = told.get("ms").and_then(Value::as_array).ok_or_else(wrong)?;
-        let times: Result<Vec<f64>, _> = times.iter().map(|ms| number(Some(ms))).collect();
-        let total_seconds = number(told.get("total_ms"))? / 1e3;
-        Ok(Self { us: sorted(&times?), total_seconds, early: held("early")?, late: held("late")? })
+        let step = |name: &str| {
+            let times = told.get(name).and_then(Value::as_array).ok_or_else(wrong)?;
+            let times: Result<Vec<f64>, _> = times.iter().map(|ms| number(Some(ms))).collect();
+            Ok::<_, Failure>(sorted(&times?))
+        };
+        Ok(Self {
+            started: step("started")?,
+            connected: step("connected")?,
+            acknowledged: step("acknowledged")?,
+            closed: step("closed")?,
+            dropped: step("dropped")?,
+            total_seconds: number(told.get("total_ms"))? / 1e3,
+            early: held("early")?,
+            late: held("late")?,
+        })
+    }
+
+    /// Medians of all steps.
+    fn steps_text(&self) -> String {
+        let p50 = |step: &[u64]| quantile_ms(step, 0.5);
+        format!(
+            "started {:.1} ms, connected {:.1}, acknowledged {:.1}, closed {:.1}, dropped {:.1}",
+            p50(&self.started),
+            p50(&self.connected),
+            p50(&self.acknowledged),
+            p50(&self.closed),
+            p50(&self.dropped)
+        )
     }
 }
 
@@ -105,10 +137,11 @@ fn spread_text(sorted_us: &[u64]) -> String {
 const FIRST_ACK: &str = "ack of 1 record of bateau-client: connect, topic made on first use, send";
 
 fn in_process(context: &Context, debug: Option<&Debug>) -> Result<Vec<Row>, Failure> {
-    let count = context.scaled(SERIES);
-    let Series { us, total_seconds, early, late } = Series::of(&own_program()?, count, "native")?;
-    let mut start =
-        context.row("testbroker_start", Unit::Milliseconds, &[quantile_ms(&us, 0.99)])?;
+    let own = own_program()?;
+    let count = context.scaled(STARTS);
+    let native = Series::of(&own, count, "native")?;
+    let figure = quantile_ms(&native.acknowledged, 0.99);
+    let mut start = context.row("testbroker_start", Unit::Milliseconds, &[figure])?;
     start.gates = vec![Gate::FigureAtMost(20.0)];
     start.unjudged = None;
     start.contract = vec![
@@ -117,34 +150,50 @@ fn in_process(context: &Context, debug: Option<&Debug>) -> Result<Vec<Row>, Fail
         ("store", "in memory".to_owned()),
         ("starts", format!("{count}, one after the other")),
     ];
-    let kafka = Series::of(&own_program()?, count.div_ceil(5), "kafka")?;
+    let kafka = Series::of(&own, count, "kafka")?;
     start.beside = vec![
-        ("p50", format!("{:.1} ms", quantile_ms(&us, 0.5))),
-        ("through the Kafka door", spread_text(&kafka.us)),
+        ("p50 of the steps", native.steps_text()),
+        ("through the Kafka door", spread_text(&kafka.acknowledged)),
     ];
     if let Some(debug) = debug {
-        let series = Series::of(&debug.bench, count.div_ceil(5), "native")?;
-        start.beside.push(("debug profile", spread_text(&series.us)));
+        let series = Series::of(&debug.bench, count.div_ceil(4), "native")?;
+        start.beside.push(("debug profile", spread_text(&series.acknowledged)));
     }
-    let mut series = context.row("testbroker_series", Unit::Seconds, &[total_seconds])?;
+    let count = context.scaled(SERIES);
+    let alone = Series::of(&own, count, "nothing")?;
+    let mut series = context.row("testbroker_series", Unit::Seconds, &[alone.total_seconds])?;
     series.gates = vec![Gate::FigureAtMost(30.0)];
-    series.contract = vec![("series", format!("{count} brokers, each dropped after its ack"))];
-    let left = (late.descriptors - early.descriptors) + (late.threads - early.threads);
-    let mut held = context.row("testbroker_left", Unit::Held, &[left])?;
-    held.gates = vec![Gate::FigureAtMost(0.0)];
-    let text = |held: Held| format!("{} descriptors, {} threads", held.descriptors, held.threads);
-    held.beside = vec![("after a tenth", text(early)), ("at the end", text(late))];
-    let grown = (late.resident_bytes - early.resident_bytes) / MIB;
-    let mut memory = context.row("testbroker_memory", Unit::Mebibytes, &[grown])?;
+    series.contract = vec![("series", format!("{count} brokers, started and dropped in turn"))];
+    series.beside = vec![("p50 of the steps", alone.steps_text())];
+    Ok([vec![start, series], left_behind(context, &alone, &native)?].concat())
+}
+
+/// What a process holds more after a series than after a tenth of it.
+fn left_behind(context: &Context, alone: &Series, native: &Series) -> Result<Vec<Row>, Failure> {
+    let held = |held: Held| held.descriptors + held.threads;
+    let left = held(alone.late) - held(alone.early);
+    let mut left = context.row("testbroker_left", Unit::Held, &[left])?;
+    left.gates = vec![Gate::FigureAtMost(0.0)];
+    let grown = |series: &Series| (series.late.resident_bytes - series.early.resident_bytes) / MIB;
+    let mut memory = context.row("testbroker_memory", Unit::Mebibytes, &[grown(alone)])?;
     memory.gates = vec![Gate::FigureAtMost(GROWN_MIB_MAX)];
-    let text = |held: Held| format!("{:.1} MiB", held.resident_bytes / MIB);
-    memory.beside = vec![("after a tenth", text(early)), ("at the end", text(late))];
-    for row in [&mut held, &mut memory] {
+    let text = |held: Held| {
+        let Held { descriptors, threads, resident_bytes } = held;
+        let resident = resident_bytes / MIB;
+        format!("{descriptors} descriptors, {threads} threads, {resident:.1} MiB")
+    };
+    for row in [&mut left, &mut memory] {
         row.unjudged = None;
         row.contract =
             vec![("measured", "growth from a tenth of `testbroker_series` to its end".to_owned())];
+        row.beside = vec![
+            ("after a tenth", text(alone.early)),
+            ("at the end", text(alone.late)),
+            ("with a client each, after a tenth", text(native.early)),
+            ("with a client each, at the end", text(native.late)),
+        ];
     }
-    Ok(vec![start, series, held, memory])
+    Ok(vec![left, memory])
 }
 
 fn as_process(context: &Context, debug: Option<&Debug>) -> Result<Row, Failure> {

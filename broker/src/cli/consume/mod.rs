@@ -160,6 +160,7 @@ async fn read(arguments: &ConsumeArguments, range: Range, shape: Shape) -> Resul
         shape,
         stdout,
         buffer: Vec::with_capacity(BUFFER_BYTES),
+        buffered: BTreeMap::new(),
         shown: BTreeMap::new(),
         damaged: None,
     };
@@ -206,7 +207,9 @@ struct Reading<'a> {
     shape: Shape,
     stdout: Stdout,
     buffer: Vec<u8>,
-    /// Behind the last record of each partition that was shown since the last commit.
+    /// Behind the last record of each partition that is in the buffer.
+    buffered: BTreeMap<i32, i64>,
+    /// Behind the last record of each partition that stdout has taken since the last commit.
     shown: BTreeMap<i32, i64>,
     /// The first batch that could not be read; the rest is.
     damaged: Option<Fault>,
@@ -288,16 +291,12 @@ impl Reading<'_> {
             }
         }
         match self.stdout.write(&mut self.buffer).await {
-            Ok(Reader::Listening) => Ok(go),
-            Ok(Reader::Gone) => {
-                // What could not be written was not read.
-                self.shown.clear();
-                Ok(Go::Stop)
+            Ok(Reader::Listening) => {
+                self.shown.append(&mut self.buffered);
+                Ok(go)
             }
-            Err(error) => {
-                self.shown.clear();
-                Err(broken_stdout(&error))
-            }
+            Ok(Reader::Gone) => Ok(Go::Stop),
+            Err(error) => Err(broken_stdout(&error)),
         }
     }
 
@@ -308,7 +307,7 @@ impl Reading<'_> {
             return;
         }
         self.shape.write(&record, &mut self.buffer);
-        self.shown.insert(record.partition, record.offset.saturating_add(1));
+        self.buffered.insert(record.partition, record.offset.saturating_add(1));
     }
 
     /// Goes on behind a damaged batch, and ends with anything else.
