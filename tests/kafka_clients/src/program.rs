@@ -17,10 +17,9 @@
 //!
 //! # Absent on purpose
 //!
-//! Writing to the child's standard input: programs are told things by arguments, signals and the
-//! end of that pipe.
+//! Answers to what a program was told: it says what it does in lines like all others.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -216,6 +215,16 @@ impl Program {
         self.signal(Signal::INT);
     }
 
+    /// Writes a line to the child's standard input.
+    ///
+    /// Panics when the child does not read any more.
+    pub fn tell(&self, line: &str) {
+        let mut stdin = self.stdin.as_ref().expect("the pipe was not closed");
+        if let Err(error) = stdin.write_all(format!("{line}\n").as_bytes()) {
+            panic!("{}: not told {line:?}: {error}{}", self.name, self.tail());
+        }
+    }
+
     /// Closes the pipe that is the child's standard input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
@@ -332,6 +341,13 @@ mod tests {
             lines.iter().find(|line| line.event() == Some("wanted")).cloned()
         });
         assert!(found.is_none());
+    }
+
+    #[test]
+    fn a_child_reads_what_it_is_told() {
+        let program = shell("read word && echo \"{\\\"event\\\":\\\"$word\\\"}\"; exec sleep 60");
+        program.tell("heard");
+        program.wait_for_events("heard", 1, Duration::from_secs(20));
     }
 
     #[test]

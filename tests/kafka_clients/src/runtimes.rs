@@ -192,6 +192,13 @@ pub fn java_batches() -> Option<Installed> {
     ONCE.get_or_init(install).clone()
 }
 
+/// The Java members of groups. `None` without a JDK and Maven.
+pub fn java_members() -> Option<Installed> {
+    static ONCE: OnceLock<Option<Installed>> = OnceLock::new();
+    let install = || has_java().then(|| java_program("java-members", "pom.xml", "Members"));
+    ONCE.get_or_init(install).clone()
+}
+
 fn has_java() -> bool {
     present("javac", "-version") && present("mvn", "--version")
 }
