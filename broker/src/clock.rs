@@ -73,8 +73,18 @@ impl Clock {
 
     /// Waits for `duration` of service time: an advance shortens it.
     pub async fn sleep(&self, duration: Duration) {
+        self.sleep_until(self.after(duration)).await;
+    }
+
+    /// The moment, in `service_ms`, that lies so far ahead.
+    #[must_use]
+    pub fn after(&self, duration: Duration) -> u64 {
         let wait_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let end_ms = self.now().service_ms.saturating_add(wait_ms);
+        self.now().service_ms.saturating_add(wait_ms)
+    }
+
+    /// Waits for a moment of [`Clock::after`]. An advance brings it nearer.
+    pub async fn sleep_until(&self, end_ms: u64) {
         loop {
             // Listens before it looks, so that no advance slips in between.
             let mut moved = std::pin::pin!(self.shared.moved.notified());

@@ -310,7 +310,9 @@ impl Controls {
         if let Some(code) = per_api.refusals.pop_front() {
             plan.refusal = Some(code);
         } else if let Some(by) = per_api.delays.pop_front() {
-            plan.delay = Some((self.clock.clone(), by));
+            // From here on, so that an advance which comes next ends it, whatever the broker does.
+            plan.delay =
+                Some(Delay { by, until_ms: self.clock.after(by), clock: self.clock.clone() });
         } else if api == Api::Produce && wants_answer && state.acks_to_drop > 0 {
             state.acks_to_drop -= 1;
             plan.is_lost = true;
@@ -329,8 +331,15 @@ impl Controls {
 pub struct Plan {
     /// Answer with this code, and do not ask the broker.
     pub refusal: Option<ErrorCode>,
-    delay: Option<(Clock, Duration)>,
+    delay: Option<Delay>,
     is_lost: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Delay {
+    by: Duration,
+    until_ms: u64,
+    clock: Clock,
 }
 
 /// What becomes of an answer.
@@ -346,15 +355,15 @@ pub enum Fate {
 impl Plan {
     fn fault(&self) -> Option<Fault> {
         let refused = self.refusal.map(Fault::Refused);
-        let delayed = self.delay.as_ref().map(|(_, by)| Fault::Delayed(*by));
+        let delayed = self.delay.as_ref().map(|delay| Fault::Delayed(delay.by));
         refused.or(delayed).or(self.is_lost.then_some(Fault::AckDropped))
     }
 
-    /// Once the answer is there (an ack: once the record is flushed): waits for as long as it is
-    /// to be late, and says what becomes of it.
+    /// Once the answer is there (an ack: once the record is flushed): waits until it is as late as
+    /// planned, counted from when the request was seen, and says what becomes of it.
     pub async fn finish(self) -> Fate {
-        if let Some((clock, by)) = self.delay {
-            clock.sleep(by).await;
+        if let Some(Delay { clock, until_ms, .. }) = self.delay {
+            clock.sleep_until(until_ms).await;
         }
         if self.is_lost { Fate::Lost } else { Fate::Sent }
     }
