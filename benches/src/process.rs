@@ -167,12 +167,9 @@ pub fn told_by_child(program: &Path, arguments: &[&str]) -> Result<serde_json::V
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().tried(what)?;
-    // It ends with its stdin, which waiting for it would close.
+    // It ends with its stdin, which waiting for it would close, and which ends with us.
     let stdin = child.stdin.take();
-    let pid = pid(&child);
-    pid.map(remember_child);
     let output = child.wait_with_output();
-    pid.map(forget_child);
     drop(stdin);
     let output = output.tried(what)?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

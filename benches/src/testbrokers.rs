@@ -27,7 +27,7 @@ pub enum Through {
     Kafka,
 }
 
-/// What the process holds between two brokers.
+/// The most that the process held between two brokers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Held {
     descriptors: usize,
@@ -44,6 +44,15 @@ impl Held {
         let resident_bytes = memory(std::process::id())?.resident;
         let (descriptors, threads) = (count("/proc/self/fd")?, count("/proc/self/task")?);
         Ok(Self { descriptors, threads, resident_bytes })
+    }
+
+    /// The larger figure of each.
+    fn max(self, other: Self) -> Self {
+        Self {
+            descriptors: self.descriptors.max(other.descriptors),
+            threads: self.threads.max(other.threads),
+            resident_bytes: self.resident_bytes.max(other.resident_bytes),
+        }
     }
 
     fn json(&self) -> Value {
@@ -103,24 +112,23 @@ fn one(through: Through) -> Result<Times, Failure> {
 ///
 /// The answer has the milliseconds of each, from its start until it was `started`, until its client
 /// was `connected` (0 where that is not known), until the record was `acknowledged`, until the
-/// client was `closed`, and until the broker was `dropped`; `total_ms` of all; and what the process
-/// held after the first tenth (`early`) and at the end (`late`).
+/// client was `closed`, and until the broker was `dropped`; `total_ms` of all; and the most that
+/// the process held between brokers of the first half (`early`) and of the second (`late`). The
+/// most, because an allocator keeps freed memory for a while, or not.
 ///
 /// # Errors
 /// Any broker that does not start or does not acknowledge.
 pub fn series(count: usize, through: Through) -> Result<Value, Failure> {
-    let tenth = count.div_ceil(10);
-    let (mut times, mut early) = (Vec::with_capacity(count), None);
+    let (mut times, mut halves) = (Vec::with_capacity(count), [Held::now()?; 2]);
     let began = Instant::now();
     for number in 1..=count {
         times.push(one(through)?);
-        if number == tenth {
-            early = Some(Held::now()?);
-        }
+        let [early, late] = &mut halves;
+        let half = if number <= count.div_ceil(2) { early } else { late };
+        *half = half.max(Held::now()?);
     }
     let total_ms = began.elapsed().as_secs_f64() * 1e3;
-    let late = Held::now()?;
-    let early = early.unwrap_or(late);
+    let [early, late] = halves;
     let each = |of: fn(&Times) -> Duration| -> Vec<f64> {
         times.iter().map(|times| of(times).as_secs_f64() * 1e3).collect()
     };

@@ -27,7 +27,7 @@
 //! | [`admin`] | topics, groups, offsets, status |
 //! | [`typed`], [`requester`], [`blocking`] | values, replies, and calls that wait |
 //! | [`error`] | one enum per operation |
-//! | [`group`], [`partitioner`], [`codec`], [`cursor`], [`trace`] | what is shared with Kafka's clients |
+//! | [`group`], [`partitioner`], [`codec`], [`cursor`], [`trace`] | shared with Kafka's clients |
 //! | [`retry`], [`breaker`] | when to try again, and when not to |
 //!
 //! Invariants

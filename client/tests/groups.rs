@@ -131,7 +131,7 @@ async fn a_broker_that_restarts_repeats_nothing_and_loses_nothing(broker: TestBr
     broker.restart().await?;
     fill(&client, 100, 150).await?;
     work(&mut consumer, 60, &mut seen).await?;
-    broker.crash().await?;
+    broker.restart().await?;
     fill(&client, 150, 160).await?;
     work(&mut consumer, 70, &mut seen).await?;
     assert_eq!(seen, once_each(160));

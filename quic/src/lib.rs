@@ -28,6 +28,7 @@ pub mod contexts;
 mod gate;
 mod pin;
 mod refusal;
+mod secret;
 mod settings;
 mod socket;
 mod tls;
@@ -36,10 +37,11 @@ pub use gate::UNVALIDATED_MAX;
 pub use gate::{Admission, HANDSHAKE_MS_MAX, HANDSHAKES_MAX, HandshakeGate, HandshakePermit};
 pub use pin::{PinError, SpkiPin, UnreadableCertificate};
 pub use refusal::{Refusal, refusal};
+pub use secret::EndpointSecret;
 pub use settings::{
     MTU_BYTES_MAX, MTU_BYTES_MIN, Settings, SettingsError, Side, endpoint_config, transport_config,
 };
-pub use socket::{SocketBuffers, bind, endpoint};
+pub use socket::{SocketBuffers, bind, endpoint, lasting_endpoint};
 pub use tls::{
     ClientIdentity, INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, Trust, TrustError,
     client_config, client_config_as, crypto_provider, server_config,

@@ -11,6 +11,7 @@
 //!
 //! Absent on purpose: a switch for segmentation offload, and other congestion controllers.
 
+use crate::secret::EndpointSecret;
 use quinn::congestion::CubicConfig;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use std::sync::Arc;
@@ -175,10 +176,16 @@ pub fn transport_config(settings: &Settings, side: Side) -> Result<TransportConf
 /// What belongs to the socket and not to a connection: the longest datagram that is received. Its
 /// receive buffer is 64 × 32 of those, in address space.
 ///
+/// - `secret`: what it keeps over restarts; without one, peers of a process that was killed notice
+///   only after their idle time.
+///
 /// Errors: a setting outside of its range.
-pub fn endpoint_config(settings: &Settings) -> Result<EndpointConfig, SettingsError> {
+pub fn endpoint_config(
+    settings: &Settings,
+    secret: Option<&EndpointSecret>,
+) -> Result<EndpointConfig, SettingsError> {
     settings.check()?;
-    let mut endpoint = EndpointConfig::default();
+    let mut endpoint = secret.map_or_else(EndpointConfig::default, EndpointSecret::endpoint_config);
     endpoint
         .max_udp_payload_size(settings.mtu_bytes_max)
         .expect("the checked range lies within QUIC's own, 1,200 to 65,527");
@@ -192,7 +199,7 @@ mod tests {
     #[test]
     fn the_defaults_are_within_their_ranges() {
         assert_eq!(Settings::default().check(), Ok(()));
-        let endpoint = endpoint_config(&Settings::default()).expect("the defaults are legal");
+        let endpoint = endpoint_config(&Settings::default(), None).expect("the defaults are legal");
         assert_eq!(endpoint.get_max_udp_payload_size(), 6_500);
     }
 
@@ -202,7 +209,7 @@ mod tests {
             let settings = Settings { mtu_bytes_max: found, ..Settings::default() };
             let refused = Err(SettingsError::Mtu { found });
             assert_eq!(transport_config(&settings, Side::Client).map(drop), refused);
-            assert_eq!(endpoint_config(&settings).map(drop), refused);
+            assert_eq!(endpoint_config(&settings, None).map(drop), refused);
         }
         let text = SettingsError::Mtu { found: 8_900 }.to_string();
         assert!(text.starts_with("mtu_bytes_max = 8900: at most 6500 bytes"), "{text}");

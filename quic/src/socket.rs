@@ -6,6 +6,7 @@
 //! Absent on purpose: one socket per core. A client that changes its port is found by its
 //! connection id, and that needs one endpoint per address.
 
+use crate::secret::EndpointSecret;
 use crate::settings::{Settings, endpoint_config};
 use quinn::{Endpoint, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -90,7 +91,30 @@ pub fn endpoint(
     server: Option<quinn::ServerConfig>,
     settings: &Settings,
 ) -> io::Result<Endpoint> {
-    let config = endpoint_config(settings)
+    open(socket, server, settings, None)
+}
+
+/// As [`endpoint`], for one that serves under the same name after a restart.
+///
+/// - `secret`: what it keeps over restarts.
+///
+/// Errors: those of [`endpoint`].
+pub fn lasting_endpoint(
+    socket: UdpSocket,
+    server: quinn::ServerConfig,
+    settings: &Settings,
+    secret: &EndpointSecret,
+) -> io::Result<Endpoint> {
+    open(socket, Some(server), settings, Some(secret))
+}
+
+fn open(
+    socket: UdpSocket,
+    server: Option<quinn::ServerConfig>,
+    settings: &Settings,
+    secret: Option<&EndpointSecret>,
+) -> io::Result<Endpoint> {
+    let config = endpoint_config(settings, secret)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
 }

@@ -1,9 +1,9 @@
 //! Two endpoints on loopback: who gets through, and what the others are told.
 
 use bateau_quic::{
-    ALPN, Admission, ClientIdentity, HandshakeGate, Refusal, Settings, SpkiPin, Trust,
-    UNVALIDATED_MAX, bind, client_config, client_config_as, crypto_provider, endpoint, refusal,
-    server_config,
+    ALPN, Admission, ClientIdentity, EndpointSecret, HandshakeGate, Refusal, Settings, SpkiPin,
+    Trust, UNVALIDATED_MAX, bind, client_config, client_config_as, crypto_provider, endpoint,
+    lasting_endpoint, refusal, server_config,
 };
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig};
 use quinn::{ClientConfig, ConnectionError, Endpoint, Incoming, VarInt};
@@ -13,6 +13,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
 
 const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
@@ -335,4 +337,61 @@ async fn a_client_proves_its_address_when_256_others_have_not() {
     theirs.expect("and so is the broker");
     drop(held);
     assert_eq!(gate.running(), (1, 0));
+}
+
+/// A broker on a thread and a runtime of its own, which can be killed as a process can.
+struct Process {
+    address: SocketAddr,
+    kill: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Process {
+    fn start(identity: &Arc<CertifiedKey>, address: SocketAddr) -> Self {
+        let identity = Identity(Arc::clone(identity));
+        let (kill, killed) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.expect("a runtime can be made");
+            runtime.block_on(async {
+                let settings = Settings::default();
+                let server = server_config(Arc::new(identity), None, &settings);
+                let (socket, _) = bind(address, &settings).expect("the port is free");
+                let secret = EndpointSecret::of_private_key(b"the node's");
+                let server = server.expect("legal settings");
+                let endpoint = lasting_endpoint(socket, server, &settings, &secret);
+                let endpoint = endpoint.expect("the socket can be driven");
+                serve(&endpoint);
+                tell.send(endpoint.local_addr().expect("it is bound")).expect("somebody waits");
+                let _ = killed.await;
+            });
+            // Every task ends where it is, and says nothing to anybody.
+            drop(runtime);
+        });
+        Self { address: told.recv().expect("it starts"), kill, thread }
+    }
+
+    fn kill(self) {
+        self.kill.send(()).expect("it runs");
+        self.thread.join().expect("it ends in order");
+    }
+}
+
+#[tokio::test]
+async fn peers_of_a_killed_process_are_told_by_the_next_one_at_once() {
+    let identity = Identity::self_signed();
+    let pin = identity.pin();
+    let killed = Process::start(&identity.0, loopback());
+    let address = killed.address;
+    let connection = connect(trusting(Trust::Pin(pin)), address, "localhost").await;
+    let connection = connection.expect("the pin is the key's");
+    connection.accept_uni().await.expect("the broker greets");
+    killed.kill();
+    let next = Process::start(&identity.0, address);
+    let mut stream = connection.open_uni().await.expect("as far as the client knows it goes on");
+    stream.write_all(b"anybody there?").await.expect("the bytes have room");
+    let ended = connection.closed().await;
+    assert!(matches!(ended, ConnectionError::Reset), "{ended}");
+    next.kill();
 }

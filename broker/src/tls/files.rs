@@ -5,7 +5,7 @@
 
 use super::live::Material;
 use crate::config::TlsSettings;
-use bateau_quic::{SpkiPin, crypto_provider};
+use bateau_quic::{EndpointSecret, SpkiPin, crypto_provider};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
@@ -143,6 +143,7 @@ pub(super) fn read(settings: &TlsSettings, now: UnixTime) -> Result<Material, Tl
         what: "the private key".to_owned(),
         reason,
     };
+    let secret = EndpointSecret::of_private_key(key.secret_der());
     let signer = provider.key_provider.load_private_key(key);
     let signer = signer.map_err(|error| unusable(error.to_string()))?;
     let pin = chain.pin()?;
@@ -158,7 +159,7 @@ pub(super) fn read(settings: &TlsSettings, now: UnixTime) -> Result<Material, Tl
     }
     let clients = settings.client_ca.as_deref();
     let clients = clients.map(|path| authorities(path, now, &provider)).transpose()?;
-    Ok(Material { certified: Arc::new(certified), clients, pin })
+    Ok(Material { certified: Arc::new(certified), clients, pin, secret })
 }
 
 /// A certificate and its key from one text, as `generated` writes them.
@@ -166,11 +167,12 @@ pub(super) fn read_pair(text: &[u8]) -> Result<Material, String> {
     let certificate = CertificateDer::from_pem_slice(text).map_err(|error| said(&error))?;
     let key = PrivateKeyDer::from_pem_slice(text).map_err(|error| said(&error))?;
     let pin = SpkiPin::of_certificate(&certificate).map_err(|error| error.to_string())?;
+    let secret = EndpointSecret::of_private_key(key.secret_der());
     let signer = crypto_provider().key_provider.load_private_key(key);
     let signer = signer.map_err(|error| error.to_string())?;
     let certified = CertifiedKey::new(vec![certificate], signer);
     certified.keys_match().map_err(|error| error.to_string())?;
-    Ok(Material { certified: Arc::new(certified), clients: None, pin })
+    Ok(Material { certified: Arc::new(certified), clients: None, pin, secret })
 }
 
 /// Whether a file's permissions keep a key secret: nobody but its owner, or root's group where it

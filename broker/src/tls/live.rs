@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: deciding when. Who watches the files does.
 
-use bateau_quic::SpkiPin;
+use bateau_quic::{EndpointSecret, SpkiPin};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -20,6 +20,8 @@ pub(super) struct Material {
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
     /// Of the key.
     pub pin: SpkiPin,
+    /// Of the private key: what QUIC endpoints keep over restarts.
+    pub secret: EndpointSecret,
 }
 
 impl fmt::Debug for Material {

@@ -36,7 +36,7 @@ pub use publish::{Published, publish};
 pub use watch::Watch;
 
 use crate::config::{Config, TlsSettings};
-use bateau_quic::{Settings, SettingsError, SpkiPin, crypto_provider};
+use bateau_quic::{EndpointSecret, Settings, SettingsError, SpkiPin, crypto_provider};
 use live::Live;
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::ClientCertVerifier;
@@ -117,6 +117,12 @@ impl Tls {
     /// Errors: a setting outside of its range.
     pub fn quic(&self, settings: &Settings) -> Result<quinn::ServerConfig, SettingsError> {
         bateau_quic::server_config(self.live.resolver(), self.live.verifier(), settings)
+    }
+
+    /// What the native door's endpoints keep over restarts, as long as the key stays the same.
+    #[must_use]
+    pub fn endpoint_secret(&self) -> EndpointSecret {
+        self.live.material().secret.clone()
     }
 
     /// The pin of the key that is served now.

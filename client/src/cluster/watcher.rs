@@ -1,7 +1,7 @@
 //! The task that keeps the knowledge of topics fresh.
 //!
-//! Absent on purpose: polling. The broker says what has changed; a lost connection is made anew, and
-//! its first push says what was missed.
+//! Absent on purpose: polling. The broker says what has changed; a lost connection is made anew,
+//! and its first push says what was missed.
 
 use super::Cluster;
 use crate::connection::Connection;

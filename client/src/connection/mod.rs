@@ -371,8 +371,16 @@ impl Heard {
     fn now(quic: &quinn::Connection) -> Self {
         let stats = quic.stats();
         let sent = stats.frame_tx;
-        // Frames that a living peer acknowledges; acknowledgements themselves are not.
-        let owed = [sent.stream, sent.ping, sent.max_data, sent.max_stream_data, sent.crypto];
+        // Frames that a living peer acknowledges; acknowledgements themselves are not. What is sent
+        // again is first asked after by a frame that wants its acknowledgement at once.
+        let owed = [
+            sent.stream,
+            sent.ping,
+            sent.immediate_ack,
+            sent.max_data,
+            sent.max_stream_data,
+            sent.crypto,
+        ];
         Self {
             received: stats.udp_rx.datagrams,
             owed: owed.into_iter().sum(),

@@ -276,7 +276,9 @@ mod tests {
         }
 
         #[test]
-        fn frames_come_out_however_their_bytes_arrive(cuts in prop::collection::vec(1_usize..40, 1..20)) {
+        fn frames_come_out_however_their_bytes_arrive(
+            cuts in prop::collection::vec(1_usize..40, 1..20),
+        ) {
             let mut session = Session::new(1, LIMIT);
             let (status, id) = asked(&mut session);
             let mut bytes = answer(StatusResponse::default(), status).to_vec();

@@ -176,8 +176,8 @@ async fn subscribe(
     Ok(())
 }
 
-/// Sends the request. Records may come in the same turn as the answer, so the feed learns where they
-/// belong before it can be asked.
+/// Sends the request. Records may come in the same turn as the answer, so the feed learns where
+/// they belong before it can be asked.
 fn send(
     feed: &Arc<Feed>,
     stream: &Arc<Stream>,
@@ -268,7 +268,7 @@ fn out_of_range(shared: &Arc<Shared>, slot: &Arc<Slot>, epoch: u64, error: &Requ
             return give_up(shared, slot, epoch, error);
         }
     };
-    tracing::info!(topic = %slot.topic, partition = slot.partition, ?start, "out of the log's range");
+    tracing::info!(topic = %slot.topic, partition = slot.partition, ?start, "out of range");
     let mut state = shared.lock();
     let place = (Arc::clone(&slot.topic), slot.partition);
     if slot.progress().epoch == epoch

@@ -153,8 +153,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Starts it: joins the group, or looks up the offsets to begin at. It returns when the consumer
-    /// is at work; a group's first assignment may come later.
+    /// Starts it: joins the group, or looks up the offsets to begin at. It returns when the
+    /// consumer is at work; a group's first assignment may come later.
     ///
     /// # Errors
     /// [`ConsumeError::Invalid`] for options that do not go together,

@@ -174,7 +174,7 @@ impl Shared {
         self.alarm.notify_one();
     }
 
-    /// Stops reading a partition; what was received of it is forgotten. The slot keeps its position.
+    /// Stops reading a partition; what was received of it is forgotten, its position is not.
     pub fn suspend(&self, place: &Place) -> Option<Arc<Slot>> {
         let mut state = self.lock();
         let assigned = state.assigned.remove(place)?;

@@ -472,7 +472,8 @@ impl AnswerSink for Engine {
                     // What cannot be read cannot be trusted with the rest.
                     stream.fail(error.error.clone(), CloseCode::PROTOCOL);
                 }
-                tracing::debug!(topic = %self.topic, place, error = %error.error, "not acknowledged");
+                let SinkError { error: reason, .. } = &error;
+                tracing::debug!(topic = %self.topic, place, %reason, "not acknowledged");
                 partition.failed(token, &error, now, retry_at, &mut done);
                 self.alarm.notify_one();
             }

@@ -98,7 +98,7 @@ fn contract(context: &Context, records: u32) -> Vec<(&'static str, String)> {
         (
             "offers",
             format!(
-                "every {} ms a connection with a bad frame, a lie, an overdraft or abandoned streams",
+                "every {} ms a connection: bad frame, lie, overdraft or abandoned streams",
                 abuse::OFFER_INTERVAL.as_millis()
             ),
         ),

@@ -22,8 +22,8 @@ const STARTS: u64 = 200;
 /// Processes that are started, one after the other.
 const PROCESSES: u64 = 200;
 
-/// What memory may have grown by, in MiB, from the first tenth of the series to its end: noise of
-/// an allocator, and far below one broker each.
+/// What memory may have grown by, in MiB, from the first half of the series to the second: noise
+/// of an allocator, and next to nothing for each of its brokers.
 const GROWN_MIB_MAX: f64 = 8.0;
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -168,7 +168,7 @@ fn in_process(context: &Context, debug: Option<&Debug>) -> Result<Vec<Row>, Fail
     Ok([vec![start, series], left_behind(context, &alone, &native)?].concat())
 }
 
-/// What a process holds more after a series than after a tenth of it.
+/// What a process holds more in the second half of a series than in the first.
 fn left_behind(context: &Context, alone: &Series, native: &Series) -> Result<Vec<Row>, Failure> {
     let held = |held: Held| held.descriptors + held.threads;
     let left = held(alone.late) - held(alone.early);
@@ -184,13 +184,15 @@ fn left_behind(context: &Context, alone: &Series, native: &Series) -> Result<Vec
     };
     for row in [&mut left, &mut memory] {
         row.unjudged = None;
-        row.contract =
-            vec![("measured", "growth from a tenth of `testbroker_series` to its end".to_owned())];
+        row.contract = vec![(
+            "measured",
+            "growth, second half of `testbroker_series` over the first".to_owned(),
+        )];
         row.beside = vec![
-            ("after a tenth", text(alone.early)),
-            ("at the end", text(alone.late)),
-            ("with a client each, after a tenth", text(native.early)),
-            ("with a client each, at the end", text(native.late)),
+            ("first half, at most", text(alone.early)),
+            ("second half", text(alone.late)),
+            ("with a client each, first half", text(native.early)),
+            ("with a client each, second half", text(native.late)),
         ];
     }
     Ok(vec![left, memory])

@@ -24,7 +24,7 @@ use crate::tls::Tls;
 use bateau_protocol::limits;
 use bateau_protocol::native::{CloseCode, VERSION_MAX, VERSION_MIN, Welcome};
 use bateau_protocol::wire::Text;
-use bateau_quic::{Admission, HANDSHAKE_MS_MAX, HandshakeGate, Settings};
+use bateau_quic::{Admission, HANDSHAKE_MS_MAX, HandshakeGate, Settings, lasting_endpoint};
 use quinn::{Incoming, VarInt};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -195,8 +195,8 @@ impl OpenDoor {
     ) -> io::Result<Self> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let server = tls.quic(settings).map_err(invalid)?;
-        let open =
-            |socket: UdpSocket| bateau_quic::endpoint(socket, Some(server.clone()), settings);
+        let secret = tls.endpoint_secret();
+        let open = |socket: UdpSocket| lasting_endpoint(socket, server.clone(), settings, &secret);
         Ok(Self { endpoint: open(socket)?, twin: twin.map(open).transpose()? })
     }
 
