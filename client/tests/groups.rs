@@ -121,7 +121,9 @@ async fn two_members_under_the_assignor_of_kafkajs_share_the_work(broker: TestBr
 }
 
 #[bateau_testing::test]
-async fn a_broker_that_restarts_repeats_nothing_and_loses_nothing(broker: TestBroker) -> Outcome {
+async fn a_broker_that_restarts_and_crashes_repeats_nothing_and_loses_nothing(
+    broker: TestBroker,
+) -> Outcome {
     broker.seed_topic(TOPIC, 4).await?;
     let client = broker.client().await?;
     fill(&client, 0, 100).await?;
@@ -131,7 +133,7 @@ async fn a_broker_that_restarts_repeats_nothing_and_loses_nothing(broker: TestBr
     broker.restart().await?;
     fill(&client, 100, 150).await?;
     work(&mut consumer, 60, &mut seen).await?;
-    broker.restart().await?;
+    broker.crash().await?;
     fill(&client, 150, 160).await?;
     work(&mut consumer, 70, &mut seen).await?;
     assert_eq!(seen, once_each(160));

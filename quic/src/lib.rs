@@ -25,14 +25,17 @@
 //! Absent on purpose: frames, streams and sessions. They are the protocol's, and both doors'.
 
 pub mod contexts;
+mod farewell;
 mod gate;
 mod pin;
+mod receive;
 mod refusal;
 mod secret;
 mod settings;
 mod socket;
 mod tls;
 
+pub use farewell::{farewell, release};
 pub use gate::UNVALIDATED_MAX;
 pub use gate::{Admission, HANDSHAKE_MS_MAX, HANDSHAKES_MAX, HandshakeGate, HandshakePermit};
 pub use pin::{PinError, SpkiPin, UnreadableCertificate};

@@ -6,9 +6,10 @@
 //! Absent on purpose: one socket per core. A client that changes its port is found by its
 //! connection id, and that needs one endpoint per address.
 
+use crate::receive::GatheredSocket;
 use crate::secret::EndpointSecret;
 use crate::settings::{Settings, endpoint_config};
-use quinn::{Endpoint, TokioRuntime};
+use quinn::{Endpoint, Runtime, TokioRuntime};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
@@ -116,7 +117,9 @@ fn open(
 ) -> io::Result<Endpoint> {
     let config = endpoint_config(settings, secret)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    Endpoint::new(config, server, socket, Arc::new(TokioRuntime))
+    let runtime = Arc::new(TokioRuntime);
+    let socket = GatheredSocket::new(runtime.wrap_udp_socket(socket)?, settings.mtu_bytes_max);
+    Endpoint::new_with_abstract_socket(config, server, Arc::new(socket), runtime)
 }
 
 #[cfg(test)]

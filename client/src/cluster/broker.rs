@@ -107,11 +107,11 @@ impl Broker {
         Ok(connection)
     }
 
-    /// Ends the connection.
-    pub fn close(&self) {
-        if let Some(connection) = self.lock().connection.take() {
-            connection.close();
-        }
+    /// Ends the connection, and returns it.
+    pub fn close(&self) -> Option<Arc<Connection>> {
+        let connection = self.lock().connection.take()?;
+        connection.close();
+        Some(connection)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

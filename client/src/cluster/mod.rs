@@ -164,20 +164,26 @@ impl Cluster {
         Err(ConnectError::TimedOut { after_ms, reason: last })
     }
 
-    /// Ends all connections, without a word more to anybody.
+    /// Ends all connections, without waiting until anybody has been told.
     pub fn shut_down(&self) {
-        self.is_down.send_replace(true);
-        let state = self.lock();
-        state.bootstrap.iter().chain(state.nodes.values()).for_each(|broker| broker.close());
-        drop(state);
-        self.endpoint.close(quinn::VarInt::from_u32(0), b"");
+        self.end();
     }
 
     /// Ends all connections and waits until the brokers have been told.
     pub async fn close(&self) {
-        self.shut_down();
-        // A broker that is gone is not waited for longer than it takes to tell one that is there.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        for connection in self.end() {
+            connection.farewell().await;
+        }
+    }
+
+    fn end(&self) -> Vec<Arc<Connection>> {
+        self.is_down.send_replace(true);
+        let state = self.lock();
+        let brokers = state.bootstrap.iter().chain(state.nodes.values());
+        let ended = brokers.filter_map(|broker| broker.close()).collect();
+        drop(state);
+        self.endpoint.close(quinn::VarInt::from_u32(0), b"");
+        ended
     }
 
     /// Whether [`Self::shut_down`] was called.

@@ -261,6 +261,11 @@ impl Connection {
     pub fn close(&self) {
         self.link.fail(RequestError::Closed, CloseCode::DONE);
     }
+
+    /// Waits until the broker has been told of its end, as far as one packet tells it.
+    pub async fn farewell(&self) {
+        bateau_quic::farewell(&self.link.quic).await;
+    }
 }
 
 fn greeting(options: &ClientBuilder) -> Request {

@@ -24,12 +24,15 @@ use crate::tls::Tls;
 use bateau_protocol::limits;
 use bateau_protocol::native::{CloseCode, VERSION_MAX, VERSION_MIN, Welcome};
 use bateau_protocol::wire::Text;
-use bateau_quic::{Admission, HANDSHAKE_MS_MAX, HandshakeGate, Settings, lasting_endpoint};
+use bateau_quic::{
+    Admission, HANDSHAKE_MS_MAX, HandshakeGate, Settings, lasting_endpoint, release,
+};
 use quinn::{Incoming, VarInt};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -37,7 +40,9 @@ use tokio::time::timeout;
 /// `Hello` has to come so soon after the handshake.
 const HELLO: Duration = Duration::from_millis(5_000);
 /// How long a closing door waits until its clients have been told.
-const LAST_PACKETS: Duration = Duration::from_secs(1);
+const LAST_PACKETS: Duration = Duration::from_millis(100);
+/// How long the port is kept for closing packets that have to leave.
+const CLOSING_PACKETS: Duration = Duration::from_millis(20);
 
 /// What the native door adds to the configuration: settings that only tests change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -219,8 +224,9 @@ impl OpenDoor {
 
     /// Waits until clients have been told that their connections are closed.
     async fn close(&self) {
+        let stopped = VarInt::from_u32(CloseCode::GOING_AWAY.0);
+        self.endpoints().for_each(|endpoint| endpoint.close(stopped, b"the broker stops"));
         for endpoint in self.endpoints() {
-            endpoint.close(VarInt::from_u32(CloseCode::GOING_AWAY.0), b"the broker stops");
             // Whoever does not answer is forgotten.
             let _ = timeout(LAST_PACKETS, endpoint.wait_idle()).await;
         }
@@ -230,8 +236,21 @@ impl OpenDoor {
 impl Drop for OpenDoor {
     fn drop(&mut self) {
         let stopped = VarInt::from_u32(CloseCode::GOING_AWAY.0);
-        self.endpoints().for_each(|endpoint| endpoint.close(stopped, b"the broker stops"));
+        for endpoint in self.endpoints() {
+            endpoint.close(stopped, b"the broker stops");
+            // Outside of a runtime everything ends with this, the socket too.
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(leave(endpoint.clone()));
+            }
+        }
     }
+}
+
+/// Lets the closing packets leave, then makes room for whoever takes the port next: this node, if
+/// it starts again.
+async fn leave(endpoint: quinn::Endpoint) {
+    let _ = timeout(CLOSING_PACKETS, endpoint.wait_idle()).await;
+    release(&endpoint);
 }
 
 impl Terms {
