@@ -1,17 +1,22 @@
 //! The client without `async`: the same, on a runtime of its own.
 //!
-//! ```no_run
+//! ```
 //! use bateau_client::blocking::Client;
 //!
 //! # fn main() -> bateau_client::Result<()> {
-//! let client = Client::connect("quic://127.0.0.1:9443")?;
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+//! # let broker = runtime.block_on(bateau_testing::TestBroker::start()).expect("a broker");
+//! # let address = broker.native_url().expect("the native door is open");
+//! // "quic://127.0.0.1:9443" is where `bateau dev` listens.
+//! let client = Client::connect(&address)?;
 //! let ack = client.run(client.inner().producer("orders").send("order 7"))?;
 //! let mut consumer = client.start(client.inner().consumer("billing").topics(["orders"]))?;
-//! for delivery in consumer.by_ref().take(10) {
+//! for delivery in consumer.by_ref().take(1) {
 //!     client.run(delivery?.ack())?;
 //! }
+//! # drop(consumer);
 //! client.close()?;
-//! # let _ = ack;
+//! # assert_eq!(ack.offset, 0);
 //! # Ok(())
 //! # }
 //! ```

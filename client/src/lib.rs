@@ -1,22 +1,28 @@
 //! The Rust client of Bateau, over its native protocol: QUIC, one UDP port, TLS always.
 //!
-//! ```no_run
+//! ```
 //! use bateau_client::Client;
 //!
-//! # async fn example() -> bateau_client::Result<()> {
-//! let client = Client::connect("quic://127.0.0.1:9443").await?;
+//! # bateau_testing::private::run_with_broker(|broker| async move {
+//! # let address = broker.native_url().expect("the native door is open");
+//! // "quic://127.0.0.1:9443" is where `bateau dev` listens.
+//! let client = Client::connect(&address).await?;
 //!
 //! let ack = client.producer("orders").send("order 7").await?;
 //! println!("partition {}, offset {}, {}", ack.partition, ack.offset, ack.durability);
+//! # assert_eq!((ack.offset, ack.duplicate), (0, false));
 //!
 //! let mut consumer = client.consumer("billing").topics(["orders"]).start().await?;
 //! while let Some(delivery) = consumer.try_next().await? {
 //!     println!("{:?}", delivery.value);
 //!     delivery.ack().await?;
+//! #   break;
 //! }
+//! # consumer.close().await?;
 //! client.close().await?;
-//! # Ok(())
-//! # }
+//! # Ok::<_, bateau_client::Error>(())
+//! # })
+//! # .expect("the example works");
 //! ```
 //!
 //! | module | what it knows |

@@ -2,6 +2,7 @@
 //!
 //! Absent on purpose: types. A typed producer makes records, and a typed consumer reads them.
 
+use crate::trace::{TRACEPARENT, TraceContext};
 use bytes::Bytes;
 
 /// One header of a record. Names may repeat; their order is kept.
@@ -76,6 +77,23 @@ impl Record {
     pub fn header(mut self, name: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
         self.headers.push(Header::new(name, value));
         self
+    }
+
+    /// With this trace, as a `traceparent` header: what the consumer finds as
+    /// [`Delivery::trace_context`](crate::consumer::Delivery::trace_context).
+    ///
+    /// ```
+    /// use bateau_client::Record;
+    /// use bateau_client::trace::TraceContext;
+    ///
+    /// let context = TraceContext::new([1; 16], [2; 8], true).expect("ids are not zero");
+    /// let record = Record::new("paid").traced(&context);
+    /// assert_eq!(record.headers[0].name, "traceparent");
+    /// assert_eq!(TraceContext::parse(record.headers[0].value.as_deref().unwrap()), Some(context));
+    /// ```
+    #[must_use]
+    pub fn traced(self, context: &TraceContext) -> Self {
+        self.header(TRACEPARENT, context.to_header().to_vec())
     }
 
     /// With this time, in Unix milliseconds.

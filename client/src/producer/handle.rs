@@ -164,15 +164,18 @@ impl SendHandle {
 
     /// Waits until the record is in the buffer, and no longer: the way to send many.
     ///
-    /// ```no_run
-    /// # async fn example(producer: bateau_client::Producer) -> bateau_client::Result<()> {
-    /// for number in 0..1_000_000 {
+    /// ```
+    /// # bateau_testing::private::run_with_broker(|broker| async move {
+    /// # let client = broker.client().await.expect("the broker lets clients in");
+    /// # let producer = client.producer("orders");
+    /// for number in 0..1_000 {
     ///     let record = format!("order {number}");
     ///     drop(producer.send(record).queued().await?);
     /// }
     /// producer.flush().await?;
-    /// # Ok(())
-    /// # }
+    /// # Ok::<_, bateau_client::Error>(())
+    /// # })
+    /// # .expect("the example works");
     /// ```
     ///
     /// # Errors

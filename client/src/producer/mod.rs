@@ -74,13 +74,15 @@ impl Default for Options {
 /// Options are set before the first record. A producer that has sent already is left as it is by
 /// them: they give a new one.
 ///
-/// ```no_run
-/// # async fn example(client: bateau_client::Client) -> bateau_client::Result<()> {
+/// ```
+/// # bateau_testing::private::run_with_broker(|broker| async move {
+/// # let client = broker.client().await.expect("the broker lets clients in");
 /// let producer = client.producer("orders");
 /// let ack = producer.send("paid").await?;
 /// println!("{}[{}]@{}: {}", "orders", ack.partition, ack.offset, ack.durability);
-/// # Ok(())
-/// # }
+/// # Ok::<_, bateau_client::Error>(())
+/// # })
+/// # .expect("the example works");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Producer {
