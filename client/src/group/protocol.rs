@@ -104,7 +104,7 @@ impl Subscription {
         Ok(subscription)
     }
 
-    /// The bytes in `version`, 0 to [`VERSION_MAX`]; a higher one is taken for the highest. What
+    /// The bytes in `version`, 0 to 3; a higher one is taken for the highest. What
     /// the version does not have is left out. Topics keep their order, owned partitions are
     /// sorted.
     #[must_use]

@@ -12,7 +12,7 @@ structure! {
         version_min: i16,
         /// Highest one.
         version_max: i16,
-        /// Bits of [`crate::native::Features`] that the client knows.
+        /// Bits of the features that the client knows. None has been given out yet.
         features: i64,
         /// What the client calls itself; in logs, and the client id of group members.
         client_name: Text,
