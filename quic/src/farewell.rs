@@ -18,13 +18,33 @@ const FAREWELL_MAX: Duration = Duration::from_millis(100);
 /// Between two looks at whether it has left.
 const LOOK_PERIOD: Duration = Duration::from_millis(1);
 
-/// Waits until the packet that closes `connection` has left, 100 ms at most. To be called behind
-/// `close`, on connections that were established.
-pub async fn farewell(connection: &Connection) {
-    let deadline = Instant::now() + FAREWELL_MAX;
-    yield_now().await;
-    while connection.stats().frame_tx.connection_close == 0 && Instant::now() < deadline {
-        sleep(LOOK_PERIOD).await;
+/// A connection that is about to be closed.
+///
+/// quinn counts no closing frames that it sends, but datagrams: behind `close` the next one bears
+/// the news.
+#[derive(Debug)]
+#[must_use = "what was said last leaves only while somebody drives the endpoint"]
+pub struct Farewell {
+    connection: Connection,
+    datagrams_before: u64,
+}
+
+impl Farewell {
+    /// Remembers what has been sent. To be called before the connection is closed.
+    pub fn before_close(connection: &Connection) -> Self {
+        let datagrams_before = connection.stats().udp_tx.datagrams;
+        Self { connection: connection.clone(), datagrams_before }
+    }
+
+    /// Waits until the packet that closes the connection has left, 100 ms at most.
+    pub async fn has_left(self) {
+        let deadline = Instant::now() + FAREWELL_MAX;
+        yield_now().await;
+        while self.connection.stats().udp_tx.datagrams == self.datagrams_before
+            && Instant::now() < deadline
+        {
+            sleep(LOOK_PERIOD).await;
+        }
     }
 }
 

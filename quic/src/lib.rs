@@ -35,7 +35,7 @@ mod settings;
 mod socket;
 mod tls;
 
-pub use farewell::{farewell, release};
+pub use farewell::{Farewell, release};
 pub use gate::UNVALIDATED_MAX;
 pub use gate::{Admission, HANDSHAKE_MS_MAX, HANDSHAKES_MAX, HandshakeGate, HandshakePermit};
 pub use pin::{PinError, SpkiPin, UnreadableCertificate};

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::breaker::{Breaker, Outcome};
 use crate::connection::Connection;
 use crate::error::ConnectError;
+use bateau_quic::Farewell;
 use bateau_quic::contexts::{Contexts, config_directory};
 use bateau_quic::{Trust, client_config};
 use fastrand::Rng;
@@ -107,11 +108,10 @@ impl Broker {
         Ok(connection)
     }
 
-    /// Ends the connection, and returns it.
-    pub fn close(&self) -> Option<Arc<Connection>> {
+    /// Ends the connection, if there is one.
+    pub fn close(&self) -> Option<Farewell> {
         let connection = self.lock().connection.take()?;
-        connection.close();
-        Some(connection)
+        Some(connection.close())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -166,17 +166,17 @@ impl Cluster {
 
     /// Ends all connections, without waiting until anybody has been told.
     pub fn shut_down(&self) {
-        self.end();
+        drop(self.end());
     }
 
     /// Ends all connections and waits until the brokers have been told.
     pub async fn close(&self) {
-        for connection in self.end() {
-            connection.farewell().await;
+        for farewell in self.end() {
+            farewell.has_left().await;
         }
     }
 
-    fn end(&self) -> Vec<Arc<Connection>> {
+    fn end(&self) -> Vec<bateau_quic::Farewell> {
         self.is_down.send_replace(true);
         let state = self.lock();
         let brokers = state.bootstrap.iter().chain(state.nodes.values());

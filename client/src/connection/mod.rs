@@ -26,6 +26,7 @@ use bateau_protocol::native::{
     Auth, CloseCode, Frame, Hello, Kind, Reply, Request, Split, StatusRequest, StreamRole,
     VERSION_OF_HELLO, Welcome,
 };
+use bateau_quic::Farewell;
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt};
 use std::net::SocketAddr;
@@ -257,14 +258,11 @@ impl Connection {
         let _ = closed.wait_for(|closed| *closed).await;
     }
 
-    /// Ends it.
-    pub fn close(&self) {
+    /// Ends it; the broker is told as far as one packet tells it.
+    pub fn close(&self) -> Farewell {
+        let farewell = Farewell::before_close(&self.link.quic);
         self.link.fail(RequestError::Closed, CloseCode::DONE);
-    }
-
-    /// Waits until the broker has been told of its end, as far as one packet tells it.
-    pub async fn farewell(&self) {
-        bateau_quic::farewell(&self.link.quic).await;
+        farewell
     }
 }
 
