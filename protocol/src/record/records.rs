@@ -149,6 +149,7 @@ impl Walk {
         }
     }
 
+    #[cfg(feature = "compression")]
     /// Records that the header counts and that were not read yet.
     pub(super) const fn remaining(&self) -> u32 {
         self.remaining

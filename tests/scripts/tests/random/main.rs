@@ -11,6 +11,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a run stops where something is not as it must be")]
 
+mod reach;
+
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, GroupRequest, GroupResponse, OffsetCommit, OffsetFetch,
 };
@@ -24,6 +26,7 @@ use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{Incarnation, NodeId, Offset, TopicId};
 use bateau_protocol::record::{BatchBuilder, BatchHeader, NewRecord, ProducerSequence};
 use bytes::Bytes;
+use reach::Reach;
 use scripts::{Asked, Random, Survivors, World, WorldSettings};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -77,19 +80,6 @@ struct Committer {
     acked: i64,
 }
 
-/// How often what the runs are about has happened.
-#[derive(Clone, Copy, Default, Debug)]
-struct Reach {
-    duplicates: usize,
-    timeouts: usize,
-    storage_errors: usize,
-    gaps: usize,
-    trimmed_logs: usize,
-    starts_from_state_files: usize,
-    committed_offsets: usize,
-    topics_gone_under_producers: usize,
-}
-
 struct Run {
     world: World,
     random: Random,
@@ -129,28 +119,6 @@ fn a_seed_runs_twice_to_the_same_bytes() {
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
-}
-
-impl Reach {
-    fn add(&mut self, other: &Self) {
-        self.duplicates += other.duplicates;
-        self.timeouts += other.timeouts;
-        self.storage_errors += other.storage_errors;
-        self.gaps += other.gaps;
-        self.trimmed_logs += other.trimmed_logs;
-        self.starts_from_state_files += other.starts_from_state_files;
-        self.committed_offsets += other.committed_offsets;
-        self.topics_gone_under_producers += other.topics_gone_under_producers;
-    }
-
-    /// A run that never gets where it should proves nothing.
-    fn check(&self) {
-        println!("{self:?}");
-        assert!(self.duplicates > 100 && self.timeouts > 100, "{self:?}");
-        assert!(self.storage_errors > 100 && self.gaps > 10, "{self:?}");
-        assert!(self.trimmed_logs > 10 && self.starts_from_state_files > 10, "{self:?}");
-        assert!(self.committed_offsets > 100 && self.topics_gone_under_producers > 10, "{self:?}");
-    }
 }
 
 /// Runs a seed to its end and returns a digest of all logs.
