@@ -149,8 +149,8 @@ impl Walk {
         }
     }
 
-    #[cfg(feature = "compression")]
     /// Records that the header counts and that were not read yet.
+    #[cfg(feature = "compression")]
     pub(super) const fn remaining(&self) -> u32 {
         self.remaining
     }
