@@ -10,6 +10,7 @@
 //! | `budget` | memory of requests |
 //! | `codes` | errors and their codes |
 //! | `words` | offsets, nodes and texts on any wire |
+//! | `outgoing` | replies that wait to be written |
 //! | `sockets` | binding, with the twin of a loopback address |
 //!
 //! Absent on purpose: any rule. A door may translate; it may not decide.
@@ -20,6 +21,7 @@ pub mod codes;
 pub mod http;
 pub mod kafka;
 pub mod native;
+mod outgoing;
 mod sockets;
 mod words;
 

@@ -252,7 +252,7 @@ impl<S: Transport> Connection<S> {
         }
         while !self.session.outgoing().is_empty() {
             let Poll::Ready(written) = self.poll_write(task)? else { break };
-            self.session.outgoing().advance(written);
+            self.session.outgoing().wrote(written);
             self.is_flushed = !S::HOLDS_BYTES;
             has_moved = true;
         }

@@ -11,7 +11,7 @@
 //! | `listener` | sockets to accept from |
 //! | `stream` | a socket, or TLS over one, and its handshake |
 //! | `connection` | one stream: reads, writes, deadlines |
-//! | `session` | order and limits of requests and replies (`outgoing`); no socket, no clock |
+//! | `session` | order and limits of requests and replies; no socket, no clock |
 //! | `dispatch` | which conversion a request goes through |
 //! | `controlled` | what a test sees of a request, and answers in the broker's place |
 //! | `convert` | wire to `Broker` and back, errors to codes |
@@ -29,7 +29,6 @@ mod controlled;
 mod convert;
 mod dispatch;
 mod listener;
-mod outgoing;
 mod session;
 pub(super) mod stream;
 

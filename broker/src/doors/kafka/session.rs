@@ -16,7 +16,7 @@
 //!
 //! Absent on purpose: sockets, clocks, tasks, and what a request means.
 
-use super::outgoing::Outgoing;
+use crate::doors::outgoing::Outgoing;
 use bateau_protocol::kafka::api::api_versions::ApiVersionsResponse;
 use bateau_protocol::kafka::framing::LENGTH_BYTES;
 use bateau_protocol::kafka::{

@@ -275,7 +275,7 @@ impl Connection {
             let Some(outgoing) = self.session.outgoing(*number) else { continue };
             while !outgoing.is_empty() {
                 let Ok(written) = stream.send.write_chunks(outgoing.front()).await else { break };
-                outgoing.advance(written.chunks, written.bytes);
+                outgoing.took(written.chunks, written.bytes);
             }
             // One that is finished or reset already has nothing more to say.
             let _ = stream.send.finish();

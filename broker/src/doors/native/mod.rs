@@ -30,7 +30,6 @@ mod dispatch;
 mod feed;
 mod lanes;
 mod listener;
-mod outgoing;
 mod session;
 mod stream;
 mod subscription;

@@ -17,7 +17,7 @@
 //!
 //! Absent on purpose: QUIC, clocks, tasks, credits, the order of acks, and what a request means.
 
-use super::outgoing::Outgoing;
+use crate::doors::outgoing::Outgoing;
 use bateau_protocol::native::frame::{HEADER_BYTES, LENGTH_BYTES};
 use bateau_protocol::native::{
     CloseCode, ConnectionLimits, ErrorReply, Frame, FrameError, GoAway, Hello, MessageError, Reply,

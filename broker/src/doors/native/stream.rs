@@ -202,7 +202,7 @@ impl Stream {
         while !outgoing.is_empty() {
             let written = pin!(self.send.write_chunks(outgoing.front())).poll(task);
             match written {
-                Poll::Ready(Ok(written)) => outgoing.advance(written.chunks, written.bytes),
+                Poll::Ready(Ok(written)) => outgoing.took(written.chunks, written.bytes),
                 Poll::Ready(Err(WriteError::ConnectionLost(error))) => {
                     return Err(Ended::Lost(error));
                 }

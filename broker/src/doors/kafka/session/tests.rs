@@ -64,7 +64,7 @@ impl Script {
         let mut slices = [std::io::IoSlice::new(&[]); 8];
         let count = outgoing.fill(&mut slices);
         let bytes: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
-        outgoing.advance(bytes.len());
+        outgoing.wrote(bytes.len());
         self.sent.extend_from_slice(&bytes);
         let mut frames = Vec::new();
         while let Ok(Split::Frame(frame)) = Framing::default().split(&mut self.sent) {
