@@ -2,7 +2,7 @@
 
 use bateau_client::group::Assignor;
 use bateau_client::{Client, CommitError, CommitPolicy, Consumer, Record};
-use bateau_testing::TestBroker;
+use bateau_testing::{Api, ErrorCode, TestBroker};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
@@ -118,6 +118,42 @@ async fn two_cooperative_members_share_the_work(broker: TestBroker) -> Outcome {
 #[bateau_testing::test]
 async fn two_members_under_the_assignor_of_kafkajs_share_the_work(broker: TestBroker) -> Outcome {
     shared_by_two(broker, &[Assignor::KafkaJsRoundRobin]).await
+}
+
+#[bateau_testing::test]
+async fn a_member_whose_sync_failed_claims_nothing_and_nothing_is_read_twice(
+    broker: TestBroker,
+) -> Outcome {
+    broker.seed_topic(TOPIC, 4).await?;
+    let client = broker.client().await?;
+    fill(&client, 0, 40).await?;
+    let mut seen = BTreeMap::new();
+    let mut first = member(&client, &[Assignor::CooperativeSticky]).await?;
+    work(&mut first, 20, &mut seen).await?;
+    // The one that reads already misses an assignment, twice.
+    broker.fail_next_times(Api::SyncGroup, ErrorCode::REBALANCE_IN_PROGRESS, 2);
+    let mut second = member(&broker.client().await?, &[Assignor::CooperativeSticky]).await?;
+    let mut others = BTreeMap::new();
+    while seen.len() + others.len() < 40
+        || first.assignment().len() != 2
+        || second.assignment().len() != 2
+    {
+        tokio::select! {
+            done = work(&mut first, 1, &mut seen) => done?,
+            done = work(&mut second, 1, &mut others) => done?,
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+    fill(&client, 40, 60).await?;
+    while seen.len() + others.len() < 60 {
+        tokio::select! {
+            done = work(&mut first, 1, &mut seen) => done?,
+            done = work(&mut second, 1, &mut others) => done?,
+        }
+    }
+    seen.extend(others);
+    assert_eq!(seen, once_each(60));
+    Ok(())
 }
 
 #[bateau_testing::test]

@@ -20,6 +20,7 @@
 mod attach;
 mod builder;
 mod delivery;
+mod holding;
 mod member;
 mod membership;
 mod shared;
