@@ -170,8 +170,9 @@ impl Engine {
         }
         let number = self.choose(state, record, cost)?;
         let place = usize::try_from(number).unwrap_or(usize::MAX);
-        let Some(partition) = state.partitions.get_mut(place) else {
-            return Err(self.no_such_partition(number, state.partitions.len()));
+        let count = state.topic.as_ref().map_or(0, |topic| topic.partitions.len());
+        let Some(partition) = state.partitions.get_mut(place).filter(|_| place < count) else {
+            return Err(self.no_such_partition(number, count));
         };
         let ticket = partition.push(record, timestamp_ms, now);
         state.buffered += cost;
@@ -206,7 +207,9 @@ impl Engine {
         if let Some(partition) = record.partition {
             return Ok(partition);
         }
-        let count = u32::try_from(state.partitions.len()).ok().and_then(NonZeroU32::new);
+        // A topic that was made anew may have fewer partitions than before.
+        let count = state.topic.as_ref().map_or(0, |topic| topic.partition_count());
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new);
         let Some(count) = count else {
             return Err(SendError::NotReady { topic: self.topic.to_string() });
         };
@@ -363,6 +366,11 @@ impl Engine {
         };
         state.available = (0..count).filter(has_leader).collect();
         let old = state.topic.replace(Arc::clone(topic));
+        if old.as_ref().is_some_and(|old| old.id != topic.id) {
+            let now = Instant::now();
+            state.partitions.iter_mut().for_each(|one| one.topic_was_replaced(now));
+            self.alarm.notify_one();
+        }
         let moved = |number: &i32| {
             let leader = |topic: &Arc<TopicView>| {
                 topic.partition(*number).map(|partition| (topic.id, partition.leader_id))

@@ -346,6 +346,15 @@ impl Partition {
         }
     }
 
+    /// Its topic was deleted and made anew: the order of writing begins again there, under a new
+    /// name. What may be in the old topic is not written into the new one.
+    pub fn topic_was_replaced(&mut self, now: Instant) {
+        self.obstacle = Some("the topic was deleted, and made anew".to_owned());
+        if self.phase != Phase::Naming {
+            self.phase = Phase::Nameless { at: now };
+        }
+    }
+
     /// The leader could not be reached.
     pub fn not_revived(&mut self, obstacle: String, at: Instant) {
         self.obstacle = Some(obstacle);
