@@ -26,8 +26,8 @@ use kafka_clients_tests::scratch::ScratchDirectory;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -51,6 +51,9 @@ const MOMENT_MAX: Duration = Duration::from_millis(150);
 
 /// What the producer has on its way at most.
 const IN_FLIGHT: usize = 64;
+
+/// How far the producer gets ahead of the slowest group, so that none is left behind in the end.
+const AHEAD_MAX: usize = 2_000;
 
 /// The pause between two records: some two thousand a second.
 const PACE: Duration = Duration::from_micros(500);
@@ -118,12 +121,21 @@ struct Progress {
     is_enough: AtomicBool,
     /// All that were acknowledged, once that is final.
     total: AtomicUsize,
+    /// What each member is at, for whoever waits in vain.
+    doing: [Mutex<String>; GROUPS.len()],
 }
 
 impl Progress {
+    fn note(&self, place: usize, doing: impl FnOnce() -> String) {
+        *self.doing[place].lock().expect("nobody panics here") = doing();
+    }
+
+    fn least_consumed(&self) -> usize {
+        self.consumed.iter().map(|one| one.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
     fn least(&self) -> usize {
-        let consumed = self.consumed.iter().map(|one| one.load(Ordering::Acquire));
-        consumed.chain([self.acknowledged.load(Ordering::Acquire)]).min().unwrap_or(0)
+        self.least_consumed().min(self.acknowledged.load(Ordering::Acquire))
     }
 }
 
@@ -139,6 +151,8 @@ async fn produce(client: Client, progress: Arc<Progress>) -> Outcome<Places> {
         let is_enough = progress.is_enough.load(Ordering::Acquire);
         if !is_enough {
             pace.tick().await;
+        }
+        if !is_enough && sent < progress.least_consumed() + AHEAD_MAX {
             let record = Record::new(format!("{sent}")).key(format!("key {}", sent % KEYS));
             waiting.push_back(producer.send(record).queued().await?);
             sent += 1;
@@ -173,12 +187,17 @@ async fn consume(client: Client, place: usize, progress: Arc<Progress>) -> Outco
             consumer.close().await?;
             return Ok(came);
         }
+        let positions = [0, 1, 2, 3].map(|partition| consumer.position(TOPIC, partition));
+        let came_so_far = came.len();
+        progress.note(place, || format!("{came_so_far} of {total}, next {positions:?}"));
         // Nothing may come any more when the total becomes known.
         let next = tokio::time::timeout(Duration::from_millis(50), consumer.try_next());
         let Ok(delivery) = next.await else { continue };
         let delivery = delivery?.ok_or_else(|| format!("{group} has ended"))?;
         let number = std::str::from_utf8(delivery.value.as_deref().ok_or("a value")?)?.parse()?;
-        came.push((delivery.partition, delivery.offset, number));
+        let at = (delivery.partition, delivery.offset);
+        came.push((at.0, at.1, number));
+        progress.note(place, || format!("acknowledges {at:?}"));
         delivery.ack().await.map_err(|error| format!("{group}, number {number}: {error}"))?;
         progress.consumed[place].store(came.len(), Ordering::Release);
     }
@@ -234,12 +253,12 @@ fn disturb(node: &mut Node, progress: &Progress, seed: u64) {
     wait_until("load after the last kill", TIMEOUT, || progress.least() >= goal);
 }
 
-async fn finished<T>(what: &str, task: JoinHandle<Outcome<T>>) -> T {
+async fn finished<T>(what: &str, task: JoinHandle<Outcome<T>>, progress: &Progress) -> T {
     match tokio::time::timeout(TIMEOUT, task).await {
         Ok(Ok(Ok(value))) => value,
         Ok(Ok(Err(error))) => panic!("{what}: {error}"),
         Ok(Err(error)) => panic!("{what}: {error}"),
-        Err(_) => panic!("{what}: not finished within {TIMEOUT:?}"),
+        Err(_) => panic!("{what}: not finished within {TIMEOUT:?}: {:?}", progress.doing),
     }
 }
 
@@ -263,7 +282,7 @@ async fn story(seed: u64) -> Outcome<()> {
     });
     let _node = disturbing.await?;
     progress.is_enough.store(true, Ordering::Release);
-    let places = finished("the producer", producing).await;
+    let places = finished("the producer", producing, &progress).await;
     let numbered = places.iter().zip(0..);
     let numbered = numbered.map(|((partition, offset), number)| (*partition, *offset, number));
     let expected = sorted(numbered.collect());
@@ -271,7 +290,7 @@ async fn story(seed: u64) -> Outcome<()> {
     assert!(ascend(&log), "the order of a partition is that of `send`");
     assert!(sorted(log) == expected, "the log is what was acknowledged, each once");
     for (member, (group, _)) in members.into_iter().zip(GROUPS) {
-        let came = finished(group, member).await;
+        let came = finished(group, member, &progress).await;
         assert!(ascend(&came), "{group}: nothing comes twice, and nothing before its turn");
         assert!(sorted(came) == expected, "{group}: everything comes once");
         let lag = looking.admin().lag(group).await?;
