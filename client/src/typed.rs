@@ -107,10 +107,9 @@ impl<T, C: Codec<T>> TypedConsumer<T, C> {
     /// Cancel-safe: no record is lost.
     pub async fn try_next(&mut self) -> Result<Option<(Option<T>, Delivery)>, ConsumeError> {
         if let Some(delivery) = self.undecodable.take() {
-            match delivery.ack().await {
-                Err(CommitError::Request(error)) => return Err(error.into()),
-                // Otherwise somebody else has it, or it comes again.
-                Ok(()) | Err(_) => {}
+            // Where it does not count any more, somebody else has it, or it comes again.
+            if let Err(CommitError::Request(error)) = delivery.ack().await {
+                return Err(error.into());
             }
         }
         let Some(delivery) = self.consumer.try_next().await? else { return Ok(None) };
