@@ -335,9 +335,9 @@ async fn monitor(link: Arc<Link>, streams: Vec<Arc<Stream>>, closing: watch::Sen
 
 /// Ends a connection whose peer owes acknowledgements and says nothing.
 ///
-/// A peer that owes an answer and nothing else is asked something: it may have died right behind its
-/// acknowledgement, and then QUIC itself sends nothing that the next process at its port could tell
-/// us by.
+/// A peer that owes an answer and nothing else is asked something: it may have died right behind
+/// its acknowledgement, and then QUIC itself sends nothing that the next process at its port could
+/// tell us by.
 async fn watch_for_silence(
     link: Arc<Link>,
     control: Arc<Stream>,

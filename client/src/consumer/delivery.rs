@@ -120,8 +120,8 @@ impl Delivery {
     /// Deliveries before it still count, and other partitions go on. To go on behind a record
     /// instead, keep it elsewhere and [`ack`](Self::ack) it.
     ///
-    /// A rebalance may shorten the delay: whoever has the partition then begins with the record. One
-    /// that waits long keeps the group's position where it is.
+    /// A rebalance may shorten the delay: whoever has the partition then begins with the record.
+    /// One that waits long keeps the group's position where it is.
     ///
     /// # Errors
     /// [`CommitError::Revoked`]: another member has the partition by now.

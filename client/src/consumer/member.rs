@@ -8,8 +8,8 @@
 //!
 //! Eager members give up everything before they join; cooperative ones keep what they have and give
 //! up what the leader takes away (KIP-429). One that has missed an assignment gives up everything
-//! before it joins again, for it can claim nothing. Giving up means: nothing more is delivered, what is in
-//! the application's hands is waited for a moment, and what it acknowledged is stored.
+//! before it joins again, for it can claim nothing. Giving up means: nothing more is delivered,
+//! what is in the application's hands is waited for a moment, and what it acknowledged is stored.
 //!
 //! Whoever gets a partition back, and finds the position stored as it left it, goes on where it
 //! was: nobody else has been there. So a broker's restart, which may cost the membership, repeats

@@ -19,7 +19,8 @@ use std::time::Instant;
 pub(crate) enum Next {
     /// To be handed to the connection.
     Send(Outgoing),
-    /// To be compressed without the lock, and then given to [`super::partition::Partition::compressed`].
+    /// To be compressed without the lock, and then given to
+    /// [`super::partition::Partition::compressed`].
     Compress(Work),
 }
 
