@@ -108,7 +108,7 @@ impl Node {
         let contexts = Contexts::load(&self.place.path().join("config")).expect("it was written");
         let native = &self.addresses[1];
         let mut named = contexts.iter().filter(|one| one.native.as_ref() == Some(native));
-        let pin = named.next().and_then(|context| context.pin.clone()).expect("it has a pin");
+        let pin = named.next().and_then(|context| context.pin).expect("it has a pin");
         format!("quic://{native}?pin={pin}")
     }
 }
