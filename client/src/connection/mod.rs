@@ -208,9 +208,9 @@ impl Connection {
         let link = Arc::clone(&connection.link);
         let all = connection.data.iter().chain(&connection.bulk).chain([&connection.control]);
         let streams: Vec<_> = all.cloned().collect();
-        link.runtime.spawn(monitor(Arc::clone(&link), streams, closing));
+        link.runtime.spawn(monitor(Arc::clone(&link), streams.clone(), closing));
         let control = Arc::clone(&connection.control);
-        link.runtime.clone().spawn(watch_for_silence(link, control, options.silence));
+        link.runtime.clone().spawn(watch_for_silence(link, control, streams, options.silence));
         connection
     }
 
@@ -334,7 +334,16 @@ async fn monitor(link: Arc<Link>, streams: Vec<Arc<Stream>>, closing: watch::Sen
 }
 
 /// Ends a connection whose peer owes acknowledgements and says nothing.
-async fn watch_for_silence(link: Arc<Link>, control: Arc<Stream>, silence: Duration) {
+///
+/// A peer that owes an answer and nothing else is asked something: it may have died right behind
+/// its acknowledgement, and then QUIC itself sends nothing that the next process at its port could
+/// tell us by.
+async fn watch_for_silence(
+    link: Arc<Link>,
+    control: Arc<Stream>,
+    streams: Vec<Arc<Stream>>,
+    silence: Duration,
+) {
     let tick = (silence / 8).max(Duration::from_millis(10));
     let mut heard = Heard::now(&link.quic);
     loop {
@@ -343,12 +352,14 @@ async fn watch_for_silence(link: Arc<Link>, control: Arc<Stream>, silence: Durat
             () = tokio::time::sleep(tick) => {}
         }
         let now = Heard::now(&link.quic);
-        if now.received != heard.received || now.owed == heard.owed {
+        let is_owed = now.owed != heard.owed;
+        let is_waiting = || streams.iter().any(|stream| stream.is_waiting());
+        if now.received != heard.received || !(is_owed || is_waiting()) {
             heard = now;
             continue;
         }
         let silent = heard.since.elapsed();
-        if silent >= silence {
+        if is_owed && silent >= silence {
             let reason = format!("the broker has been silent for {} ms", silent.as_millis());
             link.fail(link_lost(&reason), CloseCode::TOO_SLOW);
             return;
