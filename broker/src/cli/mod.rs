@@ -109,7 +109,7 @@ enum Command {
     /// Look at the log on disk
     #[command(subcommand)]
     Log(LogCommand),
-    /// List, use and show contexts: names for brokers
+    /// List, use, show, set and delete contexts: names for brokers
     #[command(subcommand, before_help = context::EXAMPLES)]
     Ctx(ContextCommand),
     /// Print a shell's completion script
