@@ -28,6 +28,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   bateau ctx list
   bateau ctx set prod --native broker-1.example:9443 --ca authority.crt
+  bateau ctx use dev
   bateau ctx use prod
   bateau ctx -                         # back to the one before
   bateau ctx show
