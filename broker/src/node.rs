@@ -18,10 +18,12 @@
 
 mod control;
 mod doors;
+mod drain;
 mod settings;
 
 pub use control::{ControlError, NodeControl, NodeState};
 pub use doors::{Addresses, DoorContext, DoorTask};
+pub use drain::DrainedRecord;
 
 use crate::api::Broker;
 use crate::clock::Clock;

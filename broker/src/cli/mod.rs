@@ -14,7 +14,6 @@
 //!
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
-mod base64;
 pub(crate) mod codes;
 mod completion;
 mod confirm;
