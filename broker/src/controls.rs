@@ -463,7 +463,7 @@ mod tests {
         Controls::new(Clock::new())
     }
 
-    fn ask(controls: &Controls, api: Api) -> Plan {
+    fn ask(controls: &Arc<Controls>, api: Api) -> Plan {
         controls.before(Door::Kafka, api, true, Subject::default())
     }
 

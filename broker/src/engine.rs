@@ -29,7 +29,7 @@ use bateau_core::replica::{MetadataStart, Vote};
 use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
 use bateau_log::{
     CommitCycle, CorruptRange, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, ReadError,
-    RecoveryReport, Work,
+    RecoveryProgress, RecoveryReport, Work,
 };
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId};
@@ -86,11 +86,23 @@ impl Engine {
     /// Errors: [`Failure`] with the exit code of its cause; the directory is as it was, apart from
     /// what recovery itself may do.
     pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
+        Self::open_watched(disk, settings, &RecoveryProgress::default())
+    }
+
+    /// The same, and says meanwhile how far the recovery is.
+    ///
+    /// Errors: as of [`Self::open`].
+    pub fn open_watched(
+        disk: Arc<dyn Disk>,
+        settings: EngineSettings,
+        progress: &RecoveryProgress,
+    ) -> Result<Self, Failure> {
         let data_dir =
             DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
         let founding_id = settings.entropy.bytes();
         let identity = identity(&data_dir, settings.node_id, founding_id)?;
-        let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
+        let opened = data_dir.open_watched(&identity, settings.data_dir, progress);
+        let opened = opened.map_err(open_failure)?;
         let (mut cycle, mut report) = (opened.cycle, opened.report);
         let mut views = Vec::new();
         let mut recovered = Vec::new();

@@ -10,6 +10,7 @@ use crate::api::Broker;
 use crate::clock::{ADVANCED_MS_MAX, Clock};
 use crate::controls::Controls;
 use bateau_core::controller::{CreateTopics, NewTopic};
+use bateau_log::RecoveryProgress;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -98,6 +99,7 @@ impl Keeper {
             clock: settings.clock.clone(),
             seed: settings.entropy.seed(),
             controls: settings.controls.clone(),
+            recovery: Arc::clone(&settings.recovery),
         };
         Self { control, commands, status }
     }
@@ -129,6 +131,7 @@ pub struct NodeControl {
     clock: Clock,
     seed: Option<u64>,
     controls: Option<Arc<Controls>>,
+    recovery: Arc<RecoveryProgress>,
 }
 
 impl std::fmt::Debug for NodeControl {
@@ -149,6 +152,12 @@ impl NodeControl {
         let mut status = self.status.clone();
         let reached = status.wait_for(|status| status.state == state).await;
         reached.map(drop).map_err(|_| ControlError::NotRunning)
+    }
+
+    /// How far the recovery is, or the last one was.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryProgress {
+        &self.recovery
     }
 
     /// What doors ask; `None` unless the node is ready or draining.
