@@ -24,6 +24,7 @@ mod explain;
 mod fault;
 mod format;
 mod group;
+mod help_llm;
 mod lag;
 mod log_dump;
 mod lookup;
@@ -40,6 +41,7 @@ mod trouble;
 mod version;
 
 use crate::exit::Exit;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use consume::ConsumeArguments;
@@ -67,7 +69,11 @@ Examples:
 #[command(name = "bateau", version, arg_required_else_help = true, before_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+
+    /// Print every command on one page, with its scope and impact, for programs that read
+    #[arg(long, exclusive = true)]
+    help_llm: bool,
 
     /// What goes to stdout: json (one object per line), or table. Default: table on a terminal
     #[arg(short = 'o', long, global = true, value_enum, value_name = "FORMAT")]
@@ -208,7 +214,15 @@ enum LogCommand {
 pub fn main(started: Instant) -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::chosen(arguments.output);
-    match run(arguments.command, output, started) {
+    let outcome = match arguments.command {
+        Some(command) => run(command, output, started),
+        None if arguments.help_llm => help_llm::run(),
+        None => {
+            let mut whole = <Arguments as clap::CommandFactory>::command();
+            whole.error(ErrorKind::MissingSubcommand, "a command is missing").exit()
+        }
+    };
+    match outcome {
         Ok(()) => Exit::Done.into(),
         Err(fault) => {
             eprint!("{}", fault.report());

@@ -3,6 +3,7 @@
 //!
 //! Absent on purpose: any knowledge of files.
 
+use crate::RecoveryProgress;
 use crate::sim_disk::{SimDisk, SimRandom};
 use crate::{
     Create, DataDir, DataDirOptions, DiskFailed, Done, HardState, Identity, LogOptions, LogReader,

@@ -7,6 +7,7 @@ use bateau_protocol::native::{
     CloseCode, FetchRequest, Frame, GroupProtocol, HeartbeatRequest, Hello, JoinRequest, Kind,
     Reply, StatusRequest, StreamRole, SubscribeRequest, Unsubscribe,
 };
+use bateau_protocol::record::{BatchBuilder, NewRecord};
 use bateau_protocol::wire::ErrorCode;
 use std::net::UdpSocket;
 
@@ -288,7 +289,13 @@ async fn a_delayed_subscription_begins_when_the_clock_has_moved_that_far() {
     let mut client = node.connect().await;
     let topic = client.topic("orders").await;
     let mut data = client.open(StreamRole::Data).await;
-    data.call(produce(topic, batch(&[b"one"]))).await;
+    // Of today, or the advance would find that its retention is over.
+    let now = node.node.broker().expect("it runs").clock().wall_ms();
+    let timestamp = i64::try_from(now).expect("it is not that late");
+    let mut young = BatchBuilder::default();
+    let record = NewRecord { timestamp, value: Some(b"one"), ..NewRecord::default() };
+    young.push(&record).expect("it fits");
+    data.call(produce(topic, young.build().expect("there is a record"))).await;
     let mut bulk = client.open(StreamRole::Bulk).await;
     for _ in 0..2 {
         let hour = std::time::Duration::from_hours(1);
