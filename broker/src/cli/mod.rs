@@ -72,7 +72,7 @@ struct Arguments {
     command: Option<Command>,
 
     /// Print every command on one page, with its scope and impact, for programs that read
-    #[arg(long, exclusive = true)]
+    #[arg(long)]
     help_llm: bool,
 
     /// What goes to stdout: json (one object per line), or table. Default: table on a terminal
@@ -215,8 +215,9 @@ pub fn main(started: Instant) -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::chosen(arguments.output);
     let outcome = match arguments.command {
+        // As with --help, whatever else was typed.
+        _ if arguments.help_llm => help_llm::run(),
         Some(command) => run(command, output, started),
-        None if arguments.help_llm => help_llm::run(),
         None => {
             let mut whole = <Arguments as clap::CommandFactory>::command();
             whole.error(ErrorKind::MissingSubcommand, "a command is missing").exit()
