@@ -104,14 +104,7 @@ impl Engine {
         let opened = data_dir.open_watched(&identity, settings.data_dir, progress);
         let opened = opened.map_err(open_failure)?;
         let (mut cycle, mut report) = (opened.cycle, opened.report);
-        let mut views = Vec::new();
-        let mut recovered = Vec::new();
-        for log in opened.logs {
-            views.push(PartitionView::new(log.incarnation, log.reader.clone()));
-            let (log, unreadable) = recovered_log(&log);
-            report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
-            recovered.push(log);
-        }
+        let (mut views, mut recovered) = taken_up(opened.logs, &mut report);
         // Before anything can be refused: what was found is needed most then.
         telemetry::report_recovery(&report);
         refuse_damaged_metadata(&report)?;
@@ -285,6 +278,23 @@ fn start_shard(
     };
     Shard::start(shard_settings, recovered, settings.clock.now(), effects)
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))
+}
+
+/// The views of recovered logs, and the logs as the shard takes them; what turns out to be
+/// unreadable goes to the report.
+fn taken_up(
+    logs: Vec<bateau_log::RecoveredLog>,
+    report: &mut RecoveryReport,
+) -> (Vec<PartitionView>, Vec<RecoveredLog>) {
+    let mut views = Vec::new();
+    let mut recovered = Vec::new();
+    for log in logs {
+        views.push(PartitionView::new(log.incarnation, log.reader.clone()));
+        let (log, unreadable) = recovered_log(&log);
+        report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
+        recovered.push(log);
+    }
+    (views, recovered)
 }
 
 /// Without its metadata a node knows nothing, so it does not start (decision 24).

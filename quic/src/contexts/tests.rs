@@ -178,8 +178,8 @@ fn a_context_keeps_whom_to_trust_and_what_to_show() {
     let mut prod = Context::new("prod").expect("a legal name");
     prod.native = Some("b.example:9443".to_owned());
     prod.ca = Some("ca.crt".to_owned());
-    prod.certificate = Some("/home/me/me.crt".to_owned());
-    prod.key = Some("/home/me/me.key".to_owned());
+    prod.certificate = Some("/etc/me/me.crt".to_owned());
+    prod.key = Some("/etc/me/me.key".to_owned());
     Contexts::update(place.path(), |contexts| contexts.put(prod.clone())).expect("it is written");
     let contexts = Contexts::load(place.path()).expect("it is there");
     assert_eq!(contexts.get("prod"), Some(&prod));
