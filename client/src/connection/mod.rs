@@ -26,7 +26,7 @@ use bateau_protocol::native::{
     Auth, CloseCode, Frame, Hello, Kind, Reply, Request, Split, StatusRequest, StreamRole,
     VERSION_OF_HELLO, Welcome,
 };
-use bateau_quic::Farewell;
+use bateau_quic::{Farewell, Refusal};
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt};
 use std::net::SocketAddr;
@@ -125,7 +125,12 @@ impl Connection {
         let hello = greeting(options);
         let hello = hello.encode(0, VERSION_OF_HELLO).map_err(|e| unreachable(e.to_string()))?;
         let mut parts = hello.into_parts();
-        send.write_all_chunks(&mut parts).await.map_err(|e| unreachable(e.to_string()))?;
+        // A broker that refuses our certificate does so behind the client's half of the handshake.
+        let ended = |reason: String| match quic.close_reason() {
+            Some(error) => not_connected(&name, &error),
+            None => unreachable(reason),
+        };
+        send.write_all_chunks(&mut parts).await.map_err(|e| ended(e.to_string()))?;
         let mut buffer = BytesMut::new();
         let welcome = match read_welcome(&mut receive, &mut buffer).await {
             Ok(Reply::Welcome(welcome)) => welcome,
@@ -140,9 +145,9 @@ impl Connection {
                 return Err(unreachable(reason));
             }
             Err(reason) => {
-                let reason = quic.close_reason().map_or(reason, |error| closed_by(&error));
+                let error = ended(reason);
                 quic.close(VarInt::from_u32(CloseCode::PROTOCOL.0), b"no welcome");
-                return Err(unreachable(reason));
+                return Err(error);
             }
         };
         let (lowest, highest) = options.versions;
@@ -300,6 +305,9 @@ async fn read_welcome(
 fn not_connected(address: &str, error: &ConnectionError) -> ConnectError {
     let address = address.to_owned();
     match bateau_quic::refusal(error) {
+        Some(refusal @ (Refusal::NoIdentity | Refusal::Identity { .. })) => {
+            ConnectError::IdentityRefused { address, reason: refusal.to_string() }
+        }
         Some(refusal) => ConnectError::Refused { address, reason: refusal.to_string() },
         None => ConnectError::Unreachable { address, reason: closed_by(error) },
     }
