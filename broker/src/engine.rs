@@ -105,7 +105,7 @@ impl Engine {
         refuse_damaged_metadata(&report)?;
         let founder = founder(&settings, identity.founding_id);
         if !identity.founded {
-            let birth = LogBirth::of_metadata(settings.node_id);
+            let birth = LogBirth::of_metadata(settings.node_id, &[settings.node_id]);
             views.extend(make_log(&mut cycle, birth.clone())?);
             let founded =
                 Identity { founded: true, founders: vec![founder_entry(&founder)], ..identity };
@@ -267,6 +267,7 @@ fn start_shard(
     };
     let shard_settings = ShardSettings {
         node_id: settings.node_id,
+        boot_epoch: registration.boot.epoch,
         groups: settings.groups.clone(),
         metadata,
         min_insync_replicas: settings.broker.min_insync_replicas,

@@ -18,8 +18,7 @@
 //! - Offsets are handed out in the order in which raft takes entries, and without holes.
 //! - A produce is admitted only after the no-op of the leader's own term is applied.
 //!
-//! Absent on purpose: I/O, clocks and threads; messages to other replicas, snapshots and
-//! membership changes, which come with the second voter.
+//! Absent on purpose: I/O, clocks and threads; snapshots and membership changes.
 
 mod acks;
 mod apply;
@@ -28,7 +27,10 @@ mod invariants;
 pub mod membership;
 mod producers;
 mod propose;
+mod peers;
 mod raft_view;
+mod reads;
+mod stamp;
 mod start;
 mod state_file;
 mod tail;
@@ -39,9 +41,11 @@ mod writes;
 mod tests;
 
 pub use derived::{Derived, DerivedStart, MetadataStart};
+pub use reads::NotLeading;
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
-pub use raft_view::{StartError, Vote};
-pub use start::RecoveredLog;
+pub use raft_view::{ReplicaFault, ReadOrigin, StartError, Vote};
+pub use start::{RecoveredLog, ReplicaStart};
+pub use tail::{KEPT_BYTES_MAX, TailBudget};
 
 use crate::clock::Now;
 use crate::shard::Effects;
@@ -53,6 +57,7 @@ use bytes::Bytes;
 use membership::Membership;
 use propose::Gathered;
 use raft_view::RaftView;
+use reads::Reads;
 use std::collections::VecDeque;
 use thiserror::Error;
 use trim::{LogStart, Retention};
@@ -107,6 +112,10 @@ pub enum ProduceError {
         /// Live voters.
         found: usize,
     },
+    /// The batch is committed, and fewer voters than `min.insync.replicas` have flushed it within
+    /// the request's timeout.
+    #[error("the batch is committed, but not flushed by min.insync.replicas voters in time")]
+    NotEnoughReplicasAfterAppend,
     /// The disk is full or the partition damaged. Appended or not, a retry settles it.
     #[error("the partition's storage takes no appends now")]
     Storage,
@@ -137,6 +146,8 @@ pub struct Replica {
     replica_id: ReplicaId,
     raft: RaftView,
     role: Role,
+    /// The term of the role, where it is not a follower's.
+    role_term: Term,
     membership: Membership,
     settings: ReplicaSettings,
     derived: Derived,
@@ -152,6 +163,9 @@ pub struct Replica {
     acks: Acks,
     /// Commands in flight: their entry and the state machine's own token.
     tokens: VecDeque<(LogIndex, ProposalToken)>,
+    reads: Reads,
+    /// Who leads in which term, as the outside was last told.
+    told_leader: Option<(Option<ReplicaId>, Term)>,
     writes: Writes,
     /// Whether the data directory is too full for new records (D20).
     is_disk_full: bool,
@@ -233,8 +247,14 @@ impl Replica {
         if self.raft.needs_ticks() {
             self.raft.tick();
         }
-        for ticket in self.acks.expire(now.monotonic_ms) {
-            effects.reply_produce(ticket, Err(ProduceError::TimedOut));
+        let commit = self.raft.commit();
+        for (ticket, index) in self.acks.expire(now.monotonic_ms) {
+            let error = if index <= commit {
+                ProduceError::NotEnoughReplicasAfterAppend
+            } else {
+                ProduceError::TimedOut
+            };
+            effects.reply_produce(ticket, Err(error));
         }
         self.expire_held(now.monotonic_ms, effects);
     }
@@ -259,6 +279,7 @@ impl Replica {
         self.role = Role::Follower;
         self.fail_gathered(error, effects);
         self.fail_waiters(error, effects);
+        self.fail_reads(effects);
         self.tokens.clear();
     }
 
