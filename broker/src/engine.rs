@@ -19,20 +19,18 @@ use crate::exit::{Exit, Failure};
 use crate::partition::PartitionView;
 use crate::readers::{ColdReader, ReadThread};
 use crate::router::Router;
-use crate::shard::{self, Ask, Ended, INBOX_ASKS_MAX, ShardLoop, from_log_start};
+use crate::shard::{Ask, Ended, INBOX_ASKS_MAX, ShardLoop};
 use crate::telemetry;
 use crate::trash::Trash;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BootEpoch, BrokerSettings, Founder, FoundingPlan};
 use bateau_core::controller::{ListenerAddress, NodeRegistration};
-use bateau_core::replica::{MetadataStart, Vote};
+use bateau_core::replica::MetadataStart;
 use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
 use bateau_log::{
-    CommitCycle, CorruptRange, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, ReadError,
-    RecoveryReport, Work,
+    CommitCycle, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, RecoveryReport, Work,
 };
-use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId};
+use bateau_protocol::ids::{Incarnation, NodeId};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -96,7 +94,7 @@ impl Engine {
         let mut recovered = Vec::new();
         for log in opened.logs {
             views.push(PartitionView::new(log.incarnation, log.reader.clone()));
-            let (log, unreadable) = recovered_log(&log);
+            let (log, unreadable) = bateau_storage::recovered(&log);
             report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
             recovered.push(log);
         }
@@ -311,7 +309,7 @@ fn refuse_foreign_metadata(
 fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<PartitionView>, Failure> {
     let failed = |reason: String| Failure::new(Exit::Failed, reason);
     let mut done = Vec::new();
-    let mut work = vec![Work::Create(shard::create(birth))];
+    let mut work = vec![Work::Create(bateau_storage::birth(birth))];
     cycle.run(&mut work, &mut done).map_err(|error| failed(error.to_string()))?;
     for answer in done {
         match answer {
@@ -325,91 +323,6 @@ fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<Partition
         }
     }
     Ok(None)
-}
-
-/// What recovery found, in the brain's words. The frames behind the state file are read now;
-/// those at or below the durable mark for the first time, so some may turn out to be damaged.
-fn recovered_log(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<CorruptRange>) {
-    let replayed = log.state.as_ref().map(|state| state.applied.next());
-    let from = replayed.unwrap_or(log.start.index);
-    let (last, commit) = (log.last_index, log.hard_state.commit);
-    let mut unreadable = None;
-    let mut frames = Vec::new();
-    if from <= last && log.corrupt.is_none() {
-        match log.reader.frames(from, last, commit, usize::MAX) {
-            Ok(found) => frames = found,
-            Err(error) => unreadable = Some(unreadable_range(log, from, &error)),
-        }
-    }
-    let recovered = RecoveredLog {
-        incarnation: log.incarnation,
-        replica_id: log.replica,
-        vote: Vote {
-            term: log.hard_state.term,
-            voted_for: log.hard_state.vote.unwrap_or(ReplicaId::ZERO),
-        },
-        commit,
-        log_start: from_log_start(log.start),
-        last_index: last,
-        end_offset: log.end_offset,
-        terms: log.reader.terms().as_ref().clone(),
-        state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
-        frames: frames.into_iter().map(frame).collect(),
-        is_damaged: log.corrupt.is_some() || unreadable.is_some(),
-    };
-    (recovered, unreadable)
-}
-
-/// From the first to the last frame that cannot be read, among those from `from` on.
-fn unreadable_range(
-    log: &bateau_log::RecoveredLog,
-    from: LogIndex,
-    error: &ReadError,
-) -> CorruptRange {
-    let read = |index| log.reader.frames(index, index, log.hard_state.commit, usize::MAX);
-    let (mut first_index, mut last_index) = (None, log.last_index);
-    let mut first_offset = log.start.offset;
-    let mut index = from;
-    while index <= log.last_index {
-        match read(index) {
-            Ok(found) if first_index.is_none() => {
-                let ends = found.last().map(|frame| frame.header.next_coordinates().1);
-                first_offset = ends.unwrap_or(first_offset);
-            }
-            Ok(_) => {}
-            Err(_) => {
-                first_index.get_or_insert(index);
-                last_index = index;
-            }
-        }
-        index = index.next();
-    }
-    let (segment, position) = match error {
-        ReadError::Damaged { segment, position, .. } => (*segment, *position),
-        ReadError::OutOfRange { .. } | ReadError::IndexOutOfRange { .. } => (LogIndex::ZERO, 0),
-    };
-    CorruptRange {
-        first_index: first_index.unwrap_or(from),
-        last_index,
-        first_offset,
-        segment,
-        position,
-        reason: error.to_string(),
-        proof: "the durable mark".to_owned(),
-    }
-}
-
-fn frame(stored: bateau_log::StoredFrame) -> Frame {
-    let header = stored.header;
-    Frame {
-        kind: header.kind,
-        term: header.term,
-        index: header.index,
-        base_offset: header.base_offset,
-        record_count: header.record_count,
-        payload_crc: header.payload_crc,
-        payload: stored.payload,
-    }
 }
 
 fn founder(settings: &EngineSettings, founding_id: [u8; 16]) -> Founder {

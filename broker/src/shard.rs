@@ -23,15 +23,13 @@ use crate::router::{DirectoryUpdate, Router};
 use crate::trash::Trash;
 use advance::Advance;
 use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
-use bateau_core::controller::{
-    ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
-};
-use bateau_core::replica::trim::{ActiveSegment, LogStart, SealedSegment, Segments};
-use bateau_core::replica::{Produce, ProduceAck, ProduceError, Vote};
-use bateau_core::shard::{Effect, Effects, Input, LogBirth, Reply, Shard};
+use bateau_core::controller::{ControllerError, ControllerRequest, ControllerResponse};
+use bateau_core::replica::{Produce, ProduceAck, ProduceError};
+use bateau_core::shard::{Effect, Effects, Input, Reply, Shard};
 use bateau_core::ticket::Ticket;
-use bateau_log::{Create, Done, HardState, LogOptions, LogReader, Persist, SpaceState, Work};
-use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId};
+use bateau_log::{Done, Work};
+use bateau_protocol::ids::Incarnation;
+use bateau_storage::Business;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -213,7 +211,7 @@ impl ShardLoop {
     fn look_at_retention(&mut self, inputs: &mut Vec<Input>) {
         self.next_retention_check = Instant::now() + self.retention_check;
         for view in self.router.directory().views() {
-            let segments = segments(view.reader());
+            let segments = bateau_storage::segments(view.reader());
             if segments.sealed.is_empty() && segments.active.is_none() {
                 continue;
             }
@@ -239,8 +237,10 @@ impl ShardLoop {
             if let Done::Space(space) = &done {
                 self.router.set_space(*space);
             }
-            if let Some(input) = heard(done, &mut self.opened) {
-                inputs.push(input);
+            report_refusal(&done);
+            inputs.extend(bateau_storage::answer(&done));
+            if let Done::Created { incarnation, reader, .. } = done {
+                self.opened.push(PartitionView::new(incarnation, reader));
             }
         }
     }
@@ -267,62 +267,23 @@ impl ShardLoop {
     }
 
     fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
-        match effect {
-            Effect::Create(birth) => self.change(Work::Create(create(birth))),
-            Effect::Persist { incarnation, ready, vote, frames } => {
-                let hard_state = vote.map(|vote| hard_state(vote, LogIndex::ZERO));
-                let persist =
-                    Persist { incarnation, ready, hard_state, truncate_from: None, frames };
-                self.change(Work::Persist(persist));
+        turn.note(&effect);
+        match bateau_storage::work(effect, self.clock.wall_ms()) {
+            Business::Disk(work) => {
+                self.changes_count += u64::from(changes_a_log(&work));
+                self.disk.push(work);
             }
-            Effect::StoreState { incarnation, applied, state } => {
-                self.change(Work::StoreState { incarnation, applied, state });
+            Business::Other(Effect::Isolated { incarnation, reason }) => {
+                self.isolate(incarnation, &reason);
             }
-            Effect::Trim { incarnation, start } => {
-                self.change(Work::Trim { incarnation, start: to_log_start(start) });
-            }
-            Effect::Roll { incarnation } => self.disk.push(Work::Roll { incarnation }),
-            Effect::Delete { incarnation } => {
-                if let Some(view) = turn.update.remove(incarnation) {
-                    view.set_unavailable();
-                    turn.woken.insert(incarnation, view);
-                }
-                self.change(Work::Delete { incarnation, wall_ms: self.clock.wall_ms() });
-            }
-            Effect::Configure { incarnation, config } => {
-                let options = log_options(Some(&config));
-                self.disk.push(Work::Configure { incarnation, options });
-                if let Some(view) = turn.update.view(incarnation) {
-                    view.set_config(config);
-                }
-            }
-            Effect::Committed { incarnation, commit, high_watermark } => {
-                self.disk.push(Work::Commit { incarnation, commit });
-                turn.change(incarnation, |view| view.set_high_watermark(high_watermark));
-            }
-            Effect::Leads { incarnation, term } => {
-                turn.change(incarnation, |view| view.set_leader_term(Some(term)));
-                turn.update.touch();
-            }
-            Effect::Deposed { incarnation, .. } => {
-                turn.change(incarnation, |view| view.set_leader_term(None));
-                turn.update.touch();
-            }
-            Effect::Isolated { incarnation, reason } => self.isolate(incarnation, &reason, turn),
-            Effect::Metadata(metadata) => turn.update.set_metadata(metadata),
-            Effect::Reply(ticket, reply) => turn.replies.push((ticket, reply)),
+            Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
+            Business::Other(Effect::Reply(ticket, reply)) => turn.replies.push((ticket, reply)),
+            Business::Other(_) => {}
         }
     }
 
-    fn change(&mut self, work: Work) {
-        self.changes_count += 1;
-        self.disk.push(work);
-    }
-
-    fn isolate(&mut self, incarnation: Incarnation, reason: &str, turn: &mut Turn) {
+    fn isolate(&mut self, incarnation: Incarnation, reason: &str) {
         tracing::error!(incarnation = incarnation.get(), reason, "a partition is out of service");
-        turn.change(incarnation, PartitionView::set_unavailable);
-        turn.update.touch();
         if incarnation == Incarnation::METADATA {
             self.failure = Some(format!("the metadata partition cannot go on: {reason}"));
         }
@@ -372,6 +333,39 @@ struct Turn {
 }
 
 impl Turn {
+    /// Shows readers what an effect means to them.
+    fn note(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Delete { incarnation } => {
+                if let Some(view) = self.update.remove(*incarnation) {
+                    view.set_unavailable();
+                    self.woken.insert(*incarnation, view);
+                }
+            }
+            Effect::Configure { incarnation, config } => {
+                if let Some(view) = self.update.view(*incarnation) {
+                    view.set_config(config.clone());
+                }
+            }
+            Effect::Committed { incarnation, high_watermark, .. } => {
+                self.change(*incarnation, |view| view.set_high_watermark(*high_watermark));
+            }
+            Effect::Leads { incarnation, term } => {
+                self.change(*incarnation, |view| view.set_leader_term(Some(*term)));
+                self.update.touch();
+            }
+            Effect::Deposed { incarnation, .. } => {
+                self.change(*incarnation, |view| view.set_leader_term(None));
+                self.update.touch();
+            }
+            Effect::Isolated { incarnation, .. } => {
+                self.change(*incarnation, PartitionView::set_unavailable);
+                self.update.touch();
+            }
+            _ => {}
+        }
+    }
+
     fn change(&mut self, incarnation: Incarnation, change: impl FnOnce(&PartitionView)) {
         if let Some(view) = self.update.view(incarnation) {
             change(view);
@@ -380,95 +374,36 @@ impl Turn {
     }
 }
 
-/// What the disk said, in the shard's words.
-fn heard(done: Done, opened: &mut Vec<PartitionView>) -> Option<Input> {
-    Some(match done {
-        Done::Created { incarnation, reader, .. } => {
-            opened.push(PartitionView::new(incarnation, reader));
-            Input::Created { incarnation }
-        }
+/// Tells the operator what the disk refused.
+fn report_refusal(done: &Done) {
+    match done {
         Done::CreateFailed { request, error } => {
-            let incarnation = request.incarnation;
-            tracing::warn!(incarnation = incarnation.get(), %error, "a log could not be made");
-            Input::CreateFailed { incarnation }
+            let incarnation = request.incarnation.get();
+            tracing::warn!(incarnation, %error, "a log could not be made");
         }
-        Done::Persisted { incarnation, ready, .. } => Input::Persisted { incarnation, ready },
         Done::PersistFailed { request, error } => {
-            let (incarnation, ready) = (request.incarnation, request.ready);
-            tracing::warn!(incarnation = incarnation.get(), %error, "an append was refused");
-            Input::PersistFailed { incarnation, ready }
+            let incarnation = request.incarnation.get();
+            tracing::warn!(incarnation, %error, "an append was refused");
         }
-        Done::StateStored { incarnation, applied } => {
-            Input::StateStored { incarnation, applied, is_stored: true }
+        Done::StateFailed { incarnation, error, .. } => {
+            let incarnation = incarnation.get();
+            tracing::warn!(incarnation, %error, "no state file was written");
         }
-        Done::StateFailed { incarnation, applied, error } => {
-            tracing::warn!(incarnation = incarnation.get(), %error, "no state file was written");
-            Input::StateStored { incarnation, applied, is_stored: false }
-        }
-        Done::Space(space) => Input::DiskFull(space != SpaceState::Ok),
-        Done::Trimmed { .. } | Done::Deleted { .. } => return None,
-    })
-}
-
-/// A log's birth in the log's words.
-#[must_use]
-pub fn create(birth: LogBirth) -> Create {
-    Create {
-        incarnation: birth.incarnation,
-        replica: birth.replica_id,
-        options: log_options(birth.config.as_ref()),
-        hard_state: hard_state(birth.vote, birth.first.index),
-        frames: vec![birth.first],
+        _ => {}
     }
 }
 
-fn hard_state(vote: Vote, commit: LogIndex) -> HardState {
-    let voted_for = Some(vote.voted_for).filter(|replica| *replica != ReplicaId::ZERO);
-    HardState { term: vote.term, vote: voted_for, commit }
-}
-
-fn log_options(config: Option<&TopicConfig>) -> LogOptions {
-    config.map_or(LogOptions { vital: true, ..LogOptions::default() }, |config| LogOptions {
-        segment_bytes: config.segment_bytes,
-        index_interval_bytes: config.index_interval_bytes,
-        vital: false,
-    })
-}
-
-fn to_log_start(start: LogStart) -> bateau_log::LogStart {
-    bateau_log::LogStart {
-        offset: start.offset,
-        index: start.index,
-        term: start.previous_term,
-        chain_crc: start.previous_crc,
-    }
-}
-
-/// The log's start in the brain's words.
-#[must_use]
-pub fn from_log_start(start: bateau_log::LogStart) -> LogStart {
-    LogStart {
-        offset: start.offset,
-        index: start.index,
-        previous_term: start.term,
-        previous_crc: start.chain_crc,
-    }
-}
-
-fn segments(reader: &LogReader) -> Segments {
-    let milliseconds = |timestamp| u64::try_from(timestamp).unwrap_or(0);
-    let active = reader.active().map(|active| ActiveSegment {
-        timestamp_first_ms: milliseconds(active.timestamp_first),
-        timestamp_max_ms: milliseconds(active.timestamp_max),
-    });
-    let sealed = reader.sealed().iter().map(sealed_segment).collect();
-    Segments { sealed, active, log_bytes: reader.size_bytes() }
-}
-
-fn sealed_segment(segment: &bateau_log::SealedSegment) -> SealedSegment {
-    SealedSegment {
-        next_start: from_log_start(segment.next_start),
-        size_bytes: segment.bytes,
-        timestamp_max_ms: segment.timestamp_max.and_then(|max| u64::try_from(max).ok()),
+/// Whether this work changes what a log or a state file holds.
+fn changes_a_log(work: &Work) -> bool {
+    match work {
+        Work::Create(_)
+        | Work::Persist(_)
+        | Work::StoreState { .. }
+        | Work::Trim { .. }
+        | Work::Delete { .. } => true,
+        Work::Commit { .. }
+        | Work::Roll { .. }
+        | Work::Configure { .. }
+        | Work::EmptyTrash { .. } => false,
     }
 }

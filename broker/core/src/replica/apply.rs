@@ -32,8 +32,7 @@ impl Replica {
     pub fn stands_first(&self) -> bool {
         let is_new = self.raft.last().index == LogIndex::new(1);
         let first = self.membership.voters.first().map(|first| first.replica_id);
-        self.membership.is_sole_voter(self.replica_id)
-            || (is_new && first == Some(self.replica_id))
+        self.membership.is_sole_voter(self.replica_id) || (is_new && first == Some(self.replica_id))
     }
 
     /// Ends a turn: proposes what gathered and performs what raft wants, until it wants nothing.

@@ -25,9 +25,9 @@ mod apply;
 mod derived;
 mod invariants;
 pub mod membership;
+mod peers;
 mod producers;
 mod propose;
-mod peers;
 mod raft_view;
 mod reads;
 mod stamp;
@@ -41,9 +41,9 @@ mod writes;
 mod tests;
 
 pub use derived::{Derived, DerivedStart, MetadataStart};
-pub use reads::NotLeading;
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
-pub use raft_view::{ReplicaFault, ReadOrigin, StartError, Vote};
+pub use raft_view::{ReadOrigin, ReplicaFault, StartError, Vote};
+pub use reads::NotLeading;
 pub use start::{RecoveredLog, ReplicaStart};
 pub use tail::{KEPT_BYTES_MAX, TailBudget};
 

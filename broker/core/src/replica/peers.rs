@@ -9,7 +9,7 @@
 
 use super::membership::{Member, Membership};
 use super::raft_view::Fetch;
-use super::{ReplicaFault, Replica};
+use super::{Replica, ReplicaFault};
 use crate::shard::{Effect, Effects};
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{NodeId, ReplicaId};

@@ -471,8 +471,7 @@ mod tests {
     #[test]
     fn an_overwritten_suffix_resets_both_coordinates() {
         let mut tail = tail();
-        let appended =
-            tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
+        let appended = tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
         assert_eq!(appended.truncate_from, None);
         let appended = tail.append(vec![entry(3, 3, 5, 1)]);
         assert_eq!(appended.truncate_from, Some(LogIndex::new(3)));
@@ -534,8 +533,7 @@ mod tests {
     #[test]
     fn what_only_the_disk_has_is_asked_for_and_lent_when_it_came() {
         let mut tail = tail();
-        let appended =
-            tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
+        let appended = tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
         tail.release_to(LogIndex::new(4), LogIndex::new(5));
         let ask = |tail: &Tail| tail.entries(2, 5, Some(100), GetEntriesContext::empty(true));
         let missing = Error::Store(StorageError::LogTemporarilyUnavailable);

@@ -8,8 +8,8 @@
 //!
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
-use super::timers::Timers;
 use super::peers::EarlyMessages;
+use super::timers::Timers;
 use super::{Effect, Effects, Shard, ShardSettings, Slot, panic_message};
 use crate::clock::Now;
 use crate::controller::{MetadataEvent, PartitionPlacement, TopicConfig};

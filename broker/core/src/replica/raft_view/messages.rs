@@ -18,10 +18,8 @@ pub(super) fn outbound(incarnation: Incarnation, mut message: Message) -> Option
     let (index, log_term) = (LogIndex::new(message.index), Term::new(message.log_term));
     let commit = LogIndex::new(message.commit);
     let commit_term = Term::new(message.commit_term);
-    let is_pre_vote = matches!(
-        kind,
-        MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse
-    );
+    let is_pre_vote =
+        matches!(kind, MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse);
     let body = match kind {
         MessageType::MsgAppend => RaftBody::AppendEntries {
             previous_index: index,
