@@ -1,7 +1,7 @@
 //! Raft's messages, as plain types.
 //!
-//! Absent on purpose: messages that never travel (`Hup`, `Beat`, `Unreachable`, …), and `Propose`,
-//! `ReadIndex` and `TransferLeader`: a peer never steps them here.
+//! Absent on purpose: messages that never travel (`Hup`, `Beat`, `Unreachable`, …); `Propose`,
+//! `ReadIndex` and `TransferLeader`, which a peer never steps here; priorities of candidates.
 
 use super::entry::{self, PeerEntry, Run};
 use super::error::{PeerDecodeError, PeerEncodeError};
