@@ -86,7 +86,7 @@ impl EntryStamp {
 
 impl PeerEntry {
     /// Length, index, term, flag and the payload's length.
-    const BYTES_MIN: usize = 4 + 8 + 8 + 1 + 4;
+    pub(super) const BYTES_MIN: usize = 4 + 8 + 8 + 1 + 4;
 
     /// An entry of the log, stamped. The payload is shared.
     #[must_use]

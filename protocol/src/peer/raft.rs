@@ -123,7 +123,7 @@ mod number {
 }
 
 /// Length, incarnation, from, to, term and the body's number.
-const MESSAGE_BYTES_MIN: usize = 4 + 4 * 8 + 1;
+pub(super) const MESSAGE_BYTES_MIN: usize = 4 + 4 * 8 + 1;
 
 /// All messages of a frame.
 pub(super) fn read_batch(reader: &mut Reader) -> Result<Vec<RaftMessage>, PeerDecodeError> {

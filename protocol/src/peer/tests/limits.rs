@@ -144,7 +144,17 @@ fn a_batch_has_so_many_entries_over_all_of_its_messages() {
     let bytes = bytes_of(&two);
     assert_eq!(PeerMessage::decode(frame_of(PeerKind::RaftBatch, &bytes)), Ok(two));
     let error = "RaftBatch, field entries: 32769 elements found, at most 32768 allowed";
-    assert_eq!(refused(&PeerMessage::RaftBatch([first, more].concat())), error);
+    assert_eq!(refused(&PeerMessage::RaftBatch([&first[..], &more].concat())), error);
+
+    // The same as a sender would put it together that does not count.
+    let mut body = vec![2, 0, 0, 0];
+    for messages in [first, more] {
+        let bytes = bytes_of(&PeerMessage::RaftBatch(messages));
+        body.extend_from_slice(&bytes[PEER_HEAD_BYTES + 4..]);
+    }
+    let frame = PeerFrame { kind: PeerKind::RaftBatch.number(), body: body.into() };
+    let error = PeerMessage::decode(frame).expect_err("one entry too many").to_string();
+    assert!(error.ends_with("32769 elements found, at most 32768 allowed"), "{error}");
 }
 
 #[test]
@@ -250,4 +260,16 @@ fn a_range_that_ends_before_it_begins_is_refused() {
     let text = "1284 found, an index not below first expected";
     assert_eq!(refused(&range(0x505, 0x504)), format!("Request, field last: {text}"));
     assert!(refused_with(&range(0x505, 0x606), 0x606, 0x504).ends_with(text));
+}
+
+#[test]
+fn an_element_takes_at_most_four_times_its_shortest_encoding_in_memory() {
+    for (in_memory, encoded) in [
+        (size_of::<RaftMessage>(), raft::MESSAGE_BYTES_MIN),
+        (size_of::<PeerEntry>(), PeerEntry::BYTES_MIN),
+        (size_of::<VoterEntry>(), hello::VOTER_BYTES_MIN),
+        (size_of::<ReplicaId>(), 8),
+    ] {
+        assert!(in_memory <= 4 * encoded, "{in_memory} bytes in memory for {encoded}");
+    }
 }
