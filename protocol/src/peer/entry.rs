@@ -86,7 +86,7 @@ impl EntryStamp {
 
 impl PeerEntry {
     /// Length, index, term, flag and the payload's length.
-    const BYTES_MIN: usize = 4 + 8 + 8 + 1 + 4;
+    pub(super) const BYTES_MIN: usize = 4 + 8 + 8 + 1 + 4;
 
     /// An entry of the log, stamped. The payload is shared.
     #[must_use]
@@ -126,12 +126,8 @@ impl PeerEntry {
     /// Bytes that it takes in a message.
     #[must_use]
     pub fn encoded_bytes(&self) -> usize {
-        self.small_bytes().saturating_add(self.payload.len())
-    }
-
-    /// The same without its payload.
-    pub(super) fn small_bytes(&self) -> usize {
-        Self::BYTES_MIN.saturating_add(self.stamp.map_or(0, |_| EntryStamp::BYTES))
+        let stamp_bytes = self.stamp.map_or(0, |_| EntryStamp::BYTES);
+        (Self::BYTES_MIN + stamp_bytes).saturating_add(self.payload.len())
     }
 
     fn read(reader: &mut Reader) -> Result<Self, PeerDecodeError> {

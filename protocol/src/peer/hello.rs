@@ -240,7 +240,7 @@ impl Welcome {
 }
 
 /// Length, node id and the length of an address.
-const VOTER_BYTES_MIN: usize = 4 + 8 + 2;
+pub(super) const VOTER_BYTES_MIN: usize = 4 + 8 + 2;
 
 fn read_voters(reader: &mut Reader) -> Result<Vec<VoterEntry>, PeerDecodeError> {
     reader.list("voters", (VOTER_BYTES_MIN, PEER_VOTERS_MAX), |reader| {

@@ -1,7 +1,7 @@
 //! Raft's messages, as plain types.
 //!
-//! Absent on purpose: messages that never travel (`Hup`, `Beat`, `Unreachable`, …), and `Propose`,
-//! `ReadIndex` and `TransferLeader`: a peer never steps them here.
+//! Absent on purpose: messages that never travel (`Hup`, `Beat`, `Unreachable`, …); `Propose`,
+//! `ReadIndex` and `TransferLeader`, which a peer never steps here; priorities of candidates.
 
 use super::entry::{self, PeerEntry, Run};
 use super::error::{PeerDecodeError, PeerEncodeError};
@@ -123,7 +123,7 @@ mod number {
 }
 
 /// Length, incarnation, from, to, term and the body's number.
-const MESSAGE_BYTES_MIN: usize = 4 + 4 * 8 + 1;
+pub(super) const MESSAGE_BYTES_MIN: usize = 4 + 4 * 8 + 1;
 
 /// All messages of a frame.
 pub(super) fn read_batch(reader: &mut Reader) -> Result<Vec<RaftMessage>, PeerDecodeError> {

@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - Nothing is read beyond the body, and no memory is reserved for elements that the bytes
-//!   behind a count cannot hold.
+//!   behind a count cannot hold: at most four times these bytes, for each level of lists.
 //! - Every text, run of bytes and list has its own limit.
 //!
 //! Absent on purpose: whatever lies behind the last field that is asked for. It is a later
@@ -10,7 +10,6 @@
 
 use super::error::{PeerDecodeError, PeerFault};
 use crate::ids::{LogIndex, NodeId, Offset, Term};
-use crate::limits::RESERVED_ELEMENTS_MAX;
 use crate::wire::Text;
 use bytes::Bytes;
 
@@ -155,7 +154,8 @@ impl Reader {
         Ok(Self { bytes, position: 0, base, message: self.message })
     }
 
-    /// A u32 count and so many elements, of at least `element_bytes_min` bytes each.
+    /// A u32 count and so many elements, of at least `element_bytes_min` bytes each, and at most
+    /// four times that in memory.
     pub(super) fn list<T>(
         &mut self,
         field: &'static str,
@@ -170,7 +170,8 @@ impl Reader {
         if found > elements_max {
             return Err(self.fault(field, PeerFault::Count { found, elements_max }));
         }
-        let mut elements = Vec::with_capacity(found.min(RESERVED_ELEMENTS_MAX));
+        // Bounded by the bytes that are there, and so exact: a list never grows.
+        let mut elements = Vec::with_capacity(found);
         for _ in 0..found {
             elements.push(read(self)?);
         }
