@@ -24,6 +24,7 @@ pub mod exit;
 pub mod gauges;
 pub mod node;
 pub mod partition;
+pub mod peers;
 pub mod readers;
 pub mod ready;
 pub mod router;
