@@ -22,6 +22,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
+use tokio::sync::watch;
 
 pub use bateau_protocol::wire::ErrorCode;
 
@@ -212,6 +213,12 @@ struct State {
 }
 
 impl State {
+    fn forget_fault(&mut self, number: u64) {
+        if let Some(seen) = self.kept.iter_mut().rev().find(|seen| seen.number == number) {
+            seen.fault = None;
+        }
+    }
+
     fn of(&mut self, api: Api) -> &mut PerApi {
         let place = api as usize;
         if self.per_api.len() <= place {
@@ -226,13 +233,15 @@ impl State {
 pub struct Controls {
     clock: Clock,
     state: Mutex<State>,
+    /// Requests that are being served and wait for nobody else.
+    serving: watch::Sender<usize>,
 }
 
 impl Controls {
     /// Controls that do nothing yet.
     #[must_use]
     pub fn new(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, state: Mutex::default() })
+        Arc::new(Self { clock, state: Mutex::default(), serving: watch::Sender::new(0) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -254,7 +263,7 @@ impl Controls {
     }
 
     /// The answer to the next request for `api` leaves `by` later, on the node's clock: an advance
-    /// shortens the wait.
+    /// shortens the wait. A subscription begins so much later, its records behind it.
     ///
     /// Errors: more than [`PLANNED_PER_API_MAX`].
     pub fn delay_next(&self, api: Api, by: Duration) -> Result<(), PlanError> {
@@ -267,8 +276,9 @@ impl Controls {
         Ok(())
     }
 
-    /// The next produce that is served and wants an ack is appended and flushed; its ack is lost,
-    /// and the connection with it.
+    /// The next produce that is appended and wants an ack is flushed; its ack is lost, and the
+    /// connection with it. One that the broker refuses, as a whole, is answered, and the next one
+    /// meets the plan instead.
     pub fn drop_next_ack(&self) {
         let mut state = self.state();
         state.acks_to_drop = state.acks_to_drop.saturating_add(1);
@@ -296,17 +306,38 @@ impl Controls {
         self.state().of(api).seen_count
     }
 
+    /// Waits until no request is being served. Those that may wait for what others do (fetches,
+    /// subscriptions, joins and syncs of groups) are not waited for; planned delays are.
+    pub async fn until_idle(&self) {
+        let mut serving = self.serving.subscribe();
+        // The sender is ours, so it does not go before the end.
+        let _ = serving.wait_for(|count| *count == 0).await;
+    }
+
+    /// Whether no such request is being served now.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        *self.serving.borrow() == 0
+    }
+
     /// Before a request is served: a door calls it once, in the order in which its connection
     /// brought them, and does what the plan says.
     ///
     /// - `wants_answer`: false where the client expects none (`acks=0`).
-    pub fn before(&self, door: Door, api: Api, wants_answer: bool, subject: Subject) -> Plan {
+    pub fn before(
+        self: &Arc<Self>,
+        door: Door,
+        api: Api,
+        wants_answer: bool,
+        subject: Subject,
+    ) -> Plan {
         let mut state = self.state();
         state.seen_count += 1;
         let number = state.seen_count;
         let per_api = state.of(api);
         per_api.seen_count += 1;
-        let mut plan = Plan { refusal: None, delay: None, is_lost: false };
+        let serving = (!waits_for_others(api)).then(|| Serving::new(self));
+        let mut plan = Plan { refusal: None, delay: None, loss: None, _serving: serving };
         if let Some(code) = per_api.refusals.pop_front() {
             plan.refusal = Some(code);
         } else if let Some(by) = per_api.delays.pop_front() {
@@ -315,7 +346,7 @@ impl Controls {
                 Some(Delay { by, until_ms: self.clock.after(by), clock: self.clock.clone() });
         } else if api == Api::Produce && wants_answer && state.acks_to_drop > 0 {
             state.acks_to_drop -= 1;
-            plan.is_lost = true;
+            plan.loss = Some(Loss { controls: Arc::clone(self), number, is_spent: false });
         }
         if state.kept.len() == REQUESTS_KEPT_MAX {
             state.kept.pop_front();
@@ -326,13 +357,19 @@ impl Controls {
     }
 }
 
-/// What is to be done with one request.
-#[derive(Clone, Debug)]
+/// Whether a request may wait for what others do, for as long as it likes.
+const fn waits_for_others(api: Api) -> bool {
+    matches!(api, Api::Fetch | Api::JoinGroup | Api::SyncGroup | Api::Subscribe)
+}
+
+/// What is to be done with one request. To be kept until its answer is there.
+#[derive(Debug)]
 pub struct Plan {
     /// Answer with this code, and do not ask the broker.
     pub refusal: Option<ErrorCode>,
     delay: Option<Delay>,
-    is_lost: bool,
+    loss: Option<Loss>,
+    _serving: Option<Serving>,
 }
 
 #[derive(Clone, Debug)]
@@ -340,6 +377,41 @@ struct Delay {
     by: Duration,
     until_ms: u64,
     clock: Clock,
+}
+
+/// An ack that is to be lost. Unless it is, the plan goes back for the next produce.
+#[derive(Debug)]
+struct Loss {
+    controls: Arc<Controls>,
+    number: u64,
+    is_spent: bool,
+}
+
+impl Drop for Loss {
+    fn drop(&mut self) {
+        if !self.is_spent {
+            let mut state = self.controls.state();
+            state.acks_to_drop = state.acks_to_drop.saturating_add(1);
+            state.forget_fault(self.number);
+        }
+    }
+}
+
+/// Counts a request while it is being served.
+#[derive(Debug)]
+struct Serving(Arc<Controls>);
+
+impl Serving {
+    fn new(controls: &Arc<Controls>) -> Self {
+        controls.serving.send_modify(|count| *count += 1);
+        Self(Arc::clone(controls))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.serving.send_modify(|count| *count = count.saturating_sub(1));
+    }
 }
 
 /// What becomes of an answer.
@@ -356,16 +428,30 @@ impl Plan {
     fn fault(&self) -> Option<Fault> {
         let refused = self.refusal.map(Fault::Refused);
         let delayed = self.delay.as_ref().map(|delay| Fault::Delayed(delay.by));
-        refused.or(delayed).or(self.is_lost.then_some(Fault::AckDropped))
+        refused.or(delayed).or(self.loss.as_ref().map(|_| Fault::AckDropped))
     }
 
     /// Once the answer is there (an ack: once the record is flushed): waits until it is as late as
     /// planned, counted from when the request was seen, and says what becomes of it.
-    pub async fn finish(self) -> Fate {
-        if let Some(Delay { clock, until_ms, .. }) = self.delay {
+    ///
+    /// - `is_done`: whether the broker did what was asked; of a produce, in any partition.
+    pub async fn finish(mut self, is_done: bool) -> Fate {
+        if let Some(Delay { clock, until_ms, .. }) = self.delay.take() {
             clock.sleep_until(until_ms).await;
         }
-        if self.is_lost { Fate::Lost } else { Fate::Sent }
+        match &mut self.loss {
+            Some(loss) if is_done => {
+                loss.is_spent = true;
+                Fate::Lost
+            }
+            _ => Fate::Sent,
+        }
+    }
+
+    /// Whether the answer is to come later than it could.
+    #[must_use]
+    pub const fn is_late(&self) -> bool {
+        self.delay.is_some()
     }
 }
 
@@ -377,7 +463,7 @@ mod tests {
         Controls::new(Clock::new())
     }
 
-    fn ask(controls: &Controls, api: Api) -> Plan {
+    fn ask(controls: &Arc<Controls>, api: Api) -> Plan {
         controls.before(Door::Kafka, api, true, Subject::default())
     }
 
@@ -397,11 +483,40 @@ mod tests {
     async fn one_ack_is_lost_and_only_of_a_produce_that_wants_one() {
         let controls = controls();
         controls.drop_next_ack();
-        assert_eq!(ask(&controls, Api::Fetch).finish().await, Fate::Sent);
+        assert_eq!(ask(&controls, Api::Fetch).finish(true).await, Fate::Sent);
         let silent = controls.before(Door::Kafka, Api::Produce, false, Subject::default());
-        assert_eq!(silent.finish().await, Fate::Sent);
-        assert_eq!(ask(&controls, Api::Produce).finish().await, Fate::Lost);
-        assert_eq!(ask(&controls, Api::Produce).finish().await, Fate::Sent);
+        assert_eq!(silent.finish(true).await, Fate::Sent);
+        assert_eq!(ask(&controls, Api::Produce).finish(true).await, Fate::Lost);
+        assert_eq!(ask(&controls, Api::Produce).finish(true).await, Fate::Sent);
+    }
+
+    #[tokio::test]
+    async fn a_refused_or_abandoned_produce_leaves_the_loss_to_the_next_one() {
+        let controls = controls();
+        controls.drop_next_ack();
+        assert_eq!(ask(&controls, Api::Produce).finish(false).await, Fate::Sent);
+        drop(ask(&controls, Api::Produce));
+        let (first, second) = (ask(&controls, Api::Produce), ask(&controls, Api::Produce));
+        assert_eq!(second.finish(true).await, Fate::Sent, "the first one has it");
+        assert_eq!(first.finish(true).await, Fate::Lost);
+        let faults: Vec<_> = controls.requests().into_iter().map(|seen| seen.fault).collect();
+        assert_eq!(faults, [None, None, Some(Fault::AckDropped), None]);
+    }
+
+    #[tokio::test]
+    async fn idle_is_when_nothing_is_served_but_what_waits_for_others() {
+        let controls = controls();
+        let (parked, served) = (ask(&controls, Api::Fetch), ask(&controls, Api::Metadata));
+        assert!(!controls.is_idle());
+        let waiting = tokio::spawn({
+            let controls = Arc::clone(&controls);
+            async move { controls.until_idle().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        assert_eq!(served.finish(true).await, Fate::Sent);
+        waiting.await.expect("it ends");
+        drop(parked);
     }
 
     #[tokio::test]
@@ -409,7 +524,7 @@ mod tests {
         let clock = Clock::new();
         let controls = Controls::new(clock.clone());
         controls.delay_next(Api::Fetch, Duration::from_hours(1)).expect("room");
-        let waiting = tokio::spawn(ask(&controls, Api::Fetch).finish());
+        let waiting = tokio::spawn(ask(&controls, Api::Fetch).finish(true));
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         clock.advance_to(3_600_000);

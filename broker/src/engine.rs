@@ -28,7 +28,8 @@ use bateau_core::controller::{ListenerAddress, NodeRegistration};
 use bateau_core::replica::MetadataStart;
 use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
 use bateau_log::{
-    CommitCycle, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, RecoveryReport, Work,
+    CommitCycle, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, RecoveryProgress,
+    RecoveryReport, Work,
 };
 use bateau_protocol::ids::{Incarnation, NodeId};
 use std::sync::Arc;
@@ -84,20 +85,25 @@ impl Engine {
     /// Errors: [`Failure`] with the exit code of its cause; the directory is as it was, apart from
     /// what recovery itself may do.
     pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
+        Self::open_watched(disk, settings, &RecoveryProgress::default())
+    }
+
+    /// The same, and says meanwhile how far the recovery is.
+    ///
+    /// Errors: as of [`Self::open`].
+    pub fn open_watched(
+        disk: Arc<dyn Disk>,
+        settings: EngineSettings,
+        progress: &RecoveryProgress,
+    ) -> Result<Self, Failure> {
         let data_dir =
             DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
         let founding_id = settings.entropy.bytes();
         let identity = identity(&data_dir, settings.node_id, founding_id)?;
-        let opened = data_dir.open(&identity, settings.data_dir).map_err(open_failure)?;
+        let opened = data_dir.open_watched(&identity, settings.data_dir, progress);
+        let opened = opened.map_err(open_failure)?;
         let (mut cycle, mut report) = (opened.cycle, opened.report);
-        let mut views = Vec::new();
-        let mut recovered = Vec::new();
-        for log in opened.logs {
-            views.push(PartitionView::new(log.incarnation, log.reader.clone()));
-            let (log, unreadable) = bateau_storage::recovered(&log);
-            report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
-            recovered.push(log);
-        }
+        let (mut views, mut recovered) = taken_up(opened.logs, &mut report);
         // Before anything can be refused: what was found is needed most then.
         telemetry::report_recovery(&report);
         refuse_damaged_metadata(&report)?;
@@ -272,6 +278,23 @@ fn start_shard(
     };
     Shard::start(shard_settings, recovered, settings.clock.now(), effects)
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))
+}
+
+/// The views of recovered logs, and the logs as the shard takes them; what turns out to be
+/// unreadable goes to the report.
+fn taken_up(
+    logs: Vec<bateau_log::RecoveredLog>,
+    report: &mut RecoveryReport,
+) -> (Vec<PartitionView>, Vec<RecoveredLog>) {
+    let mut views = Vec::new();
+    let mut recovered = Vec::new();
+    for log in logs {
+        views.push(PartitionView::new(log.incarnation, log.reader.clone()));
+        let (log, unreadable) = bateau_storage::recovered(&log);
+        report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
+        recovered.push(log);
+    }
+    (views, recovered)
 }
 
 /// Without its metadata a node knows nothing, so it does not start (decision 24).

@@ -12,6 +12,7 @@
 
 pub mod admin;
 pub mod api;
+mod base64;
 pub mod cli;
 pub mod clock;
 pub mod config;

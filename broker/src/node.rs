@@ -18,10 +18,12 @@
 
 mod control;
 mod doors;
+mod drain;
 mod settings;
 
 pub use control::{ControlError, NodeControl, NodeState};
 pub use doors::{Addresses, DoorContext, DoorTask};
+pub use drain::DrainedRecord;
 
 use crate::api::Broker;
 use crate::clock::Clock;
@@ -32,7 +34,7 @@ use crate::engine::{Engine, RunningEngine, Starting};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
 use crate::tls::{Tls, Watch};
-use bateau_log::{Disk, RealDisk, RealDiskOptions};
+use bateau_log::{Disk, RealDisk, RealDiskOptions, RecoveryProgress};
 use bateau_quic::SpkiPin;
 use control::{Command, Keeper};
 use doors::{Doors, end_of, not_bound};
@@ -112,6 +114,8 @@ pub struct NodeSettings {
     pub entropy: Entropy,
     /// What a test may do to it; `None` outside of tests.
     pub controls: Option<Arc<Controls>>,
+    /// How far its recovery is.
+    pub recovery: Arc<RecoveryProgress>,
 }
 
 impl NodeSettings {
@@ -123,7 +127,8 @@ impl NodeSettings {
         let options = RealDiskOptions { exclusive, ephemeral };
         let store = Arc::new(DirectoryStore { path, options });
         let (clock, entropy) = (Clock::new(), Entropy::system());
-        Self { config, store, clock, entropy, controls: None }
+        let recovery = Arc::default();
+        Self { config, store, clock, entropy, controls: None, recovery }
     }
 }
 
@@ -380,7 +385,9 @@ impl Running {
         let disk = off_the_loop(move || store.open()).await?;
         let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
         let engine_settings = settings::of_engine(settings, &doors, &*disk);
-        let engine = off_the_loop(move || Engine::open(disk, engine_settings)).await??;
+        let recovery = Arc::clone(&settings.recovery);
+        let engine = off_the_loop(move || Engine::open_watched(disk, engine_settings, &recovery));
+        let engine = engine.await??;
         let (running, starting) = engine.into_parts();
         let engine = EngineTask::spawn(running);
         Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new() })

@@ -198,3 +198,15 @@ fn commands_need_somebody_to_trust() {
     let begin = "error[E0202]: 192.0.2.1:9443: nothing says which certificate to expect\n";
     assert!(text(&output.stderr).starts_with(begin), "{}", text(&output.stderr));
 }
+
+#[test]
+fn every_command_stands_on_one_page_with_its_scope_and_impact() {
+    let output = bateau(&["--help-llm"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let page = text(&output.stdout);
+    assert!(page.contains("\ntopic list "), "{page}");
+    let deletes = page.lines().filter(|line| line.contains(" | destructive | "));
+    let names: Vec<_> = deletes.filter_map(|line| line.split(" <").next()).collect();
+    assert_eq!(names, ["topic delete", "group delete", "ctx delete"]);
+    assert_eq!(text(&bateau(&["--help-llm", "status"]).stdout), page, "as with --help");
+}

@@ -18,8 +18,9 @@ use crate::error::{ConnectError, Unsent};
 use crate::producer::{Producer, Producers};
 use crate::record::Durability;
 use crate::retry::RetryLimits;
-use bateau_quic::{Settings, SpkiPin};
+use bateau_quic::{IdentitySource, Settings, SpkiPin};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,6 +147,7 @@ pub struct ClientBuilder {
     pub(crate) name: String,
     pub(crate) pin: Option<SpkiPin>,
     pub(crate) authorities_pem: Option<Vec<u8>>,
+    pub(crate) identity: Option<IdentitySource>,
     pub(crate) token: Option<Vec<u8>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
@@ -163,6 +165,7 @@ impl Default for ClientBuilder {
             name: "bateau-client".to_owned(),
             pin: None,
             authorities_pem: None,
+            identity: None,
             token: None,
             connect_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(30),
@@ -198,6 +201,25 @@ impl ClientBuilder {
     /// Certificates of authorities in PEM: a broker is trusted for one of theirs with its name.
     pub fn authorities_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.authorities_pem = Some(pem.into());
+        self
+    }
+
+    /// A certificate chain, the client's own first, and its private key, each in PEM: shown to
+    /// brokers that demand certificates (`tls.client_ca`), and to no others.
+    pub fn identity_pem(mut self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.identity = Some(IdentitySource::Pem { chain: chain.into(), key: key.into() });
+        self
+    }
+
+    /// The same from two files, read for every connection that is made: one that is renewed holds
+    /// for the next. Nobody but its owner and its group may read the key.
+    pub fn identity_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        let (certificate, key) = (certificate.into(), key.into());
+        self.identity = Some(IdentitySource::Files { certificate, key });
         self
     }
 

@@ -168,6 +168,20 @@ pub enum ConnectError {
         /// What is wrong.
         reason: String,
     },
+    /// The certificate or the key that this client has to show cannot be used.
+    #[error("{reason}")]
+    Identity {
+        /// The file, where there is one, and what is wrong.
+        reason: String,
+    },
+    /// The broker demands another certificate of its clients than the one shown, or one at all.
+    #[error("{address}: {reason}")]
+    IdentityRefused {
+        /// Host and port.
+        address: String,
+        /// What the broker wants.
+        reason: String,
+    },
     /// The name has no address.
     #[error("{host}: {reason}")]
     Resolve {
@@ -182,7 +196,7 @@ pub enum ConnectError {
         /// What the system said.
         reason: String,
     },
-    /// The broker is not the one that was expected, or refused us.
+    /// The broker is not the one that was expected, or TLS failed otherwise.
     #[error("{address}: {reason}")]
     Refused {
         /// Host and port.
@@ -233,12 +247,17 @@ impl ConnectError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Address { .. } | Self::NoTrust { .. } | Self::Trust { .. } => ErrorKind::Invalid,
+            Self::Address { .. }
+            | Self::NoTrust { .. }
+            | Self::Trust { .. }
+            | Self::Identity { .. } => ErrorKind::Invalid,
             Self::Resolve { .. }
             | Self::Socket { .. }
             | Self::Unreachable { .. }
             | Self::BreakerOpen { .. } => ErrorKind::Unreachable,
-            Self::Refused { .. } | Self::Greeting { .. } => ErrorKind::Refused,
+            Self::Refused { .. } | Self::IdentityRefused { .. } | Self::Greeting { .. } => {
+                ErrorKind::Refused
+            }
             Self::TimedOut { .. } => ErrorKind::Unreachable,
             Self::Closed => ErrorKind::Closed,
         }

@@ -72,7 +72,9 @@ pub use bateau_protocol::record::Compression;
 pub use bateau_protocol::wire::ErrorCode;
 pub use bateau_quic::{Settings as QuicSettings, SpkiPin, contexts};
 pub use client::{BrokerInfo, Client, ClientBuilder};
-pub use consumer::{CommitPolicy, Consumer, ConsumerBuilder, Delivery, OutOfRange, Start};
+pub use consumer::{
+    AssignmentWatch, CommitPolicy, Consumer, ConsumerBuilder, Delivery, OutOfRange, Start,
+};
 pub use error::{
     AdminError, BrokerError, CommitError, ConnectError, ConsumeError, Error, ErrorKind,
     RequestError, Result, SendError, Unsent,

@@ -4,7 +4,7 @@
 
 use crate::codec::Codec;
 use crate::consumer::{Consumer, Delivery};
-use crate::error::{ConsumeError, SendError};
+use crate::error::{CommitError, ConsumeError, SendError};
 use crate::producer::{Producer, SendHandle};
 use crate::record::Record;
 use std::fmt;
@@ -55,9 +55,14 @@ impl<T, C: Codec<T>> TypedProducer<T, C> {
 }
 
 /// Delivers values of type `T`. Made by [`Consumer::typed`].
+///
+/// A record that its codec does not take does not stop it: [`TypedConsumer::try_next`] says so once
+/// and goes on behind it.
 pub struct TypedConsumer<T, C> {
     consumer: Consumer,
     codec: C,
+    /// What could not be decoded, until the next call.
+    undecodable: Option<Delivery>,
     values: PhantomData<fn() -> T>,
 }
 
@@ -71,7 +76,7 @@ impl Consumer {
     /// Delivers values by a codec.
     #[must_use]
     pub const fn typed<T, C: Codec<T>>(self, codec: C) -> TypedConsumer<T, C> {
-        TypedConsumer { consumer: self, codec, values: PhantomData }
+        TypedConsumer { consumer: self, codec, undecodable: None, values: PhantomData }
     }
 }
 
@@ -95,15 +100,36 @@ impl<T, C: Codec<T>> TypedConsumer<T, C> {
     /// The next value, with its delivery; `None` in the value's place for a tombstone.
     ///
     /// # Errors
-    /// [`ConsumeError`]; after [`ConsumeError::Decode`] reading goes on behind the record.
+    /// [`ConsumeError`]. After [`ConsumeError::Decode`] the next call acknowledges the record that
+    /// could not be decoded, and goes on behind it, unless [`TypedConsumer::undecodable`] was asked
+    /// for it.
     ///
     /// Cancel-safe: no record is lost.
     pub async fn try_next(&mut self) -> Result<Option<(Option<T>, Delivery)>, ConsumeError> {
+        if let Some(delivery) = self.undecodable.take() {
+            // Where it does not count any more, somebody else has it, or it comes again.
+            if let Err(CommitError::Request(error)) = delivery.ack().await {
+                return Err(error.into());
+            }
+        }
         let Some(delivery) = self.consumer.try_next().await? else { return Ok(None) };
-        Ok(Some((delivery.decode(&self.codec)?, delivery)))
+        match delivery.decode(&self.codec) {
+            Ok(value) => Ok(Some((value, delivery))),
+            Err(error) => {
+                self.undecodable = Some(delivery);
+                Err(error)
+            }
+        }
     }
 
-    /// The consumer behind it, to seek, to commit and to close.
+    /// The record of the [`ConsumeError::Decode`] that the last call gave: to keep it elsewhere.
+    /// Whoever takes it acknowledges it.
+    pub const fn undecodable(&mut self) -> Option<Delivery> {
+        self.undecodable.take()
+    }
+
+    /// The consumer behind it, to seek, to commit and to close. A record that could not be decoded
+    /// counts as not acknowledged then.
     #[must_use]
     pub fn into_inner(self) -> Consumer {
         self.consumer

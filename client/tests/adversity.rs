@@ -1,7 +1,7 @@
 //! Brokers that vanish without a word, that lie, and that speak other versions.
 
 use bateau_client::{Client, ConnectError, ErrorKind, Record};
-use bateau_testing::TestBroker;
+use bateau_testing::{Api, TestBroker};
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,6 +79,32 @@ async fn a_broker_that_vanished_without_a_word_is_found_again(broker: TestBroker
     assert_eq!(ack.offset, 1);
     let delivery = tokio::time::timeout(Duration::from_secs(15), reader.try_next()).await??;
     assert_eq!(delivery.ok_or("it ended")?.offset, 1);
+    Ok(())
+}
+
+#[bateau_testing::test]
+async fn a_broker_that_vanished_between_a_request_and_its_answer_is_found_again(
+    broker: TestBroker,
+) -> Outcome {
+    let relay = Relay::to(&broker).await?;
+    let builder = Client::builder().address(&relay.url).silence(Duration::from_millis(300));
+    let client = builder.connect().await?;
+    broker.delay_next(Api::ListGroups, Duration::from_secs(3_600));
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.admin().list_groups().await }
+    });
+    while broker.request_count(Api::ListGroups) < 1 {
+        tokio::task::yield_now().await;
+    }
+    // With this answer the request is acknowledged, so that QUIC has nothing to send again.
+    client.admin().list_topics().await?;
+    relay.cut(true);
+    broker.crash().await?;
+    relay.cut(false);
+    // By itself the connection would be tried after ten seconds.
+    let groups = tokio::time::timeout(Duration::from_secs(5), asking).await???;
+    assert!(groups.is_empty());
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 
 use bateau_client::group::Assignor;
 use bateau_client::{Client, CommitError, CommitPolicy, Consumer, Record};
-use bateau_testing::TestBroker;
+use bateau_testing::{Api, ErrorCode, TestBroker};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -121,6 +121,42 @@ async fn two_members_under_the_assignor_of_kafkajs_share_the_work(broker: TestBr
 }
 
 #[bateau_testing::test]
+async fn a_member_whose_sync_failed_claims_nothing_and_nothing_is_read_twice(
+    broker: TestBroker,
+) -> Outcome {
+    broker.seed_topic(TOPIC, 4).await?;
+    let client = broker.client().await?;
+    fill(&client, 0, 40).await?;
+    let mut seen = BTreeMap::new();
+    let mut first = member(&client, &[Assignor::CooperativeSticky]).await?;
+    work(&mut first, 20, &mut seen).await?;
+    // The one that reads already misses an assignment, twice.
+    broker.fail_next_times(Api::SyncGroup, ErrorCode::REBALANCE_IN_PROGRESS, 2);
+    let mut second = member(&broker.client().await?, &[Assignor::CooperativeSticky]).await?;
+    let mut others = BTreeMap::new();
+    while seen.len() + others.len() < 40
+        || first.assignment().len() != 2
+        || second.assignment().len() != 2
+    {
+        tokio::select! {
+            done = work(&mut first, 1, &mut seen) => done?,
+            done = work(&mut second, 1, &mut others) => done?,
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+    fill(&client, 40, 60).await?;
+    while seen.len() + others.len() < 60 {
+        tokio::select! {
+            done = work(&mut first, 1, &mut seen) => done?,
+            done = work(&mut second, 1, &mut others) => done?,
+        }
+    }
+    seen.extend(others);
+    assert_eq!(seen, once_each(60));
+    Ok(())
+}
+
+#[bateau_testing::test]
 async fn a_broker_that_restarts_and_crashes_repeats_nothing_and_loses_nothing(
     broker: TestBroker,
 ) -> Outcome {
@@ -223,5 +259,94 @@ async fn positions_are_stored_by_hand_and_every_ack_may_wait_for_it(broker: Test
         .seek_group("billing", [bateau_client::admin::GroupPosition::new(TOPIC, 0, 0)])
         .await?;
     assert_eq!(stored().await?, 0);
+    Ok(())
+}
+
+#[bateau_testing::test]
+async fn a_record_that_is_not_accepted_comes_again_and_its_partition_waits(
+    broker: TestBroker,
+) -> Outcome {
+    broker.seed_topic(TOPIC, 4).await?;
+    let client = broker.client().await?;
+    fill(&client, 0, 12).await?;
+    let mut consumer = member(&client, &[Assignor::Range]).await?;
+    // Values 0, 4 and 8 lie in partition 0, and all are in the application's hands.
+    let mut of_zero = Vec::new();
+    let mut others = 0;
+    while of_zero.len() + others < 12 {
+        let delivery = consumer.try_next().await?.ok_or("it ended")?;
+        if delivery.partition == 0 {
+            of_zero.push(delivery);
+        } else {
+            others += 1;
+            delivery.ack().await?;
+        }
+    }
+    let mut of_zero = of_zero.into_iter();
+    let (first, second) = (of_zero.next().ok_or("0")?, of_zero.next().ok_or("4")?);
+    let third = of_zero.next().ok_or("8")?;
+    first.ack().await?;
+    let (asked, delay) = (Instant::now(), Duration::from_millis(60));
+    second.nack(delay)?;
+    let outdated = third.ack().await;
+    assert!(matches!(outdated, Err(CommitError::Outdated { offset: 2, .. })), "{outdated:?}");
+    // The other partitions go on meanwhile.
+    client.producer(TOPIC).send(Record::new("13").partition(1)).await?;
+    let mut came = Vec::new();
+    while came.len() < 3 {
+        let delivery = consumer.try_next().await?.ok_or("it ended")?;
+        let is_early = delivery.partition == 0 && asked.elapsed() < delay;
+        assert!(!is_early, "{:?}", asked.elapsed());
+        came.push((delivery.partition, delivery.offset));
+        delivery.ack().await?;
+    }
+    came.sort_by_key(|(partition, _)| *partition);
+    assert_eq!(came, [(0, 1), (0, 2), (1, 3)]);
+    consumer.close().await?;
+    let lags = client.admin().lag("billing").await?;
+    assert_eq!(lags.iter().filter_map(|lag| lag.lag()).sum::<i64>(), 0, "{lags:?}");
+    Ok(())
+}
+
+#[bateau_testing::test]
+async fn who_delivers_at_most_once_delivers_nothing_again(broker: TestBroker) -> Outcome {
+    broker.seed_topic(TOPIC, 1).await?;
+    let client = broker.client().await?;
+    client.producer(TOPIC).send("0").await?;
+    let builder = client.consumer("billing").topics([TOPIC]);
+    let mut consumer = builder.commit(CommitPolicy::BeforeDelivery).start().await?;
+    let delivery = consumer.try_next().await?.ok_or("it ended")?;
+    assert_eq!(delivery.nack(Duration::ZERO), Err(CommitError::AtMostOnce));
+    // A reader has no group, and goes back all the same.
+    let mut reader = client.reader().topics([TOPIC]).start().await?;
+    for _ in 0..3 {
+        let delivery = reader.try_next().await?.ok_or("it ended")?;
+        assert_eq!(delivery.offset, 0);
+        delivery.nack(Duration::ZERO)?;
+    }
+    Ok(())
+}
+
+#[bateau_testing::test]
+async fn changes_of_the_assignment_are_told(broker: TestBroker) -> Outcome {
+    broker.seed_topic(TOPIC, 4).await?;
+    let client = broker.client().await?;
+    let first = member(&client, &[Assignor::Range]).await?;
+    let mut watch = first.assignment_watch();
+    let mut until = async |count: usize| loop {
+        let assigned = watch.changed().await?;
+        if assigned.len() == count {
+            return Some(assigned);
+        }
+    };
+    let all = until(4).await.ok_or("it ended")?;
+    assert_eq!(all, first.assignment());
+    let second = member(&broker.client().await?, &[Assignor::Range]).await?;
+    let half = until(2).await.ok_or("it ended")?;
+    assert!(half.iter().all(|one| one.topic == TOPIC && all.contains(one)), "{half:?}");
+    second.close().await?;
+    assert_eq!(until(4).await, Some(all));
+    first.close().await?;
+    assert_eq!(until(9).await, None, "the consumer is over");
     Ok(())
 }

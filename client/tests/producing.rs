@@ -344,3 +344,43 @@ async fn a_closed_client_sends_nothing_more_and_says_so(broker: TestBroker) -> O
     assert_eq!(status, RequestError::Closed.into());
     Ok(())
 }
+
+#[bateau_testing::test]
+async fn tasks_that_share_a_compressing_producer_keep_their_own_order(
+    broker: TestBroker,
+) -> Outcome {
+    broker.seed_topic("orders", 1).await?;
+    let client = broker.client().await?;
+    let zstd = Compression::Zstd;
+    let producer = client.producer("orders").compression(zstd).batch_bytes(2_000);
+    let mut tasks = Vec::new();
+    // Threads of their own: on one thread nobody sends while another one compresses.
+    for task in 0..4 {
+        let producer = producer.clone();
+        let runtime = tokio::runtime::Handle::current();
+        tasks.push(tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                for number in 0..500 {
+                    let record = format!("{task}: record {number}, and what compresses well");
+                    drop(producer.send(record).queued().await?);
+                }
+                Ok::<_, SendError>(())
+            })
+        }));
+    }
+    for task in tasks {
+        task.await??;
+    }
+    producer.flush().await?;
+    assert_eq!(producer.buffered_bytes(), 0);
+    let mut next = [0; 4];
+    for value in read(&broker, "orders", 0, 2_000).await? {
+        let (task, rest) = value.split_once(": record ").ok_or("a task")?;
+        let (number, _) = rest.split_once(',').ok_or("a number")?;
+        let next = &mut next[task.parse::<usize>()?];
+        assert_eq!(number.parse::<usize>()?, *next, "in the order of task {task}");
+        *next += 1;
+    }
+    assert_eq!(next, [500; 4]);
+    Ok(())
+}

@@ -8,6 +8,12 @@
 //! kafka = "127.0.0.1:9092"
 //! http = "127.0.0.1:8080"
 //! pin = "sha256:0f1e…"
+//!
+//! [contexts.prod]
+//! native = "broker-1.example:9443"
+//! ca = "authority.crt"
+//! certificate = "me.crt"
+//! key = "me.key"
 //! ```
 //!
 //! `bateau dev` writes its entry; commands and clients read the pin of a loopback address from
@@ -56,6 +62,13 @@ pub struct Context {
     pub http: Option<String>,
     /// The key that the native door must show.
     pub pin: Option<SpkiPin>,
+    /// File of the authorities that may vouch for the native door, where there is no pin. Paths
+    /// are absolute, or begin at the directory of the file of contexts.
+    pub ca: Option<String>,
+    /// File of the certificate that is shown to the broker.
+    pub certificate: Option<String>,
+    /// File of its private key.
+    pub key: Option<String>,
     /// Keys that this version does not know.
     other: Vec<(String, String)>,
 }
@@ -64,6 +77,7 @@ pub struct Context {
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Contexts {
     current: Option<String>,
+    previous: Option<String>,
     contexts: Vec<Context>,
     other: Vec<(String, String)>,
 }
@@ -131,9 +145,17 @@ impl Context {
         if !text::is_name(name) {
             return Err(ContextsError::Name { name: name.chars().take(80).collect() });
         }
-        let name = name.to_owned();
-        let (native, kafka, http, pin) = (None, None, None, None);
-        Ok(Self { name, native, kafka, http, pin, other: Vec::new() })
+        Ok(Self {
+            name: name.to_owned(),
+            native: None,
+            kafka: None,
+            http: None,
+            pin: None,
+            ca: None,
+            certificate: None,
+            key: None,
+            other: Vec::new(),
+        })
     }
 
     fn set(&mut self, key: String, value: String) -> Result<(), PinError> {
@@ -142,6 +164,9 @@ impl Context {
             "kafka" => self.kafka = Some(value),
             "http" => self.http = Some(value),
             "pin" => self.pin = Some(value.parse()?),
+            "ca" => self.ca = Some(value),
+            "certificate" => self.certificate = Some(value),
+            "key" => self.key = Some(value),
             _ => self.other.push((key, value)),
         }
         Ok(())
@@ -154,6 +179,9 @@ impl Context {
             ("kafka", self.kafka.clone()),
             ("http", self.http.clone()),
             ("pin", pin),
+            ("ca", self.ca.clone()),
+            ("certificate", self.certificate.clone()),
+            ("key", self.key.clone()),
         ];
         let known = known.into_iter().filter_map(|(key, value)| Some((key, value?)));
         known.chain(self.other.iter().map(|(key, value)| (key.as_str(), value.clone())))
@@ -230,9 +258,17 @@ impl Contexts {
         self.current.as_deref().and_then(|name| self.get(name))
     }
 
-    /// Names the context in use.
+    /// Names the context in use; the one before it is remembered.
     pub fn set_current(&mut self, name: &str) {
-        self.current = Some(name.to_owned());
+        if self.current.as_deref() != Some(name) {
+            self.previous = self.current.replace(name.to_owned());
+        }
+    }
+
+    /// The context that was in use before, if it still exists.
+    #[must_use]
+    pub fn previous(&self) -> Option<&Context> {
+        self.previous.as_deref().and_then(|name| self.get(name))
     }
 
     /// The context with this name.

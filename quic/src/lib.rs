@@ -12,6 +12,7 @@
 //! | `settings` | windows, MTU, streams and timers, each with its limits |
 //! | `socket` | UDP sockets with room, and the endpoint on top |
 //! | `tls` | rustls configurations made by hand, with one crypto provider |
+//! | `identity` | what a client shows to a broker that demands certificates |
 //! | `pin` | the hash of a public key, and the verifier that wants exactly that key |
 //! | `gate` | handshakes that have begun and not ended; when to ask for a Retry |
 //! | `refusal` | why a connection was not made, in words |
@@ -27,6 +28,7 @@
 pub mod contexts;
 mod farewell;
 mod gate;
+mod identity;
 mod pin;
 mod receive;
 mod refusal;
@@ -38,6 +40,7 @@ mod tls;
 pub use farewell::{Farewell, release};
 pub use gate::UNVALIDATED_MAX;
 pub use gate::{Admission, HANDSHAKE_MS_MAX, HANDSHAKES_MAX, HandshakeGate, HandshakePermit};
+pub use identity::{ClientIdentity, IdentitySource, PEM_BYTES_MAX};
 pub use pin::{PinError, SpkiPin, UnreadableCertificate};
 pub use refusal::{Refusal, refusal};
 pub use secret::EndpointSecret;
@@ -46,8 +49,8 @@ pub use settings::{
 };
 pub use socket::{SocketBuffers, bind, endpoint, lasting_endpoint};
 pub use tls::{
-    ClientIdentity, INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, Trust, TrustError,
-    client_config, client_config_as, crypto_provider, server_config,
+    INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, Trust, TrustError, client_config,
+    client_config_as, crypto_provider, server_config,
 };
 
 /// What the TLS handshake must agree on: the framing of the native protocol. Versions of what is

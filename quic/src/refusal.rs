@@ -10,6 +10,9 @@ use thiserror::Error;
 const CRYPTO_ERROR: u64 = 0x100;
 const NO_APPLICATION_PROTOCOL: u64 = 120;
 const CERTIFICATE_REQUIRED: u64 = 116;
+const UNSUPPORTED_CERTIFICATE: u64 = 43;
+const CERTIFICATE_EXPIRED: u64 = 45;
+const UNKNOWN_AUTHORITY: u64 = 48;
 /// bad, unsupported, revoked, expired and unknown certificate, unknown authority, access denied,
 /// and a signature that does not fit the key (decrypt_error).
 const CERTIFICATE_ALERTS: [u64; 8] = [42, 43, 44, 45, 46, 48, 49, 51];
@@ -23,10 +26,15 @@ pub enum Refusal {
         /// What was wrong, with the pin that was found where one was expected.
         reason: String,
     },
-    /// The server does not accept our certificate, or wants one.
-    #[error("the server refused our certificate, or demands one: {reason}")]
-    Client {
-        /// What the server said.
+    /// The server wants a certificate of ours, and we have shown none.
+    #[error(
+        "the broker demands a certificate of its clients (its `tls.client_ca`), and none was shown"
+    )]
+    NoIdentity,
+    /// The server does not accept our certificate.
+    #[error("the broker does not accept our certificate: {reason}")]
+    Identity {
+        /// What is wrong with it, and what the server said.
         reason: String,
     },
     /// The other end speaks another protocol on this port.
@@ -60,11 +68,28 @@ pub fn refusal(error: &ConnectionError) -> Option<Refusal> {
     };
     Some(match alert {
         NO_APPLICATION_PROTOCOL => Refusal::Protocol,
-        CERTIFICATE_REQUIRED if !is_ours => Refusal::Client { reason },
+        CERTIFICATE_REQUIRED if !is_ours => Refusal::NoIdentity,
         alert if CERTIFICATE_ALERTS.contains(&alert) && is_ours => Refusal::Server { reason },
-        alert if CERTIFICATE_ALERTS.contains(&alert) => Refusal::Client { reason },
+        alert if CERTIFICATE_ALERTS.contains(&alert) => Refusal::Identity {
+            reason: match fault_of_identity(alert) {
+                Some(fault) => format!("{fault} ({reason})"),
+                None => reason,
+            },
+        },
         _ => Refusal::Handshake { reason },
     })
+}
+
+/// What an alert says of our certificate.
+const fn fault_of_identity(alert: u64) -> Option<&'static str> {
+    match alert {
+        UNSUPPORTED_CERTIFICATE => {
+            Some("it is not meant for clients; its extended key usage must have clientAuth")
+        }
+        CERTIFICATE_EXPIRED => Some("its time is over, or has not come"),
+        UNKNOWN_AUTHORITY => Some("no authority of the broker's `tls.client_ca` has signed it"),
+        _ => None,
+    }
 }
 
 /// Without what rustls puts around a verifier's own sentence.

@@ -9,6 +9,7 @@
 //! Absent on purpose: accepting any server, and trusting the first one seen.
 
 use crate::ALPN;
+use crate::identity::ClientIdentity;
 use crate::pin::{PinVerifier, SpkiPin};
 use crate::settings::{Settings, SettingsError, Side, transport_config};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -19,8 +20,8 @@ use rustls::crypto::aws_lc_rs::{self, cipher_suite};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::version::TLS13;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -79,38 +80,6 @@ pub enum TrustError {
     /// A setting outside of its range.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-}
-
-/// What a client shows to a broker that demands certificates.
-#[derive(Debug)]
-pub struct ClientIdentity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
-
-impl Clone for ClientIdentity {
-    fn clone(&self) -> Self {
-        Self { chain: self.chain.clone(), key: self.key.clone_key() }
-    }
-}
-
-impl ClientIdentity {
-    /// A certificate chain, the client's own first, and its private key, each in PEM.
-    ///
-    /// Errors: no certificate, or no key. Whether they belong together shows in
-    /// [`client_config`].
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TrustError> {
-        let bad = |reason: &str| TrustError::BadIdentity { reason: reason.to_owned() };
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-        let chain = chain.map_err(|_| bad("the certificate is not PEM"))?;
-        if chain.is_empty() {
-            return Err(bad("there is no certificate in the PEM"));
-        }
-        // What is wrong with a key is not repeated: it could be part of the key.
-        let key = PrivateKeyDer::from_pem_slice(key);
-        let key = key.map_err(|_| bad("there is no private key in the PEM"))?;
-        Ok(Self { chain, key })
-    }
 }
 
 impl Trust {
@@ -221,7 +190,14 @@ pub fn client_config_as(
     let mut tls = match identity {
         None => builder.with_no_client_auth(),
         Some(ClientIdentity { chain, key }) => {
-            let bad = |error: rustls::Error| TrustError::BadIdentity { reason: error.to_string() };
+            let bad = |error: rustls::Error| TrustError::BadIdentity {
+                reason: match error {
+                    rustls::Error::InconsistentKeys(_) => {
+                        "the key is not the one of the first certificate".to_owned()
+                    }
+                    error => error.to_string(),
+                },
+            };
             builder.with_client_auth_cert(chain, key).map_err(bad)?
         }
     };
@@ -253,22 +229,6 @@ mod tests {
                 CipherSuite::TLS13_AES_256_GCM_SHA384,
                 CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
             ]
-        );
-    }
-
-    #[test]
-    fn an_identity_that_is_none_is_refused_without_repeating_it() {
-        let said = |chain: &[u8], key: &[u8]| {
-            ClientIdentity::from_pem(chain, key).map(drop).expect_err("it is none").to_string()
-        };
-        let pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert_eq!(
-            said(b"secret", b"secret"),
-            "our own certificate cannot be used: there is no certificate in the PEM"
-        );
-        assert_eq!(
-            said(pem, b"secret"),
-            "our own certificate cannot be used: there is no private key in the PEM"
         );
     }
 

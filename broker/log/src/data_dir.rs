@@ -12,7 +12,7 @@ use crate::bytes_io::{Fields, PutFields, length, size};
 use crate::cycle::{CommitCycle, CycleParts};
 use crate::disk::{Disk, LockError, LockGuard};
 use crate::meta::{COPIES, META_VERSION, MetaError, MetaLog};
-use crate::recovery::{RecoveredLog, RecoveryReport, recover};
+use crate::recovery::{RecoveredLog, RecoveryProgress, RecoveryReport, recover};
 use crate::space::Space;
 use crate::work::LogOptions;
 use bateau_protocol::ids::NodeId;
@@ -212,6 +212,18 @@ impl DataDir {
     /// Errors: [`OpenError::MetaLogLost`], [`OpenError::Corrupt`], [`OpenError::NewerFormat`],
     /// [`OpenError::Io`]. A corrupt log is none: it is reported.
     pub fn open(&self, identity: &Identity, options: DataDirOptions) -> Result<Opened, OpenError> {
+        self.open_watched(identity, options, &RecoveryProgress::default())
+    }
+
+    /// The same, and says meanwhile how far it is.
+    ///
+    /// Errors: as of [`Self::open`].
+    pub fn open_watched(
+        &self,
+        identity: &Identity,
+        options: DataDirOptions,
+        progress: &RecoveryProgress,
+    ) -> Result<Opened, OpenError> {
         let disk = &self.disk;
         if !identity.founded {
             self.start_over().map_err(failed("start over"))?;
@@ -230,7 +242,7 @@ impl DataDir {
             options.ballast_bytes,
         );
         space.look().map_err(failed("look at the free space"))?;
-        let recovered = recover(disk, &mut meta, options.log, options.wall_ms)?;
+        let recovered = recover(disk, &mut meta, options.log, options.wall_ms, progress)?;
         let cycle = CommitCycle::new(CycleParts {
             disk: Arc::clone(disk),
             meta,

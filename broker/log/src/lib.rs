@@ -79,6 +79,8 @@ pub use reader::{
     ActiveSegment, Bounds, LogReader, ReadError, ReadRange, SealedSegment, StoredFrame,
     TimestampCandidate,
 };
-pub use recovery::{CorruptRange, RecoveredLog, RecoveryReport, StoredState, TornTail};
+pub use recovery::{
+    CorruptRange, RecoveredLog, RecoveryProgress, RecoveryReport, StoredState, TornTail,
+};
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
 pub use work::*;

@@ -19,7 +19,10 @@
 //! membership).
 
 mod files;
+mod progress;
 mod scan;
+
+pub use progress::RecoveryProgress;
 
 use crate::bytes_io::{from_hex, size};
 use crate::cycle::{REMOVED_SUFFIX, TRASH, trash_name};
@@ -153,6 +156,7 @@ pub(crate) fn recover(
     meta: &mut MetaLog,
     options: LogOptions,
     wall_ms: u64,
+    progress: &RecoveryProgress,
 ) -> Result<Recovered, OpenError> {
     let mut report = RecoveryReport {
         clean: meta.state.clean,
@@ -161,7 +165,7 @@ pub(crate) fn recover(
         ..RecoveryReport::default()
     };
     report.orphans = move_orphans(&**disk, meta, wall_ms).map_err(failed("move an orphan"))?;
-    let scans = scan_all(&**disk, meta, options).map_err(failed("read the logs"))?;
+    let scans = scan_all(&**disk, meta, options, progress).map_err(failed("read the logs"))?;
     let highest = scans
         .iter()
         .map(|scan| scan.flush_sequence)
@@ -228,11 +232,17 @@ const PARALLEL_SCANS_MIN: usize = 32;
 const SCAN_THREADS: usize = 4;
 
 /// Reads every log, each by itself.
-fn scan_all(disk: &dyn Disk, meta: &MetaLog, options: LogOptions) -> io::Result<Vec<LogScan>> {
+fn scan_all(
+    disk: &dyn Disk,
+    meta: &MetaLog,
+    options: LogOptions,
+    progress: &RecoveryProgress,
+) -> io::Result<Vec<LogScan>> {
     let mut listed = Vec::new();
     for (log, replica) in &meta.state.replicas {
         listed.push((LogFiles::list(disk, *log, replica)?, replica));
     }
+    progress.begin(listed.iter().map(|(files, _)| files.bases.len() as u64).sum());
     if !meta.state.clean {
         // Page-cache survivors are not durable yet, and after a failed flush clean pages may lie:
         // flush, drop, and only then look.
@@ -244,7 +254,7 @@ fn scan_all(disk: &dyn Disk, meta: &MetaLog, options: LogOptions) -> io::Result<
         }
     }
     let scan = |(files, replica): (LogFiles, &ReplicaMeta)| {
-        LogScan::run(disk, files, replica.clone(), options.index_interval_bytes)
+        LogScan::run(disk, files, replica.clone(), options.index_interval_bytes, progress)
     };
     if listed.len() < PARALLEL_SCANS_MIN {
         return listed.into_iter().map(scan).collect();

@@ -93,6 +93,25 @@ catalogue! {
         fix "write the address as HOST:PORT?pin=sha256:…, with the pin that the broker prints",
         why "The first connection is as much worth protecting as the second: a certificate that \
              is only looked at is not checked. `bateau dev` leaves its pin in the context `dev`.";
+    OWN_CERTIFICATE = "E0203", Usage, "the certificate to show to the broker cannot be used",
+        cause "a file is missing, is not PEM, has another certificate's key, or others may read it",
+        fix "name a certificate and its own key with --client-cert FILE --client-key FILE",
+        why "A broker with `tls.client_ca` demands a certificate of its clients. The flags, or \
+             `certificate` and `key` of the context, name the chain and the key in PEM. Nobody \
+             but the key's owner and group may read it.";
+    NOT_ADMITTED = "E0204", Refused, "the broker demands another certificate of its clients",
+        cause "none was shown, or one that no authority of the broker's vouches for",
+        fix "show one with --client-cert FILE --client-key FILE; `tls.client_ca` of the broker \
+             names its authorities",
+        why "With `tls.client_ca` in its configuration a broker serves only clients with a \
+             certificate of those authorities that is valid now and meant for clients (extended \
+             key usage clientAuth, or no extended key usage at all).";
+    AUTHORITIES = "E0205", Usage, "the authorities that may vouch for the broker cannot be used",
+        cause "the file is missing, or has no certificate in PEM",
+        fix "name a file of certificates with --ca FILE, or the broker's key by ?pin=sha256:…",
+        why "A broker's certificate is believed when an authority of --ca, or of `ca` in the \
+             context, has signed it for the name that was connected to. The system's own \
+             authorities are not asked.";
     NO_CONTEXT = "E0301", NotFoundOrHeld, "no such context",
         cause "the context file has no entry of this name",
         fix "bateau ctx list",

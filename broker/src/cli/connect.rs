@@ -5,14 +5,19 @@
 //!
 //! Absent on purpose: retries. The client has them, under one deadline.
 
+use super::codes::AUTHORITIES;
 use super::context::Target;
 use super::fault::Fault;
 use super::offsets::moment;
 use super::trouble;
 use crate::exit::Exit;
 use bateau_client::Client;
+use bateau_quic::{PEM_BYTES_MAX, Trust};
 use clap::Args;
+use std::fs::File;
 use std::future::Future;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,6 +28,15 @@ pub(super) struct BrokerArguments {
     /// Address of the native door [default: the context's, else 127.0.0.1:9443]
     #[arg(long, value_name = "HOST:PORT")]
     broker: Option<String>,
+    /// Authorities that may vouch for the broker, in PEM, where no pin names its key
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The certificate to show to a broker that demands one, in PEM
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM, readable by nobody else
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// How long to wait for answers, as in 500ms or 1m30s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     timeout: Duration,
@@ -32,8 +46,15 @@ impl BrokerArguments {
     /// Connects to the broker that is meant.
     pub(super) async fn connect(&self) -> Result<Client, Fault> {
         let target = Target::choose(self.broker.as_deref())?;
-        let builder =
+        let mut builder =
             Client::builder().address(target.address).name("bateau").timeout(self.timeout);
+        if let Some(ca) = self.ca.as_ref().or(target.ca.as_ref()) {
+            builder = builder.authorities_pem(authorities(ca)?);
+        }
+        let flags = self.client_cert.clone().zip(self.client_key.clone());
+        if let Some((certificate, key)) = flags.or(target.identity) {
+            builder = builder.identity_files(certificate, key);
+        }
         // A broker that is there answers at once: nobody should wait long for one that is not.
         let connected = builder.connect_timeout(self.timeout.min(CONNECT_TIMEOUT_MAX)).connect();
         connected.await.map_err(|error| trouble::connect(&error))
@@ -42,6 +63,20 @@ impl BrokerArguments {
     /// How long one piece of work may take.
     pub(super) const fn timeout(&self) -> Duration {
         self.timeout
+    }
+}
+
+/// The authorities of a file.
+fn authorities(path: &Path) -> Result<Vec<u8>, Fault> {
+    let unusable = |reason: String| Fault::of(&AUTHORITIES, path.display()).because(reason);
+    let file = File::open(path).map_err(|error| unusable(error.to_string()))?;
+    let mut pem = Vec::new();
+    let read = file.take(PEM_BYTES_MAX).read_to_end(&mut pem);
+    read.map_err(|error| unusable(error.to_string()))?;
+    // Looked at here, where the file has a name.
+    match Trust::roots_from_pem(&pem) {
+        Ok(_) => Ok(pem),
+        Err(error) => Err(unusable(error.to_string())),
     }
 }
 

@@ -20,8 +20,8 @@
 //!
 //! Absent on purpose: lengths in binary (kcat's `%R`).
 
-use super::base64;
 use super::record::{Record, write_headers, write_string, write_text};
+use crate::base64;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned, fmt::strtime};
 

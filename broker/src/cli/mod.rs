@@ -14,7 +14,6 @@
 //!
 //! Absent on purpose: commands that this build cannot carry out; clap refuses them with code 2.
 
-mod base64;
 pub(crate) mod codes;
 mod completion;
 mod confirm;
@@ -25,6 +24,7 @@ mod explain;
 mod fault;
 mod format;
 mod group;
+mod help_llm;
 mod lag;
 mod log_dump;
 mod lookup;
@@ -41,6 +41,7 @@ mod trouble;
 mod version;
 
 use crate::exit::Exit;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use consume::ConsumeArguments;
@@ -68,7 +69,11 @@ Examples:
 #[command(name = "bateau", version, arg_required_else_help = true, before_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+
+    /// Print every command on one page, with its scope and impact, for programs that read
+    #[arg(long)]
+    help_llm: bool,
 
     /// What goes to stdout: json (one object per line), or table. Default: table on a terminal
     #[arg(short = 'o', long, global = true, value_enum, value_name = "FORMAT")]
@@ -109,7 +114,7 @@ enum Command {
     /// Look at the log on disk
     #[command(subcommand)]
     Log(LogCommand),
-    /// List, use and show contexts: names for brokers
+    /// List, use, show, set and delete contexts: names for brokers
     #[command(subcommand, before_help = context::EXAMPLES)]
     Ctx(ContextCommand),
     /// Print a shell's completion script
@@ -209,7 +214,16 @@ enum LogCommand {
 pub fn main(started: Instant) -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::chosen(arguments.output);
-    match run(arguments.command, output, started) {
+    let outcome = match arguments.command {
+        // As with --help, whatever else was typed.
+        _ if arguments.help_llm => help_llm::run(),
+        Some(command) => run(command, output, started),
+        None => {
+            let mut whole = <Arguments as clap::CommandFactory>::command();
+            whole.error(ErrorKind::MissingSubcommand, "a command is missing").exit()
+        }
+    };
+    match outcome {
         Ok(()) => Exit::Done.into(),
         Err(fault) => {
             eprint!("{}", fault.report());

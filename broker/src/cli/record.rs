@@ -12,8 +12,8 @@
 //! Absent on purpose: guessing. A value that looks like JSON is still a string, so that every
 //! reader gets the bytes that were written.
 
-use super::base64;
 use super::fault::escaped;
+use crate::base64;
 use bateau_client::{Compression, Delivery, Header};
 use bytes::Bytes;
 use std::io::Write as _;

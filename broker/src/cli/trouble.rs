@@ -23,6 +23,12 @@ pub(super) fn connect(error: &ConnectError) -> Fault {
         ConnectError::Trust { address, reason } => {
             Fault::of(&codes::CERTIFICATE, address).because(reason)
         }
+        ConnectError::Identity { reason } => {
+            Fault::of(&codes::OWN_CERTIFICATE, "this client").because(reason)
+        }
+        ConnectError::IdentityRefused { address, reason } => {
+            Fault::of(&codes::NOT_ADMITTED, address).because(reason)
+        }
         ConnectError::Resolve { host, reason } => {
             Fault::of(&codes::UNRESOLVED, host).because(reason)
         }

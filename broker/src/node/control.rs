@@ -4,11 +4,13 @@
 //!
 //! Absent on purpose: faults of single requests, which are planned at the [`Controls`].
 
+use super::drain::{DrainedRecord, drain};
 use super::{Addresses, NodeSettings};
 use crate::api::Broker;
 use crate::clock::{ADVANCED_MS_MAX, Clock};
 use crate::controls::Controls;
 use bateau_core::controller::{CreateTopics, NewTopic};
+use bateau_log::RecoveryProgress;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -42,6 +44,12 @@ pub enum ControlError {
     /// It is starting, stopping or gone.
     #[error("the node does not run at present")]
     NotRunning,
+    /// There is no such topic.
+    #[error("there is no topic {topic:?}")]
+    NoTopic {
+        /// Its name.
+        topic: String,
+    },
     /// The cluster said no.
     #[error("topic {topic:?} was not created: {reason}")]
     NotCreated {
@@ -91,6 +99,7 @@ impl Keeper {
             clock: settings.clock.clone(),
             seed: settings.entropy.seed(),
             controls: settings.controls.clone(),
+            recovery: Arc::clone(&settings.recovery),
         };
         Self { control, commands, status }
     }
@@ -122,6 +131,7 @@ pub struct NodeControl {
     clock: Clock,
     seed: Option<u64>,
     controls: Option<Arc<Controls>>,
+    recovery: Arc<RecoveryProgress>,
 }
 
 impl std::fmt::Debug for NodeControl {
@@ -142,6 +152,12 @@ impl NodeControl {
         let mut status = self.status.clone();
         let reached = status.wait_for(|status| status.state == state).await;
         reached.map(drop).map_err(|_| ControlError::NotRunning)
+    }
+
+    /// How far the recovery is, or the last one was.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryProgress {
+        &self.recovery
     }
 
     /// What doors ask; `None` unless the node is ready or draining.
@@ -211,6 +227,40 @@ impl NodeControl {
         let results = results.map_err(|error| refused(error.to_string()))?;
         let failed = results.into_iter().find_map(|result| result.result.err());
         failed.map_or(Ok(()), |error| Err(refused(error.to_string())))
+    }
+
+    /// All records of a topic that are committed now: partition by partition, in the order of their
+    /// offsets. Nothing of the topic is changed, and no request is counted.
+    ///
+    /// - `bytes_max`: of all records.
+    ///
+    /// Errors: [`ControlError::NoTopic`]; [`ControlError::Refused`] where there is more than
+    /// `bytes_max`, or a record cannot be read; [`ControlError::NotRunning`].
+    pub async fn drain_topic(
+        &self,
+        topic: &str,
+        bytes_max: usize,
+    ) -> Result<Vec<DrainedRecord>, ControlError> {
+        let broker = self.broker().ok_or(ControlError::NotRunning)?;
+        drain(&broker, topic, bytes_max).await
+    }
+
+    /// Waits until no request is being served and all that they led to is flushed. Requests that
+    /// may wait for what others do (fetches, subscriptions, joins and syncs of groups) are not
+    /// waited for; planned delays are.
+    ///
+    /// Errors: [`ControlError::Refused`] without controls; [`ControlError::NotRunning`].
+    pub async fn wait_until_idle(&self) -> Result<(), ControlError> {
+        let no_controls = || ControlError::Refused("this node has no controls".to_owned());
+        let controls = self.controls.as_ref().ok_or_else(no_controls)?;
+        loop {
+            controls.until_idle().await;
+            // Behind everything that is in the shard's inbox.
+            self.advance(Duration::ZERO).await?;
+            if controls.is_idle() {
+                return Ok(());
+            }
+        }
     }
 
     /// Drains the node, stops it and starts it again, on the same ports. Doors of the Kafka and

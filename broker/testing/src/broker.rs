@@ -13,9 +13,10 @@ use crate::witness::{self, Witness};
 use bateau::api::Broker;
 use bateau::controls::{Api, Controls, ErrorCode, SeenRequest};
 use bateau::entropy::Entropy;
-use bateau::node::{ControlError, Node, NodeControl, NodeSettings};
-use bateau_client::Client;
-use bateau_client::error::ConnectError;
+use bateau::node::{ControlError, DrainedRecord, Node, NodeControl, NodeSettings};
+use bateau_client::codec::{Codec, CodecError};
+use bateau_client::error::{BrokerError, ConnectError, RequestError};
+use bateau_client::{Client, Header, Record};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -47,6 +48,35 @@ pub enum TestBrokerError {
     /// A control was refused.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// A value that is not what the codec writes.
+    #[error(transparent)]
+    Value(CodecError),
+}
+
+/// For tests whose other errors are the client's.
+impl From<TestBrokerError> for bateau_client::Error {
+    fn from(error: TestBrokerError) -> Self {
+        let code = match &error {
+            TestBrokerError::Control(ControlError::NoTopic { .. }) => {
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            }
+            TestBrokerError::Value(_) => ErrorCode::CORRUPT_MESSAGE,
+            _ => ErrorCode::UNKNOWN_SERVER_ERROR,
+        };
+        RequestError::from(BrokerError::of_code(code, error.to_string())).into()
+    }
+}
+
+fn of_drained(drained: DrainedRecord) -> Record {
+    let DrainedRecord { partition, record } = drained;
+    let mut found = Record::default().partition(partition);
+    found.key = record.key;
+    found.value = record.value;
+    found.timestamp_ms = (record.timestamp >= 0).then_some(record.timestamp);
+    let headers = record.headers.into_iter();
+    found.headers =
+        headers.map(|header| Header { name: header.key, value: header.value }).collect();
+    found
 }
 
 /// A broker that runs until it is dropped.
@@ -188,7 +218,8 @@ impl TestBroker {
     }
 
     /// The answer to the next request for `api` leaves so much later on the broker's clock;
-    /// [`advance`](Self::advance) shortens the wait.
+    /// [`advance`](Self::advance) shortens the wait. Our own consumers subscribe instead of
+    /// fetching: with [`Api::Subscribe`] a subscription and its records come so much later.
     ///
     /// # Panics
     /// More faults are planned than a broker remembers.
@@ -198,8 +229,8 @@ impl TestBroker {
         }
     }
 
-    /// The next produce is appended and flushed, and its ack is lost with the connection: the
-    /// producer cannot know.
+    /// The next produce that is appended is flushed, and its ack is lost with the connection: the
+    /// producer cannot know. One that the broker refuses is answered, and does not count.
     pub fn drop_next_ack(&self) {
         self.witness.controls.drop_next_ack();
     }
@@ -214,6 +245,38 @@ impl TestBroker {
     #[must_use]
     pub fn request_count(&self, api: Api) -> u64 {
         self.witness.controls.request_count(api)
+    }
+
+    /// All records of `topic` that are committed now, as the values that `codec` reads: partition
+    /// by partition, each in the order of its offsets. Null values, which no codec writes, are left
+    /// out. The records stay, and [`requests`](Self::requests) has nothing of it.
+    ///
+    /// Errors: there is no such topic, or a value is not what the codec writes.
+    pub async fn drain<T, C: Codec<T>>(
+        &self,
+        topic: &str,
+        codec: C,
+    ) -> Result<Vec<T>, TestBrokerError> {
+        let records = self.drain_records(topic).await?;
+        let values = records.iter().filter_map(|record| record.value.as_ref());
+        values.map(|value| codec.decode(value).map_err(TestBrokerError::Value)).collect()
+    }
+
+    /// As [`drain`](Self::drain), with keys, headers, time and partition.
+    ///
+    /// Errors: there is no such topic, or it cannot be read.
+    pub async fn drain_records(&self, topic: &str) -> Result<Vec<Record>, TestBrokerError> {
+        let drained = self.control.drain_topic(topic, usize::MAX).await?;
+        Ok(drained.into_iter().map(of_drained).collect())
+    }
+
+    /// Waits until no request is being served and all that they led to is flushed. Requests that
+    /// wait for what others do (fetches, subscriptions, joins and syncs of groups) are not waited
+    /// for, so a consumer may be at work; planned delays are: [`advance`](Self::advance) first.
+    ///
+    /// Errors: the broker is gone.
+    pub async fn wait_until_idle(&self) -> Result<(), TestBrokerError> {
+        Ok(self.control.wait_until_idle().await?)
     }
 
     /// Drains the broker, stops it and starts it again. Ports, data, clock and planned faults

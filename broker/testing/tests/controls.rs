@@ -3,7 +3,10 @@
 mod support;
 
 use bateau::api::OffsetQuery;
+use bateau_client::codec::{Codec, CodecError, CodecStep};
+use bateau_client::{Compression, Header, Record};
 use bateau_testing::{Api, Door, ErrorCode, Store, TestBroker, TestBrokerError};
+use bytes::Bytes;
 use std::io::Read;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -57,6 +60,95 @@ async fn our_own_client_meets_the_same_faults(broker: TestBroker) {
     let doors: Vec<Door> = broker.requests().iter().map(|seen| seen.door).collect();
     assert!(doors.iter().all(|door| *door == Door::Native), "{doors:?}");
     client.close().await.expect("everything was sent");
+}
+
+/// Values that are UTF-8.
+struct Utf8;
+
+impl Codec<String> for Utf8 {
+    fn encode(&self, value: &String, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend_from_slice(value.as_bytes());
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &Bytes) -> Result<String, CodecError> {
+        String::from_utf8(bytes.to_vec()).map_err(|error| CodecError {
+            codec: "UTF-8",
+            step: CodecStep::Decode,
+            source: error.into(),
+        })
+    }
+}
+
+#[bateau_testing::test]
+async fn a_topic_is_drained_partition_by_partition_and_stays_as_it_is(
+    broker: TestBroker,
+) -> bateau_client::Result<()> {
+    broker.seed_topic(TOPIC, 3).await?;
+    let client = broker.client().await?;
+    let producer = client.producer(TOPIC).compression(Compression::Lz4);
+    for (partition, value) in [(2, "c"), (0, "a"), (2, "d")] {
+        let record = Record::new(value).key("k").header("trace", "on").partition(partition);
+        producer.send(record).await?;
+    }
+    producer.send(Record::tombstone("k").partition(1)).await?;
+    // More than one step of reading.
+    let large = "x".repeat(400_000);
+    for _ in 0..8 {
+        producer.send(Record::new(large.clone()).partition(1)).await?;
+    }
+    let seen = broker.requests().len();
+    for _ in 0..2 {
+        let records = broker.drain_records(TOPIC).await?;
+        let partitions: Vec<_> = records.iter().filter_map(|record| record.partition).collect();
+        assert_eq!(partitions, [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2]);
+        let first = &records[0];
+        assert_eq!(
+            (first.key.as_deref(), first.value.as_deref()),
+            (Some(&b"k"[..]), Some(&b"a"[..]))
+        );
+        assert_eq!(first.headers, [Header::new("trace", "on")]);
+        assert!(first.timestamp_ms.is_some_and(|time| time > 0));
+        let values: Vec<String> = broker.drain(TOPIC, Utf8).await?;
+        assert_eq!((values.len(), &values[0][..], &values[10][..]), (11, "a", "d"));
+    }
+    assert_eq!(broker.requests().len(), seen, "nobody has asked at a door");
+    producer.send(Record::new(vec![0xff]).partition(0)).await?;
+    let unreadable = broker.drain::<String, _>(TOPIC, Utf8).await.expect_err("it is no text");
+    assert!(unreadable.to_string().contains("UTF-8"), "{unreadable}");
+    let nowhere = broker.drain_records("nowhere").await.expect_err("there is none");
+    assert_eq!(nowhere.to_string(), "there is no topic \"nowhere\"");
+    let told = bateau_client::Error::from(nowhere);
+    assert_eq!(told.kind(), bateau_client::ErrorKind::NotFound);
+    Ok(())
+}
+
+#[bateau_testing::test]
+async fn idle_is_when_everything_has_been_answered(
+    broker: TestBroker,
+) -> Result<(), TestBrokerError> {
+    broker.seed_topic(TOPIC, 1).await?;
+    broker.wait_until_idle().await?;
+    let client = broker.client().await.expect("it trusts the broker's certificate");
+    broker.delay_next(Api::Produce, Duration::from_hours(1));
+    let producer = client.producer(TOPIC);
+    let sending = tokio::spawn(producer.send("one"));
+    // The record is there, and its answer is not.
+    while broker.drain_records(TOPIC).await?.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let mut idle = std::pin::pin!(broker.wait_until_idle());
+    let is_idle = tokio::select! {
+        biased;
+        _ = &mut idle => true,
+        () = tokio::task::yield_now() => false,
+    };
+    assert!(!is_idle, "the produce is still being served");
+    broker.advance(Duration::from_hours(1)).await;
+    idle.await?;
+    let sent = sending.await.expect("it does not panic");
+    assert_eq!(sent.expect("it was delayed, not lost").offset, 0);
+    Ok(())
 }
 
 #[bateau_testing::test]

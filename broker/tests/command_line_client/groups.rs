@@ -106,3 +106,17 @@ fn what_nobody_took_is_not_stored() {
     assert_eq!(member.end().code, Some(0));
     assert_eq!(node.run(&["lag"]).column("lag"), ["4"]);
 }
+
+#[test]
+fn a_member_that_gets_no_partition_ends_where_an_end_was_asked_for() {
+    let node = Node::start();
+    node.run(&["topic", "create", "orders", "-p", "1"]).text();
+    node.run(&["produce", "orders", "one"]).text();
+    let mut first = node.begin(&["consume", "orders", "--group", "billing"]);
+    assert!(!first.line().is_empty(), "it has the only partition");
+    let second = node.run(&["consume", "orders", "--group", "billing", "--exit-at-end"]);
+    // Whoever of the two has the partition after the rebalance, nothing is left to read.
+    assert_eq!((second.code, second.stderr.as_str()), (Some(0), ""), "{second:?}");
+    first.interrupt();
+    assert_eq!(first.end().code, Some(0));
+}

@@ -9,6 +9,7 @@
 //! what people type, which is tested where it is read.
 
 mod administration;
+mod certificates;
 mod examples;
 mod failures;
 mod groups;

@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::error::ConnectError;
 use bateau_quic::Farewell;
 use bateau_quic::contexts::{Contexts, config_directory};
-use bateau_quic::{Trust, client_config};
+use bateau_quic::{IdentitySource, Trust, TrustError, client_config_as};
 use fastrand::Rng;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,9 +88,12 @@ impl Broker {
         let doubled = ATTEMPT_TIME_FIRST.saturating_mul(1 << failures.min(8));
         let outcome = attempt(cluster, &address, doubled.min(ATTEMPT_TIME_MAX)).await;
         let answered = match &outcome {
-            Ok(_) | Err(ConnectError::Refused { .. } | ConnectError::Greeting { .. }) => {
-                Outcome::Answered
-            }
+            Ok(_)
+            | Err(
+                ConnectError::Refused { .. }
+                | ConnectError::IdentityRefused { .. }
+                | ConnectError::Greeting { .. },
+            ) => Outcome::Answered,
             Err(_) => Outcome::Unreachable,
         };
         let mut state = self.lock();
@@ -126,9 +129,15 @@ async fn attempt(
 ) -> Result<Arc<Connection>, ConnectError> {
     let remote = resolve(address).await?;
     let trust = trust(cluster, address, remote)?;
-    let bad_trust = |reason: String| ConnectError::Trust { address: address.to_string(), reason };
-    let config = client_config(trust, &cluster.options.quic);
-    let config = config.map_err(|error| bad_trust(error.to_string()))?;
+    let unusable = |error: TrustError| match error {
+        error @ TrustError::BadIdentity { .. } => {
+            ConnectError::Identity { reason: error.to_string() }
+        }
+        error => ConnectError::Trust { address: address.to_string(), reason: error.to_string() },
+    };
+    let identity = cluster.options.identity.as_ref().map(IdentitySource::load);
+    let identity = identity.transpose().map_err(unusable)?;
+    let config = client_config_as(identity, trust, &cluster.options.quic).map_err(unusable)?;
     let opening = Connection::open(&cluster.endpoint, config, remote, address, &cluster.options);
     match tokio::time::timeout(time, opening).await {
         Ok(outcome) => outcome,

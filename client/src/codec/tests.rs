@@ -28,13 +28,13 @@ fn order() -> Order {
 }
 
 fn codecs() -> [(&'static str, Box<dyn Codec<Order>>); 3] {
-    let avro = Avro::new(SCHEMA).unwrap();
+    let avro = Avro::new(SCHEMA).expect("it is a schema");
     [("JSON", Box::new(Json)), ("Protobuf", Box::new(Protobuf)), ("Avro", Box::new(avro))]
 }
 
 fn encoded(codec: &dyn Codec<Order>, order: &Order) -> Vec<u8> {
     let mut out = Vec::new();
-    codec.encode(order, &mut out).unwrap();
+    codec.encode(order, &mut out).expect("the value fits");
     out
 }
 

@@ -26,7 +26,7 @@ use bateau_protocol::native::{
     Auth, CloseCode, Frame, Hello, Kind, Reply, Request, Split, StatusRequest, StreamRole,
     VERSION_OF_HELLO, Welcome,
 };
-use bateau_quic::Farewell;
+use bateau_quic::{Farewell, Refusal};
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt};
 use std::net::SocketAddr;
@@ -125,7 +125,12 @@ impl Connection {
         let hello = greeting(options);
         let hello = hello.encode(0, VERSION_OF_HELLO).map_err(|e| unreachable(e.to_string()))?;
         let mut parts = hello.into_parts();
-        send.write_all_chunks(&mut parts).await.map_err(|e| unreachable(e.to_string()))?;
+        // A broker that refuses our certificate does so behind the client's half of the handshake.
+        let ended = |reason: String| match quic.close_reason() {
+            Some(error) => not_connected(&name, &error),
+            None => unreachable(reason),
+        };
+        send.write_all_chunks(&mut parts).await.map_err(|e| ended(e.to_string()))?;
         let mut buffer = BytesMut::new();
         let welcome = match read_welcome(&mut receive, &mut buffer).await {
             Ok(Reply::Welcome(welcome)) => welcome,
@@ -140,9 +145,9 @@ impl Connection {
                 return Err(unreachable(reason));
             }
             Err(reason) => {
-                let reason = quic.close_reason().map_or(reason, |error| closed_by(&error));
+                let error = ended(reason);
                 quic.close(VarInt::from_u32(CloseCode::PROTOCOL.0), b"no welcome");
-                return Err(unreachable(reason));
+                return Err(error);
             }
         };
         let (lowest, highest) = options.versions;
@@ -208,9 +213,9 @@ impl Connection {
         let link = Arc::clone(&connection.link);
         let all = connection.data.iter().chain(&connection.bulk).chain([&connection.control]);
         let streams: Vec<_> = all.cloned().collect();
-        link.runtime.spawn(monitor(Arc::clone(&link), streams, closing));
+        link.runtime.spawn(monitor(Arc::clone(&link), streams.clone(), closing));
         let control = Arc::clone(&connection.control);
-        link.runtime.clone().spawn(watch_for_silence(link, control, options.silence));
+        link.runtime.clone().spawn(watch_for_silence(link, control, streams, options.silence));
         connection
     }
 
@@ -300,6 +305,9 @@ async fn read_welcome(
 fn not_connected(address: &str, error: &ConnectionError) -> ConnectError {
     let address = address.to_owned();
     match bateau_quic::refusal(error) {
+        Some(refusal @ (Refusal::NoIdentity | Refusal::Identity { .. })) => {
+            ConnectError::IdentityRefused { address, reason: refusal.to_string() }
+        }
         Some(refusal) => ConnectError::Refused { address, reason: refusal.to_string() },
         None => ConnectError::Unreachable { address, reason: closed_by(error) },
     }
@@ -334,7 +342,16 @@ async fn monitor(link: Arc<Link>, streams: Vec<Arc<Stream>>, closing: watch::Sen
 }
 
 /// Ends a connection whose peer owes acknowledgements and says nothing.
-async fn watch_for_silence(link: Arc<Link>, control: Arc<Stream>, silence: Duration) {
+///
+/// A peer that owes an answer and nothing else is asked something: it may have died right behind
+/// its acknowledgement, and then QUIC itself sends nothing that the next process at its port could
+/// tell us by.
+async fn watch_for_silence(
+    link: Arc<Link>,
+    control: Arc<Stream>,
+    streams: Vec<Arc<Stream>>,
+    silence: Duration,
+) {
     let tick = (silence / 8).max(Duration::from_millis(10));
     let mut heard = Heard::now(&link.quic);
     loop {
@@ -343,12 +360,14 @@ async fn watch_for_silence(link: Arc<Link>, control: Arc<Stream>, silence: Durat
             () = tokio::time::sleep(tick) => {}
         }
         let now = Heard::now(&link.quic);
-        if now.received != heard.received || now.owed == heard.owed {
+        let is_owed = now.owed != heard.owed;
+        let is_waiting = || streams.iter().any(|stream| stream.is_waiting());
+        if now.received != heard.received || !(is_owed || is_waiting()) {
             heard = now;
             continue;
         }
         let silent = heard.since.elapsed();
-        if silent >= silence {
+        if is_owed && silent >= silence {
             let reason = format!("the broker has been silent for {} ms", silent.as_millis());
             link.fail(link_lost(&reason), CloseCode::TOO_SLOW);
             return;

@@ -119,6 +119,11 @@ impl<T> Session<T> {
         Ok(())
     }
 
+    /// Whether answers are to come.
+    pub fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// The number of the next request, which no waiting one has. Subscriptions outlive their
     /// requests, so numbers are not used again before 2^32 others were.
     pub fn next_correlation(&self) -> u32 {

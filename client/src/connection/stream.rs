@@ -249,6 +249,12 @@ impl Stream {
         self.lock().over.is_none()
     }
 
+    /// Whether somebody waits for an answer to what was sent.
+    pub fn is_waiting(&self) -> bool {
+        let state = self.lock();
+        !matches!(state.ends, Ends::Unopened) && state.session.is_waiting()
+    }
+
     /// There may be something to write.
     pub fn wake(&self) {
         self.due.notify_one();

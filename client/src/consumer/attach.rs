@@ -8,10 +8,11 @@
 //!
 //! Absent on purpose: groups.
 
+use super::renewal;
 use super::shared::{Feed, Place, Shared, Stage, Subscription};
 use super::slot::Slot;
 use super::{OutOfRange, Start};
-use crate::cluster::{Repeat, Target};
+use crate::cluster::{Repeat, Target, TopicView};
 use crate::connection::stream::Stream;
 use crate::error::{ConsumeError, RequestError};
 use crate::retry::jittered;
@@ -40,6 +41,12 @@ pub(super) fn look_after(shared: &Arc<Shared>, now: Instant) -> Option<Instant> 
 }
 
 async fn attach(shared: Arc<Shared>, place: Place, slot: Arc<Slot>, epoch: u64) {
+    let is_another = |topic: &Arc<TopicView>| topic.id != slot.topic_id;
+    if shared.cluster.view().topic(&slot.topic).is_some_and(is_another)
+        && renewal::renew(&shared, &slot, epoch)
+    {
+        return;
+    }
     let start = {
         let state = shared.lock();
         let assigned = state.assigned.get(&place).filter(|one| Arc::ptr_eq(&one.slot, &slot));
@@ -207,8 +214,12 @@ async fn leader(shared: &Shared, slot: &Slot) -> Result<i32, RequestError> {
             return Ok(leader.leader_id);
         }
     }
-    let message = format!("{}[{}] has no leader", slot.topic, slot.partition);
-    Err(RequestError::of_code(ErrorCode::LEADER_NOT_AVAILABLE, message))
+    let is_known = cluster.view().topic_by_id(slot.topic_id).is_some();
+    let (code, what) = match is_known {
+        true => (ErrorCode::LEADER_NOT_AVAILABLE, "has no leader"),
+        false => (ErrorCode::UNKNOWN_TOPIC_ID, "is not there"),
+    };
+    Err(RequestError::of_code(code, format!("{}[{}] {what}", slot.topic, slot.partition)))
 }
 
 /// A subscription could not be made, or has ended: later again, elsewhere, or never.
@@ -239,12 +250,18 @@ pub(super) fn failed(shared: &Arc<Shared>, slot: &Arc<Slot>, epoch: u64, error: 
         None if failures == 1 => Duration::ZERO,
         _ => jittered(limits.first_delay, failures - 1, limits.delay_max, &mut Rng::new()),
     };
-    if code.is_some() {
+    if let Some(error_code) = code {
         let (shared, slot) = (Arc::clone(shared), Arc::clone(slot));
         let runtime = shared.cluster.runtime.clone();
         runtime.spawn(async move {
             shared.cluster.refresh(&slot.topic).await;
-            shared.subscription_over(&slot, epoch, Instant::now() + delay);
+            let is_missing = matches!(
+                error_code,
+                ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            );
+            if !is_missing || !renewal::renew(&shared, &slot, epoch) {
+                shared.subscription_over(&slot, epoch, Instant::now() + delay);
+            }
         });
         return;
     }

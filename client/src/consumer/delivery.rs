@@ -1,8 +1,8 @@
 //! A record as a consumer delivers it.
 //!
-//! Absent on purpose: sending it back to the broker for later.
+//! Absent on purpose: queues of rejected records. Send a record to a topic of your own, then `ack`.
 
-use super::shared::Shared;
+use super::shared::{Shared, Stage};
 use super::slot::Slot;
 use super::{Current, membership};
 use crate::error::CommitError;
@@ -11,6 +11,10 @@ use crate::trace::TraceContext;
 use bateau_protocol::record::{Compression, ReadHeader, ReadRecord};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The longest delay of [`Delivery::nack`]: an hour.
+pub const NACK_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// A record, and where it came from.
 ///
@@ -37,12 +41,18 @@ pub struct Delivery {
     pub leader_epoch: i32,
     /// The codec of its batch.
     pub compression: Compression,
+    round: u64,
     slot: Arc<Slot>,
     shared: Arc<Shared>,
 }
 
 impl Delivery {
-    pub(super) fn new(shared: &Arc<Shared>, current: &Current, record: ReadRecord) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        current: &Current,
+        record: ReadRecord,
+        round: u64,
+    ) -> Self {
         let header = |header: ReadHeader| Header { name: header.key, value: header.value };
         Self {
             topic: Arc::clone(&current.slot.topic),
@@ -54,6 +64,7 @@ impl Delivery {
             headers: record.headers.into_iter().map(header).collect(),
             leader_epoch: current.leader_epoch,
             compression: current.compression,
+            round,
             slot: Arc::clone(&current.slot),
             shared: Arc::clone(shared),
         }
@@ -79,15 +90,15 @@ impl Delivery {
     ///
     /// # Errors
     /// [`CommitError::Revoked`]: another member has the partition by now, and will see the record
-    /// again. With an interval of zero also whatever keeps the position from being stored.
+    /// again. [`CommitError::Outdated`]: this consumer will. With an interval of zero also whatever
+    /// keeps the position from being stored.
     ///
     /// Cancel-safe: the record counts as acknowledged once the future was polled.
     pub async fn ack(self) -> Result<(), CommitError> {
         let Some(interval) = self.shared.options.ack_interval() else { return Ok(()) };
-        let counts = self.slot.progress().acknowledge(self.offset);
+        let counts = self.slot.progress().acknowledge(self.offset, self.round);
         if !counts {
-            let (topic, partition) = (self.topic.to_string(), self.partition);
-            return Err(CommitError::Revoked { topic, partition });
+            return Err(self.does_not_count());
         }
         self.shared.acknowledged.notify_waiters();
         if !interval.is_zero() {
@@ -98,5 +109,66 @@ impl Delivery {
             Some(next) => membership::store(&self.shared, vec![(self.slot, next)]).await,
             None => Ok(()),
         }
+    }
+
+    /// Says that the record could not be dealt with now: it is delivered to this consumer again,
+    /// after `delay` at the earliest ([`NACK_DELAY_MAX`] at most).
+    ///
+    /// Its partition waits meanwhile, so that order holds, and then goes on from this record: every
+    /// later one of the partition that was delivered already, acknowledged or not, **is delivered
+    /// again** too, and the `ack` of such an older delivery gives [`CommitError::Outdated`].
+    /// Deliveries before it still count, and other partitions go on. To go on behind a record
+    /// instead, keep it elsewhere and [`ack`](Self::ack) it.
+    ///
+    /// A rebalance may shorten the delay: whoever has the partition then begins with the record.
+    /// One that waits long keeps the group's position where it is.
+    ///
+    /// # Errors
+    /// [`CommitError::Revoked`]: another member has the partition by now.
+    /// [`CommitError::AtMostOnce`]: under [`super::CommitPolicy::BeforeDelivery`] no record may be
+    /// delivered again.
+    pub fn nack(self, delay: Duration) -> Result<(), CommitError> {
+        if self.shared.options.stores_before_delivery() {
+            return Err(CommitError::AtMostOnce);
+        }
+        let is_tracked = self.shared.options.ack_interval().is_some();
+        // Not dropped under the lock: the end of a subscription sends.
+        let mut old = None;
+        {
+            let mut state = self.shared.lock();
+            let mut progress = self.slot.progress();
+            if progress.is_revoked {
+                return Err(self.revoked());
+            }
+            if !progress.go_back(self.offset, self.round, is_tracked) {
+                return Ok(());
+            }
+            drop(progress);
+            let place = (Arc::clone(&self.slot.topic), self.slot.partition);
+            if let Some(assigned) = state.assigned.get_mut(&place)
+                && Arc::ptr_eq(&assigned.slot, &self.slot)
+            {
+                assigned.start = None;
+                let wanted = Stage::Wanted { at: Instant::now() + delay.min(NACK_DELAY_MAX) };
+                old = Some(std::mem::replace(&mut assigned.stage, wanted));
+            }
+            state.forget(&self.slot);
+        }
+        drop(old);
+        self.shared.acknowledged.notify_waiters();
+        self.shared.alarm.notify_one();
+        Ok(())
+    }
+
+    fn does_not_count(&self) -> CommitError {
+        if self.slot.progress().is_revoked {
+            return self.revoked();
+        }
+        let (topic, partition, offset) = (self.topic.to_string(), self.partition, self.offset);
+        CommitError::Outdated { topic, partition, offset }
+    }
+
+    fn revoked(&self) -> CommitError {
+        CommitError::Revoked { topic: self.topic.to_string(), partition: self.partition }
     }
 }

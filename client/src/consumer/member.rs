@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Eager members give up everything before they join; cooperative ones keep what they have and give
-//! up what the leader takes away (KIP-429). Giving up means: nothing more is delivered, what is in
-//! the application's hands is waited for a moment, and what it acknowledged is stored.
+//! up what the leader takes away (KIP-429). One that has missed an assignment gives up everything
+//! before it joins again, for it can claim nothing. Giving up means: nothing more is delivered,
+//! what is in the application's hands is waited for a moment, and what it acknowledged is stored.
 //!
 //! Whoever gets a partition back, and finds the position stored as it left it, goes on where it
 //! was: nobody else has been there. So a broker's restart, which may cost the membership, repeats
@@ -16,6 +17,7 @@
 //!
 //! Absent on purpose: server-side assignment (KIP-848).
 
+use super::holding::Holding;
 use super::membership;
 use super::shared::{Place, Shared};
 use super::slot::Slot;
@@ -56,6 +58,8 @@ enum Next {
 struct Member {
     shared: Arc<Shared>,
     group: String,
+    /// The generation of what is assigned.
+    holding: Holding,
     /// Partitions that we had and may get back.
     kept: BTreeMap<Place, Arc<Slot>>,
     /// Counts of partitions that the assignment was made of, where we made it.
@@ -65,7 +69,9 @@ struct Member {
 /// Starts the task of a member.
 pub(super) fn start(shared: &Arc<Shared>) {
     let group = shared.options.group.clone().unwrap_or_default();
-    let member = Member { shared: Arc::clone(shared), group, kept: BTreeMap::new(), led: None };
+    let (kept, led) = (BTreeMap::new(), None);
+    let holding = Holding::default();
+    let member = Member { shared: Arc::clone(shared), group, holding, kept, led };
     shared.cluster.runtime.spawn(run(member));
 }
 
@@ -108,7 +114,10 @@ impl Member {
     async fn round(&mut self, is_lost: bool) -> Next {
         let cooperative = self.is_cooperative();
         self.shared.membership.lock().is_member = false;
-        if is_lost || !cooperative {
+        if is_lost {
+            self.holding.lost();
+        }
+        if !cooperative || !self.holding.may_be_claimed() {
             self.give_up(self.everything(), is_lost).await;
         }
         let joined = match self.join().await {
@@ -119,10 +128,12 @@ impl Member {
             Ok(assignments) => assignments,
             Err(next) => return next,
         };
+        self.holding.sync_begins();
         let assigned = match self.sync(&joined, assignments).await {
             Ok(assigned) => assigned,
             Err(next) => return next,
         };
+        self.holding.sync_completed(joined.generation);
         let taken_away: Vec<_> =
             self.everything().into_iter().filter(|place| !has(&assigned, place)).collect();
         let must_rejoin = cooperative && !taken_away.is_empty();
@@ -191,7 +202,7 @@ impl Member {
             }
         }
         let member = self.shared.membership.get();
-        let generation = (member.generation >= 0).then_some(member.generation);
+        let generation = self.holding.generation();
         let protocol = |assignor: &crate::group::Assignor| GroupProtocol {
             name: assignor.name().into(),
             metadata: assignor.metadata(&options.topics, &owned, generation),

@@ -210,7 +210,13 @@ pub(super) async fn store_staged(shared: &Shared) {
             state.wake();
         }
         // They belong to others now, who deliver them.
-        Err(CommitError::Revoked { .. } | CommitError::Closed | CommitError::NoGroup) => {}
+        Err(
+            CommitError::Revoked { .. }
+            | CommitError::Outdated { .. }
+            | CommitError::AtMostOnce
+            | CommitError::Closed
+            | CommitError::NoGroup,
+        ) => {}
         Err(CommitError::Request(error)) => {
             for item in staged.into_iter().rev() {
                 state.staged.push_front(item);

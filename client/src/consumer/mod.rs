@@ -17,16 +17,20 @@
 //!
 //! Absent on purpose: reading uncommitted records.
 
+mod assignment;
 mod attach;
 mod builder;
 mod delivery;
+mod holding;
 mod member;
 mod membership;
+mod renewal;
 mod shared;
 mod slot;
 
+pub use assignment::AssignmentWatch;
 pub use builder::ConsumerBuilder;
-pub use delivery::Delivery;
+pub use delivery::{Delivery, NACK_DELAY_MAX};
 
 use crate::cursor::Cursor;
 use crate::error::{CommitError, ConsumeError};
@@ -34,7 +38,7 @@ use crate::group::TopicPartition;
 use bateau_protocol::ids::Offset;
 use bateau_protocol::record::{BatchReader, Compression};
 use futures_core::Stream;
-use shared::{Item, Place, Shared, Stage, Subscription};
+use shared::{Item, Shared, Stage, Subscription};
 use slot::Slot;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,7 +64,8 @@ pub enum Start {
     Time(i64),
 }
 
-/// What to do when the position is not in the log: it was trimmed, or the log is a new one.
+/// What to do when the position is not in the log: it was trimmed, or the topic was deleted and
+/// made anew. While a deleted topic is not there again, a consumer that goes on waits for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum OutOfRange {
@@ -69,7 +74,8 @@ pub enum OutOfRange {
     Earliest,
     /// Go on behind the last committed record.
     Latest,
-    /// Say so, with [`ConsumeError::OffsetOutOfRange`], and leave the partition.
+    /// Say so, with [`ConsumeError::OffsetOutOfRange`] or [`ConsumeError::TopicDeleted`], and leave
+    /// the partition.
     Error,
 }
 
@@ -150,17 +156,6 @@ impl Consumer {
     /// Cancel-safe: no record is lost.
     pub async fn try_next(&mut self) -> Result<Option<Delivery>, ConsumeError> {
         self.next().await.transpose()
-    }
-
-    /// The partitions that it reads at the moment.
-    #[must_use]
-    pub fn assignment(&self) -> Vec<TopicPartition> {
-        let state = self.shared.lock();
-        let name = |(topic, partition): &Place| TopicPartition {
-            topic: topic.to_string(),
-            partition: *partition,
-        };
-        state.assigned.keys().map(name).collect()
     }
 
     /// The offset of the next record that is delivered from this partition; `None` where it is not
@@ -315,8 +310,9 @@ impl Consumer {
                 continue;
             }
             progress.deliver(record.offset, is_tracked);
+            let round = progress.round;
             drop(progress);
-            return Some(Ok(Delivery::new(&self.shared, current, record)));
+            return Some(Ok(Delivery::new(&self.shared, current, record, round)));
         }
     }
 

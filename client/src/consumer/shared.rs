@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     /// The consumer has been closed or dropped.
     pub closing: watch::Sender<bool>,
     pub membership: Membership,
+    /// Changes with what is assigned.
+    pub assignment_changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +146,7 @@ impl Shared {
             acknowledged: Notify::new(),
             closing: watch::Sender::new(false),
             membership: Membership::default(),
+            assignment_changes: watch::Sender::new(0),
         })
     }
 
@@ -163,6 +166,12 @@ impl Shared {
         state.assigned.clear();
         state.staged.clear();
         state.wake();
+        drop(state);
+        self.assignment_changed();
+    }
+
+    fn assignment_changed(&self) {
+        self.assignment_changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// A partition is read from here on.
@@ -171,6 +180,7 @@ impl Shared {
         let stage = Stage::Wanted { at: Instant::now() };
         let assigned = Assigned { slot, start, stage, failures: 0 };
         self.lock().assigned.insert(place, assigned);
+        self.assignment_changed();
         self.alarm.notify_one();
     }
 
@@ -181,6 +191,7 @@ impl Shared {
         assigned.slot.progress().suspend();
         state.forget(&assigned.slot);
         drop(state);
+        self.assignment_changed();
         Some(assigned.slot)
     }
 

@@ -142,6 +142,17 @@ pub enum ConsumeError {
         /// The partition.
         partition: i32,
     },
+    /// The topic was deleted, and the consumer was told to say so ([`crate::OutOfRange::Error`]).
+    /// What has its name now, if anything, is another topic.
+    #[error("`{topic}` was deleted; partition {partition} was read up to offset {offset}")]
+    TopicDeleted {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset that would have been read.
+        offset: i64,
+    },
     /// More deliveries than the limit were neither acknowledged nor dropped.
     #[error("{found} deliveries wait for their `ack`, the limit is {limit}")]
     TooManyUnacknowledged {
@@ -199,7 +210,7 @@ impl ConsumeError {
         match self {
             Self::OffsetOutOfRange { .. } => ErrorKind::OutOfRange,
             Self::Corrupt { .. } | Self::Decode { .. } => ErrorKind::Corrupt,
-            Self::NoSuchPartition { .. } => ErrorKind::NotFound,
+            Self::NoSuchPartition { .. } | Self::TopicDeleted { .. } => ErrorKind::NotFound,
             Self::TooManyUnacknowledged { .. } => ErrorKind::Full,
             Self::Fenced { .. } => ErrorKind::Fenced,
             Self::Group { .. } => ErrorKind::Refused,
@@ -241,6 +252,23 @@ pub enum CommitError {
         /// The partition.
         partition: i32,
     },
+    /// The consumer has left the place where the record was: by a seek, a `nack`, or because the
+    /// topic was deleted. The delivery does not count any more.
+    #[error(
+        "{topic}[{partition}]@{offset}: the consumer has gone elsewhere since, and delivers the \
+         record again when it comes by"
+    )]
+    Outdated {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The record's offset.
+        offset: i64,
+    },
+    /// The consumer delivers at most once, so nothing can be delivered again.
+    #[error("this consumer delivers every record at most once: nothing is delivered again")]
+    AtMostOnce,
     /// The broker did not store it.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -254,8 +282,8 @@ impl CommitError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoGroup => ErrorKind::Invalid,
-            Self::Revoked { .. } => ErrorKind::Fenced,
+            Self::NoGroup | Self::AtMostOnce => ErrorKind::Invalid,
+            Self::Revoked { .. } | Self::Outdated { .. } => ErrorKind::Fenced,
             Self::Request(error) => error.kind(),
             Self::Closed => ErrorKind::Closed,
         }

@@ -141,14 +141,14 @@ impl OpenBatch {
             base_sequence: -1,
             record_count: self.records,
         };
-        let mut bytes = self.bytes;
+        let Self { mut bytes, outcome, deadline, cost, .. } = self;
         if compression != Compression::None
             && let Some(smaller) = compressed(compression, &bytes)
         {
             header.attributes = header.attributes.with_compression(compression);
             bytes = smaller;
         }
-        ClosedBatch { header, bytes }
+        ClosedBatch { header, bytes, outcome, deadline, cost }
     }
 }
 
@@ -166,11 +166,15 @@ fn compressed(compression: Compression, bytes: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A batch that is full, and has no writer yet.
+/// A batch that is closed and compressed, and has no writer yet.
 #[derive(Debug)]
 pub(crate) struct ClosedBatch {
     header: BatchHeader,
     bytes: Vec<u8>,
+    pub outcome: Arc<BatchOutcome>,
+    pub deadline: Instant,
+    /// As of [`OpenBatch::cost`].
+    pub cost: usize,
 }
 
 impl ClosedBatch {

@@ -11,14 +11,16 @@
 //!
 //! Invariants
 //! - Batches are handed to the connection under the lock, so that their order is that of `send`.
-//! - Handles are told without the lock.
+//! - Handles are told, and batches compressed, without the lock.
 //! - Whoever waits for room gets it in the order of waiting.
 //!
 //! Absent on purpose: a task per record, per batch or per partition.
 
 use super::batch::{Identity, record_bytes_max};
+use super::front::{Next, Work};
 use super::handle::{BatchAck, SendHandle, Ticket};
-use super::partition::{Outgoing, Partition, Rules, Settled, partition_of};
+use super::partition::{IN_FLIGHT_MAX, Outgoing, Partition, Rules, Settled, partition_of};
+use super::tally::Tally;
 use super::{Options, keeper};
 use crate::cluster::{Cluster, TopicView};
 use crate::connection::stream::{AnswerSink, SinkError, Stream};
@@ -90,36 +92,6 @@ impl State {
     pub fn is_over(&self) -> bool {
         let is_idle = self.waiting == 0 && self.partitions.iter().all(Partition::is_empty);
         is_idle && (self.is_closed || self.is_orphan)
-    }
-}
-
-/// What failed since the last flush.
-#[derive(Debug, Default)]
-struct Tally {
-    not_written: u64,
-    outcome_unknown: u64,
-    first: Option<SendError>,
-}
-
-impl Tally {
-    fn note(&mut self, records: u32, error: &SendError) {
-        let count = if error.possibly_written() {
-            &mut self.outcome_unknown
-        } else {
-            &mut self.not_written
-        };
-        *count += u64::from(records);
-        if records > 0 {
-            self.first.get_or_insert_with(|| error.clone());
-        }
-    }
-
-    fn take(&mut self) -> Result<(), Unsent> {
-        let Self { not_written, outcome_unknown, first } = std::mem::take(self);
-        match first {
-            None => Ok(()),
-            Some(first) => Err(Unsent { not_written, outcome_unknown, first }),
-        }
     }
 }
 
@@ -198,13 +170,16 @@ impl Engine {
         }
         let number = self.choose(state, record, cost)?;
         let place = usize::try_from(number).unwrap_or(usize::MAX);
-        let Some(partition) = state.partitions.get_mut(place) else {
-            return Err(self.no_such_partition(number, state.partitions.len()));
+        let count = state.topic.as_ref().map_or(0, |topic| topic.partitions.len());
+        let Some(partition) = state.partitions.get_mut(place).filter(|_| place < count) else {
+            return Err(self.no_such_partition(number, count));
         };
         let ticket = partition.push(record, timestamp_ms, now);
         state.buffered += cost;
-        self.pump(state, place, now);
+        let work = self.pump(state, place, now);
         self.call_keeper(state, place);
+        drop(guard);
+        self.compress(work);
         Ok(ticket)
     }
 
@@ -232,7 +207,9 @@ impl Engine {
         if let Some(partition) = record.partition {
             return Ok(partition);
         }
-        let count = u32::try_from(state.partitions.len()).ok().and_then(NonZeroU32::new);
+        // A topic that was made anew may have fewer partitions than before.
+        let count = state.topic.as_ref().map_or(0, |topic| topic.partition_count());
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new);
         let Some(count) = count else {
             return Err(SendError::NotReady { topic: self.topic.to_string() });
         };
@@ -249,14 +226,41 @@ impl Engine {
         SendError::NoSuchPartition { topic: self.topic.to_string(), partition, partitions }
     }
 
-    /// Hands over what may leave, in order.
-    pub fn pump(&self, state: &mut State, place: usize, now: Instant) {
-        while let Some(outgoing) =
-            state.partitions.get_mut(place).and_then(|partition| partition.next_to_send(now))
-        {
-            if !self.hand_over(state, outgoing, now) {
-                return;
+    /// Hands over what may leave, in order. What it returns is to be given to [`Engine::compress`]
+    /// when the lock is free.
+    #[must_use]
+    pub fn pump(&self, state: &mut State, place: usize, now: Instant) -> Option<Work> {
+        loop {
+            match state.partitions.get_mut(place)?.next(now)? {
+                Next::Send(outgoing) => {
+                    if !self.hand_over(state, outgoing, now) {
+                        return None;
+                    }
+                }
+                Next::Compress(work) => return Some(work),
             }
+        }
+    }
+
+    /// Compresses a batch without the lock, hands it over, and goes on with its partition.
+    pub fn compress(&self, work: Option<Work>) {
+        let mut next = work;
+        let mut done = 0;
+        while let Some(work) = next {
+            let place = work.place();
+            let batch = work.run();
+            let now = Instant::now();
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let Some(partition) = state.partitions.get_mut(place) else { return };
+            partition.compressed(batch);
+            done += 1;
+            if done > IN_FLIGHT_MAX {
+                // The caller has something else to do, too.
+                return self.alarm.notify_one();
+            }
+            next = self.pump(state, place, now);
+            self.call_keeper(state, place);
         }
     }
 
@@ -362,6 +366,11 @@ impl Engine {
         };
         state.available = (0..count).filter(has_leader).collect();
         let old = state.topic.replace(Arc::clone(topic));
+        if old.as_ref().is_some_and(|old| old.id != topic.id) {
+            let now = Instant::now();
+            state.partitions.iter_mut().for_each(|one| one.topic_was_replaced(now));
+            self.alarm.notify_one();
+        }
         let moved = |number: &i32| {
             let leader = |topic: &Arc<TopicView>| {
                 topic.partition(*number).map(|partition| (topic.id, partition.leader_id))
@@ -382,7 +391,7 @@ impl Engine {
     }
 
     pub async fn flush(&self) -> Result<(), Unsent> {
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut works) = (Vec::new(), Vec::new());
         {
             let now = Instant::now();
             let mut guard = self.lock();
@@ -390,9 +399,10 @@ impl Engine {
                 if let Some(partition) = guard.partitions.get_mut(place) {
                     partition.flush(&mut outcomes);
                 }
-                self.pump(&mut guard, place, now);
+                works.extend(self.pump(&mut guard, place, now));
             }
         }
+        works.into_iter().for_each(|work| self.compress(Some(work)));
         self.alarm.notify_one();
         for outcome in outcomes {
             // Failures are counted where they are settled.
@@ -478,8 +488,9 @@ impl AnswerSink for Engine {
                 self.alarm.notify_one();
             }
         }
-        self.pump(state, place, now);
+        let work = self.pump(state, place, now);
         self.settle(guard, done);
+        self.compress(work);
     }
 }
 

@@ -58,7 +58,8 @@ pub(super) async fn run(engine: Arc<Engine>) {
 /// Does everything that is due.
 fn look_after(engine: &Arc<Engine>) {
     let now = Instant::now();
-    let (mut done, mut broken, mut nameless) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut works) = (Vec::new(), Vec::new());
+    let (mut broken, mut nameless) = (Vec::new(), Vec::new());
     let mut guard = engine.lock();
     let state = &mut *guard;
     for place in 0..state.partitions.len() {
@@ -71,7 +72,7 @@ fn look_after(engine: &Arc<Engine>) {
                 nameless.push(place);
             }
         }
-        engine.pump(state, place, now);
+        works.extend(engine.pump(state, place, now));
     }
     engine.settle(guard, done);
     let runtime = &engine.cluster.runtime;
@@ -81,6 +82,7 @@ fn look_after(engine: &Arc<Engine>) {
     if !nameless.is_empty() {
         runtime.spawn(rename(Arc::clone(engine), nameless));
     }
+    works.into_iter().for_each(|work| engine.compress(Some(work)));
 }
 
 /// Finds leaders of partitions that lost theirs, and sends again what was not acknowledged.
@@ -104,16 +106,19 @@ async fn revive(engine: Arc<Engine>, places: Vec<usize>) {
         let mut guard = engine.lock();
         let state = &mut *guard;
         let Some(partition) = state.partitions.get_mut(place) else { continue };
-        match connected {
+        let work = match connected {
             Ok(()) => {
                 partition.revive();
-                engine.pump(state, place, now);
+                engine.pump(state, place, now)
             }
             Err(error) => {
                 let delay = engine.delay(partition.failures() + 1, &mut Rng::new());
                 partition.not_revived(error.to_string(), now + delay);
+                None
             }
-        }
+        };
+        drop(guard);
+        engine.compress(work);
     }
     engine.alarm.notify_one();
 }

@@ -9,7 +9,8 @@
 //! Batching needs no linger: a record goes out at once when nothing of its partition is in flight,
 //! and what comes meanwhile gathers until the acknowledgement. One lock guards the producer's
 //! batches; a record is encoded into its batch under it, so that there is no task, no queue entry
-//! and no copy per record besides.
+//! and no copy per record besides. Compressing happens without it, by whoever gets the batch to
+//! leave, while others fill the next one.
 //!
 //! Invariants
 //! - Records of one partition are written in the order of their `send` calls, across reconnects and
@@ -22,9 +23,11 @@
 
 mod batch;
 mod engine;
+mod front;
 mod handle;
 mod keeper;
 mod partition;
+mod tally;
 
 pub use handle::SendHandle;
 

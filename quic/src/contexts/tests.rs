@@ -150,3 +150,37 @@ fn writers_wait_for_each_other() {
     let contexts = Contexts::load(place.path()).expect("it is whole");
     assert_eq!(contexts.iter().count(), 8);
 }
+
+#[test]
+fn the_context_before_is_remembered_and_using_the_same_again_changes_nothing() {
+    let place = temporary();
+    Contexts::update(place.path(), |contexts| {
+        contexts.put(context("dev", "[::1]:1", 1));
+        contexts.put(context("prod", "b.example:9443", 2));
+        assert_eq!(contexts.previous(), None);
+        for name in ["dev", "prod", "prod"] {
+            contexts.set_current(name);
+        }
+    })
+    .expect("the file is written");
+    let mut contexts = Contexts::load(place.path()).expect("it is there");
+    let names = |contexts: &Contexts| {
+        [contexts.current(), contexts.previous()].map(|one| one.map(|one| one.name.clone()))
+    };
+    assert_eq!(names(&contexts), [Some("prod".to_owned()), Some("dev".to_owned())]);
+    contexts.remove("dev");
+    assert_eq!(contexts.previous(), None, "it is gone");
+}
+
+#[test]
+fn a_context_keeps_whom_to_trust_and_what_to_show() {
+    let place = temporary();
+    let mut prod = Context::new("prod").expect("a legal name");
+    prod.native = Some("b.example:9443".to_owned());
+    prod.ca = Some("ca.crt".to_owned());
+    prod.certificate = Some("/etc/me/me.crt".to_owned());
+    prod.key = Some("/etc/me/me.key".to_owned());
+    Contexts::update(place.path(), |contexts| contexts.put(prod.clone())).expect("it is written");
+    let contexts = Contexts::load(place.path()).expect("it is there");
+    assert_eq!(contexts.get("prod"), Some(&prod));
+}

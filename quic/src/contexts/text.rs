@@ -49,6 +49,7 @@ pub(super) fn parse(text: &str) -> Result<Contexts, Fault> {
                 context.set(key, value).map_err(|error| fault(error.to_string()))?;
             }
             None if key == "current" => contexts.current = Some(value),
+            None if key == "previous" => contexts.previous = Some(value),
             None => contexts.other.push((key, value)),
         }
     }
@@ -59,6 +60,9 @@ pub(super) fn render(contexts: &Contexts) -> String {
     let mut text = "# Known brokers. `bateau dev` writes its own entry here.\n".to_owned();
     if let Some(current) = &contexts.current {
         line(&mut text, "current", current);
+    }
+    if let Some(previous) = &contexts.previous {
+        line(&mut text, "previous", previous);
     }
     for (key, value) in &contexts.other {
         line(&mut text, key, value);

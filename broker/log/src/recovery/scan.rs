@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: writing, and the decision what a bad frame means (`recovery`).
 
+use super::RecoveryProgress;
 use crate::bytes_io::size;
 use crate::disk::{Disk, DiskFile};
 use crate::frames::{Place, SKIP_BYTES, WALK_BYTES, Window, find_frames, read_place};
@@ -95,7 +96,9 @@ impl LogScan {
         mut files: LogFiles,
         meta: ReplicaMeta,
         interval_bytes: u32,
+        progress: &RecoveryProgress,
     ) -> io::Result<Self> {
+        let segments = files.bases.len();
         let (state, damaged_state) = files.read_state(disk);
         let applied = state.as_ref().map_or(LogIndex::ZERO, |state| state.applied);
         files.drop_dead(meta.start.index.previous().min(applied));
@@ -135,14 +138,21 @@ impl LogScan {
             leftovers: std::mem::take(&mut files.leftovers),
             interval_bytes,
         };
-        scan.walk_segments(disk, &mut files)?;
+        scan.walk_segments(disk, &mut files, progress)?;
         scan.look_behind(disk, &mut files)?;
+        // Those that were left out: trimmed, or behind the end.
+        progress.add(segments.saturating_sub(scan.segments.len()) as u64);
         scan.terms.trim_to(scan.meta.start.index, scan.meta.start.offset);
         Ok(scan)
     }
 
     /// Follows the frames through the segments until they stop.
-    fn walk_segments(&mut self, disk: &dyn Disk, files: &mut LogFiles) -> io::Result<()> {
+    fn walk_segments(
+        &mut self,
+        disk: &dyn Disk,
+        files: &mut LogFiles,
+        progress: &RecoveryProgress,
+    ) -> io::Result<()> {
         let bases = files.bases.clone();
         for (at, base) in bases.iter().enumerate() {
             let is_first = self.segments.is_empty();
@@ -169,7 +179,9 @@ impl LogScan {
             if is_first {
                 self.tail = Tail::before_segment(&header);
             }
+            let walked = self.segments.len();
             self.walk_segment(disk, files, header, file)?;
+            progress.add((self.segments.len() - walked) as u64);
             let rest = bases.get(at + 1..).unwrap_or_default();
             let next = self.tail.index.next();
             if !rest.contains(&next) {

@@ -3,6 +3,7 @@
 //!
 //! Absent on purpose: any knowledge of files.
 
+use crate::RecoveryProgress;
 use crate::sim_disk::{SimDisk, SimRandom};
 use crate::{
     Create, DataDir, DataDirOptions, DiskFailed, Done, HardState, Identity, LogOptions, LogReader,
@@ -79,7 +80,12 @@ pub(super) fn found(disk: &SimDisk) {
 pub(super) fn open(disk: &SimDisk) -> Result<Opened, OpenError> {
     let dir = DataDir::lock(Arc::new(disk.clone()), 1).unwrap();
     let found = dir.identity(NodeId::new(1))?.expect("founded");
-    dir.open(&found, options())
+    let progress = RecoveryProgress::default();
+    let opened = dir.open_watched(&found, options(), &progress)?;
+    let (done, total) = progress.segments();
+    assert_eq!(done, total, "a recovery that is over says so, whatever it found");
+    assert!(total >= opened.logs.iter().filter(|log| log.corrupt.is_none()).count() as u64);
+    Ok(opened)
 }
 
 /// A record batch as far as the log looks at it.

@@ -27,7 +27,7 @@ use super::trouble;
 use crate::exit::Exit;
 use bateau_client::group::Assignor;
 use bateau_client::{
-    Client, CommitError, CommitPolicy, ConsumeError, Consumer, Delivery, OutOfRange, Start,
+    Admin, Client, CommitError, CommitPolicy, ConsumeError, Consumer, Delivery, OutOfRange, Start,
     TopicPartition,
 };
 use clap::Args;
@@ -156,6 +156,7 @@ async fn read(arguments: &ConsumeArguments, range: Range, shape: Shape) -> Resul
         topic,
         group: arguments.group.as_deref(),
         window,
+        admin: client.admin(),
         consumer,
         shape,
         stdout,
@@ -203,6 +204,7 @@ struct Reading<'a> {
     topic: &'a str,
     group: Option<&'a str>,
     window: Window,
+    admin: Admin,
     consumer: Consumer,
     shape: Shape,
     stdout: Stdout,
@@ -245,7 +247,7 @@ impl Reading<'_> {
                 _ = tick.tick() => {
                     self.look_at_positions();
                     self.commit().await?;
-                    Go::On
+                    if self.is_left_out().await { Go::Stop } else { Go::On }
                 }
                 next = self.consumer.next() => self.take(next).await?,
             };
@@ -264,6 +266,24 @@ impl Reading<'_> {
         let assigned = self.consumer.assignment();
         let is_read = |one: &TopicPartition| self.window.is_read(one.partition);
         self.window.is_full() || (!assigned.is_empty() && assigned.iter().all(is_read))
+    }
+
+    /// Whether what has an end is read to it by other members, because there are more members than
+    /// partitions. Asked of the group, which alone knows that it has settled.
+    async fn is_left_out(&self) -> bool {
+        let Some(group) = self.group.filter(|_| self.window.has_end()) else { return false };
+        if !self.consumer.assignment().is_empty() {
+            return false;
+        }
+        // A group that cannot be asked now is asked again.
+        let Ok(found) = self.admin.describe_group(group).await else { return false };
+        let shares: Vec<_> = found.members.iter().flat_map(|one| &one.subscription).collect();
+        let has = |partition: i32| {
+            let mut all = shares.iter().flat_map(|share| &share.partitions);
+            all.any(|(topic, number)| topic == self.topic && *number == partition)
+        };
+        let is_idle = shares.iter().any(|share| share.partitions.is_empty());
+        found.state == "Stable" && is_idle && self.window.partitions().all(has)
     }
 
     /// A partition may be read to its end without a record there to say so.

@@ -58,6 +58,16 @@ impl Window {
         open.map(|(partition, (from, _))| (*partition, *from))
     }
 
+    /// All partitions.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.partitions.keys().copied()
+    }
+
+    /// Whether reading ends by itself, in every partition.
+    pub(super) fn has_end(&self) -> bool {
+        self.partitions.values().all(|(_, until)| until.is_some())
+    }
+
     /// Whether everything has been read.
     pub(super) fn is_done(&self) -> bool {
         self.open_count == 0 || self.is_full()

@@ -13,7 +13,7 @@
 //!
 //! Absent on purpose: schemas, and records over several lines (JSON escapes the line end).
 
-use crate::cli::base64;
+use crate::base64;
 use crate::cli::offsets::moment;
 use bateau_client::{Header, Record};
 use bytes::Bytes;

@@ -13,6 +13,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
+use std::borrow::Cow;
 use thiserror::Error;
 
 /// An answer before it is a response.
@@ -26,8 +27,11 @@ pub(super) struct Answer {
 
 impl Answer {
     /// A line of text.
-    pub fn text(status: StatusCode, text: &'static str) -> Self {
-        let body = Bytes::from_static(text.as_bytes());
+    pub fn text(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+        let body = match text.into() {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        };
         Self { status, content_type: "text/plain; charset=utf-8", body, allow: None }
     }
 

@@ -4,14 +4,18 @@
 //! Absent on purpose: authentication. The routes exist on loopback, for a node of a test.
 
 use super::answer::{Answer, Problem};
+use crate::base64;
 use crate::controls::{Api, Controls, SeenRequest, error_code};
-use crate::node::{ControlError, NodeControl};
+use crate::node::{ControlError, DrainedRecord, NodeControl};
 use bateau_protocol::wire::ErrorCode;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Records of one answer, in bytes; what is larger is read by a client.
+const RECORD_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,7 +93,9 @@ impl From<ControlError> for Problem {
         let reason = error.to_string();
         match error {
             ControlError::NotRunning | ControlError::NotStarted(_) => Self::NotRunning { reason },
-            ControlError::Refused(_) | ControlError::NotCreated { .. } => Self::Refused { reason },
+            ControlError::Refused(_)
+            | ControlError::NotCreated { .. }
+            | ControlError::NoTopic { .. } => Self::Refused { reason },
         }
     }
 }
@@ -152,6 +158,54 @@ pub(super) fn requests(node: &NodeControl, query: &str) -> Result<Answer, Proble
     let seen = controls.requests().into_iter().filter(|seen| is_wanted(seen.api));
     let seen: Vec<Seen> = seen.map(Seen::from).collect();
     Ok(Answer::ok(&json!({ "counts": counts, "requests": seen })))
+}
+
+/// `?topic=orders`: what it holds, in the names of the command line.
+pub(super) async fn records(node: &NodeControl, query: &str) -> Result<Answer, Problem> {
+    let topic = query.split('&').find_map(|pair| pair.strip_prefix("topic="));
+    let topic = topic.filter(|topic| !topic.is_empty());
+    let topic = topic.ok_or_else(|| bad("the query: expected is ?topic=NAME".to_owned()))?;
+    let drained = node.drain_topic(topic, RECORD_BYTES_MAX).await?;
+    let records: Vec<Value> = drained.iter().map(record).collect();
+    Ok(Answer::ok(&json!({ "records": records })))
+}
+
+fn record(drained: &DrainedRecord) -> Value {
+    let DrainedRecord { partition, record } = drained;
+    let headers = record.headers.iter().map(|header| {
+        let mut object = Map::new();
+        object.insert("name".to_owned(), String::from_utf8_lossy(&header.key).into());
+        insert(&mut object, "value", header.value.as_deref());
+        Value::from(object)
+    });
+    let mut object = Map::new();
+    object.insert("partition".to_owned(), (*partition).into());
+    object.insert("offset".to_owned(), record.offset.into());
+    let timestamp = (record.timestamp >= 0).then_some(record.timestamp);
+    object.insert("timestamp".to_owned(), timestamp.into());
+    insert(&mut object, "key", record.key.as_deref());
+    insert(&mut object, "value", record.value.as_deref());
+    object.insert("headers".to_owned(), headers.collect());
+    object.into()
+}
+
+/// Text as it is, other bytes as base64 under a name of their own.
+fn insert(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        None => object.insert(name.to_owned(), Value::Null),
+        Some((_, Ok(text))) => object.insert(name.to_owned(), text.into()),
+        Some((bytes, Err(_))) => {
+            let mut text = Vec::new();
+            base64::encode(bytes, &mut text);
+            let text = String::from_utf8_lossy(&text).into_owned();
+            object.insert(format!("{name}_base64"), text.into())
+        }
+    };
+}
+
+pub(super) async fn wait_until_idle(node: &NodeControl) -> Result<Answer, Problem> {
+    node.wait_until_idle().await?;
+    Ok(Answer::done())
 }
 
 pub(super) async fn restart(node: &NodeControl) -> Result<Answer, Problem> {

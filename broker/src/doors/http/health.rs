@@ -12,7 +12,7 @@
 //! A damaged partition does not make the node unready, for it would take all others with it; it is
 //! named by `?verbose` all the same.
 //!
-//! Absent on purpose: percent of the recovery.
+//! Absent on purpose: how long a recovery will take.
 
 use super::answer::Answer;
 use crate::admin::LocalPartitions;
@@ -75,13 +75,29 @@ pub(super) async fn live(node: &NodeControl, is_verbose: bool) -> Answer {
 
 /// `/startupz`.
 pub(super) fn startup(node: &NodeControl, is_verbose: bool) -> Answer {
+    let (done, total) = node.recovery().segments();
+    let percent = node.recovery().percent();
     let started = match node.state() {
-        NodeState::Starting => {
-            Check::bad("recovery", "the node recovers what its logs hold".to_owned())
-        }
         NodeState::Ready | NodeState::Stopping => Check::good("recovery"),
+        NodeState::Starting if total == 0 => {
+            Check::bad("recovery", "0 %: no log has been found yet".to_owned())
+        }
+        NodeState::Starting if done < total => {
+            let reason = format!("{percent} %: {done} of {total} segments are recovered");
+            Check::bad("recovery", reason)
+        }
+        NodeState::Starting => {
+            let reason = format!("{percent} %: all {total} segments; partitions get their leaders");
+            Check::bad("recovery", reason)
+        }
     };
-    answer(&[started], is_verbose)
+    match started.ok || is_verbose {
+        true => answer(&[started], is_verbose),
+        false => {
+            let line = format!("recovering, {percent} %; ?verbose says more\n");
+            Answer::text(StatusCode::SERVICE_UNAVAILABLE, line)
+        }
+    }
 }
 
 /// `/readyz`.

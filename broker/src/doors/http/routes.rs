@@ -29,6 +29,8 @@ pub(super) enum TestAction {
     Restart,
     Crash,
     Seed,
+    Records,
+    WaitUntilIdle,
 }
 
 /// A method and a path.
@@ -61,6 +63,8 @@ static ROUTES: &[Route] = &[
     test(Method::POST, "/test/v1/restart", TestAction::Restart),
     test(Method::POST, "/test/v1/crash", TestAction::Crash),
     test(Method::GET, "/test/v1/seed", TestAction::Seed),
+    test(Method::GET, "/test/v1/records", TestAction::Records),
+    test(Method::POST, "/test/v1/wait_until_idle", TestAction::WaitUntilIdle),
 ];
 
 /// Finds what is asked for.

@@ -105,5 +105,7 @@ async fn test(
         TestAction::Restart => control::restart(node).await,
         TestAction::Crash => control::crash(node).await,
         TestAction::Seed => Ok(control::seed(node)),
+        TestAction::Records => control::records(node, query).await,
+        TestAction::WaitUntilIdle => control::wait_until_idle(node).await,
     }
 }

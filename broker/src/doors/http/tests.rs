@@ -152,16 +152,33 @@ async fn a_node_that_serves_is_alive_started_and_ready() {
 #[tokio::test]
 async fn a_node_that_starts_is_alive_and_not_ready() {
     let data = TempDir::new().expect("a temporary directory");
-    let mut node = Node::open(settings(&data, false)).await.expect("it opens");
+    let settings = settings(&data, false);
+    let recovery = Arc::clone(&settings.recovery);
+    let mut node = Node::open(settings).await.expect("it opens");
     let http = node.addresses().http.expect("the door is open");
     let ask = async |path: &str| {
         let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         Client::connect(http).await.ask(head.as_bytes()).await
     };
     assert_eq!(ask("/livez").await.0, 200);
-    let (status, body) = ask("/startupz?verbose").await;
-    assert_eq!(status, 503);
-    assert!(body.contains(r#""name":"recovery","ok":false"#), "{body}");
+    // It has nothing to recover. That a recovery counts is tested where it walks the logs.
+    for (segments, reason, line) in [
+        ((0, 0), "0 %: no log has been found yet", "recovering, 0 %; ?verbose says more\n"),
+        ((2, 8), "25 %: 2 of 8 segments are recovered", "recovering, 25 %; ?verbose says more\n"),
+        (
+            (8, 8),
+            "100 %: all 8 segments; partitions get their leaders",
+            "recovering, 100 %; ?verbose says more\n",
+        ),
+    ] {
+        recovery.begin(segments.1);
+        recovery.add(segments.0);
+        assert_eq!(ask("/startupz").await, (503, line.to_owned()));
+        let (status, body) = ask("/startupz?verbose").await;
+        let body: Value = serde_json::from_str(&body).expect("it is JSON");
+        let expected = json!({ "name": "recovery", "ok": false, "reason": reason });
+        assert_eq!((status, &body["checks"]), (503, &json!([expected])));
+    }
     assert_eq!(ask("/readyz").await, (503, "failing; ?verbose says why\n".to_owned()));
     node.until_ready().await.expect("it starts");
     assert_eq!(ask("/startupz").await.0, 200);

@@ -47,8 +47,9 @@ use bateau_protocol::kafka::api::produce::{
 };
 use bateau_protocol::kafka::api::sync_group::SyncGroupResponse;
 use bateau_protocol::kafka::view;
-use bateau_protocol::kafka::{ApiKey, Request};
+use bateau_protocol::kafka::{ApiKey, Request, Response};
 use bateau_protocol::wire::{ErrorCode, Text};
+use std::sync::Arc;
 
 /// First version in which OffsetFetch asks for several groups.
 const GROUPS_SINCE: i16 = 8;
@@ -58,12 +59,20 @@ const KEYS_SINCE: i16 = 4;
 const METADATA_CODE_SINCE: i16 = 13;
 
 /// Tells the controls of a request, and asks what is to be done with it.
-pub fn plan(controls: &Controls, call: &Call, request: &Request) -> Plan {
+pub fn plan(controls: &Arc<Controls>, call: &Call, request: &Request) -> Plan {
     let client = call.client_id.as_ref().map(|id| id.as_str().to_owned());
     let (topic, group) = subject(&call.context.broker, request);
     let wants_answer = !matches!(request, Request::Produce(produce) if produce.acks == 0);
     let subject = Subject { topic, group, client };
     controls.before(Door::Kafka, api(request.api()), wants_answer, subject)
+}
+
+/// Whether the broker has done what was asked: a produce is appended where any of its partitions
+/// took it. Without an answer there is nothing to tell it by, and nothing that could be lost.
+pub fn is_done(reply: &Reply) -> bool {
+    let Reply::Answer(Response::Produce(response)) = reply else { return true };
+    let mut partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    partitions.any(|partition| partition.error_code.is_none())
 }
 
 const fn api(key: ApiKey) -> Api {

@@ -69,7 +69,7 @@ pub async fn start(context: &Arc<Context>, incoming: Incoming) -> Running {
 
 /// As a test has planned it.
 async fn serve_controlled(
-    controls: &Controls,
+    controls: &Arc<Controls>,
     call: Call,
     number: RequestNumber,
     request: Request,
@@ -82,7 +82,7 @@ async fn serve_controlled(
     let Running { number, parks, reply } = serve(call, number, request).await;
     let reply = Box::pin(async move {
         let reply = reply.await;
-        match plan.finish().await {
+        match plan.finish(controlled::is_done(&reply)).await {
             Fate::Sent => reply,
             Fate::Lost => Reply::Close,
         }

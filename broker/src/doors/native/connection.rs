@@ -17,17 +17,18 @@
 //!
 //! Absent on purpose: what a request means.
 
-use super::dispatch::{Call, Context};
+use super::dispatch::{Call, Context, PlannedSubscription};
 use super::feed::{Feed, Warming};
-use super::session::{Received, Session, StreamNumber};
+use super::session::{Received, Session, StreamNumber, Ticket, error};
 use super::stream::{Ended, Paced, Stream};
 use super::watch::Watch;
 use crate::doors::budget::Share;
-use bateau_protocol::native::{CloseCode, Reply, Request, StreamRole};
+use bateau_protocol::native::{CloseCode, Reply, Request, StreamRole, SubscribeRequest};
+use bateau_protocol::wire::ErrorCode;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, Stream as _, unfold};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -54,6 +55,9 @@ type Accepting = Pin<
     Box<dyn futures_util::Stream<Item = Result<(SendStream, RecvStream), ConnectionError>> + Send>,
 >;
 
+/// A subscription that begins later.
+type Beginning = Pin<Box<dyn Future<Output = (StreamNumber, Ticket, SubscribeRequest)> + Send>>;
+
 /// Waits for what there is to wait for.
 async fn wait_for(future: Option<impl Future<Output = ()>>) {
     if let Some(future) = future {
@@ -73,6 +77,10 @@ pub struct Connection {
     streams: BTreeMap<StreamNumber, Stream>,
     feed: Feed,
     warming: FuturesUnordered<Warming>,
+    /// Subscriptions that a test has delayed.
+    beginning: FuturesUnordered<Beginning>,
+    /// Those of them that their clients still want.
+    late: BTreeSet<(StreamNumber, u32)>,
     watch: Watch,
     /// What the node's memory lacks for the next request.
     missing_memory: Option<usize>,
@@ -111,6 +119,8 @@ impl Connection {
             streams: BTreeMap::new(),
             feed,
             warming: FuturesUnordered::new(),
+            beginning: FuturesUnordered::new(),
+            late: BTreeSet::new(),
             watch,
             missing_memory: None,
             hello_until: Instant::now() + deadlines.hello,
@@ -182,18 +192,19 @@ impl Connection {
                 }
                 Received::Request(ticket, Request::Subscribe(request)) => {
                     has_taken = true;
-                    let address = (number, ticket.correlation());
-                    let reply = match self.call.subscription_refusal(&request) {
-                        Some(refusal) => Reply::Error(refusal),
-                        None => match self.feed.subscribe(address, &request) {
-                            Ok(answer) => answer.map_or_else(Reply::Error, Reply::Subscribe),
-                            Err(found) => {
-                                self.session.close(CloseCode::CREDIT_OVERDRAWN, found.to_string());
-                                break;
-                            }
-                        },
-                    };
-                    self.session.reply(ticket, &reply);
+                    match self.call.planned_subscription(&request) {
+                        PlannedSubscription::Now => self.subscribe(number, ticket, &request),
+                        PlannedSubscription::Late(plan) => {
+                            self.late.insert((number, ticket.correlation()));
+                            self.beginning.push(Box::pin(async move {
+                                let _ = plan.finish(true).await;
+                                (number, ticket, request)
+                            }));
+                        }
+                        PlannedSubscription::Refused(refusal) => {
+                            self.session.reply(ticket, &Reply::Error(refusal));
+                        }
+                    }
                 }
                 Received::Request(ticket, request) => {
                     has_taken = true;
@@ -216,6 +227,35 @@ impl Connection {
         stream.measure(has_taken);
     }
 
+    /// Begins a subscription, and answers.
+    fn subscribe(&mut self, number: StreamNumber, ticket: Ticket, request: &SubscribeRequest) {
+        match self.feed.subscribe((number, ticket.correlation()), request) {
+            Ok(answer) => {
+                let reply = answer.map_or_else(Reply::Error, Reply::Subscribe);
+                self.session.reply(ticket, &reply);
+            }
+            Err(found) => self.session.close(CloseCode::CREDIT_OVERDRAWN, found.to_string()),
+        }
+    }
+
+    /// Begins the subscriptions that a test has delayed until now. Returns whether there were any.
+    fn poll_late(&mut self, task: &mut TaskContext<'_>) -> bool {
+        let mut has_moved = false;
+        while let Poll::Ready(Some(begins)) = Pin::new(&mut self.beginning).poll_next(task) {
+            has_moved = true;
+            let (number, ticket, request) = begins;
+            let is_wanted = self.late.remove(&(number, ticket.correlation()));
+            if is_wanted && self.session.role(number).is_some() {
+                self.subscribe(number, ticket, &request);
+            } else {
+                let text = "the subscription ended before it began";
+                let ended = error(ErrorCode::UNKNOWN_SUBSCRIPTION, text);
+                self.session.reply(ticket, &Reply::Error(ended));
+            }
+        }
+        has_moved
+    }
+
     /// Does what has no answer.
     fn signal(&mut self, number: StreamNumber, correlation: u32, request: Request) {
         match request {
@@ -226,6 +266,7 @@ impl Connection {
                 }
             }
             Request::Unsubscribe(_) => {
+                self.late.remove(&(number, correlation));
                 self.feed.unsubscribe(&mut self.session, (number, correlation));
             }
             Request::Watch(request) => self.watch.begin(correlation, request),
@@ -287,6 +328,7 @@ impl Connection {
     /// Answers, writes and reads what can be without waiting; pending when nothing moved.
     fn poll_move(&mut self, task: &mut TaskContext<'_>) -> Poll<()> {
         let mut has_moved = self.poll_accept(task);
+        has_moved |= self.poll_late(task);
         has_moved |= self.feed.poll_woken(task, &mut self.session);
         while let Poll::Ready(Some((id, warmed))) = Pin::new(&mut self.warming).poll_next(task) {
             self.feed.resume(&mut self.session, id, warmed);

@@ -63,6 +63,16 @@ pub enum Submitted {
     Planned(Answering),
 }
 
+/// What is to be done with a subscription.
+pub enum PlannedSubscription {
+    /// It begins.
+    Now,
+    /// It begins when the plan says so: its answer comes late, and everything behind it.
+    Late(Plan),
+    /// It is answered with this.
+    Refused(ErrorReply),
+}
+
 impl Call {
     /// Submits a batch. It has entered the shard's inbox when this returns.
     pub async fn submit(&self, request: ProduceRequest) -> Submitted {
@@ -100,17 +110,21 @@ impl Call {
         })
     }
 
-    /// What stands against a subscription, as a test has planned it. Of the plan only a refusal
-    /// is carried out: what a subscription answers is only the first of many frames.
-    pub fn subscription_refusal(&self, request: &SubscribeRequest) -> Option<ErrorReply> {
-        let controls = self.context.controls.as_ref()?;
+    /// What a test has planned for a subscription.
+    pub fn planned_subscription(&self, request: &SubscribeRequest) -> PlannedSubscription {
+        let Some(controls) = &self.context.controls else { return PlannedSubscription::Now };
         let topic = self.topic_name(request.topic_id);
-        self.plan(controls, Api::Subscribe, topic, None).refusal.map(planned)
+        let plan = self.plan(controls, Api::Subscribe, topic, None);
+        match plan.refusal {
+            Some(code) => PlannedSubscription::Refused(planned(code)),
+            None if plan.is_late() => PlannedSubscription::Late(plan),
+            None => PlannedSubscription::Now,
+        }
     }
 
     fn plan(
         &self,
-        controls: &Controls,
+        controls: &Arc<Controls>,
         api: Api,
         topic: Option<String>,
         group: Option<String>,
@@ -254,7 +268,8 @@ fn planned(code: ErrorCode) -> ErrorReply {
 }
 
 async fn finished(plan: Plan, reply: Answer) -> Answer {
-    match plan.finish().await {
+    let is_done = !matches!(reply, Some(Reply::Error(_)));
+    match plan.finish(is_done).await {
         Fate::Sent => reply,
         Fate::Lost => None,
     }

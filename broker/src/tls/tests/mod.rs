@@ -1,6 +1,7 @@
 //! Files that are right, wrong, and changed while a node runs.
 
 pub(crate) mod authority;
+mod clients;
 
 use super::files::read;
 use super::live::Live;

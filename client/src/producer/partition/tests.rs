@@ -37,7 +37,19 @@ impl Story {
     }
 
     fn next(&mut self) -> Option<Outgoing> {
-        self.partition.next_to_send(self.now)
+        match self.partition.next(self.now) {
+            Some(Next::Send(outgoing)) => Some(outgoing),
+            Some(Next::Compress(work)) => panic!("{work:?}: these stories have no codec"),
+            None => None,
+        }
+    }
+
+    /// Takes the next batch away to be compressed.
+    fn work(&mut self) -> Work {
+        match self.partition.next(self.now) {
+            Some(Next::Compress(work)) => work,
+            other => panic!("{other:?} instead of something to compress"),
+        }
     }
 
     /// Sends each value as a batch of its own.
@@ -296,4 +308,74 @@ fn records_and_room_are_accounted_for_once() {
         story.done.iter().map(|done| (done.records, done.cost)).unzip();
     assert_eq!(records.iter().sum::<u32>(), 2);
     assert_eq!(costs.iter().sum::<usize>(), 2 * cost);
+}
+
+#[test]
+fn what_comes_while_a_batch_is_compressed_waits_behind_it() {
+    let mut story = Story::with(|rules| rules.compression = Compression::Lz4);
+    story.push("first");
+    let work = story.work();
+    story.push("second");
+    story.partition.flush(&mut Vec::new());
+    assert_eq!(story.next(), None, "nothing overtakes the first");
+    assert!(!story.partition.is_empty());
+    story.partition.compressed(work.run());
+    let first = story.next().expect("it is compressed");
+    let work = story.work();
+    assert_eq!(story.next(), None);
+    story.partition.compressed(work.run());
+    let second = story.next().expect("there is room in flight");
+    assert_eq!(sequences(&[first.clone(), second.clone()]), [(7, 0), (7, 1)]);
+    story.acknowledge(&first, 0);
+    story.acknowledge(&second, 1);
+    assert!(story.partition.is_empty());
+}
+
+#[test]
+fn a_flow_that_breaks_while_a_batch_is_compressed_sends_it_last_under_its_next_name() {
+    let mut story = Story::with(|rules| rules.compression = Compression::Lz4);
+    story.push("first");
+    let work = story.work();
+    story.partition.compressed(work.run());
+    let first = story.next().expect("it is compressed");
+    story.push("second");
+    story.partition.flush(&mut Vec::new());
+    let work = story.work();
+    story.refuse(&first, ErrorCode::UNKNOWN_PRODUCER_ID);
+    story.partition.compressed(work.run());
+    assert_eq!(story.next(), None, "it has no name");
+    assert_eq!(sequences(&story.rename()), [(8, 0)], "one until the broker knows the writer");
+    let again = story.partition.sent.front().map(|sent| sent.token).expect("it is in flight");
+    let ack = BatchAck {
+        partition: 3,
+        base_offset: 0,
+        durability: Durability::Flushed,
+        replicas: 1,
+        duplicate: false,
+    };
+    story.done.extend(story.partition.acknowledged(again, ack));
+    let second = story.next().expect("it has waited since");
+    assert_eq!(sequences(&[second]), [(8, 1)]);
+}
+
+#[test]
+fn a_batch_that_is_given_up_or_late_while_it_is_compressed_is_told_once() {
+    let mut story = Story::with(|rules| rules.compression = Compression::Lz4);
+    story.push("given up");
+    let work = story.work();
+    story.partition.abandon(&mut story.done);
+    story.partition.compressed(work.run());
+    assert!(story.partition.is_empty());
+    assert_eq!(story.results(), [Err(SendError::Closed)]);
+    story.done.clear();
+    story.push("late");
+    let work = story.work();
+    let late = story.now + Duration::from_secs(31);
+    assert!(story.partition.due() < Some(late));
+    story.partition.expire(late, &mut story.done);
+    assert!(story.done.is_empty(), "whoever has it brings it back");
+    story.partition.compressed(work.run());
+    story.partition.expire(late, &mut story.done);
+    assert!(matches!(story.results()[..], [Err(SendError::NotSent { .. })]));
+    assert!(story.partition.is_empty());
 }

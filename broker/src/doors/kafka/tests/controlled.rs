@@ -46,6 +46,24 @@ async fn a_lost_ack_takes_the_connection_and_leaves_the_record() {
 }
 
 #[tokio::test]
+async fn a_refused_produce_does_not_use_up_the_loss_of_an_ack() {
+    let node = TestNode::start(&[]).await;
+    let mut client = node.connect().await;
+    auto_create(&mut client, "orders").await;
+    node.controls().drop_next_ack();
+    let mut damaged = batch(&[b"one"]).to_vec();
+    *damaged.last_mut().expect("a batch has bytes") ^= 1;
+    let refused = produced(&mut client, &produce("orders", Some(damaged.into()))).await;
+    assert_eq!(refused.error_code, ErrorCode::CORRUPT_MESSAGE);
+    client.request::<Produce>(9, &produce("orders", Some(batch(&[b"one"])))).await;
+    assert_eq!(client.frame().await, None, "this one is appended, and its ack is lost");
+    let faults = node.controls().requests().into_iter().filter(|seen| seen.api == Api::Produce);
+    let faults: Vec<_> = faults.map(|seen| seen.fault).collect();
+    assert_eq!(faults, [None, Some(Fault::AckDropped)]);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_delayed_answer_comes_when_the_clock_has_moved_that_far() {
     let node = TestNode::start(&[]).await;
     let mut client = node.connect().await;

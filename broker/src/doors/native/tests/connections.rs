@@ -5,8 +5,9 @@ use super::node::{Client, Stream, TestNode, batch, bytes, produce, within};
 use crate::controls::Api;
 use bateau_protocol::native::{
     CloseCode, FetchRequest, Frame, GroupProtocol, HeartbeatRequest, Hello, JoinRequest, Kind,
-    Reply, StatusRequest, StreamRole, SubscribeRequest,
+    Reply, StatusRequest, StreamRole, SubscribeRequest, Unsubscribe,
 };
+use bateau_protocol::record::{BatchBuilder, NewRecord};
 use bateau_protocol::wire::ErrorCode;
 use std::net::UdpSocket;
 
@@ -265,6 +266,10 @@ async fn a_test_may_refuse_requests_and_lose_acks() {
     let refused = client.control.try_call(StatusRequest {}).await;
     assert_eq!(refused.expect_err("as it was planned").code, refusal);
     controls.drop_next_ack();
+    let mut damaged = batch(&[b"one"]).to_vec();
+    *damaged.last_mut().expect("a batch has bytes") ^= 1;
+    let refused = data.try_call(produce(topic, damaged.into())).await;
+    assert_eq!(refused.expect_err("it is damaged").code, ErrorCode::CORRUPT_MESSAGE);
     data.request(produce(topic, batch(&[b"two"]))).await;
     within(client.connection.closed()).await;
     let mut client = node.connect().await;
@@ -274,6 +279,50 @@ async fn a_test_may_refuse_requests_and_lose_acks() {
     let seen = controls.requests();
     let produces = seen.iter().filter(|request| request.api == Api::Produce);
     assert!(produces.clone().all(|request| request.subject.topic.as_deref() == Some("orders")));
-    assert_eq!(produces.count(), 3);
+    assert_eq!(produces.count(), 4);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_delayed_subscription_begins_when_the_clock_has_moved_that_far() {
+    let node = TestNode::start(&[]).await;
+    let mut client = node.connect().await;
+    let topic = client.topic("orders").await;
+    let mut data = client.open(StreamRole::Data).await;
+    // Of today, or the advance would find that its retention is over.
+    let now = node.node.broker().expect("it runs").clock().wall_ms();
+    let timestamp = i64::try_from(now).expect("it is not that late");
+    let mut young = BatchBuilder::default();
+    let record = NewRecord { timestamp, value: Some(b"one"), ..NewRecord::default() };
+    young.push(&record).expect("it fits");
+    data.call(produce(topic, young.build().expect("there is a record"))).await;
+    let mut bulk = client.open(StreamRole::Bulk).await;
+    for _ in 0..2 {
+        let hour = std::time::Duration::from_hours(1);
+        node.controls().delay_next(Api::Subscribe, hour).expect("there is room");
+    }
+    let (credit_bytes, topic_id) = (1 << 10, topic);
+    let request = SubscribeRequest { topic_id, credit_bytes, ..SubscribeRequest::default() };
+    bulk.say(7, request.clone()).await;
+    bulk.say(8, request.clone()).await;
+    bulk.say(8, Unsubscribe {}).await;
+    // One that nobody delays is answered first, and so is the end of one that has not begun.
+    bulk.say(9, request).await;
+    let mut first = Vec::new();
+    for _ in 0..3 {
+        let (correlation, reply) = bulk.reply().await;
+        first.push((correlation, reply.kind().0));
+    }
+    first.sort_unstable();
+    assert_eq!(first, [(8, 0x4032), (9, 0x4031), (9, 0x8031)]);
+    let broker = node.node.broker().expect("it runs");
+    broker.advance(std::time::Duration::from_hours(1)).await.expect("it runs");
+    let mut later = Vec::new();
+    for _ in 0..3 {
+        let (correlation, reply) = bulk.reply().await;
+        later.push((correlation, reply.kind().0));
+    }
+    later.sort_unstable();
+    assert_eq!(later, [(7, 0x4031), (7, 0x8031), (8, 0xffff)]);
     node.stop().await;
 }
