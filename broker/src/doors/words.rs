@@ -8,6 +8,7 @@ use bateau_core::consumer_group::{Name, partition_of};
 use bateau_protocol::frame::leader_epoch;
 use bateau_protocol::ids::{NodeId, Offset, Term};
 use bateau_protocol::wire::Text;
+use std::borrow::Cow;
 
 /// An offset on the wire.
 pub fn wire_offset(offset: Offset) -> i64 {
@@ -22,6 +23,14 @@ pub fn wire_node(node: NodeId) -> i32 {
 /// A term on the wire.
 pub fn wire_epoch(term: Term) -> i32 {
     leader_epoch(term)
+}
+
+/// A text that is usually part of the program, and was carried here by a peer otherwise.
+pub fn static_text(text: &Cow<'static, str>) -> Text {
+    match text {
+        Cow::Borrowed(text) => Text::from_static(text),
+        Cow::Owned(text) => Text::from(text.clone()),
+    }
 }
 
 /// A duration that a client gave; a negative one is none.

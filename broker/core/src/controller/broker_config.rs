@@ -82,7 +82,7 @@ pub fn describe_broker(
 ) -> Vec<ConfigEntry> {
     let mut entries = configured_entries(settings, nodes);
     entries.extend(fixed_entries());
-    entries.retain(|entry| is_wanted(keys, entry.name));
+    entries.retain(|entry| is_wanted(keys, &entry.name));
     entries.sort_by_key(|entry| entry.name);
     entries
 }
@@ -177,7 +177,7 @@ fn text(value: impl ToString) -> String {
 fn entry(name: &'static str, config_type: ConfigType, value: String, default: &str) -> ConfigEntry {
     let is_default = value == default;
     ConfigEntry {
-        name,
+        name: name.into(),
         source: match is_default {
             true => ConfigSource::DefaultConfig,
             false => ConfigSource::StaticBrokerConfig,
@@ -187,7 +187,7 @@ fn entry(name: &'static str, config_type: ConfigType, value: String, default: &s
         synonyms: synonyms(name, (!is_default).then_some(value.as_str()), Some(default)),
         value: Some(value),
         config_type,
-        documentation: documentation(name),
+        documentation: documentation(name).into(),
     }
 }
 
@@ -205,7 +205,8 @@ fn synonyms(
     configured: Option<&str>,
     default: Option<&str>,
 ) -> Vec<ConfigSynonym> {
-    let synonym = |value: &str, source| ConfigSynonym { name, value: Some(text(value)), source };
+    let synonym =
+        |value: &str, source| ConfigSynonym { name: name.into(), value: Some(text(value)), source };
     let configured = configured.map(|value| synonym(value, ConfigSource::StaticBrokerConfig));
     let default = default.map(|value| synonym(value, ConfigSource::DefaultConfig));
     configured.into_iter().chain(default).collect()

@@ -2,6 +2,7 @@
 //!
 //! Absent on purpose: broker loggers, client metrics and groups, which have no configs here.
 
+use crate::doors::words::static_text;
 use super::super::dispatch::Call;
 use super::wire_node;
 use crate::admin::DescribeConfigsError;
@@ -95,12 +96,12 @@ fn entry(config: ConfigEntry, detail: Detail) -> DescribeConfigsEntry {
         is_sensitive: config.sensitive,
         synonyms: synonyms
             .map(|synonym| DescribeConfigsSynonym {
-                name: Text::from_static(synonym.name),
+                name: static_text(&synonym.name),
                 value: value(synonym.value),
                 source: synonym.source.number(),
             })
             .collect(),
         config_type: config.config_type.number(),
-        documentation: detail.documentation.then_some(Text::from_static(config.documentation)),
+        documentation: detail.documentation.then_some(static_text(&config.documentation)),
     }
 }

@@ -8,7 +8,7 @@ use super::cluster::replicas;
 use super::controller_error;
 use crate::admin::AdminError;
 use crate::doors::codes;
-use crate::doors::words::{milliseconds, served_epoch, text, wire_node, wire_offset};
+use crate::doors::words::{milliseconds, served_epoch, static_text, text, wire_node, wire_offset};
 use crate::router::Directory;
 use bateau_core::controller::{
     AlterTopicConfigs, ConfigEntry, ConfigSource, CreatePartitions, CreateTopicResult,
@@ -170,7 +170,7 @@ pub fn describe(
 
 fn config(entry: ConfigEntry) -> ConfigDescription {
     ConfigDescription {
-        name: Text::from_static(entry.name),
+        name: static_text(&entry.name),
         value: entry.value.filter(|_| !entry.sensitive).map(Text::from),
         source: Text::from_static(match entry.source {
             ConfigSource::DynamicTopicConfig => "topic",
