@@ -4,6 +4,7 @@
 //! ```text
 //!   doors ──Ask──> inbox ─┐                        ┌─> disk queue
 //!   disk  ──Done────────> ├─> Shard::step ─effects ├─> views, directory
+//!   peers ──Heard───────> │   Node::step           ├─> messages to peers
 //!   clock ──────────────> ┘                        └─> replies
 //! ```
 //!
@@ -17,18 +18,23 @@
 mod advance;
 
 use crate::clock::Clock;
+use crate::cluster::{Cluster, Heard};
 use crate::disk_worker::{DiskQueue, Report};
+use crate::follower_reads::{FollowerReads, Wanted};
 use crate::partition::PartitionView;
+use crate::peers::PeerEvent;
+
 use crate::router::{DirectoryUpdate, Router};
 use crate::trash::Trash;
 use advance::Advance;
 use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
 use bateau_core::controller::{ControllerError, ControllerRequest, ControllerResponse};
-use bateau_core::replica::{Produce, ProduceAck, ProduceError};
+use bateau_core::node::{NodeEffect, NodeInput};
+use bateau_core::replica::{NotLeading, Produce, ProduceAck, ProduceError};
 use bateau_core::shard::{Effect, Effects, Input, Reply, Shard};
 use bateau_core::ticket::Ticket;
 use bateau_log::{Done, Work};
-use bateau_protocol::ids::Incarnation;
+use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_storage::Business;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
@@ -41,6 +47,10 @@ use tokio::time::Instant;
 pub const INBOX_ASKS_MAX: usize = 8_192;
 /// Asks that one turn takes; the rest waits for the next one.
 const TURN_ASKS_MAX: usize = 256;
+/// Inputs of a turn after which no more is heard of peers.
+const TURN_PEERS_MAX: usize = 1_024;
+/// The longest sleep, in milliseconds: a day.
+const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
 /// What the controller answers.
 pub type ControllerResult = Result<ControllerResponse, ControllerError>;
@@ -63,6 +73,9 @@ pub enum Ask {
     GroupQuery(GroupQuery, oneshot::Sender<GroupQueryResponse>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
+    /// Say whether this node leads, as a majority confirms; answered when all that was committed
+    /// by then is applied here.
+    Confirm(Incarnation, oneshot::Sender<Result<(), NotLeading>>),
     /// Say that the loop turns: answered at the end of the turn that takes it.
     Probe(oneshot::Sender<()>),
     /// Move this node's clock, and answer when what became due is done.
@@ -83,14 +96,48 @@ enum Waiter {
     Group(oneshot::Sender<GroupResponse>),
     GroupQuery(oneshot::Sender<GroupQueryResponse>),
     Controller(oneshot::Sender<ControllerResult>),
+    Confirmed(oneshot::Sender<Result<(), NotLeading>>),
+    /// This node's own brain, which has asked the controller here.
+    Brain { number: u64 },
+    /// The brain of another node.
+    Peer { node: NodeId, number: u64 },
+}
+
+/// What a shard's loop is made of.
+pub struct ShardParts {
+    /// This node.
+    pub node_id: NodeId,
+    /// The shard.
+    pub shard: Shard,
+    /// The effects of its start.
+    pub effects: Effects,
+    /// Views of logs that were found or made and are not in the directory yet.
+    pub opened: Vec<PartitionView>,
+    /// The node's brain and its links.
+    pub cluster: Cluster,
+    /// Where views and metadata are published.
+    pub router: Arc<Router>,
+    /// What is to be written.
+    pub disk: DiskQueue,
+    /// Who reads what followers lack.
+    pub reads: FollowerReads,
+    /// Deleted logs.
+    pub trash: Trash,
+    /// Between two looks at what retention allows to go.
+    pub retention_check: Duration,
+    /// This node's time.
+    pub clock: Clock,
 }
 
 /// One shard and everything that it touches.
 pub struct ShardLoop {
+    node_id: NodeId,
     shard: Shard,
+    cluster: Cluster,
     effects: Effects,
     router: Arc<Router>,
     disk: DiskQueue,
+    reads: FollowerReads,
     waiters: Slab<Waiter>,
     /// Who wants to know that this turn ends.
     probes: Vec<oneshot::Sender<()>>,
@@ -110,24 +157,19 @@ pub struct ShardLoop {
 }
 
 impl ShardLoop {
-    /// A shard that has been started, with the effects of its start and the views of its logs.
+    /// A shard that has been started.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "one call, in the engine")]
-    pub fn new(
-        shard: Shard,
-        effects: Effects,
-        opened: Vec<PartitionView>,
-        router: Arc<Router>,
-        disk: DiskQueue,
-        trash: Trash,
-        retention_check: Duration,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(parts: ShardParts) -> Self {
+        let ShardParts { node_id, shard, effects, opened, cluster, router, disk, .. } = parts;
+        let ShardParts { reads, trash, retention_check, clock, .. } = parts;
         Self {
+            node_id,
             shard,
+            cluster,
             effects,
             router,
             disk,
+            reads,
             waiters: Slab::new(),
             probes: Vec::new(),
             trash,
@@ -153,6 +195,7 @@ impl ShardLoop {
         let mut taken = Vec::with_capacity(TURN_ASKS_MAX);
         let mut inputs = Vec::new();
         loop {
+            let next_wake = self.next_wake();
             tokio::select! {
                 count = asks.recv_many(&mut taken, TURN_ASKS_MAX) => {
                     if count == 0 {
@@ -164,7 +207,9 @@ impl ShardLoop {
                     Some(report) => self.hear(report, &mut inputs),
                     None => return Ended::Failed("the disk thread has ended".to_owned()),
                 },
-                () = tokio::time::sleep_until(self.next_wake()) => {}
+                event = self.cluster.next_event() => self.hear_peer(event, &mut inputs),
+                found = self.reads.next() => inputs.push(found),
+                () = tokio::time::sleep_until(next_wake) => {}
                 _ = &mut stop => return Ended::Stopped,
             }
             // Whatever else has arrived meanwhile belongs to this turn.
@@ -173,6 +218,11 @@ impl ShardLoop {
                     Report::Failed(failed) => return Ended::Failed(failed.to_string()),
                     report => self.hear(report, &mut inputs),
                 }
+            }
+            while inputs.len() < TURN_PEERS_MAX
+                && let Some(event) = self.cluster.try_next_event()
+            {
+                self.hear_peer(event, &mut inputs);
             }
             while taken.len() < TURN_ASKS_MAX
                 && let Ok(ask) = asks.try_recv()
@@ -196,14 +246,68 @@ impl ShardLoop {
         }
     }
 
+    /// One turn of shard and brain, until neither has anything for the other.
     fn step(&mut self, inputs: &mut Vec<Input>) {
-        self.shard.step(self.clock.now(), inputs.drain(..), &mut self.effects);
-        self.perform();
+        loop {
+            self.shard.step(self.clock.now(), inputs.drain(..), &mut self.effects);
+            self.perform();
+            if self.cluster.is_due(self.clock.now()) {
+                self.let_brain_decide(inputs);
+            }
+            for node in self.cluster.peers().flush() {
+                inputs.push(Input::Unreachable { node });
+            }
+            if inputs.is_empty() {
+                return;
+            }
+        }
     }
 
     fn next_wake(&self) -> Instant {
-        let wait_ms = self.shard.wait_ms(self.clock.now());
+        let now = self.clock.now();
+        let wait_ms = self.shard.wait_ms(now).min(self.cluster.wait_ms(now)).min(WAIT_MS_MAX);
         (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check)
+    }
+
+    fn hear_peer(&mut self, event: PeerEvent, inputs: &mut Vec<Input>) {
+        match self.cluster.hear(event) {
+            Heard::Raft { node, messages } => {
+                inputs.extend(messages.into_iter().map(|message| Input::Peer { node, message }));
+            }
+            Heard::Request { node, number, request } => {
+                let ticket = self.ticket(Waiter::Peer { node, number });
+                inputs.push(Input::Controller { request, ticket });
+            }
+            Heard::Nothing => {}
+        }
+    }
+
+    fn let_brain_decide(&mut self, inputs: &mut Vec<Input>) {
+        for effect in self.cluster.step(self.clock.now()) {
+            match effect {
+                NodeEffect::Lost { node } => inputs.push(Input::Unreachable { node }),
+                NodeEffect::Decide { number, request } => {
+                    let ticket = self.ticket(Waiter::Brain { number });
+                    inputs.push(Input::Controller { request, ticket });
+                }
+                NodeEffect::Reply { ticket, response } => {
+                    self.reply(ticket, Reply::Controller(response));
+                }
+                NodeEffect::Stop(refusal) => self.failure = Some(refusal.to_string()),
+                // What concerns links is done, and a founding is over before there is a shard.
+                NodeEffect::Lives { .. }
+                | NodeEffect::Dial { .. }
+                | NodeEffect::HangUp { .. }
+                | NodeEffect::Answer { .. }
+                | NodeEffect::Send { .. }
+                | NodeEffect::Request { .. }
+                | NodeEffect::Found { .. } => {}
+            }
+        }
+    }
+
+    fn ticket(&mut self, waiter: Waiter) -> Ticket {
+        Ticket(self.waiters.insert(waiter) as u64)
     }
 
     /// Offers every log's segments to its replica, which knows what may go, and looks after the
@@ -252,7 +356,8 @@ impl ShardLoop {
         for view in self.opened.drain(..) {
             update.insert(Arc::new(view));
         }
-        let mut turn = Turn { update, woken: BTreeMap::new(), replies: Vec::new() };
+        let mut turn =
+            Turn { node_id: self.node_id, update, woken: BTreeMap::new(), replies: Vec::new() };
         for effect in effects.drain() {
             self.perform_one(effect, &mut turn);
         }
@@ -276,7 +381,25 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason }) => {
                 self.isolate(incarnation, &reason);
             }
-            Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
+            Business::Other(Effect::Metadata(metadata)) => {
+                self.cluster.tell(NodeInput::Metadata(Arc::clone(&metadata)));
+                turn.update.set_metadata(metadata);
+            }
+            Business::Other(Effect::Send { node, message }) => {
+                self.cluster.peers().gather(node, message);
+            }
+            Business::Other(Effect::LeaderChanged { incarnation, leader, .. }) => {
+                if incarnation == Incarnation::METADATA {
+                    self.cluster.tell(NodeInput::Controller(leader));
+                }
+            }
+            Business::Other(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max }) => {
+                if let Some(view) = turn.update.view(incarnation) {
+                    let reader = view.reader().clone();
+                    let wanted = Wanted { incarnation, fetch, first, last, bytes_max };
+                    self.reads.ask(reader, wanted);
+                }
+            }
             Business::Other(Effect::Reply(ticket, reply)) => turn.replies.push((ticket, reply)),
             Business::Other(_) => {}
         }
@@ -291,20 +414,23 @@ impl ShardLoop {
 
     /// Gives an ask its ticket; a probe needs none.
     fn admit(&mut self, ask: Ask, inputs: &mut Vec<Input>) {
-        let mut ticket = |waiter| Ticket(self.waiters.insert(waiter) as u64);
         inputs.push(match ask {
             Ask::Produce { incarnation, produce, reply } => {
-                let ticket = reply.map(|sender| ticket(Waiter::Produce(sender)));
+                let ticket = reply.map(|sender| self.ticket(Waiter::Produce(sender)));
                 Input::Produce { incarnation, produce: Produce { ticket, ..produce } }
             }
             Ask::Group(request, sender) => {
-                Input::Group { request, ticket: ticket(Waiter::Group(sender)) }
+                Input::Group { request, ticket: self.ticket(Waiter::Group(sender)) }
             }
             Ask::GroupQuery(query, sender) => {
-                Input::GroupQuery { query, ticket: ticket(Waiter::GroupQuery(sender)) }
+                Input::GroupQuery { query, ticket: self.ticket(Waiter::GroupQuery(sender)) }
             }
             Ask::Controller(request, sender) => {
-                Input::Controller { request, ticket: ticket(Waiter::Controller(sender)) }
+                let ticket = self.ticket(Waiter::Controller(sender));
+                return self.cluster.tell(NodeInput::Ask { request, ticket });
+            }
+            Ask::Confirm(incarnation, sender) => {
+                Input::Confirm { incarnation, ticket: self.ticket(Waiter::Confirmed(sender)) }
             }
             Ask::Probe(sender) => return self.probes.push(sender),
             Ask::Advance(by, reply) => return self.queue_advance(by, reply),
@@ -320,6 +446,13 @@ impl ShardLoop {
             (Waiter::Group(sender), Reply::Group(reply)) => drop(sender.send(reply)),
             (Waiter::GroupQuery(sender), Reply::GroupQuery(reply)) => drop(sender.send(reply)),
             (Waiter::Controller(sender), Reply::Controller(reply)) => drop(sender.send(reply)),
+            (Waiter::Confirmed(sender), Reply::Confirmed(reply)) => drop(sender.send(reply)),
+            (Waiter::Brain { number }, Reply::Controller(response)) => {
+                self.cluster.tell(NodeInput::Answered { number, response });
+            }
+            (Waiter::Peer { node, number }, Reply::Controller(reply)) => {
+                self.cluster.peers().answer(node, number, &reply);
+            }
             (_, reply) => unreachable!("ticket {ticket:?} got the answer of another: {reply:?}"),
         }
     }
@@ -327,6 +460,7 @@ impl ShardLoop {
 
 /// What one turn has changed outside the shard.
 struct Turn {
+    node_id: NodeId,
     update: DirectoryUpdate,
     woken: BTreeMap<Incarnation, Arc<PartitionView>>,
     replies: Vec<(Ticket, Reply)>,
@@ -351,11 +485,25 @@ impl Turn {
                 self.change(*incarnation, |view| view.set_high_watermark(*high_watermark));
             }
             Effect::Leads { incarnation, term } => {
-                self.change(*incarnation, |view| view.set_leader_term(Some(*term)));
+                let leader = (self.node_id, *term);
+                self.change(*incarnation, |view| {
+                    view.set_leader_term(Some(*term));
+                    view.set_leader(Some(leader));
+                });
+                self.update.touch();
+            }
+            // This node is named once it admits requests.
+            Effect::LeaderChanged { leader, .. } if *leader == Some(self.node_id) => {}
+            Effect::LeaderChanged { incarnation, leader, term } => {
+                let leader = leader.map(|node| (node, *term));
+                self.change(*incarnation, |view| view.set_leader(leader));
                 self.update.touch();
             }
             Effect::Deposed { incarnation, .. } => {
-                self.change(*incarnation, |view| view.set_leader_term(None));
+                self.change(*incarnation, |view| {
+                    view.set_leader_term(None);
+                    view.set_leader(None);
+                });
                 self.update.touch();
             }
             Effect::Isolated { incarnation, .. } => {

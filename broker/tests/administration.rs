@@ -10,6 +10,7 @@ use bateau::clock::Clock;
 use bateau::controls::Door;
 use bateau::engine::{Engine, EngineSettings, Starting};
 use bateau::entropy::Entropy;
+use bateau_core::node::Voter;
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, DeleteGroupError, DescribeGroupError, GroupRequest,
     GroupResponse, GroupSettings, GroupState, JoinGroup, OffsetCommit, Protocol,
@@ -58,7 +59,7 @@ impl Node {
             node_id: NodeId::new(1),
             rack: None,
             listeners: Vec::new(),
-            peers_address: "127.0.0.1:9644".into(),
+            voters: vec![Voter { node: NodeId::new(1), address: "127.0.0.1:9644".into() }],
             broker: BrokerSettings::default(),
             durability: Durability::Flushed,
             groups: GroupSettings::default(),

@@ -167,15 +167,17 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "listeners.peers",
-        Kind::Listener(|_, _| {}),
+        Kind::Listener(|config, value| config.listeners.peers = value),
         "127.0.0.1:9644",
-        "Where other nodes will connect. This build runs one node and takes only the default.",
+        "Where other nodes connect. Opened when `cluster.voters` names other nodes, or when this key \
+         is set.",
     ),
     key(
         "listeners.peers_advertised",
-        Kind::Advertised(|_, _| {}),
+        Kind::Advertised(|config, value| config.listeners.peers_advertised = value),
         "auto",
-        "As `kafka_advertised`, for other nodes. This build takes only the default.",
+        "The address that other nodes are told to dial; `auto` is this node's entry of \
+         `cluster.voters`.",
     ),
     key(
         "listeners.allow_plaintext",

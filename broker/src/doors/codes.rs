@@ -88,6 +88,7 @@ pub fn batch(error: &BatchError) -> ErrorCode {
 pub fn controller(error: &ControllerError, throttles: bool) -> ErrorCode {
     match error {
         ControllerError::NotController => ErrorCode::NOT_CONTROLLER,
+        ControllerError::Unsettled => ErrorCode::REQUEST_TIMED_OUT,
         ControllerError::TimedOut { .. } => ErrorCode::REQUEST_TIMED_OUT,
         ControllerError::Busy if throttles => ErrorCode::THROTTLING_QUOTA_EXCEEDED,
         ControllerError::Busy => ErrorCode::REQUEST_TIMED_OUT,

@@ -13,7 +13,9 @@ use super::frames::{Messages, write};
 use crate::config::Listener;
 use crate::doors::sockets::bind_both;
 use bateau_protocol::ids::NodeId;
-use bateau_protocol::peer::{HelloAnswer, LinkEnd, PeerMessage, RaftBody, RaftMessage};
+use bateau_protocol::peer::{
+    HelloAnswer, LinkEnd, PeerAnswer, PeerMessage, PeerRequest, RaftBody, RaftMessage,
+};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -145,6 +147,12 @@ async fn listen<S: AsyncRead + Unpin>(
             }
             PeerMessage::Liveness(liveness) if liveness.node_id == node => {
                 PeerEvent::Liveness(liveness)
+            }
+            PeerMessage::Request { id, command: PeerRequest::Controller { payload, .. } } => {
+                PeerEvent::Request { node, number: id, payload }
+            }
+            PeerMessage::Answer { id, result: PeerAnswer::Controller { payload } } => {
+                PeerEvent::Answer { number: id, payload }
             }
             // Of a later version, or of what this build does not serve.
             _ => continue,

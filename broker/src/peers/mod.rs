@@ -15,6 +15,7 @@
 //! Absent on purpose: retries, which are `Node`'s, and encryption, which a transport adds.
 
 mod accept;
+mod carried;
 mod dial;
 mod frames;
 
@@ -22,6 +23,7 @@ mod frames;
 mod tests;
 
 pub use accept::PeersDoor;
+pub use carried::{answer_from_bytes, answer_to_bytes, request_from_bytes, request_to_bytes};
 
 use bateau_core::node::NodeEffect;
 use bateau_protocol::ids::NodeId;
@@ -29,8 +31,11 @@ use bateau_protocol::limits::{
     PEER_ENTRIES_MAX, PEER_RAFT_BATCH_BYTES_MAX, PEER_RAFT_MESSAGES_MAX,
 };
 use bateau_protocol::peer::{
-    Hello, HelloAnswer, Liveness, PeerMessage, RaftMessage, Refusal, Welcome,
+    Hello, HelloAnswer, Idempotency, Liveness, PeerAnswer, PeerMessage, PeerRequest, RaftMessage,
+    Refusal, Welcome,
 };
+use bytes::Bytes;
+use carried::ControllerAnswer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,6 +79,22 @@ pub enum PeerEvent {
     },
     /// A sign of life.
     Liveness(Liveness),
+    /// A request to the controller.
+    Request {
+        /// Of this node.
+        node: NodeId,
+        /// Its number there.
+        number: u64,
+        /// What it asks.
+        payload: Bytes,
+    },
+    /// A controller's answer to a request of this node.
+    Answer {
+        /// The request's number.
+        number: u64,
+        /// The answer.
+        payload: Bytes,
+    },
 }
 
 /// What became of a link that was dialled.
@@ -96,6 +117,8 @@ pub struct Peers {
     gathered: BTreeMap<NodeId, Vec<RaftMessage>>,
     node_bytes: Arc<AtomicUsize>,
     attempts: u64,
+    /// Whose requests these are.
+    origin: Idempotency,
 }
 
 /// One link that we send on.
@@ -138,8 +161,10 @@ impl Drop for Held {
 impl Peers {
     /// Nobody is dialled yet. The receiver gets what happens on all links, those of a
     /// [`PeersDoor`] that is given [`Peers::events`] included.
+    ///
+    /// - `origin`: node and start id of what is asked; its number does not matter.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<PeerEvent>) {
+    pub fn new(origin: Idempotency) -> (Self, mpsc::Receiver<PeerEvent>) {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let peers = Self {
             events,
@@ -147,6 +172,7 @@ impl Peers {
             gathered: BTreeMap::new(),
             node_bytes: Arc::default(),
             attempts: 0,
+            origin,
         };
         (peers, receiver)
     }
@@ -165,9 +191,26 @@ impl Peers {
             NodeEffect::Send { node, liveness } => {
                 self.enqueue(node, PeerMessage::Liveness(liveness), FRAME_ROOM_BYTES);
             }
+            NodeEffect::Request { node, number, request } => {
+                let timeout_ms = u32::try_from(request.timeout_ms()).unwrap_or(u32::MAX);
+                let payload = request_to_bytes(&request);
+                let bytes = payload.len() + FRAME_ROOM_BYTES;
+                // The number is the request's for ever: of this start of this node.
+                let idempotency = Idempotency { number, ..self.origin };
+                let command = PeerRequest::Controller { idempotency, timeout_ms, payload };
+                self.enqueue(node, PeerMessage::Request { id: number, command }, bytes);
+            }
             other => return Some(other),
         }
         None
+    }
+
+    /// Answers a request of another node; an answer that finds no link is lost.
+    pub fn answer(&mut self, node: NodeId, number: u64, answer: &ControllerAnswer) {
+        let payload = answer_to_bytes(answer);
+        let bytes = payload.len() + FRAME_ROOM_BYTES;
+        let result = PeerAnswer::Controller { payload };
+        self.enqueue(node, PeerMessage::Answer { id: number, result }, bytes);
     }
 
     fn dial(&mut self, node: NodeId, address: Arc<str>, hello: Hello) {

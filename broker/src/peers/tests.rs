@@ -32,7 +32,7 @@ fn dial(address: SocketAddr) -> NodeEffect {
 /// A listener of the test's own, and a node that dials it.
 async fn dialled() -> (Peers, mpsc::Receiver<PeerEvent>, Messages<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (mut peers, events) = Peers::new();
+    let (mut peers, events) = Peers::new(Idempotency::default());
     assert_eq!(peers.perform(dial(listener.local_addr().unwrap())), None);
     let (stream, _) = listener.accept().await.unwrap();
     let mut link = Messages::new(stream, LinkEnd::Acceptor);
@@ -84,7 +84,7 @@ async fn nobody_there_is_a_link_that_is_down() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let (mut peers, mut events) = Peers::new();
+    let (mut peers, mut events) = Peers::new(Idempotency::default());
     peers.perform(dial(address));
     assert!(matches!(outcome(events.recv().await), Dialled::Down));
 }

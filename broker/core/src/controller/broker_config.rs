@@ -83,7 +83,7 @@ pub fn describe_broker(
     let mut entries = configured_entries(settings, nodes);
     entries.extend(fixed_entries());
     entries.retain(|entry| is_wanted(keys, &entry.name));
-    entries.sort_by_key(|entry| entry.name);
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
     entries
 }
 
@@ -299,9 +299,10 @@ mod tests {
 
     #[test]
     fn the_keys_and_types_are_kafkas_and_one_that_tools_still_look_for() {
-        let described: Vec<_> = describe_broker(&BrokerSettings::default(), 1, None)
-            .into_iter()
-            .map(|entry| (entry.name, entry.config_type.name()))
+        let entries = describe_broker(&BrokerSettings::default(), 1, None);
+        let described: Vec<_> = entries
+            .iter()
+            .map(|entry| (&*entry.name, entry.config_type.name()))
             .filter(|(name, _)| *name != "inter.broker.protocol.version")
             .collect();
         assert_eq!(described, KAFKA_TYPES);
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn every_entry_is_read_only_sorted_and_documented() {
         let entries = describe_broker(&BrokerSettings::default(), 1, None);
-        assert!(entries.is_sorted_by_key(|entry| entry.name));
+        assert!(entries.is_sorted_by_key(|entry| &entry.name));
         for entry in entries {
             assert!(entry.read_only && !entry.sensitive && !entry.documentation.is_empty());
             let first = entry.synonyms.first().map(|synonym| synonym.value.clone());

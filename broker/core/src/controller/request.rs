@@ -238,9 +238,13 @@ pub struct DeleteTopicResult {
 /// Why a whole request failed. Nothing is known of what it asked for: it may still happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum ControllerError {
-    /// This node does not lead the metadata partition, or lost it meanwhile. NOT_CONTROLLER (41).
+    /// This node does not lead the metadata partition; nothing was done. NOT_CONTROLLER (41).
     #[error("this node is not the controller")]
     NotController,
+    /// The controller was lost while the request was under way: it may still be carried out.
+    /// REQUEST_TIMED_OUT (7).
+    #[error("the controller was lost before it had answered; the request may be carried out")]
+    Unsettled,
     /// The commands were not applied in time. REQUEST_TIMED_OUT (7).
     #[error("the request was not carried out within {timeout_ms} ms")]
     TimedOut {

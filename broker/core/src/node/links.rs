@@ -59,6 +59,10 @@ impl Link {
         self.boot
     }
 
+    pub fn is_up(&self) -> bool {
+        self.state == LinkState::Up
+    }
+
     pub fn is_alive(&self) -> bool {
         self.is_alive
     }
@@ -142,6 +146,7 @@ impl Node {
             // What was on its way is gone: raft is told, whether the peer lives or not.
             self.effects.push(NodeEffect::Lost { node });
             link.is_alive = false;
+            self.reconsider(node, now);
         }
     }
 

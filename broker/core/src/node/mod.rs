@@ -3,6 +3,7 @@
 //! ```text
 //!   links, signs of life, metadata ──> Node::step ──┬─> links to dial, answers to those who dial
 //!                                                   ├─> found a cluster, or join it
+//!                                                   ├─> requests to the controller, wherever it is
 //!                                                   └─> who cannot be reached
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! Absent on purpose: sockets, files, and the replicas: a shard's business.
 
 mod bootstrap;
+mod forward;
 mod links;
 mod settings;
 
@@ -24,12 +26,17 @@ mod settings;
 mod tests;
 
 pub use bootstrap::StartRefusal;
+pub use forward::FORWARDED_MAX;
 pub use settings::{NodeSettings, Voter};
 
 use crate::clock::Now;
-use crate::controller::{ClusterId, Founder, Metadata};
+use crate::controller::{
+    ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
+};
+use crate::ticket::Ticket;
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{Hello, HelloAnswer, Liveness, Refusal, Welcome};
+use forward::Forwarding;
 use links::Link;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,6 +81,22 @@ pub enum NodeInput {
     Founded,
     /// The metadata as applied here.
     Metadata(Arc<Metadata>),
+    /// Somebody wants something of the controller. Answered by [`NodeEffect::Reply`].
+    Ask {
+        /// What.
+        request: ControllerRequest,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// The controller's answer to [`NodeEffect::Decide`] or [`NodeEffect::Request`].
+    Answered {
+        /// The request's number.
+        number: u64,
+        /// The answer.
+        response: Result<ControllerResponse, ControllerError>,
+    },
+    /// Who leads the metadata partition, as far as is known here.
+    Controller(Option<NodeId>),
     /// This node is asked to stop: it tells its peers.
     Leave,
 }
@@ -125,6 +148,29 @@ pub enum NodeEffect {
         /// Who.
         node: NodeId,
     },
+    /// Ask the controller, which is here. Answered by `Answered`.
+    Decide {
+        /// Number to answer with.
+        number: u64,
+        /// What.
+        request: ControllerRequest,
+    },
+    /// Ask the controller on another node. Answered by `Answered`, or never.
+    Request {
+        /// Where it is.
+        node: NodeId,
+        /// Number to answer with.
+        number: u64,
+        /// What.
+        request: ControllerRequest,
+    },
+    /// Answer somebody who asked.
+    Reply {
+        /// Whose question.
+        ticket: Ticket,
+        /// The answer.
+        response: Result<ControllerResponse, ControllerError>,
+    },
     /// This node must not go on.
     Stop(StartRefusal),
 }
@@ -152,6 +198,7 @@ pub struct Node {
     links: BTreeMap<NodeId, Link>,
     /// What other voters showed before the founding.
     met: BTreeMap<NodeId, [u8; 16]>,
+    forwarding: Forwarding,
     is_leaving: bool,
     signs_sent: u64,
     next_sign_ms: u64,
@@ -171,6 +218,7 @@ impl Node {
             metadata: Arc::new(Metadata::new()),
             links: BTreeMap::new(),
             met: BTreeMap::new(),
+            forwarding: Forwarding::default(),
             is_leaving: false,
             signs_sent: 0,
             next_sign_ms: 0,
@@ -190,6 +238,7 @@ impl Node {
         self.found_if_all_met();
         self.keep_links(now);
         self.send_signs(now);
+        self.forward(now);
         self.effects.drain(..)
     }
 
@@ -198,7 +247,7 @@ impl Node {
     pub fn wait_ms(&self, now: Now) -> u64 {
         let signs = (!self.links.is_empty()).then_some(self.next_sign_ms);
         let links = self.links.values().filter_map(|link| link.next_ms());
-        let soonest = signs.into_iter().chain(links).min();
+        let soonest = signs.into_iter().chain(links).chain(self.forwarding.next_ms()).min();
         soonest.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(now.monotonic_ms))
     }
 
@@ -223,6 +272,9 @@ impl Node {
             NodeInput::Liveness(liveness) => self.hear_sign(&liveness, now),
             NodeInput::Founded => self.phase = Phase::Member,
             NodeInput::Metadata(metadata) => self.learn(metadata),
+            NodeInput::Ask { request, ticket } => self.ask(request, ticket, now),
+            NodeInput::Answered { number, response } => self.hear_answer(number, response, now),
+            NodeInput::Controller(node) => self.follow_controller(node, now),
             NodeInput::Leave => {
                 self.is_leaving = true;
                 self.next_sign_ms = now.monotonic_ms;

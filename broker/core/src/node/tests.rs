@@ -1,7 +1,7 @@
 //! Nodes that meet, over a network that delivers what is sent when a story says so.
 
 use super::*;
-use crate::controller::BootEpoch;
+use crate::controller::{BootEpoch, CreateTopics};
 use bateau_protocol::peer::RefusalReason;
 
 fn at(ms: u64) -> Now {
@@ -33,6 +33,9 @@ struct Meeting {
     founded: Vec<(u64, Vec<Founder>)>,
     stopped: Vec<(u64, StartRefusal)>,
     lost: Vec<(u64, u64)>,
+    /// Requests on their way: from whom, to whom, their number.
+    asked: Vec<(u64, u64, u64)>,
+    replies: Vec<(u64, Result<ControllerResponse, ControllerError>)>,
     /// Links that were dialled: who dialled, and the hello.
     dialled: Vec<(NodeId, NodeId, Hello)>,
     signs: Vec<(NodeId, Liveness)>,
@@ -74,6 +77,11 @@ impl Meeting {
                 NodeEffect::Answer { answer, .. } => self.answer(id, answer),
                 NodeEffect::Send { node, liveness } => self.signs.push((node, liveness)),
                 NodeEffect::Lost { node } => self.lost.push((id.get(), node.get())),
+                NodeEffect::Decide { number, .. } => self.asked.push((id.get(), id.get(), number)),
+                NodeEffect::Request { node, number, .. } => {
+                    self.asked.push((id.get(), node.get(), number));
+                }
+                NodeEffect::Reply { ticket, response } => self.replies.push((ticket.0, response)),
                 NodeEffect::Lives { .. } | NodeEffect::HangUp { .. } => {}
             }
         }
@@ -269,4 +277,90 @@ fn a_hello_to_somebody_else_and_a_version_from_the_future_are_refused() {
     assert_eq!(refused(other), Some(RefusalReason::WrongNode));
     assert_eq!(refused(future), Some(RefusalReason::VersionMismatch));
     assert_eq!(refused(foreign), Some(RefusalReason::WrongCluster));
+}
+
+fn ids(timeout_ms: u64) -> ControllerRequest {
+    ControllerRequest::AllocateProducerIds { node: NodeId::new(2), timeout_ms }
+}
+
+fn create() -> ControllerRequest {
+    ControllerRequest::CreateTopics(CreateTopics { timeout_ms: 9_000, ..CreateTopics::default() })
+}
+
+impl Meeting {
+    fn ask(&mut self, ticket: u64, request: ControllerRequest) {
+        self.tell(NodeId::new(2), NodeInput::Ask { request, ticket: Ticket(ticket) });
+    }
+
+    fn controller(&mut self, node: Option<u64>) {
+        self.tell(NodeId::new(2), NodeInput::Controller(node.map(NodeId::new)));
+    }
+
+    fn answered(&mut self, response: Result<ControllerResponse, ControllerError>) {
+        let (_, _, number) = self.asked.pop().expect("somebody was asked");
+        self.tell(NodeId::new(2), NodeInput::Answered { number, response });
+    }
+}
+
+#[test]
+fn a_request_waits_for_a_controller_and_goes_where_it_is() {
+    let mut meeting = founded_trio();
+    meeting.ask(7, ids(5_000));
+    assert_eq!(meeting.asked, []);
+    meeting.controller(Some(1));
+    assert_eq!(meeting.asked, [(2, 1, 1)]);
+    meeting.answered(Ok(ControllerResponse::RemovalConfirmed));
+    assert_eq!(meeting.replies, [(7, Ok(ControllerResponse::RemovalConfirmed))]);
+    meeting.controller(Some(2));
+    meeting.ask(8, create());
+    assert_eq!(meeting.asked, [(2, 2, 2)], "it is decided here");
+}
+
+#[test]
+fn who_is_no_controller_any_more_sends_the_request_on() {
+    let mut meeting = founded_trio();
+    meeting.controller(Some(1));
+    meeting.ask(7, create());
+    meeting.answered(Err(ControllerError::NotController));
+    assert_eq!(meeting.asked, [], "it waits a moment");
+    meeting.controller(Some(3));
+    meeting.pass(100);
+    assert_eq!(meeting.asked, [(2, 3, 1)]);
+    assert_eq!(meeting.replies, []);
+}
+
+#[test]
+fn what_may_have_been_done_is_repeated_only_where_that_changes_nothing() {
+    let mut meeting = founded_trio();
+    meeting.controller(Some(1));
+    meeting.ask(7, create());
+    meeting.ask(8, ids(5_000));
+    meeting.asked.clear();
+    meeting.controller(Some(3));
+    assert_eq!(meeting.replies, [(7, Err(ControllerError::Unsettled))]);
+    meeting.pass(100);
+    assert_eq!(meeting.asked, [(2, 3, 2)]);
+    meeting.asked.clear();
+    meeting.tell(NodeId::new(2), NodeInput::LinkDown { node: NodeId::new(3) });
+    meeting.pass(2_000);
+    assert_eq!(meeting.asked, [(2, 3, 2)], "it is sent again on the next link");
+}
+
+#[test]
+fn nobody_waits_longer_than_it_said() {
+    let mut meeting = founded_trio();
+    meeting.ask(7, ids(300));
+    meeting.pass(400);
+    assert_eq!(meeting.replies, [(7, Err(ControllerError::TimedOut { timeout_ms: 300 }))]);
+    meeting.controller(Some(1));
+    assert_eq!(meeting.asked, []);
+}
+
+#[test]
+fn more_requests_than_may_wait_are_told_so() {
+    let mut meeting = founded_trio();
+    for ticket in 0..=FORWARDED_MAX as u64 {
+        meeting.ask(ticket, ids(5_000));
+    }
+    assert_eq!(meeting.replies, [(FORWARDED_MAX as u64, Err(ControllerError::Busy))]);
 }

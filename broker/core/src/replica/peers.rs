@@ -16,12 +16,13 @@ use bateau_protocol::ids::{NodeId, ReplicaId};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
 
 impl Replica {
-    /// Hears a peer. What does not concern this replica is dropped: raft repeats what matters.
+    /// Hears a replica on `node`. What does not concern this replica is dropped: raft repeats what matters.
     ///
     /// Errors: [`ReplicaFault`]: this replica must not go on.
-    pub fn hear_peer(&mut self, message: RaftMessage) -> Result<(), ReplicaFault> {
+    pub fn hear_peer(&mut self, node: NodeId, message: RaftMessage) -> Result<(), ReplicaFault> {
         let is_ours = message.to == self.replica_id && message.incarnation == self.incarnation;
-        let is_member = self.membership.member(message.from).is_some();
+        let sender = self.membership.member(message.from);
+        let is_member = sender.is_some_and(|sender| sender.node_id == node);
         let is_known = !matches!(message.body, RaftBody::InstallSnapshot { .. });
         if is_ours && is_member && is_known {
             self.raft.step(message)?;

@@ -114,9 +114,13 @@ pub enum Input {
         /// Whether it is durable.
         is_stored: bool,
     },
-    /// A peer has sent this. Its bytes have been checked, and that the node behind them is who it
-    /// says.
-    Peer(RaftMessage),
+    /// A node has sent this. Its bytes have been checked, and that the node is who it says.
+    Peer {
+        /// Which.
+        node: NodeId,
+        /// What one of its replicas says.
+        message: RaftMessage,
+    },
     /// A node cannot be reached, or a link to it has dropped what was sent.
     Unreachable {
         /// Which.
@@ -237,7 +241,7 @@ impl Shard {
             }
             Input::Created { incarnation } => self.open_created(incarnation, now, effects),
             Input::CreateFailed { incarnation } => self.timers.retry_create(incarnation, now),
-            Input::Peer(message) => self.hear_peer(message, now, effects),
+            Input::Peer { node, message } => self.hear_peer(node, message, now, effects),
             Input::Unreachable { node } => self.note_unreachable(node, effects),
             Input::FramesRead { incarnation, fetch, found } => {
                 self.with(incarnation, effects, |replica, _| match found {

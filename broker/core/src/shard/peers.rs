@@ -34,34 +34,38 @@ pub(super) struct EarlyMessages {
 
 #[derive(Debug)]
 struct Early {
+    node: NodeId,
     messages: VecDeque<RaftMessage>,
     bytes: usize,
     until_ms: u64,
 }
 
 impl EarlyMessages {
-    fn hold(&mut self, message: RaftMessage, now: Now) {
+    fn hold(&mut self, node: NodeId, message: RaftMessage, now: Now) {
         self.held.retain(|_, early| early.until_ms > now.monotonic_ms);
         let key = (message.incarnation, message.from);
         if self.held.len() >= EARLY_SENDERS_MAX && !self.held.contains_key(&key) {
             return;
         }
         let until_ms = now.monotonic_ms + EARLY_MS;
-        let new = || Early { messages: VecDeque::new(), bytes: 0, until_ms };
+        let new = || Early { node, messages: VecDeque::new(), bytes: 0, until_ms };
         let early = self.held.entry(key).or_insert_with(new);
         let bytes = payload_bytes(&message) + MESSAGE_BYTES;
-        if early.bytes + bytes <= EARLY_BYTES_MAX {
+        if early.node == node && early.bytes + bytes <= EARLY_BYTES_MAX {
             early.bytes += bytes;
             early.messages.push_back(message);
         }
     }
 
-    fn take(&mut self, incarnation: Incarnation, now: Now) -> Vec<RaftMessage> {
+    fn take(&mut self, incarnation: Incarnation, now: Now) -> Vec<(NodeId, RaftMessage)> {
         let of_log = (incarnation, ReplicaId::ZERO)..=(incarnation, ReplicaId::new(u64::MAX));
         let keys: Vec<_> = self.held.range(of_log).map(|(key, _)| *key).collect();
         let early = keys.iter().filter_map(|key| self.held.remove(key));
         let early = early.filter(|early| early.until_ms > now.monotonic_ms);
-        early.flat_map(|early| early.messages).collect()
+        let named = |early: Early| {
+            early.messages.into_iter().map(move |message| (early.node, message))
+        };
+        early.flat_map(named).collect()
     }
 }
 
@@ -75,20 +79,26 @@ fn payload_bytes(message: &RaftMessage) -> usize {
 }
 
 impl Shard {
-    pub(super) fn hear_peer(&mut self, message: RaftMessage, now: Now, effects: &mut Effects) {
+    pub(super) fn hear_peer(
+        &mut self,
+        node: NodeId,
+        message: RaftMessage,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let incarnation = message.incarnation;
         match self.slots.get(&incarnation) {
-            Some(Slot::Running(_)) => self.tell(message, effects),
-            Some(Slot::Creating(_)) | None => self.early.hold(message, now),
+            Some(Slot::Running(_)) => self.tell(node, message, effects),
+            Some(Slot::Creating(_)) | None => self.early.hold(node, message, now),
             // It is silent, as if its node were down.
             Some(Slot::Unavailable) => {}
         }
     }
 
-    fn tell(&mut self, message: RaftMessage, effects: &mut Effects) {
+    fn tell(&mut self, node: NodeId, message: RaftMessage, effects: &mut Effects) {
         let incarnation = message.incarnation;
         let mut fault = None;
-        self.with(incarnation, effects, |replica, _| fault = replica.hear_peer(message).err());
+        self.with(incarnation, effects, |replica, _| fault = replica.hear_peer(node, message).err());
         if let Some(fault) = fault {
             self.isolate(incarnation, fault.to_string(), effects);
         }
@@ -96,8 +106,8 @@ impl Shard {
 
     /// Tells a replica that has just begun what was said to it before.
     pub(super) fn tell_early(&mut self, incarnation: Incarnation, now: Now, effects: &mut Effects) {
-        for message in self.early.take(incarnation, now) {
-            self.tell(message, effects);
+        for (node, message) in self.early.take(incarnation, now) {
+            self.tell(node, message, effects);
         }
     }
 

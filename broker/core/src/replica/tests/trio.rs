@@ -158,7 +158,7 @@ impl Trio {
         for message in std::mem::take(&mut self.network) {
             let (from, to) = (message.from.get(), message.to.get());
             if ids.contains(&from) && ids.contains(&to) {
-                self.seat(to).replica.hear_peer(message).unwrap();
+                self.seat(to).replica.hear_peer(NodeId::new(from), message).unwrap();
                 self.drain(to);
             }
         }
@@ -345,7 +345,7 @@ fn a_leader_that_counts_on_what_a_follower_has_lost_silences_it() {
         term,
         body: RaftBody::Heartbeat { commit: LogIndex::new(3), context: Bytes::new() },
     };
-    let fault = trio.seat(2).replica.hear_peer(heartbeat).unwrap_err();
+    let fault = trio.seat(2).replica.hear_peer(NodeId::new(1), heartbeat).unwrap_err();
     let (commit, last) = (LogIndex::new(3), LogIndex::new(1));
     assert_eq!(fault, ReplicaFault::LostEntries { commit, last });
 }

@@ -2,10 +2,10 @@
 //!
 //! Absent on purpose: broker loggers, client metrics and groups, which have no configs here.
 
-use crate::doors::words::static_text;
 use super::super::dispatch::Call;
 use super::wire_node;
 use crate::admin::DescribeConfigsError;
+use crate::doors::words::static_text;
 use bateau_core::controller::ConfigEntry;
 use bateau_protocol::kafka::api::describe_configs::{
     DescribeConfigsEntry, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
@@ -89,7 +89,7 @@ fn entry(config: ConfigEntry, detail: Detail) -> DescribeConfigsEntry {
     let value = |value: Option<String>| value.filter(|_| is_shown).map(Text::from);
     let synonyms = config.synonyms.into_iter().filter(|_| detail.synonyms);
     DescribeConfigsEntry {
-        name: Text::from_static(config.name),
+        name: static_text(&config.name),
         value: value(config.value),
         read_only: config.read_only,
         config_source: config.source.number(),

@@ -19,7 +19,7 @@ pub mod topics;
 
 use crate::api::TopicReference;
 use crate::doors::words::{
-    milliseconds, name, served_epoch, text, wire_epoch, wire_node, wire_offset,
+    milliseconds, name, text, wire_epoch, wire_node, wire_offset,
 };
 use bateau_protocol::kafka::view;
 
