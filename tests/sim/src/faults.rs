@@ -10,8 +10,10 @@ use crate::network::Quality;
 use crate::plan::FaultClass;
 use crate::world::World;
 use bateau_core::shard::Input;
-use bateau_log::sim_disk::Fault as DiskFault;
+use bateau_log::Disk;
+use bateau_log::sim_disk::{Fault as DiskFault, SECTOR_BYTES, SimDisk};
 use bateau_protocol::ids::Incarnation;
+use std::io;
 
 /// Something that goes wrong, or better again.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +101,8 @@ impl World {
             return;
         }
         let n = self.any_node();
+        // Recovery reads with several threads: which call of it fails would not be the seed's.
+        let takes_errors = self.nodes[n].process.is_some();
         match fault {
             Fault::Retune => self.retune(),
             Fault::Cut => {
@@ -125,14 +129,15 @@ impl World {
                 self.count("disks change their speed");
                 self.nodes[n].slowness = slownesses[at];
             }
-            Fault::DiskError => {
+            Fault::DiskError if takes_errors => {
                 self.count("disk errors injected");
                 self.nodes[n].disk.inject(self.random.below(60), DiskFault::Io);
             }
-            Fault::NoSpace => {
+            Fault::NoSpace if takes_errors => {
                 self.count("full disks injected");
                 self.nodes[n].disk.inject(self.random.below(20), DiskFault::NoSpace);
             }
+            Fault::DiskError | Fault::NoSpace => {}
             Fault::ClockJump => {
                 self.count("clock jumps");
                 self.nodes[n].clock.jump(&mut self.random);
@@ -230,6 +235,13 @@ impl World {
             return;
         }
         let n = usize::try_from(self.random.below(minority as u64)).unwrap_or(0);
+        // What goes bad is known to be durable: damage to what a crash may have torn as well is the
+        // double fault that recovery accepts.
+        let node = &mut self.nodes[n];
+        let Some(process) = &mut node.process else { return };
+        if process.cycle.on_idle(&mut Vec::new()).is_err() {
+            return self.kill(n);
+        }
         // A file goes bad behind the page cache's back: only a start without it can tell.
         self.crash(n);
         let contents = self.nodes[n].disk.contents();
@@ -240,15 +252,30 @@ impl World {
         let at = usize::try_from(self.random.below(logs.len().max(1) as u64)).unwrap_or(0);
         let Some((path, bytes)) = logs.get(at) else { return };
         let position = self.random.below(*bytes as u64);
+        let kind = self.random.below(10);
         let disk = &self.nodes[n].disk;
-        let result = if self.random.chance(70) {
-            disk.flip_bit(path, position, u8::try_from(position % 8).unwrap_or(0))
-        } else {
-            disk.damage_sector(path, position)
+        let result = match kind {
+            0..=4 => disk.flip_bit(path, position, u8::try_from(position % 8).unwrap_or(0)),
+            5 | 6 => disk.damage_sector(path, position),
+            // A write that went elsewhere: what belongs here is not here, or somebody else's is.
+            7 => overwrite(disk, path, position, &[0; SECTOR_BYTES]),
+            _ => {
+                let other = logs.get(at / 2).map_or(path, |(path, _)| path);
+                let bytes = contents.get(*other).map_or(&[][..], Vec::as_slice);
+                overwrite(disk, path, position, bytes.get(..SECTOR_BYTES).unwrap_or_default())
+            }
         };
         if result.is_ok() {
             self.nodes[n].is_corrupted = true;
             self.count("corruptions");
         }
     }
+}
+
+/// Puts a sector where it does not belong.
+fn overwrite(disk: &SimDisk, path: &str, position: u64, sector: &[u8]) -> io::Result<()> {
+    let file = disk.open(path)?;
+    let start = position / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
+    file.write_at(start, &[sector])?;
+    disk.flush(&[file], &[])
 }

@@ -22,6 +22,7 @@ mod clock;
 mod disk;
 mod event;
 mod faults;
+mod groups;
 mod heal;
 mod network;
 mod node;

@@ -7,6 +7,7 @@
 use crate::checker::Checker;
 use crate::clients::{self, Asked, Client, Operation};
 use crate::event::{Event, Events, Micros, NodeAt};
+use crate::groups::Groups;
 use crate::network::Network;
 use crate::node::Node;
 use crate::plan::Plan;
@@ -42,6 +43,8 @@ pub struct World {
     pub clients: Vec<Option<Client>>,
     /// What must hold.
     pub checker: Checker,
+    /// And of groups.
+    pub groups: Groups,
     /// Chance.
     pub random: SimRandom,
     /// What came to pass.
@@ -94,6 +97,7 @@ impl World {
             network: Network::new(count, random.next_u64()),
             clients: clients::all(&mut random),
             checker: Checker::default(),
+            groups: Groups::default(),
             random,
             counts: BTreeMap::new(),
             broken: None,
@@ -144,7 +148,9 @@ impl World {
             }
             self.happen(event);
         }
-        self.at = self.at.max(end);
+        if self.broken.is_none() {
+            self.at = self.at.max(end);
+        }
     }
 
     fn happen(&mut self, event: Event) {

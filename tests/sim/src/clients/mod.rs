@@ -5,12 +5,15 @@
 //! Absent on purpose: the doors' bytes; clients speak core's own words.
 
 mod admin;
+mod group;
 mod produce;
 mod read;
 
 use crate::event::{Event, Micros, NodeAt};
+use crate::groups::AskedGroup;
 use crate::world::World;
 use admin::Admin;
+use bateau_core::consumer_group::GroupRequest;
 use bateau_core::controller::{ControllerRequest, Metadata};
 use bateau_core::replica::Produce;
 use bateau_core::shard::{Input, Reply};
@@ -18,6 +21,7 @@ use bateau_core::ticket::Ticket;
 use bateau_protocol::ids::{Incarnation, Offset};
 use bateau_protocol::record::{BatchHeader, ProducerSequence};
 use bytes::Bytes;
+use group::Member;
 use produce::Producer;
 use read::Reader;
 use std::sync::Arc;
@@ -41,6 +45,8 @@ pub enum Ask {
     Produce(Incarnation, Bytes, u64),
     /// Something of the controller.
     Controller(ControllerRequest),
+    /// Something of a group, and until when anybody waits for it.
+    Group(GroupRequest, Micros),
     /// Whether the node leads, and has all that is committed.
     Confirm(Incarnation),
 }
@@ -66,6 +72,8 @@ pub enum Asked {
         /// What was committed when it was asked.
         end: Offset,
     },
+    /// Something of a group.
+    Group(Box<AskedGroup>),
     /// Anything else.
     Other,
 }
@@ -85,6 +93,8 @@ pub enum Client {
     Producer(Producer),
     /// Reads one partition wherever there is a replica.
     Reader(Reader),
+    /// A member of a group.
+    Member(Member),
     /// Makes, grows and deletes topics.
     Admin(Admin),
 }
@@ -101,6 +111,9 @@ pub fn all(random: &mut bateau_log::sim_disk::SimRandom) -> Vec<Option<Client>> 
     clients.push(Client::Producer(Producer::new(-1, 1, 0)));
     for partition in 0..3 {
         clients.push(Client::Reader(Reader::new(partition)));
+    }
+    for group in ["readers", "readers", "readers", "others"] {
+        clients.push(Client::Member(Member::new(group)));
     }
     clients.into_iter().map(Some).collect()
 }
@@ -119,6 +132,7 @@ impl World {
         match &mut client {
             Client::Producer(producer) => self.tick_producer(id, producer),
             Client::Reader(reader) => self.tick_reader(id, reader),
+            Client::Member(member) => self.tick_member(id, member),
             Client::Admin(admin) => self.tick_admin(id, admin),
         }
         self.clients[id] = Some(client);
@@ -132,6 +146,7 @@ impl World {
         match &mut client {
             Client::Producer(producer) => self.answer_producer(producer, operation.number, answer),
             Client::Reader(reader) => reader.answer(operation.number),
+            Client::Member(member) => self.answer_member(member, operation.number, answer),
             Client::Admin(admin) => self.answer_admin(admin, operation.number, answer),
         }
         self.clients[operation.client] = Some(client);
@@ -151,7 +166,8 @@ impl World {
 
     /// A request arrives.
     pub fn take_ask(&mut self, n: NodeAt, operation: Operation, ask: Ask) {
-        if !self.nodes[n].is_up(self.at) {
+        let is_given_up = matches!(&ask, Ask::Group(_, until) if *until <= self.at);
+        if !self.nodes[n].is_up(self.at) || is_given_up {
             return;
         }
         self.last_ticket += 1;
@@ -172,6 +188,7 @@ impl World {
                 Input::Produce { incarnation, produce }
             }
             Ask::Controller(request) => Input::Controller { request, ticket },
+            Ask::Group(request, _) => Input::Group { request, ticket },
             Ask::Confirm(incarnation) => Input::Confirm { incarnation, ticket },
         };
         self.tell(n, [input]);
@@ -188,6 +205,7 @@ impl World {
                 let end = self.checker.logs.get(log).map_or(Offset::ZERO, |one| one.end());
                 Asked::Confirm { log: *log, end }
             }
+            Ask::Group(request, _) => self.remember_group(n, request),
             Ask::Controller(_) => Asked::Other,
         }
     }
