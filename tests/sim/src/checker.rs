@@ -62,6 +62,9 @@ pub struct History {
     pub acked: BTreeMap<u64, u32>,
     /// Next sequence of each producer.
     sequences: BTreeMap<(i64, i16), i32>,
+    /// A node has deleted it, for a committed tombstone. One that hears of that later, or again
+    /// after a restart, may have it, and even make it anew, until it does: nothing is judged then.
+    pub is_deleted: bool,
     /// Who has led in which term.
     leaders: BTreeMap<Term, NodeAt>,
 }
@@ -152,6 +155,9 @@ impl World {
             return self.fail(format!("I5: {log:?} on node {}: {before:?}, then {found:?}", n + 1));
         }
         (seen.commit, seen.high_watermark) = (commit, high_watermark);
+        if self.is_deleted(log) {
+            return;
+        }
         let Some(reader) = process.readers.get(&log) else { return };
         let from = before.commit.next();
         match reader.frames(from, commit, commit, usize::MAX) {
@@ -221,6 +227,9 @@ impl World {
     ) {
         self.count("elections");
         process.seen.entry(log).or_default().leads = Some(term);
+        if self.is_deleted(log) {
+            return self.count("mark: a deleted log is led");
+        }
         let history = self.checker.logs.entry(log).or_default();
         let other = *history.leaders.entry(term).or_insert(n);
         let earlier = history.entries.partition_point(|entry| entry.term < term);
@@ -236,9 +245,15 @@ impl World {
         }
     }
 
+    fn is_deleted(&self, log: Incarnation) -> bool {
+        self.checker.logs.get(&log).is_some_and(|history| history.is_deleted)
+    }
+
     pub(crate) fn check_delete(&mut self, n: NodeAt, process: &mut Process, log: Incarnation) {
         self.count("logs deleted");
         process.readers.remove(&log);
+        process.seen.remove(&log);
+        self.checker.logs.entry(log).or_default().is_deleted = true;
         let is_tombstone = process.shard.metadata().is_some_and(|one| one.is_tombstone(log));
         if !is_tombstone {
             self.fail(format!("I16: {log:?} on node {} goes without a tombstone", n + 1));
@@ -286,6 +301,9 @@ impl World {
             self.count("mark: an ack of a duplicate");
         }
         let offset = ack.base_offset.get();
+        if self.is_deleted(log) {
+            return;
+        }
         let history = self.checker.logs.entry(log).or_default();
         let known = history.batches.get(&offset).copied();
         let acked = *history.acked.entry(offset).or_insert(crc);
@@ -298,7 +316,10 @@ impl World {
         let dir = format!("partitions/{:016x}", log.get());
         // What the log stamps on a batch lies before its attributes.
         let needle = batch.get(17..).unwrap_or_default();
-        let holds = self.nodes.iter().filter(|node| node.disk.has_stable(&dir, needle)).count();
+        // A majority is enough; who leads is asked first.
+        let nodes = self.nodes[n..].iter().chain(&self.nodes[..n]);
+        let holding = nodes.filter(|node| node.disk.has_stable(&dir, needle));
+        let holds = holding.take(replicas / 2 + 1).count();
         if holds <= replicas / 2 {
             let name = n + 1;
             self.fail(format!(

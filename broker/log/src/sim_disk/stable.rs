@@ -6,7 +6,7 @@ use super::state::{FileState, Inode};
 use super::{SECTOR_BYTES, SimDisk};
 
 impl SimDisk {
-    /// Whether a file of this directory has `bytes` in one piece on the stable store, under a name
+    /// Whether a segment of this directory has `bytes` in one piece on the stable store, under a name
     /// that is stable, too. For checks of what was promised against what is there.
     ///
     /// Cost: a search from the end of each file; little where the bytes were written lately.
@@ -15,7 +15,9 @@ impl SimDisk {
         let mut state = self.state();
         let Ok(id) = state.find(dir) else { return false };
         let Some(Inode::Dir { now, stable }) = state.inodes.get(&id) else { return false };
-        let files = now.iter().rev().filter(|(name, id)| stable.get(*name) == Some(*id));
+        let files = now.iter().rev().filter(|(name, id)| {
+            name.ends_with(".log") && stable.get(*name) == Some(*id)
+        });
         let files = files.filter_map(|(_, id)| match state.inodes.get(id) {
             Some(Inode::File(file)) => Some(file),
             _ => None,
