@@ -11,6 +11,9 @@ use crate::world::World;
 use bateau_protocol::ids::{Incarnation, Offset};
 use bateau_protocol::record::BatchHeader;
 
+/// Bytes that a reader takes at once.
+const READ_BYTES: usize = 16 * 1024;
+
 /// A reader of one partition.
 pub struct Reader {
     partition: u64,
@@ -56,12 +59,12 @@ impl World {
             return;
         };
         let high_watermark = seen.high_watermark;
-        let from = if self.random.chance(10) { Offset::ZERO } else { reader.next };
+        let from = if self.random.chance(3) { Offset::ZERO } else { reader.next };
         if from >= high_watermark {
             // A node that lags, or a reader that saw more elsewhere.
             return;
         }
-        let batches = match log_reader.read(from, high_watermark, 64 * 1024, true) {
+        let batches = match log_reader.read(from, high_watermark, READ_BYTES, true) {
             Ok(range) => {
                 reader.next = reader.next.max(range.next_offset);
                 range.batches
