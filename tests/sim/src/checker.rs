@@ -234,6 +234,10 @@ impl World {
         let other = *history.leaders.entry(term).or_insert(n);
         let earlier = history.entries.partition_point(|entry| entry.term < term);
         let applied = process.shard.replica(log).map_or(LogIndex::ZERO, |one| one.applied());
+        let is_settling = applied.get() > history.entries.len() as u64 + 1;
+        if is_settling {
+            self.count("mark: a leader settles what an earlier one has left");
+        }
         if other != n {
             let names = (other + 1, n + 1);
             self.fail(format!("I1: {log:?} has two leaders in term {term}: nodes {names:?}"));
@@ -306,9 +310,13 @@ impl World {
         }
         let history = self.checker.logs.entry(log).or_default();
         let known = history.batches.get(&offset).copied();
+        let joins = ack.is_duplicate && known.is_none();
         let acked = *history.acked.entry(offset).or_insert(crc);
         if acked != crc || known.is_some_and(|known| known != crc) {
             return self.fail(format!("I7: {log:?} acked {crc:#x} at {offset}, there was another"));
+        }
+        if joins {
+            self.count("mark: a duplicate joins its original in flight");
         }
         let is_looked_at = self.counts.get("acks").is_some_and(|count| count.is_multiple_of(4));
         if self.plan.has(FaultClass::Corruption) || !is_looked_at {

@@ -17,6 +17,8 @@ use bateau_log::Done;
 
 /// Quiet time before the closing flush, in microseconds.
 const CLOSING_FLUSH_AFTER: u64 = 50_000;
+/// Between two looks at the free space, in microseconds.
+pub const SPACE_CHECK_EVERY: u64 = 1_000_000;
 /// Pause between two slices of background work, in microseconds.
 const BACKGROUND_PAUSE: u64 = 1_000;
 
@@ -42,7 +44,9 @@ impl World {
         }
         let mut done = Vec::new();
         process.quiet_number += 1;
+        let pending = node.promises.begin(&process.work);
         let result = process.cycle.run(&mut process.work, &mut done);
+        node.promises.end(&pending, &done);
         let life = node.life;
         match (result, cut_at) {
             (_, Some(_)) => {
@@ -111,6 +115,20 @@ impl World {
         if !closes {
             self.events.put(self.at + CLOSING_FLUSH_AFTER, Event::DiskQuiet(n, life, number));
         }
+    }
+
+    /// Looks at the free space, which may have changed without a write (D20).
+    pub fn check_space(&mut self, n: NodeAt) {
+        let node = &mut self.nodes[n];
+        let life = node.life;
+        let Some(process) = &mut node.process else { return };
+        let mut done = Vec::new();
+        if !process.is_cycling && process.cycle.check_space(&mut done).is_err() {
+            self.count("directories failed");
+            return self.kill(n);
+        }
+        self.hear_disk(n, done);
+        self.events.put(self.at + SPACE_CHECK_EVERY, Event::SpaceCheck(n, life));
     }
 
     /// The read thread serves a leader what a follower lacks.

@@ -32,6 +32,8 @@ pub enum Event {
     CycleEnds(NodeAt, Life, Vec<Done>),
     /// The disk thread has had nothing to do since it was given this number.
     DiskQuiet(NodeAt, Life, u64),
+    /// The disk thread looks at the free space.
+    SpaceCheck(NodeAt, Life),
     /// The read thread comes to a follower's frames.
     ReadFrames(NodeAt, Life, FramesWanted),
     /// A frame of peers' bytes arrives.

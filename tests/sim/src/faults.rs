@@ -7,6 +7,7 @@
 
 use crate::event::{Event, Micros, NodeAt};
 use crate::network::Quality;
+use crate::node::DISK_BYTES;
 use crate::plan::FaultClass;
 use crate::world::World;
 use bateau_core::shard::Input;
@@ -36,6 +37,8 @@ pub enum Fault {
     DiskError,
     /// A write finds no room.
     NoSpace,
+    /// A filesystem fills up, or has room again.
+    Fill,
     /// A wall clock jumps.
     ClockJump,
     /// A leader is asked to hand over.
@@ -57,6 +60,7 @@ fn pause(fault: Fault) -> (Micros, Micros) {
         Fault::Slow => (S, 6 * S),
         Fault::DiskError => (2 * S, 12 * S),
         Fault::NoSpace => (S, 8 * S),
+        Fault::Fill => (S, 6 * S),
         Fault::ClockJump => (S, 6 * S),
         Fault::Transfer => (S / 2, 4 * S),
         Fault::Corrupt => (2 * S, 10 * S),
@@ -78,6 +82,7 @@ impl World {
             (FaultClass::SlowDisk, Fault::Slow),
             (FaultClass::FlushErrors, Fault::DiskError),
             (FaultClass::NoSpace, Fault::NoSpace),
+            (FaultClass::NoSpace, Fault::Fill),
             (FaultClass::ClockJumps, Fault::ClockJump),
             (FaultClass::Transfers, Fault::Transfer),
             (FaultClass::Corruption, Fault::Corrupt),
@@ -137,6 +142,7 @@ impl World {
                 self.count("full disks injected");
                 self.nodes[n].disk.inject(self.random.below(20), DiskFault::NoSpace);
             }
+            Fault::Fill => self.fill(n),
             Fault::DiskError | Fault::NoSpace => {}
             Fault::ClockJump => {
                 self.count("clock jumps");
@@ -200,6 +206,22 @@ impl World {
                 };
                 self.network.set_blocked(from, to, is_cut && from != to);
             }
+        }
+    }
+
+    /// Leaves a filesystem some MiB, or gives it back all that it had.
+    fn fill(&mut self, n: NodeAt) {
+        const MIB: u64 = 1 << 20;
+        let left = [0, MIB, 10 * MIB, 40 * MIB][usize::try_from(self.random.below(4)).unwrap_or(0)];
+        let is_full = std::mem::replace(&mut self.nodes[n].is_full, true);
+        let disk = &self.nodes[n].disk;
+        // The disk counts every call, this one, too: it must not meet the fault of another.
+        if is_full || disk.fault_is_pending() {
+            disk.set_capacity(DISK_BYTES);
+            self.nodes[n].is_full = false;
+        } else if let Ok(space) = disk.space() {
+            disk.set_capacity(space.total - space.free + left);
+            self.count("filesystems filled");
         }
     }
 

@@ -9,6 +9,7 @@
 use crate::clients::Client;
 use crate::event::{Event, Micros, NodeAt};
 use crate::network::Quality;
+use crate::node::DISK_BYTES;
 use crate::plan::FaultClass;
 use crate::world::World;
 use bateau_core::controller::Metadata;
@@ -32,6 +33,8 @@ impl World {
         self.network.quality = Quality::GOOD;
         for n in 0..self.nodes.len() {
             self.nodes[n].slowness = 1;
+            self.nodes[n].is_full = false;
+            self.nodes[n].disk.set_capacity(DISK_BYTES);
             self.nodes[n].paused_until = 0;
             self.events.put(self.at + 100_000, Event::Restart(n));
             let isolates = |node: &crate::node::Node| {

@@ -27,6 +27,7 @@ mod heal;
 mod network;
 mod node;
 mod plan;
+mod promises;
 mod report;
 mod shrink;
 mod trace;

@@ -1,11 +1,13 @@
 //! `sim --seed N [--nodes 1|3|5] [--seconds S] [--count K]`: runs seeds, says what did not hold.
 //!
 //! The last line of one run is `seed=N hash=… ok`, or the broken invariant with a smaller script.
-//! Exit code 1 where something did not hold.
+//! Exit code 1 where something did not hold. `--stop` stops there, `--keep DIR` writes the smaller
+//! script into a file of that directory, `--loud` prints counts and panics.
 //!
 //! Absent on purpose: threads; run it once per processor, with other seeds.
 
 use sim::{Outcome, Plan, Totals, run, shrink};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -16,12 +18,14 @@ struct Arguments {
     seconds: u64,
     count: u64,
     script: Option<String>,
+    keep: Option<PathBuf>,
     is_loud: bool,
+    stops: bool,
     shrinks: bool,
 }
 
 const USAGE: &str = "sim --seed N [--nodes 1|3|5] [--seconds S] [--count K] [--script LINE] \
-                     [--loud] [--no-shrink]";
+                     [--loud] [--no-shrink] [--stop] [--keep DIR]";
 
 fn arguments() -> Result<Arguments, String> {
     let mut found = Arguments {
@@ -30,7 +34,9 @@ fn arguments() -> Result<Arguments, String> {
         seconds: 20,
         count: 1,
         script: None,
+        keep: None,
         is_loud: false,
+        stops: false,
         shrinks: true,
     };
     let mut words = std::env::args().skip(1);
@@ -43,6 +49,8 @@ fn arguments() -> Result<Arguments, String> {
             "--seconds" => found.seconds = number(value()?)?,
             "--count" => found.count = number(value()?)?,
             "--script" => found.script = Some(value()?),
+            "--keep" => found.keep = Some(value()?.into()),
+            "--stop" => found.stops = true,
             "--loud" => found.is_loud = true,
             "--no-shrink" => found.shrinks = false,
             _ => return Err(format!("{word}: {USAGE}")),
@@ -52,13 +60,18 @@ fn arguments() -> Result<Arguments, String> {
 }
 
 fn main() -> ExitCode {
-    let arguments = match arguments() {
-        Ok(arguments) => arguments,
+    let result = arguments().and_then(|arguments| run_all(&arguments));
+    match result {
+        Ok(failed) => ExitCode::from(u8::from(failed > 0)),
         Err(error) => {
             eprintln!("{error}");
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
+    }
+}
+
+/// Runs what was asked for; how many runs failed.
+fn run_all(arguments: &Arguments) -> Result<u64, String> {
     if !arguments.is_loud {
         std::panic::set_hook(Box::new(|_| {}));
     }
@@ -67,24 +80,21 @@ fn main() -> ExitCode {
     let mut last = String::new();
     for seed in arguments.seed..arguments.seed + arguments.count {
         let plan = match &arguments.script {
-            Some(script) => match Plan::parse(script) {
-                Ok(plan) => plan,
-                Err(error) => {
-                    eprintln!("{error}");
-                    return ExitCode::from(2);
-                }
-            },
+            Some(script) => Plan::parse(script)?,
             None => Plan::of_seed(seed, arguments.nodes, arguments.seconds),
         };
         let outcome = run(&plan);
         totals.add(&outcome);
-        last = describe(&outcome, arguments.shrinks);
+        last = describe(&outcome, arguments)?;
         if outcome.broken.is_some() && arguments.count > 1 {
             println!("{last}");
         }
+        if outcome.broken.is_some() && arguments.stops {
+            break;
+        }
     }
-    let passed = began.elapsed().as_secs_f64();
     if arguments.count > 1 || arguments.is_loud {
+        let passed = began.elapsed().as_secs_f64();
         totals.counts.iter().for_each(|(name, count)| println!("{count:>12}  {name}"));
         let simulated = totals.simulated as f64 / 1e6;
         let (runs, failed, speed) = (totals.runs, totals.failed, simulated / passed);
@@ -94,16 +104,28 @@ fn main() -> ExitCode {
         );
     }
     println!("{last}");
-    ExitCode::from(u8::from(totals.failed > 0))
+    Ok(totals.failed)
 }
 
-fn describe(outcome: &Outcome, shrinks: bool) -> String {
+fn describe(outcome: &Outcome, arguments: &Arguments) -> Result<String, String> {
     let (seed, hash) = (outcome.plan.seed, outcome.hash);
-    match &outcome.broken {
-        None => format!("seed={seed} hash={hash:016x} ok"),
-        Some(broken) => {
-            let smaller = if shrinks { shrink(&outcome.plan) } else { outcome.plan.clone() };
-            format!("seed={seed} hash={hash:016x} BROKEN {broken}; script: {smaller}")
-        }
+    let Some(broken) = &outcome.broken else {
+        return Ok(format!("seed={seed} hash={hash:016x} ok"));
+    };
+    let smaller = if arguments.shrinks { shrink(&outcome.plan) } else { outcome.plan.clone() };
+    if let Some(dir) = &arguments.keep {
+        keep(dir, outcome, &smaller).map_err(|error| format!("{}: {error}", dir.display()))?;
     }
+    Ok(format!("seed={seed} hash={hash:016x} BROKEN {broken}; script: {smaller}"))
+}
+
+/// Writes what failed as a script that the tests replay.
+fn keep(dir: &Path, outcome: &Outcome, smaller: &Plan) -> std::io::Result<()> {
+    let path = dir.join(format!("seed-{}.seed", outcome.plan.seed));
+    let what = outcome.broken.as_ref().map_or("", |broken| &broken.what);
+    let comment = what.lines().next().unwrap_or_default();
+    std::fs::write(
+        path,
+        format!("# {comment}\n{}\n{smaller}\n", format_args!("# found as: {}", outcome.plan)),
+    )
 }

@@ -15,9 +15,11 @@
 use crate::checker::Seen;
 use crate::clients::Answer;
 use crate::clock::NodeClock;
+use crate::disk::SPACE_CHECK_EVERY;
 use crate::event::{Event, FramesWanted, Life, Micros, NodeAt};
 use crate::network::Network;
 use crate::plan::FaultClass;
+use crate::promises::Promises;
 use crate::world::World;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{
@@ -39,6 +41,9 @@ use std::sync::Arc;
 /// Room on a node's disk, in bytes.
 pub const DISK_BYTES: u64 = 1 << 30;
 
+/// Inputs, and requests to the disk, that a node of this load ever has waiting.
+const WAITING_MAX: usize = 20_000;
+
 /// One node.
 pub struct Node {
     /// Its id.
@@ -59,6 +64,10 @@ pub struct Node {
     pub is_corrupted: bool,
     /// It does not come back: its own memory is damaged.
     pub is_silenced: bool,
+    /// Its filesystem has hardly any room.
+    pub is_full: bool,
+    /// What its log has said is durable.
+    pub promises: Promises,
     /// Cut the power at that call of the next cycle.
     pub cut_at: Option<u64>,
 }
@@ -104,6 +113,8 @@ impl Node {
             slowness: 1,
             is_corrupted: false,
             is_silenced: false,
+            is_full: false,
+            promises: Promises::default(),
             cut_at: None,
         }
     }
@@ -197,6 +208,8 @@ impl World {
         match self.open(n) {
             Ok(()) => {
                 self.turn_soon(n);
+                let life = self.nodes[n].life;
+                self.events.put(self.at + SPACE_CHECK_EVERY, Event::SpaceCheck(n, life));
             }
             Err(OpenError::Io { .. }) => self.events.put(self.at + 500_000, Event::Restart(n)),
             Err(error) if self.nodes[n].is_corrupted => {
@@ -215,7 +228,8 @@ impl World {
         let now = node.clock.now(self.at);
         let options = DataDirOptions { wall_ms: now.wall_ms, ..DataDirOptions::default() };
         let opened = dir.open(&node.identity(&founders, true), options)?;
-        let is_excused = node.is_corrupted || self.plan.has(FaultClass::FlushErrors);
+        // A passing error is gone with the process that met it.
+        let is_excused = node.is_corrupted;
         let (mut readers, mut recovered) = (BTreeMap::new(), Vec::new());
         let mut damage = None;
         for log in &opened.logs {
@@ -233,6 +247,9 @@ impl World {
             if !is_excused {
                 self.fail(format!("D10: damage on a healthy disk: {damage}, {:?}", opened.report));
             }
+        }
+        if !is_excused && let Some(missing) = self.nodes[n].promises.missing(&recovered) {
+            self.fail(format!("I6: node {} has lost what was durable: {missing}", n + 1));
         }
         let node = &self.nodes[n];
         let seed = self.plan.seed ^ (n as u64) << 48 ^ node.life << 40;
@@ -304,6 +321,11 @@ impl World {
         let Some(mut process) = self.nodes[n].process.take() else { return };
         process.is_turn_due = false;
         let inputs = std::mem::take(&mut process.inbox);
+        let (inputs_count, work_count) = (inputs.len(), process.work.len());
+        if inputs_count > WAITING_MAX || work_count > WAITING_MAX {
+            let found = (inputs_count, work_count);
+            self.fail(format!("I19: {found:?} inputs and requests wait on node {}", n + 1));
+        }
         self.trace.add_all([2, n as u64, self.at, inputs.len() as u64]);
         process.shard.step(now, inputs.into_iter(), &mut process.effects);
         if self.step.is_multiple_of(16) {
@@ -385,6 +407,7 @@ impl World {
             Err(error) => return self.fail(format!("a turn's messages are no frame: {error}")),
         };
         self.trace.add_all([3, from as u64, to as u64, bytes.len() as u64]);
+        // The frame's own checksum stands for its content.
         if let Some(crc) = bytes.get(4..8) {
             crc.iter().for_each(|byte| self.trace.add(u64::from(*byte)));
         }
@@ -433,6 +456,9 @@ impl World {
 
     /// Adds an effect to the trace, and shows it to the checker.
     fn note(&mut self, n: NodeAt, process: &mut Process, effect: &Effect) {
+        if !process.isolated.is_empty() {
+            self.check_silence(n, process, effect);
+        }
         let number = |value: LogIndex| value.get();
         match effect {
             Effect::Persist { incarnation, ready, truncate_from, frames, .. } => {
@@ -470,6 +496,19 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// I15: who is out of service says nothing, writes nothing and does not lead.
+    fn check_silence(&mut self, n: NodeAt, process: &Process, effect: &Effect) {
+        let log = match effect {
+            Effect::Persist { incarnation, .. } | Effect::Leads { incarnation, .. } => *incarnation,
+            Effect::Send { message, .. } => message.incarnation,
+            _ => return,
+        };
+        if let Some(reason) = process.isolated.get(&log) {
+            let name = n + 1;
+            self.fail(format!("I15: {log:?} of node {name}, isolated ({reason}): {effect:?}"));
         }
     }
 

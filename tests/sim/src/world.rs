@@ -169,6 +169,7 @@ impl World {
             Event::CycleBegins(n, _) => self.begin_cycle(n),
             Event::CycleEnds(n, _, done) => self.end_cycle(n, done),
             Event::DiskQuiet(n, _, number) => self.quiet_disk(n, number),
+            Event::SpaceCheck(n, _) => self.check_space(n),
             Event::ReadFrames(n, _, wanted) => self.read_frames(n, wanted),
             Event::Deliver { from, to, bytes } => self.deliver(from, to, &bytes),
             Event::Unreachable(n, _, to) => {
@@ -208,6 +209,7 @@ fn concerns(event: &Event) -> Option<(NodeAt, u64)> {
         | Event::CycleEnds(n, life, _)
         | Event::DiskQuiet(n, life, _)
         | Event::ReadFrames(n, life, _)
+        | Event::SpaceCheck(n, life)
         | Event::Unreachable(n, life, _) => Some((*n, *life)),
         _ => None,
     }

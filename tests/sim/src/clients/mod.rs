@@ -167,7 +167,7 @@ impl World {
     /// A request arrives.
     pub fn take_ask(&mut self, n: NodeAt, operation: Operation, ask: Ask) {
         let is_given_up = matches!(&ask, Ask::Group(_, until) if *until <= self.at);
-        if !self.nodes[n].is_up(self.at) || is_given_up {
+        if self.nodes[n].process.is_none() || is_given_up {
             return;
         }
         self.last_ticket += 1;
