@@ -17,13 +17,14 @@ use crate::event::NodeAt;
 use crate::node::Process;
 use crate::plan::FaultClass;
 use crate::world::World;
+use bateau_core::controller::ControllerResponse;
 use bateau_core::replica::ProduceAck;
 use bateau_core::shard::Reply;
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, Term};
 use bateau_protocol::record::BatchHeader;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was seen of a log in one life of a node.
 #[derive(Clone, Copy, Default, Debug)]
@@ -137,6 +138,8 @@ fn place(index: LogIndex) -> Option<usize> {
 pub struct Checker {
     /// The histories of all logs.
     pub logs: BTreeMap<Incarnation, History>,
+    /// First ids of the blocks of producer ids that were given away.
+    id_blocks: BTreeSet<u64>,
 }
 
 impl World {
@@ -283,6 +286,12 @@ impl World {
                     self.fail(format!(
                         "I14: {log:?} on node {name} is confirmed at {shown}, {end} was committed"
                     ));
+                }
+            }
+            (_, Reply::Controller(Ok(ControllerResponse::ProducerIdsAllocated(Ok(block))))) => {
+                self.count("blocks of producer ids");
+                if !self.checker.id_blocks.insert(block.first) {
+                    self.fail(format!("I14: producer ids from {} are given twice", block.first));
                 }
             }
             (Asked::Group(asked), Reply::Group(response)) => {

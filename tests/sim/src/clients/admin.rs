@@ -29,6 +29,10 @@ impl World {
         if !is_there && admin.ticks.is_multiple_of(4) {
             let request = self.create("orders", 4);
             self.ask(id, leader, Ask::Controller(request));
+        } else if admin.ticks.is_multiple_of(10) && !self.is_draining {
+            let node = self.nodes[leader].id;
+            let request = ControllerRequest::AllocateProducerIds { node, timeout_ms: TIMEOUT_MS };
+            self.ask(id, leader, Ask::Controller(request));
         } else if self.plan.has(FaultClass::Topics)
             && admin.ticks.is_multiple_of(16)
             && !self.is_draining
