@@ -178,7 +178,13 @@ impl Replica {
     }
 
     /// Takes a command of the derived state machine; it is told the token when it is applied.
+    ///
+    /// Who has lost the leadership in this turn gathers none: the machine hears so, and has told
+    /// everybody who waits.
     pub(super) fn gather_command(&mut self, payload: Bytes, token: ProposalToken) {
+        if self.role == Role::Follower {
+            return;
+        }
         self.gather(FrameKind::Command, 0, payload, Waiter::Machine { token });
     }
 

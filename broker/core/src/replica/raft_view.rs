@@ -235,8 +235,12 @@ impl RaftView {
     }
 
     /// Whether `bytes` more may be proposed now (R14). A proposal larger than the whole limit is
-    /// admitted alone.
+    /// admitted alone. While the leadership is being handed over raft takes none: what waits goes
+    /// on with whoever leads when that is over.
     pub fn has_room_for(&self, bytes: usize) -> bool {
+        if self.node.raft.lead_transferee.is_some() {
+            return false;
+        }
         let waiting = self.node.raft.uncommitted_size();
         waiting == 0 || waiting.saturating_add(bytes) <= UNCOMMITTED_BYTES_MAX
     }
