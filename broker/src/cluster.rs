@@ -99,12 +99,10 @@ impl Cluster {
     pub fn hear(&mut self, event: PeerEvent) -> Heard {
         match event {
             PeerEvent::Raft { node, messages } => return Heard::Raft { node, messages },
-            PeerEvent::Request { node, number, payload } => {
-                match request_from_bytes(&payload) {
-                    Ok(request) => return Heard::Request { node, number, request },
-                    Err(error) => tracing::warn!(%node, %error, "a peer's request is dropped"),
-                }
-            }
+            PeerEvent::Request { node, number, payload } => match request_from_bytes(&payload) {
+                Ok(request) => return Heard::Request { node, number, request },
+                Err(error) => tracing::warn!(%node, %error, "a peer's request is dropped"),
+            },
             PeerEvent::Answer { number, payload } => match answer_from_bytes(&payload) {
                 Ok(response) => self.tell(NodeInput::Answered { number, response }),
                 Err(error) => tracing::warn!(%error, "a controller's answer is dropped"),

@@ -98,9 +98,14 @@ enum Waiter {
     Controller(oneshot::Sender<ControllerResult>),
     Confirmed(oneshot::Sender<Result<(), NotLeading>>),
     /// This node's own brain, which has asked the controller here.
-    Brain { number: u64 },
+    Brain {
+        number: u64,
+    },
     /// The brain of another node.
-    Peer { node: NodeId, number: u64 },
+    Peer {
+        node: NodeId,
+        number: u64,
+    },
 }
 
 /// What a shard's loop is made of.
@@ -285,7 +290,7 @@ impl ShardLoop {
     fn let_brain_decide(&mut self, inputs: &mut Vec<Input>) {
         for effect in self.cluster.step(self.clock.now()) {
             match effect {
-                NodeEffect::Lost { node } => inputs.push(Input::Unreachable { node }),
+                NodeEffect::Lost { node } => inputs.push(Input::PeerLost { node }),
                 NodeEffect::Decide { number, request } => {
                     let ticket = self.ticket(Waiter::Brain { number });
                     inputs.push(Input::Controller { request, ticket });

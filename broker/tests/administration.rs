@@ -10,7 +10,6 @@ use bateau::clock::Clock;
 use bateau::controls::Door;
 use bateau::engine::{Engine, EngineSettings, Starting};
 use bateau::entropy::Entropy;
-use bateau_core::node::Voter;
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, DeleteGroupError, DescribeGroupError, GroupRequest,
     GroupResponse, GroupSettings, GroupState, JoinGroup, OffsetCommit, Protocol,
@@ -19,6 +18,7 @@ use bateau_core::controller::{
     AlterTopicConfigs, AlterTopicConfigsError, BrokerSettings, ConfigSource, CreatePartitions,
     CreatePartitionsError, CreateTopics, NewTopic,
 };
+use bateau_core::node::Voter;
 use bateau_core::replica::ProduceAck;
 use bateau_log::sim_disk::SimDisk;
 use bateau_log::{DataDirOptions, SpaceState};

@@ -12,12 +12,12 @@ use bateau::clock::Clock;
 use bateau::engine::{Engine, EngineSettings, Starting};
 use bateau::entropy::Entropy;
 use bateau::readers::{FetchPartition, FetchRequest};
-use bateau_core::node::Voter;
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, GroupRequest, GroupResponse, GroupSettings, OffsetCommit,
     OffsetFetch,
 };
 use bateau_core::controller::{BrokerSettings, CreateTopics, NewTopic};
+use bateau_core::node::Voter;
 use bateau_log::DataDirOptions;
 use bateau_log::sim_disk::{SimDisk, SimRandom};
 use bateau_protocol::ids::{NodeId, TopicId};

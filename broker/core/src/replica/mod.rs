@@ -164,6 +164,8 @@ pub struct Replica {
     /// Commands in flight: their entry and the state machine's own token.
     tokens: VecDeque<(LogIndex, ProposalToken)>,
     reads: Reads,
+    /// This replica's turn to stand, after the leader's node was lost.
+    candidacy: Option<peers::Candidacy>,
     /// Who leads in which term, as the outside was last told.
     told_leader: Option<(Option<ReplicaId>, Term)>,
     writes: Writes,
@@ -246,6 +248,7 @@ impl Replica {
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
         if self.raft.needs_ticks() {
             self.raft.tick();
+            self.stand_in_turn();
         }
         let commit = self.raft.commit();
         for (ticket, index) in self.acks.expire(now.monotonic_ms) {

@@ -9,7 +9,7 @@
 
 use super::membership::{Member, Membership};
 use super::raft_view::Fetch;
-use super::{Replica, ReplicaFault};
+use super::{Replica, ReplicaFault, Role};
 use crate::shard::{Effect, Effects};
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{NodeId, ReplicaId};
@@ -34,6 +34,38 @@ impl Replica {
     pub fn note_unreachable(&mut self, node: NodeId) {
         if let Some(member) = self.membership.member_on(node) {
             self.raft.unreachable(member.replica_id);
+        }
+    }
+
+    /// Whether the leader that this replica follows is on `node`.
+    #[must_use]
+    pub fn follows(&self, node: NodeId) -> bool {
+        let leader = self.raft.leader().and_then(|leader| self.membership.member(leader));
+        self.role == Role::Follower && leader.is_some_and(|leader| leader.node_id == node)
+    }
+
+    /// The node of the leader is lost. Voters that remember a leader refuse every other one until
+    /// their election clock has run out, so it is forgotten; then they stand one after the other
+    /// in the order of their placement, and do not all wait for the same clock.
+    ///
+    /// Safe whoever is wrong: a leader that lives is followed again with its next word, and one
+    /// that a majority still hears is not voted down (pre-votes).
+    pub fn forget_leader(&mut self, node: NodeId) {
+        self.raft.forget_leader();
+        let survivors = self.membership.voters.iter().filter(|voter| voter.node_id != node);
+        let ids: Vec<ReplicaId> = survivors.map(|voter| voter.replica_id).collect();
+        let rank = ids.iter().position(|id| *id == self.replica_id);
+        self.candidacy = rank.map(Candidacy::of_rank);
+        self.stand_in_turn();
+    }
+
+    /// Stands for election when it is this replica's turn, a few times, until somebody leads.
+    pub(super) fn stand_in_turn(&mut self) {
+        let Some(candidacy) = &mut self.candidacy else { return };
+        if self.raft.leader().is_some() || candidacy.attempts_left == 0 {
+            self.candidacy = None;
+        } else if candidacy.is_due() {
+            self.raft.campaign();
         }
     }
 
@@ -79,6 +111,36 @@ impl Replica {
             let incarnation = self.incarnation;
             effects.push(Effect::LeaderChanged { incarnation, leader, term });
         }
+    }
+}
+
+/// A voter's turn to stand after the leader's node was lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidacy {
+    ticks_left: u32,
+    attempts_left: u32,
+}
+
+impl Candidacy {
+    /// Ticks between two voters' turns: enough for an election.
+    const TURN_TICKS: u32 = 3;
+    /// Others may hear of the loss a moment later, and refuse until then.
+    const ATTEMPTS: u32 = 4;
+
+    fn of_rank(rank: usize) -> Self {
+        let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+        let ticks_left = rank.saturating_mul(Self::TURN_TICKS);
+        Self { ticks_left, attempts_left: Self::ATTEMPTS }
+    }
+
+    /// Counts a tick, or the moment of the loss; whether to stand now.
+    fn is_due(&mut self) -> bool {
+        if self.ticks_left > 0 {
+            self.ticks_left -= 1;
+            return false;
+        }
+        self.attempts_left -= 1;
+        true
     }
 }
 

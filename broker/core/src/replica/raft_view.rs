@@ -222,6 +222,13 @@ impl RaftView {
         self.overwrite_election_timeout();
     }
 
+    /// The leader that this replica followed is not heard any more.
+    pub fn forget_leader(&mut self) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, INVALID_ID);
+        self.overwrite_election_timeout();
+    }
+
     /// Whether the election clock must run: not for a lone voter that leads already.
     pub fn needs_ticks(&self) -> bool {
         !self.is_leader() || self.node.raft.prs().conf().voters().ids().len() > 1

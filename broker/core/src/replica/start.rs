@@ -117,6 +117,7 @@ impl Replica {
             acks: Acks::default(),
             tokens: VecDeque::new(),
             reads: Reads::default(),
+            candidacy: None,
             told_leader: None,
             writes: Writes::default(),
             is_disk_full: false,

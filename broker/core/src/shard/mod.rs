@@ -121,8 +121,13 @@ pub enum Input {
         /// What one of its replicas says.
         message: RaftMessage,
     },
-    /// A node cannot be reached, or a link to it has dropped what was sent.
+    /// A link to a node has dropped what was sent.
     Unreachable {
+        /// Which.
+        node: NodeId,
+    },
+    /// A node cannot be reached: its process has gone, or it has been silent for too long.
+    PeerLost {
         /// Which.
         node: NodeId,
     },
@@ -243,6 +248,7 @@ impl Shard {
             Input::CreateFailed { incarnation } => self.timers.retry_create(incarnation, now),
             Input::Peer { node, message } => self.hear_peer(node, message, now, effects),
             Input::Unreachable { node } => self.note_unreachable(node, effects),
+            Input::PeerLost { node } => self.note_lost(node, effects),
             Input::FramesRead { incarnation, fetch, found } => {
                 self.with(incarnation, effects, |replica, _| match found {
                     FramesFound::Frames(frames) => {

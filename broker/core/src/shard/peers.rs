@@ -62,9 +62,8 @@ impl EarlyMessages {
         let keys: Vec<_> = self.held.range(of_log).map(|(key, _)| *key).collect();
         let early = keys.iter().filter_map(|key| self.held.remove(key));
         let early = early.filter(|early| early.until_ms > now.monotonic_ms);
-        let named = |early: Early| {
-            early.messages.into_iter().map(move |message| (early.node, message))
-        };
+        let named =
+            |early: Early| early.messages.into_iter().map(move |message| (early.node, message));
         early.flat_map(named).collect()
     }
 }
@@ -98,7 +97,9 @@ impl Shard {
     fn tell(&mut self, node: NodeId, message: RaftMessage, effects: &mut Effects) {
         let incarnation = message.incarnation;
         let mut fault = None;
-        self.with(incarnation, effects, |replica, _| fault = replica.hear_peer(node, message).err());
+        self.with(incarnation, effects, |replica, _| {
+            fault = replica.hear_peer(node, message).err()
+        });
         if let Some(fault) = fault {
             self.isolate(incarnation, fault.to_string(), effects);
         }
@@ -116,6 +117,16 @@ impl Shard {
             let concerns = |replica: &Replica| replica.membership().member_on(node).is_some();
             if self.replica(incarnation).is_some_and(concerns) {
                 self.with(incarnation, effects, |replica, _| replica.note_unreachable(node));
+            }
+        }
+    }
+
+    /// Whoever followed a replica on `node` looks for another leader at once.
+    pub(super) fn note_lost(&mut self, node: NodeId, effects: &mut Effects) {
+        self.note_unreachable(node, effects);
+        for incarnation in self.running() {
+            if self.replica(incarnation).is_some_and(|replica| replica.follows(node)) {
+                self.with(incarnation, effects, |replica, _| replica.forget_leader(node));
             }
         }
     }

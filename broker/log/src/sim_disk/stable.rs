@@ -15,9 +15,10 @@ impl SimDisk {
         let mut state = self.state();
         let Ok(id) = state.find(dir) else { return false };
         let Some(Inode::Dir { now, stable }) = state.inodes.get(&id) else { return false };
-        let files = now.iter().rev().filter(|(name, id)| {
-            name.ends_with(".log") && stable.get(*name) == Some(*id)
-        });
+        let files = now
+            .iter()
+            .rev()
+            .filter(|(name, id)| name.ends_with(".log") && stable.get(*name) == Some(*id));
         let files = files.filter_map(|(_, id)| match state.inodes.get(id) {
             Some(Inode::File(file)) => Some(file),
             _ => None,

@@ -371,3 +371,27 @@ fn more_flushes_than_a_majority_are_waited_for_where_the_topic_asks() {
     trio.settle(&VOTERS);
     assert_eq!(trio.answers(1), [(7, Ok(0)), (8, Ok(1))]);
 }
+
+#[test]
+fn whoever_loses_its_leaders_node_stands_at_once_and_in_turn() {
+    let mut trio = Trio::led_by_1();
+    for id in [2, 3] {
+        assert!(trio.seats[&id].replica.follows(NodeId::new(1)));
+        trio.seat(id).replica.forget_leader(NodeId::new(1));
+    }
+    trio.settle(&[2, 3]);
+    assert!(trio.seats[&2].replica.is_leader(), "no time has passed");
+    assert_eq!(trio.seats[&3].leader, Some(2));
+}
+
+#[test]
+fn a_leader_that_one_voter_alone_has_lost_goes_on() {
+    let mut trio = Trio::led_by_1();
+    trio.seat(2).replica.forget_leader(NodeId::new(1));
+    trio.settle(&VOTERS);
+    trio.produce(1, 7, b"a");
+    trio.settle(&VOTERS);
+    assert!(trio.seats[&1].replica.is_leader());
+    assert_eq!(trio.answers(1), [(7, Ok(0))]);
+    assert_eq!(trio.seats[&2].leader, Some(1));
+}

@@ -6,8 +6,8 @@
 use super::super::dispatch::Call;
 use super::cluster::{CLUSTER_OPERATIONS, brokers, cluster_id};
 use super::{text, wire_node};
-use crate::doors::words::{controller, served_by};
 use crate::doors::codes;
+use crate::doors::words::{controller, served_by};
 use crate::router::Directory;
 use bateau_core::controller::{Partition, Topic, check_topic_name};
 use bateau_protocol::ids::{NodeId, TopicId};

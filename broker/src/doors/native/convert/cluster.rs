@@ -158,18 +158,12 @@ fn describe_partition(
     partition: i32,
     placed: &Partition,
 ) -> PartitionMetadata {
-    let (error_code, leader_id, leader_epoch) =
-        match served_by(directory, placed.incarnation, node) {
-            Some((leader, epoch)) => (ErrorCode::NONE, wire_node(leader), epoch),
-            None => (ErrorCode::LEADER_NOT_AVAILABLE, -1, -1),
-        };
-    PartitionMetadata {
-        error_code,
-        partition,
-        leader_id,
-        leader_epoch,
-        replicas: replicas(placed),
-    }
+    let (error_code, leader_id, leader_epoch) = match served_by(directory, placed.incarnation, node)
+    {
+        Some((leader, epoch)) => (ErrorCode::NONE, wire_node(leader), epoch),
+        None => (ErrorCode::LEADER_NOT_AVAILABLE, -1, -1),
+    };
+    PartitionMetadata { error_code, partition, leader_id, leader_epoch, replicas: replicas(placed) }
 }
 
 /// The nodes that hold a partition, preferred leader first.
