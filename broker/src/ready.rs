@@ -183,7 +183,7 @@ mod tests {
     fn every_open_door_has_its_key_and_its_line() {
         let config = config(Mode::Dev, false, &[]);
         let at = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
-        let addresses = Addresses { kafka: at(1), native: at(2), http: at(3) };
+        let addresses = Addresses { kafka: at(1), native: at(2), http: at(3), peers: None };
         let started = Started { addresses, ..started() };
         let keys = r#""kafka":"127.0.0.1:1","native":"127.0.0.1:2","http":"127.0.0.1:3""#;
         assert!(ready_line(&config, started).contains(keys));
