@@ -169,8 +169,8 @@ pub static KEYS: &[Key] = &[
         "listeners.peers",
         Kind::Listener(|config, value| config.listeners.peers = value),
         "127.0.0.1:9644",
-        "Where other nodes connect. Opened when `cluster.voters` names other nodes, or when this key \
-         is set.",
+        "Where other nodes connect. Opened when `cluster.voters` names other nodes, or when this \
+         key is set.",
     ),
     key(
         "listeners.peers_advertised",
@@ -189,7 +189,7 @@ pub static KEYS: &[Key] = &[
         "cluster.voters",
         Kind::List(|config, value| config.cluster.voters = value),
         "1@127.0.0.1:9644",
-        "The founders as `id@host:port` of their peers listeners, this node among them and the same \
+        "The founders as `id@host:port` of their peers listeners, this node among them; the same \
          list on each. One entry is a complete cluster.",
     ),
     key(

@@ -309,7 +309,10 @@ fn the_only_voter_is_this_node() {
         from_flags(&["node.id=7", "cluster.voters=1@127.0.0.1:9644"]),
         "cluster.voters = 1@127.0.0.1:9644 (-X): names node 1, but node.id is 7 (-X)",
     );
-    refused(from_flags(&["cluster.voters=me"]), "cluster.voters = me (-X): \"me\" is no voter, expected id@host:port");
+    refused(
+        from_flags(&["cluster.voters=me"]),
+        "cluster.voters = me (-X): \"me\" is no voter, expected id@host:port",
+    );
     refused(
         from_flags(&["cluster.voters="]),
         "cluster.voters =  (-X): one entry, this node's own, is a complete cluster",

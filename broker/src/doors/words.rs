@@ -26,10 +26,10 @@ pub fn wire_epoch(term: Term) -> i32 {
 }
 
 /// A text that is usually part of the program, and was carried here by a peer otherwise.
-pub fn static_text(text: &Cow<'static, str>) -> Text {
+pub fn static_text(text: Cow<'static, str>) -> Text {
     match text {
         Cow::Borrowed(text) => Text::from_static(text),
-        Cow::Owned(text) => Text::from(text.clone()),
+        Cow::Owned(text) => Text::from(text),
     }
 }
 

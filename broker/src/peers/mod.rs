@@ -1,7 +1,7 @@
 //! Links to other brokers: two per pair of nodes, each dialled by whoever sends on it.
 //!
 //! ```text
-//!   shard ──(a turn's messages)──> Peers ──> dial task ══TCP══> accept task ──> PeerEvent ──> shard
+//!   shard ──(a turn's messages)──> Peers ──> dial task ══TCP══> accept task ──PeerEvent──> shard
 //! ```
 //!
 //! What is said is decided in `core`; here it is carried. A link keeps the order of what it

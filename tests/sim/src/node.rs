@@ -436,7 +436,10 @@ impl World {
             return;
         }
         match self.network.decode(bytes) {
-            Ok(messages) => self.tell(to, messages.into_iter().map(Input::Peer)),
+            Ok(messages) => {
+                let node = NodeId::new(from as u64 + 1);
+                self.tell(to, messages.into_iter().map(|message| Input::Peer { node, message }));
+            }
             Err(error) => self.fail(format!("a frame does not decode: {error}")),
         }
     }

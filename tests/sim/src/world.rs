@@ -174,7 +174,11 @@ impl World {
             Event::Deliver { from, to, bytes } => self.deliver(from, to, &bytes),
             Event::Unreachable(n, _, to) => {
                 let node = self.nodes[to].id;
-                self.tell(n, [Input::Unreachable { node }]);
+                // A link that drops what it carries, or one that breaks.
+                let is_lost = self.random.chance(50);
+                let input =
+                    if is_lost { Input::PeerLost { node } } else { Input::Unreachable { node } };
+                self.tell(n, [input]);
             }
             Event::Restart(n) => self.start(n),
             Event::ClientTick(id) => self.tick_client(id),

@@ -16,7 +16,8 @@ use bateau_protocol::ids::{NodeId, ReplicaId};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
 
 impl Replica {
-    /// Hears a replica on `node`. What does not concern this replica is dropped: raft repeats what matters.
+    /// Hears a replica on `node`. What does not concern this replica is dropped: raft repeats what
+    /// matters.
     ///
     /// Errors: [`ReplicaFault`]: this replica must not go on.
     pub fn hear_peer(&mut self, node: NodeId, message: RaftMessage) -> Result<(), ReplicaFault> {

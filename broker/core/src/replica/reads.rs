@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   ask ──> waiting ──(one round for all of a turn)──> asked ──(a majority)──> confirmed at index
-//!                                                                 answered once that is applied ──> out
+//!                                                     out <── answered once that is applied ──┘
 //! ```
 //!
 //! What a leader has applied may be old: another one may have been elected and have gone on. So a

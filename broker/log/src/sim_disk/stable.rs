@@ -6,8 +6,8 @@ use super::state::{FileState, Inode};
 use super::{SECTOR_BYTES, SimDisk};
 
 impl SimDisk {
-    /// Whether a segment of this directory has `bytes` in one piece on the stable store, under a name
-    /// that is stable, too. For checks of what was promised against what is there.
+    /// Whether a segment of this directory has `bytes` in one piece on the stable store, under a
+    /// name that is stable, too. For checks of what was promised against what is there.
     ///
     /// Cost: a search from the end of each file; little where the bytes were written lately.
     #[must_use]

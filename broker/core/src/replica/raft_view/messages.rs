@@ -100,6 +100,17 @@ pub(super) fn inbound(received: RaftMessage) -> Message {
             message.commit = commit.get();
             message.context = context;
         }
+        vote @ (RaftBody::RequestVote { .. } | RaftBody::RequestVoteResponse { .. }) => {
+            inbound_vote(vote, &mut message);
+        }
+        RaftBody::TimeoutNow => message.set_msg_type(MessageType::MsgTimeoutNow),
+        RaftBody::InstallSnapshot { .. } => message.set_msg_type(MessageType::MsgSnapshot),
+    }
+    message
+}
+
+fn inbound_vote(body: RaftBody, message: &mut Message) {
+    match body {
         RaftBody::RequestVote {
             is_pre_vote,
             last_index,
@@ -108,10 +119,9 @@ pub(super) fn inbound(received: RaftMessage) -> Message {
             commit_term,
             is_transfer,
         } => {
-            message.set_msg_type(if is_pre_vote {
-                MessageType::MsgRequestPreVote
-            } else {
-                MessageType::MsgRequestVote
+            message.set_msg_type(match is_pre_vote {
+                true => MessageType::MsgRequestPreVote,
+                false => MessageType::MsgRequestVote,
             });
             message.index = last_index.get();
             message.log_term = last_term.get();
@@ -122,19 +132,16 @@ pub(super) fn inbound(received: RaftMessage) -> Message {
             }
         }
         RaftBody::RequestVoteResponse { is_pre_vote, is_granted, commit, commit_term } => {
-            message.set_msg_type(if is_pre_vote {
-                MessageType::MsgRequestPreVoteResponse
-            } else {
-                MessageType::MsgRequestVoteResponse
+            message.set_msg_type(match is_pre_vote {
+                true => MessageType::MsgRequestPreVoteResponse,
+                false => MessageType::MsgRequestVoteResponse,
             });
             message.reject = !is_granted;
             message.commit = commit.get();
             message.commit_term = commit_term.get();
         }
-        RaftBody::TimeoutNow => message.set_msg_type(MessageType::MsgTimeoutNow),
-        RaftBody::InstallSnapshot { .. } => message.set_msg_type(MessageType::MsgSnapshot),
+        _ => {}
     }
-    message
 }
 
 fn outbound_entry(entry: Entry) -> PeerEntry {

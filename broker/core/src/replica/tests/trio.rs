@@ -7,14 +7,20 @@ use std::collections::BTreeMap;
 
 const VOTERS: [u64; 3] = [1, 2, 3];
 
-/// One replica and its disk: the frames, and how many of them are flushed.
+/// What a disk has been asked to do: number, vote, where to truncate, frames.
+type Asked = (u64, Option<Vote>, Option<LogIndex>, Vec<Frame>);
+
+/// What a producer was told: its ticket, and the offset or why not.
+type Answered = (u64, Result<u64, ProduceError>);
+
+/// One replica and its disk.
 struct Seat {
     replica: Replica,
     effects: Effects,
     log: Vec<Frame>,
     vote: Vote,
-    writes: Vec<(u64, Option<Vote>, Option<LogIndex>, Vec<Frame>)>,
-    answers: Vec<(u64, Result<u64, ProduceError>)>,
+    writes: Vec<Asked>,
+    answers: Vec<Answered>,
     confirmed: Vec<(u64, bool)>,
     leader: Option<u64>,
 }
@@ -210,7 +216,7 @@ impl Trio {
         self.drain(id);
     }
 
-    fn answers(&mut self, id: u64) -> Vec<(u64, Result<u64, ProduceError>)> {
+    fn answers(&mut self, id: u64) -> Vec<Answered> {
         std::mem::take(&mut self.seat(id).answers)
     }
 

@@ -89,19 +89,19 @@ fn entry(config: ConfigEntry, detail: Detail) -> DescribeConfigsEntry {
     let value = |value: Option<String>| value.filter(|_| is_shown).map(Text::from);
     let synonyms = config.synonyms.into_iter().filter(|_| detail.synonyms);
     DescribeConfigsEntry {
-        name: static_text(&config.name),
+        name: static_text(config.name.clone()),
         value: value(config.value),
         read_only: config.read_only,
         config_source: config.source.number(),
         is_sensitive: config.sensitive,
         synonyms: synonyms
             .map(|synonym| DescribeConfigsSynonym {
-                name: static_text(&synonym.name),
+                name: static_text(synonym.name.clone()),
                 value: value(synonym.value),
                 source: synonym.source.number(),
             })
             .collect(),
         config_type: config.config_type.number(),
-        documentation: detail.documentation.then_some(static_text(&config.documentation)),
+        documentation: detail.documentation.then_some(static_text(config.documentation.clone())),
     }
 }

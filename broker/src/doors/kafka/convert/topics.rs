@@ -86,7 +86,7 @@ fn configs(topic: CreatedTopic) -> Vec<CreatableTopicConfigs> {
     let entries = topic.configs.into_iter();
     entries
         .map(|entry| CreatableTopicConfigs {
-            name: static_text(&entry.name),
+            name: static_text(entry.name.clone()),
             value: entry.value.filter(|_| !entry.sensitive).map(Text::from),
             read_only: entry.read_only,
             config_source: entry.source.number(),

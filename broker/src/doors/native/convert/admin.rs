@@ -170,7 +170,7 @@ pub fn describe(
 
 fn config(entry: ConfigEntry) -> ConfigDescription {
     ConfigDescription {
-        name: static_text(&entry.name),
+        name: static_text(entry.name.clone()),
         value: entry.value.filter(|_| !entry.sensitive).map(Text::from),
         source: Text::from_static(match entry.source {
             ConfigSource::DynamicTopicConfig => "topic",
