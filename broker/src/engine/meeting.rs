@@ -7,6 +7,12 @@ use crate::cluster::{Cluster, Heard};
 use crate::exit::{Exit, Failure};
 use bateau_core::node::{NodeEffect, NodeInput, StartRefusal};
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a node that stops goes on answering, so that the others hear why.
+const LINGER: Duration = Duration::from_secs(1);
+/// The longest sleep between two looks, in milliseconds.
+const WAIT_MS_MAX: u64 = 200;
 
 /// Speaks with the other voters until the cluster is founded here; at once where it is already, or
 /// where this node is the only voter.
@@ -15,6 +21,7 @@ use std::time::Duration;
 /// node (exit code 4), or the disk refuses.
 pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, Failure> {
     let mut has_told = false;
+    let mut refusal: Option<(Failure, Instant)> = None;
     loop {
         for effect in cluster.step(opened.now()) {
             match effect {
@@ -22,10 +29,17 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
                     opened = found(opened, founders).await?;
                     cluster.tell(NodeInput::Founded);
                 }
-                NodeEffect::Stop(refusal) => return Err(refused(&refusal)),
+                NodeEffect::Stop(found) => {
+                    refusal.get_or_insert_with(|| (refused(&found), Instant::now() + LINGER));
+                }
                 // Nobody has anything to send or to ask yet.
                 _ => {}
             }
+        }
+        if refusal.as_ref().is_some_and(|(_, until)| Instant::now() >= *until)
+            && let Some((failure, _)) = refusal
+        {
+            return Err(failure);
         }
         if cluster.node().is_founded() {
             return Ok(opened);
@@ -37,7 +51,7 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
             has_told = true;
             tracing::info!("waiting for the other voters: a cluster begins when all have met");
         }
-        let wait = Duration::from_millis(cluster.wait_ms(opened.now()).min(1_000));
+        let wait = Duration::from_millis(cluster.wait_ms(opened.now()).min(WAIT_MS_MAX));
         let event = tokio::select! {
             event = cluster.next_event() => event,
             () = tokio::time::sleep(wait) => continue,
@@ -61,7 +75,7 @@ async fn found(
 #[must_use]
 pub(crate) fn refused(refusal: &StartRefusal) -> Failure {
     let exit = match refusal {
-        StartRefusal::UnequalVoters { .. } => Exit::Usage,
+        StartRefusal::UnequalVoters { .. } | StartRefusal::UnequalWith { .. } => Exit::Usage,
         StartRefusal::NotTaken { .. } => Exit::Refused,
     };
     Failure::new(exit, refusal.to_string())

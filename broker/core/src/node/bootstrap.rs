@@ -42,6 +42,14 @@ pub enum StartRefusal {
         /// Its list.
         other_voters: String,
     },
+    /// The same, as the other node says it (exit code 2).
+    #[error("{reason}")]
+    UnequalWith {
+        /// Who said so.
+        by: NodeId,
+        /// In its words, with both lists.
+        reason: String,
+    },
     /// A cluster does not take this node (exit code 4).
     #[error("node {by} refuses this node: {reason}")]
     NotTaken {
@@ -253,8 +261,11 @@ impl Node {
             RefusalReason::WrongShard | RefusalReason::Other(_) => false,
         };
         if is_final {
-            let reason = refused.text.as_str().to_owned();
-            self.effects.push(NodeEffect::Stop(StartRefusal::NotTaken { by: node, reason }));
+            let (by, reason) = (node, refused.text.as_str().to_owned());
+            self.effects.push(NodeEffect::Stop(match refused.reason {
+                RefusalReason::UnequalVoters => StartRefusal::UnequalWith { by, reason },
+                _ => StartRefusal::NotTaken { by, reason },
+            }));
         }
     }
 
