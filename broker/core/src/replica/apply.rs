@@ -92,7 +92,7 @@ impl Replica {
             if kind == FrameKind::Noop && Term::new(entry.term) == self.raft.term() {
                 self.begin_to_lead(now, effects);
             }
-            self.applied = index;
+            (self.applied, self.applied_term) = (index, Term::new(entry.term));
         }
         self.raft.applied(self.applied);
         Ok(())

@@ -152,6 +152,7 @@ pub struct Replica {
     settings: ReplicaSettings,
     derived: Derived,
     applied: LogIndex,
+    applied_term: Term,
     high_watermark: Offset,
     log_start: LogStart,
     /// Entries of this turn, in order; raft gets them in one proposal.
@@ -209,6 +210,12 @@ impl Replica {
     #[must_use]
     pub fn applied(&self) -> LogIndex {
         self.applied
+    }
+
+    /// Term of that entry.
+    #[must_use]
+    pub fn applied_term(&self) -> Term {
+        self.applied_term
     }
 
     /// Where the log starts.

@@ -109,6 +109,7 @@ impl Replica {
             settings: start.settings,
             derived: state.derived,
             applied: replayed_from,
+            applied_term: settled.term,
             high_watermark: settled.end.next_offset,
             log_start,
             gathered: Vec::new(),
@@ -167,6 +168,7 @@ fn check_frames(log: &RecoveredLog, replayed_from: LogIndex) -> Result<(), Start
 struct Settled<'a> {
     /// The last committed entry.
     end: Coordinates,
+    term: Term,
     /// The configuration as applied there.
     membership: Membership,
     /// From the state file to there.
@@ -197,7 +199,8 @@ impl<'a> Settled<'a> {
         let index = frames.last().map_or(replayed_from, |frame| frame.index);
         let next_offset = uncommitted.first().map_or(log.end_offset, |frame| frame.base_offset);
         let end = Coordinates { index, next_offset };
-        Ok(Self { end, membership, frames, uncommitted })
+        let term = log.terms.term_at(index).unwrap_or(log.log_start.previous_term);
+        Ok(Self { end, term, membership, frames, uncommitted })
     }
 }
 

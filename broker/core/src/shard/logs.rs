@@ -8,6 +8,7 @@
 //!
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
+use super::births::Births;
 use super::peers::EarlyMessages;
 use super::timers::Timers;
 use super::{Effect, Effects, Shard, ShardSettings, Slot, panic_message};
@@ -127,6 +128,7 @@ impl Shard {
             node_id: settings.node_id,
             reads: ReadOrigin { node: settings.node_id, boot_epoch: settings.boot_epoch },
             tail_budget: TailBudget::default(),
+            births: Births::default(),
             early: EarlyMessages::default(),
             groups: settings.groups,
             min_insync_replicas: settings.min_insync_replicas,
@@ -150,6 +152,8 @@ impl Shard {
             return Err(ShardStartError::MetadataDamaged { last_index: log.last_index });
         }
         let start = self.replica_start(ReplicaSettings::default(), derived);
+        let last_term = log.terms.last().map_or(log.vote.term, |last| last.term);
+        self.births = Births::behind(log.last_index, last_term);
         let mut replica = Replica::start(log, start, now)?;
         replica.announce_metadata();
         if replica.stands_first() {
@@ -237,10 +241,19 @@ impl Shard {
         }
     }
 
-    fn place(&mut self, placement: &PartitionPlacement, now: Now, effects: &mut Effects) {
+    pub(super) fn place(
+        &mut self,
+        placement: &PartitionPlacement,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let incarnation = placement.incarnation;
         let Some(own) = placement.replica_on(self.node_id) else { return };
         if self.slots.contains_key(&incarnation) {
+            return;
+        }
+        if !self.recovered.contains_key(&incarnation) && !self.births.may_happen() {
+            self.births.defer(placement.clone());
             return;
         }
         let derived = if placement.internal {
@@ -289,6 +302,7 @@ impl Shard {
         self.timers.forget(incarnation);
         self.touched.remove(&incarnation);
         self.recovered.remove(&incarnation);
+        self.births.forget(incarnation);
         match self.slots.remove(&incarnation) {
             Some(Slot::Running(mut replica)) => {
                 replica.resign(crate::replica::ProduceError::NotLeader, effects);

@@ -18,6 +18,7 @@
 //! Absent on purpose: a second shard. One owner per partition is what the code assumes; which
 //! shard that is will be the router's business.
 
+mod births;
 mod effects;
 mod invariants;
 mod logs;
@@ -43,6 +44,7 @@ use crate::ticket::Ticket;
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
 use bateau_protocol::peer::RaftMessage;
+use births::Births;
 use logs::Creation;
 use peers::EarlyMessages;
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,6 +209,8 @@ pub struct Shard {
     tail_budget: TailBudget,
     groups: GroupSettings,
     min_insync_replicas: Option<u32>,
+    /// What the metadata has to reach before a log is made that is not there.
+    births: Births,
     /// Messages that came before their replica.
     early: EarlyMessages,
     slots: BTreeMap<Incarnation, Slot>,
@@ -403,6 +407,7 @@ impl Shard {
             return;
         };
         let events = replica.take_metadata_events();
+        self.births.note_applied(replica.applied(), replica.applied_term());
         let Some(metadata) = replica.derived().metadata() else { return };
         if metadata.applied() > self.published {
             self.published = metadata.applied();
@@ -410,6 +415,9 @@ impl Shard {
         }
         for event in events {
             self.follow_event(event, now, effects);
+        }
+        for placement in self.births.take_due() {
+            self.place(&placement, now, effects);
         }
     }
 
