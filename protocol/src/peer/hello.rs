@@ -19,6 +19,8 @@ pub struct VoterEntry {
     pub node_id: NodeId,
     /// Where its peers listener is, host and port; at most 261 bytes.
     pub address: Text,
+    /// Random id of its data directory; zeros where it is not known.
+    pub founding_id: [u8; 16],
 }
 
 /// The first frame of a link, from its dialler.
@@ -240,7 +242,7 @@ impl Welcome {
 }
 
 /// Length, node id and the length of an address.
-pub(super) const VOTER_BYTES_MIN: usize = 4 + 8 + 2;
+pub(super) const VOTER_BYTES_MIN: usize = 4 + 8 + 2 + 16;
 
 fn read_voters(reader: &mut Reader) -> Result<Vec<VoterEntry>, PeerDecodeError> {
     reader.list("voters", (VOTER_BYTES_MIN, PEER_VOTERS_MAX), |reader| {
@@ -248,6 +250,7 @@ fn read_voters(reader: &mut Reader) -> Result<Vec<VoterEntry>, PeerDecodeError> 
         Ok(VoterEntry {
             node_id: voter.node_id("voter node_id")?,
             address: voter.text("voter address", PEER_ADDRESS_BYTES_MAX)?,
+            founding_id: voter.array("voter founding_id")?,
         })
     })
 }
@@ -256,7 +259,9 @@ fn write_voters(voters: &[VoterEntry], writer: &mut Writer) -> Result<(), PeerEn
     writer.list("voters", voters, PEER_VOTERS_MAX, |writer, voter| {
         writer.nested("voters", |writer| {
             writer.node_id("voter node_id", voter.node_id)?;
-            writer.text("voter address", &voter.address, PEER_ADDRESS_BYTES_MAX)
+            writer.text("voter address", &voter.address, PEER_ADDRESS_BYTES_MAX)?;
+            writer.put(&voter.founding_id);
+            Ok(())
         })
     })
 }

@@ -89,15 +89,19 @@ impl Node {
 
     /// The recorded founders; before there is a record, the configured voters.
     fn shown_voters(&self) -> Vec<VoterEntry> {
-        let entry = |node: NodeId, address: &str| VoterEntry {
+        let entry = |node: NodeId, address: &str, founding_id: [u8; 16]| VoterEntry {
             node_id: node,
             address: address.to_owned().into(),
+            founding_id,
         };
         if self.is_founded() {
             let founders = self.founders.iter();
-            founders.map(|founder| entry(founder.node, &founder.peers_address)).collect()
+            founders
+                .map(|founder| entry(founder.node, &founder.peers_address, founder.founding_id))
+                .collect()
         } else {
-            self.settings.voters.iter().map(|voter| entry(voter.node, &voter.address)).collect()
+            let voters = self.settings.voters.iter();
+            voters.map(|voter| entry(voter.node, &voter.address, [0; 16])).collect()
         }
     }
 
@@ -241,7 +245,9 @@ impl Node {
         self.meet(node, welcome.founding_id);
         self.note_link_up(node, face.boot, now);
         if welcome.is_founded && self.phase == Phase::Meeting {
-            // It let us in, so it has us on its record.
+            // It let us in, so it has us on its record, and knows the others.
+            let recorded = welcome.voters.iter();
+            self.met.extend(recorded.map(|founder| (founder.node_id, founder.founding_id)));
             self.found(welcome.voters.iter().map(voter).collect());
         }
     }

@@ -196,7 +196,8 @@ fn a_founder_that_has_not_stored_it_joins_when_it_comes_back() {
     let boot = BootEpoch { epoch: 2, start_id: 33 };
     meeting.join(NodeSettings { boot, ..settings(3, &[1, 2, 3]) });
     meeting.pass(2_000);
-    assert!(meeting.founded.iter().any(|(id, _)| *id == 3));
+    let (_, founders) = meeting.founded.iter().find(|(id, _)| *id == 3).expect("it joins");
+    assert_eq!(founding_ids(founders), [(1, 1), (2, 2), (3, 3)], "it knows whom to believe");
     assert_eq!(meeting.stopped, []);
 }
 

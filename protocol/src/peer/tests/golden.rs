@@ -47,11 +47,16 @@ fn a_link_begins_with_these_bytes() {
             expected_node_id: NodeId::new(2),
             shard: 5,
             is_founded: true,
-            voters: vec![VoterEntry { node_id: NodeId::new(1), address: "a:1".into() }],
+            voters: vec![VoterEntry {
+                node_id: NodeId::new(1),
+                address: "a:1".into(),
+                founding_id: [0xaa; 16],
+            }],
         }),
-        "65000000 7f3f83fa 01000000 0100 0200 01 cccccccccccccccccccccccccccccccc \
+        "75000000 b1002008 01000000 0100 0200 01 cccccccccccccccccccccccccccccccc \
          0100000000000000 ffffffffffffffffffffffffffffffff 0300000000000000 0400000000000000 \
-         0200000000000000 0500 01 01000000 0d000000 0100000000000000 0300 613a31",
+         0200000000000000 0500 01 01000000 1d000000 0100000000000000 0300 613a31 \
+         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     );
     message_is(
         PeerMessage::HelloAnswer(HelloAnswer::Welcome(Welcome {

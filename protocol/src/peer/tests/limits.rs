@@ -157,21 +157,25 @@ fn a_batch_has_so_many_entries_over_all_of_its_messages() {
     assert!(error.ends_with("32769 elements found, at most 32768 allowed"), "{error}");
 }
 
+fn voter_entry(id: u64, address: &Text) -> VoterEntry {
+    VoterEntry { node_id: NodeId::new(id), address: address.clone(), founding_id: [7; 16] }
+}
+
 #[test]
 fn a_hello_with_the_most_and_longest_voters_fits() {
     let address: Text = "a".repeat(PEER_ADDRESS_BYTES_MAX).into();
-    let voter = |id| VoterEntry { node_id: NodeId::new(id), address: address.clone() };
+    let voter = |id| voter_entry(id, &address);
     let mut hello = Hello { voters: (1..=64).map(voter).collect(), ..Hello::default() };
     hello.cluster_id = Some([1; 16]);
     assert!(PeerMessage::Hello(hello.clone()).encode().is_ok());
     hello.voters.push(voter(65));
     let error = "Hello, field voters: 65 elements found, at most 64 allowed";
     assert_eq!(refused(&PeerMessage::Hello(hello.clone())), error);
-    hello.voters = vec![VoterEntry { node_id: NodeId::new(1 << 31), address }];
+    hello.voters = vec![voter_entry(1 << 31, &address)];
     let error = "Hello, field voter node_id: 2147483648 found, a node id of 31 bits expected";
     assert_eq!(refused(&PeerMessage::Hello(hello.clone())), error);
     let address = "a".repeat(PEER_ADDRESS_BYTES_MAX + 1).into();
-    hello.voters = vec![VoterEntry { node_id: NodeId::new(1), address }];
+    hello.voters = vec![voter_entry(1, &address)];
     let error = "Hello, field voter address: 262 bytes found, at most 261 allowed";
     assert_eq!(refused(&PeerMessage::Hello(hello)), error);
 }

@@ -247,6 +247,7 @@ impl Said {
     fn voters(&mut self, voters: &[VoterEntry]) {
         self.list("voters", voters, |said, voter| {
             said.number("node_id", voter.node_id.get()).text("address", &voter.address);
+            said.bytes("founding_id", &voter.founding_id);
         });
     }
 

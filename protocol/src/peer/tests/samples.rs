@@ -80,8 +80,11 @@ fn text(source: &mut Source, bound: usize) -> Text {
 
 fn voters(source: &mut Source) -> Vec<VoterEntry> {
     let count = source.below(4);
-    let voter =
-        |source: &mut Source| VoterEntry { node_id: node(source), address: text(source, 40) };
+    let voter = |source: &mut Source| VoterEntry {
+        node_id: node(source),
+        address: text(source, 40),
+        founding_id: id(source),
+    };
     (0..count).map(|_| voter(source)).collect()
 }
 
