@@ -129,6 +129,9 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let Ok(answer) = answered.await else { return Ok(None) };
     let is_welcome = matches!(answer, HelloAnswer::Welcome(_));
+    if let HelloAnswer::Refused(refusal) = &answer {
+        tracing::warn!(%node, reason = refusal.text.as_str(), "a peer's link is refused");
+    }
     write(link.stream_mut(), &[PeerMessage::HelloAnswer(answer)]).await?;
     Ok(is_welcome.then_some(node))
 }

@@ -35,7 +35,11 @@ impl Link {
                 self.carry(stream, welcome, &mut waiting).await;
                 Dialled::Down
             }
-            Ok(Ok((_, HelloAnswer::Refused(refusal)))) => Dialled::Refused(refusal),
+            Ok(Ok((_, HelloAnswer::Refused(refusal)))) => {
+                let reason = refusal.text.as_str();
+                tracing::warn!(node = %self.node, reason, "a peer refuses our link");
+                Dialled::Refused(refusal)
+            }
             Ok(Err(error)) => {
                 tracing::debug!(node = %self.node, address = %self.address, %error, "not dialled");
                 Dialled::Down

@@ -108,7 +108,9 @@ impl Node {
     pub(super) fn hear_hello(&mut self, link: u64, hello: &Hello, now: Now) {
         let answer = match self.judge_hello(hello) {
             Ok(version) => {
-                self.meet(hello.node_id, hello.founding_id);
+                if !hello.is_founded {
+                    self.meet(hello.node_id, hello.founding_id);
+                }
                 self.note_contact(hello.node_id, boot(hello.boot_epoch, hello.start_id), now);
                 HelloAnswer::Welcome(self.welcome(version))
             }
@@ -242,7 +244,9 @@ impl Node {
             self.note_link_down(node, now);
             return;
         }
-        self.meet(node, welcome.founding_id);
+        if !welcome.is_founded {
+            self.meet(node, welcome.founding_id);
+        }
         self.note_link_up(node, face.boot, now);
         if welcome.is_founded && self.phase == Phase::Meeting {
             // It let us in, so it has us on its record, and knows the others.
@@ -275,6 +279,8 @@ impl Node {
         }
     }
 
+    /// Notes another founder that has not founded either. A member's greeting says nothing of
+    /// whether its cluster has us on its record: only its welcome does.
     fn meet(&mut self, node: NodeId, founding_id: [u8; 16]) {
         if self.phase == Phase::Meeting {
             self.met.insert(node, founding_id);

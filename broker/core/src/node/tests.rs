@@ -365,3 +365,17 @@ fn more_requests_than_may_wait_are_told_so() {
     }
     assert_eq!(meeting.replies, [(FORWARDED_MAX as u64, Err(ControllerError::Busy))]);
 }
+
+#[test]
+fn greetings_of_members_do_not_make_an_empty_directory_a_founder() {
+    let founded = founded_trio();
+    let mut wiped = Node::new(NodeSettings { founding_id: [99; 16], ..settings(3, &[1, 2, 3]) });
+    for id in [1, 2] {
+        let hello = founded.nodes[&NodeId::new(id)].hello_to(NodeId::new(3));
+        let told = [NodeInput::Hello { link: id, hello }];
+        let effects: Vec<_> = wiped.step(at(10_000), told.into_iter()).collect();
+        let founds = |effect: &NodeEffect| matches!(effect, NodeEffect::Found { .. });
+        assert!(!effects.iter().any(founds), "it may not be on their record");
+    }
+    assert!(!wiped.is_founded());
+}
