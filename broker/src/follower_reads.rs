@@ -2,7 +2,7 @@
 //! for a disk.
 //!
 //! Invariants
-//! - At most [`READS_MAX`] are under way; beyond that the answer is "not now", and raft asks again
+//! - At most `READS_MAX` are under way; beyond that the answer is "not now", and raft asks again
 //!   with the follower's next word.
 //! - Every read is answered.
 //!
