@@ -153,7 +153,7 @@ impl LocalPartitions {
             local.placed += 1;
             match directory.view(incarnation) {
                 Some(view) if view.is_unavailable() => local.unavailable.push(incarnation),
-                Some(view) if view.leader_term().is_some() => {}
+                Some(view) if view.leader().is_some() => {}
                 Some(_) | None => local.leaderless.push(incarnation),
             }
         }

@@ -47,8 +47,10 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 /// How long a topic's creator waits for its partitions to be led, at most.
 const LEADERS_WAIT: Duration = Duration::from_secs(5);
-/// How long a node waits for its registration, in milliseconds.
+/// How long one attempt to register may take, in milliseconds.
 const REGISTRATION_TIMEOUT_MS: u64 = 30_000;
+/// Between two attempts.
+const REGISTRATION_PAUSE: Duration = Duration::from_millis(100);
 /// How long a node waits for a block of producer ids, in milliseconds.
 const PRODUCER_IDS_TIMEOUT_MS: u64 = 10_000;
 
@@ -452,12 +454,15 @@ impl Broker {
     /// Errors: why the cluster refuses it.
     pub async fn register(&self, registration: NodeRegistration) -> Result<(), String> {
         let timeout_ms = REGISTRATION_TIMEOUT_MS;
-        let request = ControllerRequest::RegisterNode { registration, timeout_ms };
-        match self.control(request).await {
-            Ok(ControllerResponse::NodeRegistered(Ok(()))) => Ok(()),
-            Ok(ControllerResponse::NodeRegistered(Err(error))) => Err(error.to_string()),
-            Ok(_) => Err(ControllerError::NotController.to_string()),
-            Err(error) => Err(error.to_string()),
+        loop {
+            let registration = registration.clone();
+            let request = ControllerRequest::RegisterNode { registration, timeout_ms };
+            match self.control(request).await {
+                Ok(ControllerResponse::NodeRegistered(Ok(()))) => return Ok(()),
+                Ok(ControllerResponse::NodeRegistered(Err(error))) => return Err(error.to_string()),
+                // Nobody leads at the moment. Whoever waits for this node has a limit of its own.
+                Ok(_) | Err(_) => tokio::time::sleep(REGISTRATION_PAUSE).await,
+            }
         }
     }
 

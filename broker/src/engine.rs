@@ -1,38 +1,41 @@
 //! The node without its doors: data directory, recovery, shard, disk thread.
 //!
 //! ```text
-//!   Engine::open ─ lock, IDENTITY, recovery ─> Shard::start ─> Engine::run ─> Broker answers
+//!   Opened::open ─ lock, IDENTITY, recovery ─> founded? ──no──> meet the other founders ─┐
+//!                                                 └─yes─> Engine::start ─> run <─────────┘
 //! ```
 //!
 //! Invariants
 //! - Nothing is voted or acknowledged before recovery has flushed what it found.
-//! - The metadata log exists and is flushed before `IDENTITY` says "founded" (decision 16).
 //! - The same engine runs on the real disk and, in tests, on a simulated one.
 //!
 //! Absent on purpose: listeners, signals, the ready line.
 
+mod meeting;
+mod opening;
+
+pub use meeting::meet;
+pub use opening::Opened;
+
 use crate::api::{Broker, Durability, NodeInfo};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::disk_worker::{self, Report};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
-use crate::partition::PartitionView;
+use crate::follower_reads::FollowerReads;
 use crate::readers::{ColdReader, ReadThread};
 use crate::router::Router;
-use crate::shard::{self, Ask, Ended, INBOX_ASKS_MAX, ShardLoop, from_log_start};
-use crate::telemetry;
+use crate::shard::{Ask, Ended, INBOX_ASKS_MAX, ShardLoop, ShardParts};
 use crate::trash::Trash;
 use bateau_core::consumer_group::GroupSettings;
-use bateau_core::controller::{BootEpoch, BrokerSettings, Founder, FoundingPlan};
+use bateau_core::controller::{BrokerSettings, Founder, FoundingPlan};
 use bateau_core::controller::{ListenerAddress, NodeRegistration};
-use bateau_core::replica::{MetadataStart, Vote};
-use bateau_core::shard::{Effects, LogBirth, RecoveredLog, Shard, ShardSettings};
-use bateau_log::{
-    CommitCycle, CorruptRange, DataDir, DataDirOptions, Disk, Done, Identity, OpenError, ReadError,
-    RecoveryProgress, RecoveryReport, Work,
-};
-use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId};
+use bateau_core::node::{NodeEffect, NodeInput, Voter};
+use bateau_core::replica::MetadataStart;
+use bateau_core::shard::{Effects, RecoveredLog, Shard, ShardSettings};
+use bateau_log::{DataDirOptions, Disk, Done, RecoveryProgress, RecoveryReport};
+use bateau_protocol::ids::{Incarnation, NodeId};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -47,8 +50,8 @@ pub struct EngineSettings {
     pub rack: Option<Arc<str>>,
     /// The addresses that it registers, sorted by listener name.
     pub listeners: Vec<ListenerAddress>,
-    /// Where its voter entry says that peers find it.
-    pub peers_address: Arc<str>,
+    /// The configured voters, this node among them.
+    pub voters: Vec<Voter>,
     /// What requests are decided by, and what its broker configs say.
     pub broker: BrokerSettings,
     /// What an acknowledgement promises on this disk.
@@ -81,45 +84,33 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the data directory behind `disk` and everything in it.
+    /// Opens a node that is a cluster of its own, or a member of one already.
     ///
     /// Errors: [`Failure`] with the exit code of its cause; the directory is as it was, apart from
     /// what recovery itself may do.
     pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
-        Self::open_watched(disk, settings, &RecoveryProgress::default())
+        let mut opened = Opened::open(disk, settings, &RecoveryProgress::default())?;
+        let mut cluster = opened.cluster();
+        let now = opened.now();
+        for effect in cluster.step(now) {
+            if let NodeEffect::Found { founders } = effect {
+                opened.found(founders)?;
+                cluster.tell(NodeInput::Founded);
+            }
+        }
+        cluster.step(now);
+        Self::start(opened, cluster)
     }
 
-    /// The same, and says meanwhile how far the recovery is.
+    /// Starts what is open and founded: from here on it votes.
     ///
-    /// Errors: as of [`Self::open`].
-    pub fn open_watched(
-        disk: Arc<dyn Disk>,
-        settings: EngineSettings,
-        progress: &RecoveryProgress,
-    ) -> Result<Self, Failure> {
-        let data_dir =
-            DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
-        let founding_id = settings.entropy.bytes();
-        let identity = identity(&data_dir, settings.node_id, founding_id)?;
-        let opened = data_dir.open_watched(&identity, settings.data_dir, progress);
-        let opened = opened.map_err(open_failure)?;
-        let (mut cycle, mut report) = (opened.cycle, opened.report);
-        let (mut views, mut recovered) = taken_up(opened.logs, &mut report);
-        // Before anything can be refused: what was found is needed most then.
-        telemetry::report_recovery(&report);
-        refuse_damaged_metadata(&report)?;
-        let founder = founder(&settings, identity.founding_id);
-        if !identity.founded {
-            let birth = LogBirth::of_metadata(settings.node_id);
-            views.extend(make_log(&mut cycle, birth.clone())?);
-            let founded =
-                Identity { founded: true, founders: vec![founder_entry(&founder)], ..identity };
-            data_dir.store_identity(&founded).map_err(open_failure)?;
-            recovered.push(birth.into_recovered());
-        }
-        let registration = registration(&settings, report.boot_epoch);
+    /// Errors: the metadata cannot be used (exit code 4), or the system refuses a thread.
+    pub fn start(opened: Opened, cluster: Cluster) -> Result<Self, Failure> {
+        let Opened { disk, settings, cycle, identity, report, views, recovered, .. } = opened;
+        let registration = opened.registration;
+        let founders = opened.founders;
         let mut effects = Effects::default();
-        let shard = start_shard(&settings, &registration, founder, recovered, &mut effects)?;
+        let shard = start_shard(&settings, &registration, founders, recovered, &mut effects)?;
         refuse_foreign_metadata(&shard, settings.node_id, identity.founding_id)?;
         let (sender, disk_reports) = mpsc::unbounded_channel();
         // A directory may be short of room from the start on; later changes are reported.
@@ -134,18 +125,22 @@ impl Engine {
         let (node_id, durability) = (settings.node_id, settings.durability);
         let node = NodeInfo { node_id, settings: settings.broker, durability };
         let (clock, entropy) = (settings.clock, settings.entropy);
+        let reads = FollowerReads::new(cold.clone());
         let broker =
             Broker::new(node, Arc::clone(&router), ask, cold, clock.clone(), entropy, disk);
-        let shard_loop = ShardLoop::new(
+        let shard_loop = ShardLoop::new(ShardParts {
+            node_id,
             shard,
             effects,
-            views,
-            Arc::clone(&router),
-            disk_queue,
-            Trash::new(settings.node_id),
-            settings.retention_check,
+            opened: views,
+            cluster,
+            router: Arc::clone(&router),
+            disk: disk_queue,
+            reads,
+            trash: Trash::new(node_id),
+            retention_check: settings.retention_check,
             clock,
-        );
+        });
         Ok(Self {
             broker,
             report,
@@ -243,25 +238,14 @@ impl Starting {
     }
 }
 
-/// The directory's identity; a new one is stored before anything else is.
-fn identity(data_dir: &DataDir, node: NodeId, founding_id: [u8; 16]) -> Result<Identity, Failure> {
-    if let Some(identity) = data_dir.identity(node).map_err(open_failure)? {
-        return Ok(identity);
-    }
-    let (founders, cluster_id) = (Vec::new(), None);
-    let identity = Identity { node, founding_id, founded: false, founders, cluster_id };
-    data_dir.store_identity(&identity).map_err(open_failure)?;
-    Ok(identity)
-}
-
 fn start_shard(
     settings: &EngineSettings,
     registration: &NodeRegistration,
-    founder: Founder,
+    founders: Vec<Founder>,
     recovered: Vec<RecoveredLog>,
     effects: &mut Effects,
 ) -> Result<Shard, Failure> {
-    let founding = FoundingPlan { founders: vec![founder], nodes: vec![registration.clone()] };
+    let founding = FoundingPlan { founders, nodes: vec![registration.clone()] };
     let metadata = MetadataStart {
         settings: settings.broker.clone(),
         founding,
@@ -272,43 +256,13 @@ fn start_shard(
     };
     let shard_settings = ShardSettings {
         node_id: settings.node_id,
+        boot_epoch: registration.boot.epoch,
         groups: settings.groups.clone(),
         metadata,
         min_insync_replicas: settings.broker.min_insync_replicas,
     };
     Shard::start(shard_settings, recovered, settings.clock.now(), effects)
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))
-}
-
-/// The views of recovered logs, and the logs as the shard takes them; what turns out to be
-/// unreadable goes to the report.
-fn taken_up(
-    logs: Vec<bateau_log::RecoveredLog>,
-    report: &mut RecoveryReport,
-) -> (Vec<PartitionView>, Vec<RecoveredLog>) {
-    let mut views = Vec::new();
-    let mut recovered = Vec::new();
-    for log in logs {
-        views.push(PartitionView::new(log.incarnation, log.reader.clone()));
-        let (log, unreadable) = recovered_log(&log);
-        report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
-        recovered.push(log);
-    }
-    (views, recovered)
-}
-
-/// Without its metadata a node knows nothing, so it does not start (decision 24).
-fn refuse_damaged_metadata(report: &RecoveryReport) -> Result<(), Failure> {
-    let damaged = report.corrupt.iter().find(|(log, _)| *log == Incarnation::METADATA);
-    let Some((_, range)) = damaged else { return Ok(()) };
-    let (first, last) = (range.first_index, range.last_index);
-    let (segment, position) = (range.segment, range.position);
-    let (reason, proof) = (&range.reason, &range.proof);
-    let message = format!(
-        "the metadata partition is damaged from index {first} to {last}, in segment {segment} at \
-         byte {position}: {reason}; it was durable by {proof}"
-    );
-    Err(Failure::new(Exit::Refused, message))
 }
 
 /// The founding names every founder's id, and `IDENTITY` this node's: they part where files of
@@ -327,144 +281,6 @@ fn refuse_foreign_metadata(
     }
     let message = "the data directory holds the metadata of another cluster than its IDENTITY";
     Err(Failure::new(Exit::Refused, message))
-}
-
-fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<PartitionView>, Failure> {
-    let failed = |reason: String| Failure::new(Exit::Failed, reason);
-    let mut done = Vec::new();
-    let mut work = vec![Work::Create(shard::create(birth))];
-    cycle.run(&mut work, &mut done).map_err(|error| failed(error.to_string()))?;
-    for answer in done {
-        match answer {
-            Done::Created { incarnation, reader, .. } => {
-                return Ok(Some(PartitionView::new(incarnation, reader)));
-            }
-            Done::CreateFailed { error, .. } => {
-                return Err(failed(format!("the metadata log cannot be made: {error}")));
-            }
-            _ => {}
-        }
-    }
-    Ok(None)
-}
-
-/// What recovery found, in the brain's words. The frames behind the state file are read now;
-/// those at or below the durable mark for the first time, so some may turn out to be damaged.
-fn recovered_log(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<CorruptRange>) {
-    let replayed = log.state.as_ref().map(|state| state.applied.next());
-    let from = replayed.unwrap_or(log.start.index);
-    let (last, commit) = (log.last_index, log.hard_state.commit);
-    let mut unreadable = None;
-    let mut frames = Vec::new();
-    if from <= last && log.corrupt.is_none() {
-        match log.reader.frames(from, last, commit, usize::MAX) {
-            Ok(found) => frames = found,
-            Err(error) => unreadable = Some(unreadable_range(log, from, &error)),
-        }
-    }
-    let recovered = RecoveredLog {
-        incarnation: log.incarnation,
-        replica_id: log.replica,
-        vote: Vote {
-            term: log.hard_state.term,
-            voted_for: log.hard_state.vote.unwrap_or(ReplicaId::ZERO),
-        },
-        commit,
-        log_start: from_log_start(log.start),
-        last_index: last,
-        end_offset: log.end_offset,
-        terms: log.reader.terms().as_ref().clone(),
-        state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
-        frames: frames.into_iter().map(frame).collect(),
-        is_damaged: log.corrupt.is_some() || unreadable.is_some(),
-    };
-    (recovered, unreadable)
-}
-
-/// From the first to the last frame that cannot be read, among those from `from` on.
-fn unreadable_range(
-    log: &bateau_log::RecoveredLog,
-    from: LogIndex,
-    error: &ReadError,
-) -> CorruptRange {
-    let read = |index| log.reader.frames(index, index, log.hard_state.commit, usize::MAX);
-    let (mut first_index, mut last_index) = (None, log.last_index);
-    let mut first_offset = log.start.offset;
-    let mut index = from;
-    while index <= log.last_index {
-        match read(index) {
-            Ok(found) if first_index.is_none() => {
-                let ends = found.last().map(|frame| frame.header.next_coordinates().1);
-                first_offset = ends.unwrap_or(first_offset);
-            }
-            Ok(_) => {}
-            Err(_) => {
-                first_index.get_or_insert(index);
-                last_index = index;
-            }
-        }
-        index = index.next();
-    }
-    let (segment, position) = match error {
-        ReadError::Damaged { segment, position, .. } => (*segment, *position),
-        ReadError::OutOfRange { .. } | ReadError::IndexOutOfRange { .. } => (LogIndex::ZERO, 0),
-    };
-    CorruptRange {
-        first_index: first_index.unwrap_or(from),
-        last_index,
-        first_offset,
-        segment,
-        position,
-        reason: error.to_string(),
-        proof: "the durable mark".to_owned(),
-    }
-}
-
-fn frame(stored: bateau_log::StoredFrame) -> Frame {
-    let header = stored.header;
-    Frame {
-        kind: header.kind,
-        term: header.term,
-        index: header.index,
-        base_offset: header.base_offset,
-        record_count: header.record_count,
-        payload_crc: header.payload_crc,
-        payload: stored.payload,
-    }
-}
-
-fn founder(settings: &EngineSettings, founding_id: [u8; 16]) -> Founder {
-    let peers_address = Arc::clone(&settings.peers_address);
-    Founder { node: settings.node_id, founding_id, peers_address }
-}
-
-fn founder_entry(founder: &Founder) -> bateau_log::Founder {
-    bateau_log::Founder {
-        node: founder.node,
-        address: founder.peers_address.to_string(),
-        founding_id: founder.founding_id,
-    }
-}
-
-fn registration(settings: &EngineSettings, boot_epoch: u64) -> NodeRegistration {
-    NodeRegistration {
-        node: settings.node_id,
-        boot: BootEpoch { epoch: boot_epoch, start_id: settings.entropy.number() },
-        rack: settings.rack.clone(),
-        listeners: settings.listeners.clone(),
-    }
-}
-
-fn open_failure(error: OpenError) -> Failure {
-    let exit = match &error {
-        OpenError::Locked { .. } => Exit::NotFoundOrHeld,
-        OpenError::OtherNode { .. }
-        | OpenError::NewerFormat { .. }
-        | OpenError::Corrupt { .. }
-        | OpenError::MetaLogLost => Exit::Refused,
-        OpenError::Io { .. } => Exit::Failed,
-    };
-    Failure::new(exit, error.to_string())
 }
 
 fn thread_failure(error: std::io::Error) -> Failure {

@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Listener};
 use crate::controls::Controls;
 use crate::doors::http::HttpDoor;
-use crate::engine::{Engine, RunningEngine, Starting};
+use crate::engine::{Engine, Opened, RunningEngine, Starting, meet};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
 use crate::tls::{Tls, Watch};
@@ -157,6 +157,8 @@ struct Running {
     starting: Starting,
     bound: Option<Doors>,
     doors: Vec<DoorTask>,
+    /// Open from before the founding until the node has stopped.
+    peers: Option<DoorTask>,
 }
 
 impl Debug for Running {
@@ -365,6 +367,9 @@ impl Node {
         }
         running.bound = None;
         let ended = running.engine.stop().await;
+        if let Some(peers) = &mut running.peers {
+            peers.cut().await;
+        }
         self.running = None;
         ended
     }
@@ -380,17 +385,21 @@ impl Node {
 
 impl Running {
     /// Recovers on a thread of its own, so that the HTTP door answers meanwhile.
-    async fn open(settings: &NodeSettings, doors: Doors) -> Result<Self, Failure> {
+    async fn open(settings: &NodeSettings, mut doors: Doors) -> Result<Self, Failure> {
         let store = Arc::clone(&settings.store);
         let disk = off_the_loop(move || store.open()).await?;
         let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
         let engine_settings = settings::of_engine(settings, &doors, &*disk);
         let recovery = Arc::clone(&settings.recovery);
-        let engine = off_the_loop(move || Engine::open_watched(disk, engine_settings, &recovery));
-        let engine = engine.await??;
+        let opened = off_the_loop(move || Opened::open(disk, engine_settings, &recovery));
+        let opened = opened.await??;
+        let mut cluster = opened.cluster();
+        let peers = doors.open_peers(cluster.peers().events());
+        let opened = meet(opened, &mut cluster).await?;
+        let engine = off_the_loop(move || Engine::start(opened, cluster)).await??;
         let (running, starting) = engine.into_parts();
         let engine = EngineTask::spawn(running);
-        Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new() })
+        Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new(), peers })
     }
 }
 

@@ -8,7 +8,7 @@
 
 use bateau_core::controller::TopicConfig;
 use bateau_log::LogReader;
-use bateau_protocol::ids::{Incarnation, Offset, Term};
+use bateau_protocol::ids::{Incarnation, NodeId, Offset, Term};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -34,6 +34,8 @@ pub struct PartitionView {
     high_watermark: AtomicU64,
     /// Term that this node leads; zero while it does not.
     leader_term: AtomicU64,
+    /// Who leads, as far as is known here.
+    leader: RwLock<Option<(NodeId, Term)>>,
     /// Damaged or isolated: what lies below the high watermark is served, nothing is appended.
     is_unavailable: AtomicBool,
     config: RwLock<Arc<TopicConfig>>,
@@ -49,6 +51,7 @@ impl PartitionView {
             reader,
             high_watermark: AtomicU64::new(0),
             leader_term: AtomicU64::new(0),
+            leader: RwLock::default(),
             is_unavailable: AtomicBool::new(false),
             config: RwLock::default(),
             parked: Mutex::default(),
@@ -92,10 +95,17 @@ impl PartitionView {
         self.is_unavailable.load(Ordering::Acquire)
     }
 
-    /// Whether it is known how the partition is served: led here, or not at all.
+    /// The node that leads and its term, as far as is known here. This node is named only once it
+    /// admits requests.
+    #[must_use]
+    pub fn leader(&self) -> Option<(NodeId, Term)> {
+        *self.leader.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is known how the partition is served: led by somebody, or not at all.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.leader_term().is_some() || self.is_unavailable()
+        self.leader().is_some() || self.is_unavailable()
     }
 
     /// The topic's configuration.
@@ -123,6 +133,10 @@ impl PartitionView {
     pub(crate) fn set_high_watermark(&self, high_watermark: Offset) {
         let before = self.high_watermark.swap(high_watermark.get(), Ordering::AcqRel);
         assert!(before <= high_watermark.get(), "I5: a high watermark never falls");
+    }
+
+    pub(crate) fn set_leader(&self, leader: Option<(NodeId, Term)>) {
+        *self.leader.write().unwrap_or_else(PoisonError::into_inner) = leader;
     }
 
     pub(crate) fn set_leader_term(&self, term: Option<Term>) {

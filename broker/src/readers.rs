@@ -153,7 +153,7 @@ pub fn locate(
 }
 
 /// Brings cold ranges into memory on a thread of its own.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct ColdReader {
     jobs: mpsc::Sender<Job>,
 }

@@ -34,6 +34,8 @@ struct ReadyLine {
     native: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peers: Option<SocketAddr>,
     data_dir: String,
     durability: &'static str,
     ready_ms: u64,
@@ -58,7 +60,7 @@ pub fn announce(config: &Config, started: Started) {
 /// The JSON line, with its line end.
 #[must_use]
 pub fn ready_line(config: &Config, started: Started) -> String {
-    let Addresses { kafka, native, http } = started.addresses;
+    let Addresses { kafka, native, http, peers } = started.addresses;
     let line = ReadyLine {
         ready: true,
         version: env!("CARGO_PKG_VERSION"),
@@ -66,6 +68,7 @@ pub fn ready_line(config: &Config, started: Started) -> String {
         kafka,
         native,
         http,
+        peers,
         data_dir: data_dir(config),
         durability: config.durability().word(),
         ready_ms: u64::try_from(started.took.as_millis()).unwrap_or(u64::MAX),
@@ -88,7 +91,7 @@ pub fn banner(config: &Config, started: Started) -> String {
         (Mode::Serve, _) => format!("node {}: data in {place}", config.node.id),
     };
     text += if config.topics.auto_create { ", topics created on first use\n" } else { "\n" };
-    let Addresses { kafka, native, http } = started.addresses;
+    let Addresses { kafka, native, http, peers } = started.addresses;
     if let Some(kafka) = kafka {
         let address = kafka.to_string();
         let paste = format!("brokers: ['{address}']");
@@ -99,6 +102,9 @@ pub fn banner(config: &Config, started: Started) -> String {
     }
     if let Some(http) = http {
         line(&mut text, "HTTP", &format!("http://{http}/"));
+    }
+    if let Some(peers) = peers {
+        line(&mut text, "Peers", &peers.to_string());
     }
     line(
         &mut text,
@@ -177,7 +183,7 @@ mod tests {
     fn every_open_door_has_its_key_and_its_line() {
         let config = config(Mode::Dev, false, &[]);
         let at = |port| Some(SocketAddr::from(([127, 0, 0, 1], port)));
-        let addresses = Addresses { kafka: at(1), native: at(2), http: at(3) };
+        let addresses = Addresses { kafka: at(1), native: at(2), http: at(3), peers: None };
         let started = Started { addresses, ..started() };
         let keys = r#""kafka":"127.0.0.1:1","native":"127.0.0.1:2","http":"127.0.0.1:3""#;
         assert!(ready_line(&config, started).contains(keys));

@@ -48,7 +48,11 @@ async fn serve(config: &Config, started: Instant) -> Result<(), Failure> {
         eprintln!("{SEED_VARIABLE}={seed:x} repeats the ids of this run");
         settings.entropy = Entropy::seeded(seed);
     }
-    let mut node = Node::open(settings).await?;
+    let mut node = tokio::select! {
+        opened = Node::open(settings) => opened?,
+        // Nothing votes or answers yet, so there is nothing to bring to an end.
+        () = stops.next() => return Ok(()),
+    };
     tokio::select! {
         ready = node.until_ready() => ready?,
         () = stops.next() => return node.stop().await,

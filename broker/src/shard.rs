@@ -4,6 +4,7 @@
 //! ```text
 //!   doors ──Ask──> inbox ─┐                        ┌─> disk queue
 //!   disk  ──Done────────> ├─> Shard::step ─effects ├─> views, directory
+//!   peers ──Heard───────> │   Node::step           ├─> messages to peers
 //!   clock ──────────────> ┘                        └─> replies
 //! ```
 //!
@@ -17,21 +18,24 @@
 mod advance;
 
 use crate::clock::Clock;
+use crate::cluster::{Cluster, Heard};
 use crate::disk_worker::{DiskQueue, Report};
+use crate::follower_reads::{FollowerReads, Wanted};
 use crate::partition::PartitionView;
+use crate::peers::PeerEvent;
+
 use crate::router::{DirectoryUpdate, Router};
 use crate::trash::Trash;
 use advance::Advance;
 use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
-use bateau_core::controller::{
-    ControllerError, ControllerRequest, ControllerResponse, TopicConfig,
-};
-use bateau_core::replica::trim::{ActiveSegment, LogStart, SealedSegment, Segments};
-use bateau_core::replica::{Produce, ProduceAck, ProduceError, Vote};
-use bateau_core::shard::{Effect, Effects, Input, LogBirth, Reply, Shard};
+use bateau_core::controller::{ControllerError, ControllerRequest, ControllerResponse};
+use bateau_core::node::{NodeEffect, NodeInput};
+use bateau_core::replica::{NotLeading, Produce, ProduceAck, ProduceError};
+use bateau_core::shard::{Effect, Effects, Input, Reply, Shard};
 use bateau_core::ticket::Ticket;
-use bateau_log::{Create, Done, HardState, LogOptions, LogReader, Persist, SpaceState, Work};
-use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId};
+use bateau_log::{Done, Work};
+use bateau_protocol::ids::{Incarnation, NodeId};
+use bateau_storage::Business;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -43,6 +47,10 @@ use tokio::time::Instant;
 pub const INBOX_ASKS_MAX: usize = 8_192;
 /// Asks that one turn takes; the rest waits for the next one.
 const TURN_ASKS_MAX: usize = 256;
+/// Inputs of a turn after which no more is heard of peers.
+const TURN_PEERS_MAX: usize = 1_024;
+/// The longest sleep, in milliseconds: a day.
+const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
 /// What the controller answers.
 pub type ControllerResult = Result<ControllerResponse, ControllerError>;
@@ -65,6 +73,9 @@ pub enum Ask {
     GroupQuery(GroupQuery, oneshot::Sender<GroupQueryResponse>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
+    /// Say whether this node leads, as a majority confirms; answered when all that was committed
+    /// by then is applied here.
+    Confirm(Incarnation, oneshot::Sender<Result<(), NotLeading>>),
     /// Say that the loop turns: answered at the end of the turn that takes it.
     Probe(oneshot::Sender<()>),
     /// Move this node's clock, and answer when what became due is done.
@@ -85,14 +96,53 @@ enum Waiter {
     Group(oneshot::Sender<GroupResponse>),
     GroupQuery(oneshot::Sender<GroupQueryResponse>),
     Controller(oneshot::Sender<ControllerResult>),
+    Confirmed(oneshot::Sender<Result<(), NotLeading>>),
+    /// This node's own brain, which has asked the controller here.
+    Brain {
+        number: u64,
+    },
+    /// The brain of another node.
+    Peer {
+        node: NodeId,
+        number: u64,
+    },
+}
+
+/// What a shard's loop is made of.
+pub struct ShardParts {
+    /// This node.
+    pub node_id: NodeId,
+    /// The shard.
+    pub shard: Shard,
+    /// The effects of its start.
+    pub effects: Effects,
+    /// Views of logs that were found or made and are not in the directory yet.
+    pub opened: Vec<PartitionView>,
+    /// The node's brain and its links.
+    pub cluster: Cluster,
+    /// Where views and metadata are published.
+    pub router: Arc<Router>,
+    /// What is to be written.
+    pub disk: DiskQueue,
+    /// Who reads what followers lack.
+    pub reads: FollowerReads,
+    /// Deleted logs.
+    pub trash: Trash,
+    /// Between two looks at what retention allows to go.
+    pub retention_check: Duration,
+    /// This node's time.
+    pub clock: Clock,
 }
 
 /// One shard and everything that it touches.
 pub struct ShardLoop {
+    node_id: NodeId,
     shard: Shard,
+    cluster: Cluster,
     effects: Effects,
     router: Arc<Router>,
     disk: DiskQueue,
+    reads: FollowerReads,
     waiters: Slab<Waiter>,
     /// Who wants to know that this turn ends.
     probes: Vec<oneshot::Sender<()>>,
@@ -112,24 +162,19 @@ pub struct ShardLoop {
 }
 
 impl ShardLoop {
-    /// A shard that has been started, with the effects of its start and the views of its logs.
+    /// A shard that has been started.
     #[must_use]
-    #[expect(clippy::too_many_arguments, reason = "one call, in the engine")]
-    pub fn new(
-        shard: Shard,
-        effects: Effects,
-        opened: Vec<PartitionView>,
-        router: Arc<Router>,
-        disk: DiskQueue,
-        trash: Trash,
-        retention_check: Duration,
-        clock: Clock,
-    ) -> Self {
+    pub fn new(parts: ShardParts) -> Self {
+        let ShardParts { node_id, shard, effects, opened, cluster, router, disk, .. } = parts;
+        let ShardParts { reads, trash, retention_check, clock, .. } = parts;
         Self {
+            node_id,
             shard,
+            cluster,
             effects,
             router,
             disk,
+            reads,
             waiters: Slab::new(),
             probes: Vec::new(),
             trash,
@@ -155,6 +200,7 @@ impl ShardLoop {
         let mut taken = Vec::with_capacity(TURN_ASKS_MAX);
         let mut inputs = Vec::new();
         loop {
+            let next_wake = self.next_wake();
             tokio::select! {
                 count = asks.recv_many(&mut taken, TURN_ASKS_MAX) => {
                     if count == 0 {
@@ -166,7 +212,9 @@ impl ShardLoop {
                     Some(report) => self.hear(report, &mut inputs),
                     None => return Ended::Failed("the disk thread has ended".to_owned()),
                 },
-                () = tokio::time::sleep_until(self.next_wake()) => {}
+                event = self.cluster.next_event() => self.hear_peer(event, &mut inputs),
+                found = self.reads.next() => inputs.push(found),
+                () = tokio::time::sleep_until(next_wake) => {}
                 _ = &mut stop => return Ended::Stopped,
             }
             // Whatever else has arrived meanwhile belongs to this turn.
@@ -175,6 +223,11 @@ impl ShardLoop {
                     Report::Failed(failed) => return Ended::Failed(failed.to_string()),
                     report => self.hear(report, &mut inputs),
                 }
+            }
+            while inputs.len() < TURN_PEERS_MAX
+                && let Some(event) = self.cluster.try_next_event()
+            {
+                self.hear_peer(event, &mut inputs);
             }
             while taken.len() < TURN_ASKS_MAX
                 && let Ok(ask) = asks.try_recv()
@@ -198,14 +251,68 @@ impl ShardLoop {
         }
     }
 
+    /// One turn of shard and brain, until neither has anything for the other.
     fn step(&mut self, inputs: &mut Vec<Input>) {
-        self.shard.step(self.clock.now(), inputs.drain(..), &mut self.effects);
-        self.perform();
+        loop {
+            self.shard.step(self.clock.now(), inputs.drain(..), &mut self.effects);
+            self.perform();
+            if self.cluster.is_due(self.clock.now()) {
+                self.let_brain_decide(inputs);
+            }
+            for node in self.cluster.peers().flush() {
+                inputs.push(Input::Unreachable { node });
+            }
+            if inputs.is_empty() {
+                return;
+            }
+        }
     }
 
     fn next_wake(&self) -> Instant {
-        let wait_ms = self.shard.wait_ms(self.clock.now());
+        let now = self.clock.now();
+        let wait_ms = self.shard.wait_ms(now).min(self.cluster.wait_ms(now)).min(WAIT_MS_MAX);
         (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check)
+    }
+
+    fn hear_peer(&mut self, event: PeerEvent, inputs: &mut Vec<Input>) {
+        match self.cluster.hear(event) {
+            Heard::Raft { node, messages } => {
+                inputs.extend(messages.into_iter().map(|message| Input::Peer { node, message }));
+            }
+            Heard::Request { node, number, request } => {
+                let ticket = self.ticket(Waiter::Peer { node, number });
+                inputs.push(Input::Controller { request, ticket });
+            }
+            Heard::Nothing => {}
+        }
+    }
+
+    fn let_brain_decide(&mut self, inputs: &mut Vec<Input>) {
+        for effect in self.cluster.step(self.clock.now()) {
+            match effect {
+                NodeEffect::Lost { node } => inputs.push(Input::PeerLost { node }),
+                NodeEffect::Decide { number, request } => {
+                    let ticket = self.ticket(Waiter::Brain { number });
+                    inputs.push(Input::Controller { request, ticket });
+                }
+                NodeEffect::Reply { ticket, response } => {
+                    self.reply(ticket, Reply::Controller(response));
+                }
+                NodeEffect::Stop(refusal) => self.failure = Some(refusal.to_string()),
+                // What concerns links is done, and a founding is over before there is a shard.
+                NodeEffect::Lives { .. }
+                | NodeEffect::Dial { .. }
+                | NodeEffect::HangUp { .. }
+                | NodeEffect::Answer { .. }
+                | NodeEffect::Send { .. }
+                | NodeEffect::Request { .. }
+                | NodeEffect::Found { .. } => {}
+            }
+        }
+    }
+
+    fn ticket(&mut self, waiter: Waiter) -> Ticket {
+        Ticket(self.waiters.insert(waiter) as u64)
     }
 
     /// Offers every log's segments to its replica, which knows what may go, and looks after the
@@ -213,7 +320,7 @@ impl ShardLoop {
     fn look_at_retention(&mut self, inputs: &mut Vec<Input>) {
         self.next_retention_check = Instant::now() + self.retention_check;
         for view in self.router.directory().views() {
-            let segments = segments(view.reader());
+            let segments = bateau_storage::segments(view.reader());
             if segments.sealed.is_empty() && segments.active.is_none() {
                 continue;
             }
@@ -239,8 +346,10 @@ impl ShardLoop {
             if let Done::Space(space) = &done {
                 self.router.set_space(*space);
             }
-            if let Some(input) = heard(done, &mut self.opened) {
-                inputs.push(input);
+            report_refusal(&done);
+            inputs.extend(bateau_storage::answer(&done));
+            if let Done::Created { incarnation, reader, .. } = done {
+                self.opened.push(PartitionView::new(incarnation, reader));
             }
         }
     }
@@ -252,7 +361,8 @@ impl ShardLoop {
         for view in self.opened.drain(..) {
             update.insert(Arc::new(view));
         }
-        let mut turn = Turn { update, woken: BTreeMap::new(), replies: Vec::new() };
+        let mut turn =
+            Turn { node_id: self.node_id, update, woken: BTreeMap::new(), replies: Vec::new() };
         for effect in effects.drain() {
             self.perform_one(effect, &mut turn);
         }
@@ -267,62 +377,41 @@ impl ShardLoop {
     }
 
     fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
-        match effect {
-            Effect::Create(birth) => self.change(Work::Create(create(birth))),
-            Effect::Persist { incarnation, ready, vote, frames } => {
-                let hard_state = vote.map(|vote| hard_state(vote, LogIndex::ZERO));
-                let persist =
-                    Persist { incarnation, ready, hard_state, truncate_from: None, frames };
-                self.change(Work::Persist(persist));
+        turn.note(&effect);
+        match bateau_storage::work(effect, self.clock.wall_ms()) {
+            Business::Disk(work) => {
+                self.changes_count += u64::from(changes_a_log(&work));
+                self.disk.push(work);
             }
-            Effect::StoreState { incarnation, applied, state } => {
-                self.change(Work::StoreState { incarnation, applied, state });
+            Business::Other(Effect::Isolated { incarnation, reason }) => {
+                self.isolate(incarnation, &reason);
             }
-            Effect::Trim { incarnation, start } => {
-                self.change(Work::Trim { incarnation, start: to_log_start(start) });
+            Business::Other(Effect::Metadata(metadata)) => {
+                self.cluster.tell(NodeInput::Metadata(Arc::clone(&metadata)));
+                turn.update.set_metadata(metadata);
             }
-            Effect::Roll { incarnation } => self.disk.push(Work::Roll { incarnation }),
-            Effect::Delete { incarnation } => {
-                if let Some(view) = turn.update.remove(incarnation) {
-                    view.set_unavailable();
-                    turn.woken.insert(incarnation, view);
+            Business::Other(Effect::Send { node, message }) => {
+                self.cluster.peers().gather(node, message);
+            }
+            Business::Other(Effect::LeaderChanged { incarnation, leader, .. }) => {
+                if incarnation == Incarnation::METADATA {
+                    self.cluster.tell(NodeInput::Controller(leader));
                 }
-                self.change(Work::Delete { incarnation, wall_ms: self.clock.wall_ms() });
             }
-            Effect::Configure { incarnation, config } => {
-                let options = log_options(Some(&config));
-                self.disk.push(Work::Configure { incarnation, options });
+            Business::Other(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max }) => {
                 if let Some(view) = turn.update.view(incarnation) {
-                    view.set_config(config);
+                    let reader = view.reader().clone();
+                    let wanted = Wanted { incarnation, fetch, first, last, bytes_max };
+                    self.reads.ask(reader, wanted);
                 }
             }
-            Effect::Committed { incarnation, commit, high_watermark } => {
-                self.disk.push(Work::Commit { incarnation, commit });
-                turn.change(incarnation, |view| view.set_high_watermark(high_watermark));
-            }
-            Effect::Leads { incarnation, term } => {
-                turn.change(incarnation, |view| view.set_leader_term(Some(term)));
-                turn.update.touch();
-            }
-            Effect::Deposed { incarnation, .. } => {
-                turn.change(incarnation, |view| view.set_leader_term(None));
-                turn.update.touch();
-            }
-            Effect::Isolated { incarnation, reason } => self.isolate(incarnation, &reason, turn),
-            Effect::Metadata(metadata) => turn.update.set_metadata(metadata),
-            Effect::Reply(ticket, reply) => turn.replies.push((ticket, reply)),
+            Business::Other(Effect::Reply(ticket, reply)) => turn.replies.push((ticket, reply)),
+            Business::Other(_) => {}
         }
     }
 
-    fn change(&mut self, work: Work) {
-        self.changes_count += 1;
-        self.disk.push(work);
-    }
-
-    fn isolate(&mut self, incarnation: Incarnation, reason: &str, turn: &mut Turn) {
+    fn isolate(&mut self, incarnation: Incarnation, reason: &str) {
         tracing::error!(incarnation = incarnation.get(), reason, "a partition is out of service");
-        turn.change(incarnation, PartitionView::set_unavailable);
-        turn.update.touch();
         if incarnation == Incarnation::METADATA {
             self.failure = Some(format!("the metadata partition cannot go on: {reason}"));
         }
@@ -330,20 +419,23 @@ impl ShardLoop {
 
     /// Gives an ask its ticket; a probe needs none.
     fn admit(&mut self, ask: Ask, inputs: &mut Vec<Input>) {
-        let mut ticket = |waiter| Ticket(self.waiters.insert(waiter) as u64);
         inputs.push(match ask {
             Ask::Produce { incarnation, produce, reply } => {
-                let ticket = reply.map(|sender| ticket(Waiter::Produce(sender)));
+                let ticket = reply.map(|sender| self.ticket(Waiter::Produce(sender)));
                 Input::Produce { incarnation, produce: Produce { ticket, ..produce } }
             }
             Ask::Group(request, sender) => {
-                Input::Group { request, ticket: ticket(Waiter::Group(sender)) }
+                Input::Group { request, ticket: self.ticket(Waiter::Group(sender)) }
             }
             Ask::GroupQuery(query, sender) => {
-                Input::GroupQuery { query, ticket: ticket(Waiter::GroupQuery(sender)) }
+                Input::GroupQuery { query, ticket: self.ticket(Waiter::GroupQuery(sender)) }
             }
             Ask::Controller(request, sender) => {
-                Input::Controller { request, ticket: ticket(Waiter::Controller(sender)) }
+                let ticket = self.ticket(Waiter::Controller(sender));
+                return self.cluster.tell(NodeInput::Ask { request, ticket });
+            }
+            Ask::Confirm(incarnation, sender) => {
+                Input::Confirm { incarnation, ticket: self.ticket(Waiter::Confirmed(sender)) }
             }
             Ask::Probe(sender) => return self.probes.push(sender),
             Ask::Advance(by, reply) => return self.queue_advance(by, reply),
@@ -359,6 +451,13 @@ impl ShardLoop {
             (Waiter::Group(sender), Reply::Group(reply)) => drop(sender.send(reply)),
             (Waiter::GroupQuery(sender), Reply::GroupQuery(reply)) => drop(sender.send(reply)),
             (Waiter::Controller(sender), Reply::Controller(reply)) => drop(sender.send(reply)),
+            (Waiter::Confirmed(sender), Reply::Confirmed(reply)) => drop(sender.send(reply)),
+            (Waiter::Brain { number }, Reply::Controller(response)) => {
+                self.cluster.tell(NodeInput::Answered { number, response });
+            }
+            (Waiter::Peer { node, number }, Reply::Controller(reply)) => {
+                self.cluster.peers().answer(node, number, &reply);
+            }
             (_, reply) => unreachable!("ticket {ticket:?} got the answer of another: {reply:?}"),
         }
     }
@@ -366,12 +465,60 @@ impl ShardLoop {
 
 /// What one turn has changed outside the shard.
 struct Turn {
+    node_id: NodeId,
     update: DirectoryUpdate,
     woken: BTreeMap<Incarnation, Arc<PartitionView>>,
     replies: Vec<(Ticket, Reply)>,
 }
 
 impl Turn {
+    /// Shows readers what an effect means to them.
+    fn note(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Delete { incarnation } => {
+                if let Some(view) = self.update.remove(*incarnation) {
+                    view.set_unavailable();
+                    self.woken.insert(*incarnation, view);
+                }
+            }
+            Effect::Configure { incarnation, config } => {
+                if let Some(view) = self.update.view(*incarnation) {
+                    view.set_config(config.clone());
+                }
+            }
+            Effect::Committed { incarnation, high_watermark, .. } => {
+                self.change(*incarnation, |view| view.set_high_watermark(*high_watermark));
+            }
+            Effect::Leads { incarnation, term } => {
+                let leader = (self.node_id, *term);
+                self.change(*incarnation, |view| {
+                    view.set_leader_term(Some(*term));
+                    view.set_leader(Some(leader));
+                });
+                self.update.touch();
+            }
+            // This node is named once it admits requests.
+            Effect::LeaderChanged { leader, .. } if *leader == Some(self.node_id) => {}
+            Effect::LeaderChanged { incarnation, leader, term } => {
+                let leader = leader.map(|node| (node, *term));
+                self.change(*incarnation, |view| view.set_leader(leader));
+                self.update.touch();
+            }
+            Effect::Deposed { incarnation, .. } => {
+                self.change(*incarnation, |view| {
+                    view.set_leader_term(None);
+                    view.set_leader(None);
+                });
+                self.update.touch();
+            }
+            Effect::Isolated { incarnation, .. } => {
+                self.change(*incarnation, PartitionView::set_unavailable);
+                self.update.touch();
+            }
+            _ => {}
+        }
+    }
+
     fn change(&mut self, incarnation: Incarnation, change: impl FnOnce(&PartitionView)) {
         if let Some(view) = self.update.view(incarnation) {
             change(view);
@@ -380,95 +527,36 @@ impl Turn {
     }
 }
 
-/// What the disk said, in the shard's words.
-fn heard(done: Done, opened: &mut Vec<PartitionView>) -> Option<Input> {
-    Some(match done {
-        Done::Created { incarnation, reader, .. } => {
-            opened.push(PartitionView::new(incarnation, reader));
-            Input::Created { incarnation }
-        }
+/// Tells the operator what the disk refused.
+fn report_refusal(done: &Done) {
+    match done {
         Done::CreateFailed { request, error } => {
-            let incarnation = request.incarnation;
-            tracing::warn!(incarnation = incarnation.get(), %error, "a log could not be made");
-            Input::CreateFailed { incarnation }
+            let incarnation = request.incarnation.get();
+            tracing::warn!(incarnation, %error, "a log could not be made");
         }
-        Done::Persisted { incarnation, ready, .. } => Input::Persisted { incarnation, ready },
         Done::PersistFailed { request, error } => {
-            let (incarnation, ready) = (request.incarnation, request.ready);
-            tracing::warn!(incarnation = incarnation.get(), %error, "an append was refused");
-            Input::PersistFailed { incarnation, ready }
+            let incarnation = request.incarnation.get();
+            tracing::warn!(incarnation, %error, "an append was refused");
         }
-        Done::StateStored { incarnation, applied } => {
-            Input::StateStored { incarnation, applied, is_stored: true }
+        Done::StateFailed { incarnation, error, .. } => {
+            let incarnation = incarnation.get();
+            tracing::warn!(incarnation, %error, "no state file was written");
         }
-        Done::StateFailed { incarnation, applied, error } => {
-            tracing::warn!(incarnation = incarnation.get(), %error, "no state file was written");
-            Input::StateStored { incarnation, applied, is_stored: false }
-        }
-        Done::Space(space) => Input::DiskFull(space != SpaceState::Ok),
-        Done::Trimmed { .. } | Done::Deleted { .. } => return None,
-    })
-}
-
-/// A log's birth in the log's words.
-#[must_use]
-pub fn create(birth: LogBirth) -> Create {
-    Create {
-        incarnation: birth.incarnation,
-        replica: birth.replica_id,
-        options: log_options(birth.config.as_ref()),
-        hard_state: hard_state(birth.vote, birth.first.index),
-        frames: vec![birth.first],
+        _ => {}
     }
 }
 
-fn hard_state(vote: Vote, commit: LogIndex) -> HardState {
-    let voted_for = Some(vote.voted_for).filter(|replica| *replica != ReplicaId::ZERO);
-    HardState { term: vote.term, vote: voted_for, commit }
-}
-
-fn log_options(config: Option<&TopicConfig>) -> LogOptions {
-    config.map_or(LogOptions { vital: true, ..LogOptions::default() }, |config| LogOptions {
-        segment_bytes: config.segment_bytes,
-        index_interval_bytes: config.index_interval_bytes,
-        vital: false,
-    })
-}
-
-fn to_log_start(start: LogStart) -> bateau_log::LogStart {
-    bateau_log::LogStart {
-        offset: start.offset,
-        index: start.index,
-        term: start.previous_term,
-        chain_crc: start.previous_crc,
-    }
-}
-
-/// The log's start in the brain's words.
-#[must_use]
-pub fn from_log_start(start: bateau_log::LogStart) -> LogStart {
-    LogStart {
-        offset: start.offset,
-        index: start.index,
-        previous_term: start.term,
-        previous_crc: start.chain_crc,
-    }
-}
-
-fn segments(reader: &LogReader) -> Segments {
-    let milliseconds = |timestamp| u64::try_from(timestamp).unwrap_or(0);
-    let active = reader.active().map(|active| ActiveSegment {
-        timestamp_first_ms: milliseconds(active.timestamp_first),
-        timestamp_max_ms: milliseconds(active.timestamp_max),
-    });
-    let sealed = reader.sealed().iter().map(sealed_segment).collect();
-    Segments { sealed, active, log_bytes: reader.size_bytes() }
-}
-
-fn sealed_segment(segment: &bateau_log::SealedSegment) -> SealedSegment {
-    SealedSegment {
-        next_start: from_log_start(segment.next_start),
-        size_bytes: segment.bytes,
-        timestamp_max_ms: segment.timestamp_max.and_then(|max| u64::try_from(max).ok()),
+/// Whether this work changes what a log or a state file holds.
+fn changes_a_log(work: &Work) -> bool {
+    match work {
+        Work::Create(_)
+        | Work::Persist(_)
+        | Work::StoreState { .. }
+        | Work::Trim { .. }
+        | Work::Delete { .. } => true,
+        Work::Commit { .. }
+        | Work::Roll { .. }
+        | Work::Configure { .. }
+        | Work::EmptyTrash { .. } => false,
     }
 }

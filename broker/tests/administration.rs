@@ -18,6 +18,7 @@ use bateau_core::controller::{
     AlterTopicConfigs, AlterTopicConfigsError, BrokerSettings, ConfigSource, CreatePartitions,
     CreatePartitionsError, CreateTopics, NewTopic,
 };
+use bateau_core::node::Voter;
 use bateau_core::replica::ProduceAck;
 use bateau_log::sim_disk::SimDisk;
 use bateau_log::{DataDirOptions, SpaceState};
@@ -58,7 +59,7 @@ impl Node {
             node_id: NodeId::new(1),
             rack: None,
             listeners: Vec::new(),
-            peers_address: "127.0.0.1:9644".into(),
+            voters: vec![Voter { node: NodeId::new(1), address: "127.0.0.1:9644".into() }],
             broker: BrokerSettings::default(),
             durability: Durability::Flushed,
             groups: GroupSettings::default(),

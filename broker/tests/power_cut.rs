@@ -17,6 +17,7 @@ use bateau_core::consumer_group::{
     OffsetFetch,
 };
 use bateau_core::controller::{BrokerSettings, CreateTopics, NewTopic};
+use bateau_core::node::Voter;
 use bateau_log::DataDirOptions;
 use bateau_log::sim_disk::{SimDisk, SimRandom};
 use bateau_protocol::ids::{NodeId, TopicId};
@@ -62,7 +63,7 @@ impl Node {
             node_id: NodeId::new(1),
             rack: None,
             listeners: Vec::new(),
-            peers_address: "127.0.0.1:9644".into(),
+            voters: vec![Voter { node: NodeId::new(1), address: "127.0.0.1:9644".into() }],
             broker: BrokerSettings::default(),
             durability: Durability::Flushed,
             groups: GroupSettings::default(),

@@ -4,7 +4,8 @@
 //!   frame   the 64-byte header around every log entry     record   RecordBatch v2 as views
 //!   kafka   Kafka's messages, one file per API            limits   every wire limit
 //!   native  our own protocol's frames and messages        wire     what both are written in
-//!   ids     the numbers that must not mix                 terms    where each term starts
+//!   peer    what brokers say to each other                terms    where each term starts
+//!   ids     the numbers that must not mix
 //! ```
 //!
 //! Invariants
@@ -33,6 +34,7 @@ pub mod ids;
 pub mod kafka;
 pub mod limits;
 pub mod native;
+pub mod peer;
 pub mod record;
 pub mod terms;
 pub mod wire;

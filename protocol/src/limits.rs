@@ -68,3 +68,59 @@ pub const FRAME_PAYLOAD_BYTES_MAX: usize = BATCH_BYTES_MAX;
 
 /// Metadata string of one committed offset, in bytes (Kafka's `offset.metadata.max.bytes`).
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
+
+/// A peer's `Hello` and its answer, in bytes behind the length field: what is read before a peer
+/// is known. All of its voters fit, however long their addresses are.
+pub const PEER_HELLO_BYTES_MAX: usize = 24 * 1024;
+
+/// Frame of Raft messages between two nodes, in bytes behind its length field: the largest entry
+/// and room for what else the turn has to say. A longer turn takes several frames.
+pub const PEER_RAFT_BATCH_BYTES_MAX: usize = FRAME_PAYLOAD_BYTES_MAX + 1024 * 1024;
+
+/// Piece of a snapshot's derived state.
+pub const PEER_SNAPSHOT_CHUNK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Frame of such a piece, in bytes behind its length field.
+pub const PEER_SNAPSHOT_CHUNK_FRAME_BYTES_MAX: usize = PEER_SNAPSHOT_CHUNK_BYTES_MAX + 4 * 1024;
+
+/// Derived state of one snapshot.
+pub const PEER_SNAPSHOT_STATE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Encoded membership of a partition.
+pub const PEER_MEMBERSHIP_BYTES_MAX: usize = 4 * 1024;
+
+/// A node's sign of life, in bytes behind its length field.
+pub const PEER_LIVENESS_BYTES_MAX: usize = 128 * 1024;
+
+/// Stopped replicas in one sign of life.
+pub const PEER_STOPPED_REPLICAS_MAX: usize = 10_000;
+
+/// Request between nodes, in bytes behind its length field.
+pub const PEER_REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Controller's request or answer inside such a frame.
+pub const PEER_CONTROLLER_BYTES_MAX: usize = PEER_REQUEST_BYTES_MAX - 4 * 1024;
+
+/// Answer between nodes, in bytes behind its length field: one entry of any size fits.
+pub const PEER_ANSWER_BYTES_MAX: usize = PEER_RAFT_BATCH_BYTES_MAX;
+
+/// Frame of a kind that this build does not know, in bytes behind its length field. It is skipped.
+pub const PEER_UNKNOWN_BYTES_MAX: usize = 1024 * 1024;
+
+/// Configured voters in a `Hello`.
+pub const PEER_VOTERS_MAX: usize = 64;
+
+/// Address of a peer: a host of 255 bytes, a colon and a port.
+pub const PEER_ADDRESS_BYTES_MAX: usize = 261;
+
+/// Raft messages in one frame.
+pub const PEER_RAFT_MESSAGES_MAX: usize = 65_536;
+
+/// Log entries in one frame, over all of its messages.
+pub const PEER_ENTRIES_MAX: usize = 65_536;
+
+/// Context of a heartbeat.
+pub const PEER_CONTEXT_BYTES_MAX: usize = 64;
+
+/// Text for an operator in a refusal or a failed answer.
+pub const PEER_TEXT_BYTES_MAX: usize = 1_024;

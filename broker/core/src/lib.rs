@@ -17,6 +17,7 @@ pub mod codec;
 pub mod command_frame;
 pub mod consumer_group;
 pub mod controller;
+pub mod node;
 pub mod replica;
 pub mod shard;
 pub mod ticket;

@@ -244,11 +244,12 @@ fn scan_all(
     }
     progress.begin(listed.iter().map(|(files, _)| files.bases.len() as u64).sum());
     if !meta.state.clean {
-        // Page-cache survivors are not durable yet, and after a failed flush clean pages may lie:
-        // flush, drop, and only then look.
+        // Page-cache survivors are not durable yet, nor are the names of files that were new, and
+        // after a failed flush clean pages may lie: flush, drop, and only then look.
         let files: Vec<Arc<dyn DiskFile>> =
             listed.iter().flat_map(|(files, _)| files.opened()).map(|(file, _)| file).collect();
-        disk.flush(&files, &[])?;
+        let dirs: Vec<String> = listed.iter().map(|(files, _)| files.dir.clone()).collect();
+        disk.flush(&files, &dirs)?;
         for (files, _) in &listed {
             files.opened().try_for_each(|(file, position)| file.drop_cache(position))?;
         }

@@ -19,6 +19,7 @@
 //!
 //! Absent on purpose: time, and threads of its own.
 
+mod stable;
 mod state;
 
 use crate::disk::{DirEntry, Disk, DiskFile, DiskSpace, FileMap, LockError, LockGuard};

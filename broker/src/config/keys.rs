@@ -167,15 +167,17 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "listeners.peers",
-        Kind::Listener(|_, _| {}),
+        Kind::Listener(|config, value| config.listeners.peers = value),
         "127.0.0.1:9644",
-        "Where other nodes will connect. This build runs one node and takes only the default.",
+        "Where other nodes connect. Opened when `cluster.voters` names other nodes, or when this \
+         key is set.",
     ),
     key(
         "listeners.peers_advertised",
-        Kind::Advertised(|_, _| {}),
+        Kind::Advertised(|config, value| config.listeners.peers_advertised = value),
         "auto",
-        "As `kafka_advertised`, for other nodes. This build takes only the default.",
+        "The address that other nodes are told to dial; `auto` is this node's entry of \
+         `cluster.voters`.",
     ),
     key(
         "listeners.allow_plaintext",
@@ -187,7 +189,8 @@ pub static KEYS: &[Key] = &[
         "cluster.voters",
         Kind::List(|config, value| config.cluster.voters = value),
         "1@127.0.0.1:9644",
-        "The founders as `id@host:port`. This build takes one entry, this node's own.",
+        "The founders as `id@host:port` of their peers listeners, this node among them; the same \
+         list on each. One entry is a complete cluster.",
     ),
     key(
         "topics.auto_create",
@@ -208,13 +211,13 @@ pub static KEYS: &[Key] = &[
             set: |config, value| config.topics.replication_factor_default = value,
         },
         "-1",
-        "Replicas per partition; -1 is min(3, nodes of the cluster). This build takes -1 and 1.",
+        "Replicas per partition; -1 is min(3, nodes of the cluster).",
     ),
     key(
         "topics.min_insync_replicas",
         Kind::OrAuto { max: 7, set: |config, value| config.topics.min_insync_replicas = value },
         "-1",
-        "Replicas that hold a record before its ack; -1: the majority. This build takes -1 and 1.",
+        "Replicas that hold a record before its ack; -1, and whatever is less: the majority.",
     ),
     key(
         "groups.initial_rebalance_delay_ms",

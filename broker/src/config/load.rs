@@ -12,7 +12,7 @@ use super::{
     NodeSettings, Origins, TlsSettings, TopicSettings, support,
 };
 use bateau_protocol::ids::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -101,6 +101,9 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("cluster.voters") {
         config.cluster.voters = vec![format!("{}@127.0.0.1:9644", config.node.id)];
     }
+    if is_default("listeners.peers") && config.cluster.voters.len() < 2 {
+        config.listeners.peers = None;
+    }
     config.tls = config.tls.take().filter(|tls| *tls != TlsSettings::default());
     if config.mode != Mode::Dev {
         return;
@@ -128,6 +131,16 @@ fn plaintext_listeners(config: &Config) -> impl Iterator<Item = (&'static str, L
         .filter(move |_| is_plain)
 }
 
+/// Founders of a cluster, at most.
+const VOTERS_MAX: usize = 15;
+
+/// Node and address of an entry of `cluster.voters`.
+pub(crate) fn voter_parts(entry: &str) -> Option<(u64, &str)> {
+    let (id, address) = entry.split_once('@')?;
+    let is_named = matches!(address.parse(), Ok(Advertised::At { .. }));
+    Some((id.parse().ok()?, address)).filter(|_| is_named)
+}
+
 /// Checks that concern two keys.
 struct Relations<'a> {
     config: &'a Config,
@@ -146,32 +159,44 @@ impl Relations<'_> {
     }
 
     fn voters(&self) -> Option<Problem> {
-        let voters = &self.config.cluster.voters;
-        let [voter] = voters.as_slice() else {
-            if voters.is_empty() {
-                let rule = "one entry, this node's own, is a complete cluster".to_owned();
-                return Some(self.relation("cluster.voters", rule));
-            }
-            let (value, origin) = self.said("cluster.voters");
-            let feature = "second node; one entry, this node's own, is accepted";
-            return Some(Problem::NotBuilt { key: "cluster.voters", origin, value, feature });
-        };
-        let parts = voter.split_once('@').and_then(|(id, address)| {
-            let named = matches!(address.parse(), Ok(Advertised::At { .. }));
-            Some(id.parse::<u64>().ok()?).filter(|_| named)
-        });
-        match parts {
-            Some(id) if id == self.config.node.id.get() => None,
-            Some(id) => {
-                let (own, origin) = self.said("node.id");
-                let rule = format!("names node {id}, but node.id is {own} ({origin})");
-                Some(self.relation("cluster.voters", rule))
-            }
-            None => {
-                let rule = "expected id@host:port".to_owned();
-                Some(self.relation("cluster.voters", rule))
+        let rule = self.voters_rule()?;
+        Some(self.relation("cluster.voters", rule))
+    }
+
+    /// What is wrong with the voters.
+    fn voters_rule(&self) -> Option<String> {
+        let Config { cluster, node, listeners, tls, .. } = self.config;
+        if cluster.voters.is_empty() {
+            return Some("one entry, this node's own, is a complete cluster".to_owned());
+        }
+        if cluster.voters.len() > VOTERS_MAX {
+            let found = cluster.voters.len();
+            return Some(format!("found {found} entries, expected at most {VOTERS_MAX}"));
+        }
+        let mut ids = BTreeSet::new();
+        for voter in &cluster.voters {
+            let Some((id, _)) = voter_parts(voter) else {
+                return Some(format!("{voter:?} is no voter, expected id@host:port"));
+            };
+            if !ids.insert(id) {
+                return Some(format!("names node {id} twice"));
             }
         }
+        if !ids.contains(&node.id.get()) {
+            let (own, origin) = self.said("node.id");
+            let named: Vec<String> = ids.iter().map(u64::to_string).collect();
+            let named = named.join(", ");
+            return Some(format!("names node {named}, but node.id is {own} ({origin})"));
+        }
+        let has_others = ids.len() > 1;
+        if has_others && listeners.peers.is_none() {
+            return Some("names other nodes, so listeners.peers cannot be off".to_owned());
+        }
+        (has_others && tls.is_some()).then(|| {
+            "names other nodes, and this build cannot encrypt the peers listener yet: leave [tls] \
+             out, or run one node"
+                .to_owned()
+        })
     }
 
     fn tls(&self) -> Option<Problem> {
@@ -285,6 +310,8 @@ fn blank(start: Start) -> Config {
             native: None,
             native_advertised: Advertised::Auto,
             http: None,
+            peers: None,
+            peers_advertised: Advertised::Auto,
             allow_plaintext: false,
         },
         cluster: ClusterSettings { voters: Vec::new() },

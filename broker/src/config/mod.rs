@@ -27,6 +27,7 @@ pub mod support;
 pub mod value;
 
 pub use address::{Advertised, Listener};
+pub(crate) use load::voter_parts;
 pub use load::{Loaded, Start, load};
 pub use problem::{Problem, Problems};
 pub use sources::{Origin, Sources};
@@ -121,6 +122,10 @@ pub struct ListenerSettings {
     pub native_advertised: Advertised,
     /// Where the HTTP door listens; `None` when it is `"off"`.
     pub http: Option<Listener>,
+    /// Where other nodes connect; `None` when it is `"off"`, or nobody asks for it.
+    pub peers: Option<Listener>,
+    /// The address that other nodes are told to dial.
+    pub peers_advertised: Advertised,
     /// A listener beyond loopback may be unencrypted.
     pub allow_plaintext: bool,
 }
@@ -128,7 +133,7 @@ pub struct ListenerSettings {
 /// `[cluster]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClusterSettings {
-    /// The founders, `id@host:port`. In this build at most this node's own entry.
+    /// The founders, `id@host:port`, this node among them.
     pub voters: Vec<String>,
 }
 

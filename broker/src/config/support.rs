@@ -11,10 +11,6 @@ use super::problem::Problem;
 
 /// Keys that take nothing but these values, and what is missing.
 const UNBUILT: &[(&str, &[&str], &str)] = &[
-    ("listeners.peers", &["127.0.0.1:9644", "off"], "peers listener (one node only)"),
-    ("listeners.peers_advertised", &["auto"], "peers listener (one node only)"),
-    ("topics.replication_factor_default", &["-1", "1"], "second node; -1 and 1 are accepted"),
-    ("topics.min_insync_replicas", &["-1", "1"], "second node; -1 and 1 are accepted"),
     ("auth.required", &["false"], "authentication"),
     ("auth.superusers", &[""], "authentication"),
 ];

@@ -204,20 +204,6 @@ fn a_feature_that_is_not_built_stops_the_start_by_name() {
     let cases = [
         ("auth.required=true", "auth.required = true (-X): this build has no authentication"),
         ("auth.superusers=u", "auth.superusers = u (-X): this build has no authentication"),
-        (
-            "listeners.peers=127.0.0.1:1",
-            "listeners.peers = 127.0.0.1:1 (-X): this build has no peers listener (one node only)",
-        ),
-        (
-            "topics.replication_factor_default=3",
-            "topics.replication_factor_default = 3 (-X): this build has no second node; -1 and 1 \
-             are accepted",
-        ),
-        (
-            "cluster.voters=1@a:1,2@b:1",
-            "cluster.voters = 1@a:1,2@b:1 (-X): this build has no second node; one entry, this \
-             node's own, is accepted",
-        ),
     ];
     for (flag, expected) in cases {
         refused(from_flags(&[flag]), expected);
@@ -298,13 +284,35 @@ fn a_certificate_has_its_key_and_lets_a_listener_leave_loopback() {
 }
 
 #[test]
+fn founders_are_named_once_each_this_node_among_them_with_a_door_for_peers() {
+    let trio = "cluster.voters=1@a:1,2@b:1,3@[::1]:1";
+    let config = from_flags(&[trio]).unwrap().config;
+    assert_eq!(config.cluster.voters, ["1@a:1", "2@b:1", "3@[::1]:1"]);
+    assert!(config.listeners.peers.is_some(), "other nodes must find a door");
+    assert!(from_flags(&[]).unwrap().config.listeners.peers.is_none());
+    assert!(from_flags(&["listeners.peers=127.0.0.1:1"]).unwrap().config.listeners.peers.is_some());
+    for (flags, rule) in [
+        (&["cluster.voters=1@a:1,1@b:1"][..], "names node 1 twice"),
+        (&["cluster.voters=2@a:1,3@b:1"], "names node 2, 3, but node.id is 1"),
+        (&["cluster.voters=1@a:1,2b:1"], "\"2b:1\" is no voter, expected id@host:port"),
+        (&[trio, "listeners.peers=off"], "so listeners.peers cannot be off"),
+    ] {
+        let text = from_flags(flags).unwrap_err().to_string();
+        assert!(text.contains(rule), "{text}");
+    }
+}
+
+#[test]
 fn the_only_voter_is_this_node() {
     assert_eq!(from_flags(&["node.id=7"]).unwrap().config.cluster.voters, ["7@127.0.0.1:9644"]);
     refused(
         from_flags(&["node.id=7", "cluster.voters=1@127.0.0.1:9644"]),
         "cluster.voters = 1@127.0.0.1:9644 (-X): names node 1, but node.id is 7 (-X)",
     );
-    refused(from_flags(&["cluster.voters=me"]), "cluster.voters = me (-X): expected id@host:port");
+    refused(
+        from_flags(&["cluster.voters=me"]),
+        "cluster.voters = me (-X): \"me\" is no voter, expected id@host:port",
+    );
     refused(
         from_flags(&["cluster.voters="]),
         "cluster.voters =  (-X): one entry, this node's own, is a complete cluster",

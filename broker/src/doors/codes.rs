@@ -44,6 +44,9 @@ pub fn produce(error: &ProduceRefused) -> ErrorCode {
         ProduceRefused::Replica(error) => match error {
             ProduceError::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             ProduceError::TimedOut => ErrorCode::REQUEST_TIMED_OUT,
+            ProduceError::NotEnoughReplicasAfterAppend => {
+                ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+            }
             ProduceError::Sequence(SequenceError::Gap { .. }) => {
                 ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
             }
@@ -85,6 +88,7 @@ pub fn batch(error: &BatchError) -> ErrorCode {
 pub fn controller(error: &ControllerError, throttles: bool) -> ErrorCode {
     match error {
         ControllerError::NotController => ErrorCode::NOT_CONTROLLER,
+        ControllerError::Unsettled => ErrorCode::REQUEST_TIMED_OUT,
         ControllerError::TimedOut { .. } => ErrorCode::REQUEST_TIMED_OUT,
         ControllerError::Busy if throttles => ErrorCode::THROTTLING_QUOTA_EXCEEDED,
         ControllerError::Busy => ErrorCode::REQUEST_TIMED_OUT,
@@ -282,7 +286,10 @@ pub fn possibly_written(error: &ProduceRefused) -> bool {
             false
         }
         ProduceRefused::Replica(error) => match error {
-            ProduceError::NotLeader | ProduceError::TimedOut | ProduceError::Storage => true,
+            ProduceError::NotLeader
+            | ProduceError::TimedOut
+            | ProduceError::NotEnoughReplicasAfterAppend
+            | ProduceError::Storage => true,
             ProduceError::Sequence(_) | ProduceError::NotEnoughReplicas { .. } => false,
         },
     }
@@ -306,6 +313,7 @@ mod tests {
         for (error, is_retriable) in [
             (ProduceRefused::Replica(ProduceError::NotLeader), true),
             (ProduceRefused::Replica(ProduceError::TimedOut), true),
+            (ProduceRefused::Replica(ProduceError::NotEnoughReplicasAfterAppend), true),
             (ProduceRefused::Replica(ProduceError::Storage), true),
             (
                 ProduceRefused::Replica(ProduceError::NotEnoughReplicas { required: 2, found: 1 }),

@@ -22,7 +22,7 @@ pub mod http;
 pub mod kafka;
 pub mod native;
 mod outgoing;
-mod sockets;
+pub(crate) mod sockets;
 mod words;
 
 use crate::config::Limits;

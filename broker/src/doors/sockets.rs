@@ -14,7 +14,7 @@ const BACKLOG: u32 = 4_096;
 const TWIN_PORT_TRIES: usize = 16;
 
 /// Binds TCP sockets; see [`bind_twins`].
-pub(in crate::doors) fn bind_both(
+pub(crate) fn bind_both(
     listener: &Listener,
 ) -> io::Result<(TcpListener, Option<TcpListener>, SocketAddr)> {
     bind_twins(listener, |address| {
@@ -27,7 +27,7 @@ pub(in crate::doors) fn bind_both(
 /// Binds the listener and, where it has one, its twin with the same port on `[::1]`.
 ///
 /// - `bind`: binds one socket, and says where.
-pub(in crate::doors) fn bind_twins<S>(
+pub(crate) fn bind_twins<S>(
     listener: &Listener,
     mut bind: impl FnMut(SocketAddr) -> io::Result<(S, SocketAddr)>,
 ) -> io::Result<(S, Option<S>, SocketAddr)> {

@@ -6,8 +6,9 @@ use crate::partition::PartitionView;
 use crate::router::Directory;
 use bateau_core::consumer_group::{Name, partition_of};
 use bateau_protocol::frame::leader_epoch;
-use bateau_protocol::ids::{NodeId, Offset, Term};
+use bateau_protocol::ids::{Incarnation, NodeId, Offset, Term};
 use bateau_protocol::wire::Text;
+use std::borrow::Cow;
 
 /// An offset on the wire.
 pub fn wire_offset(offset: Offset) -> i64 {
@@ -22,6 +23,14 @@ pub fn wire_node(node: NodeId) -> i32 {
 /// A term on the wire.
 pub fn wire_epoch(term: Term) -> i32 {
     leader_epoch(term)
+}
+
+/// A text that is usually part of the program, and was carried here by a peer otherwise.
+pub fn static_text(text: Cow<'static, str>) -> Text {
+    match text {
+        Cow::Borrowed(text) => Text::from_static(text),
+        Cow::Owned(text) => Text::from(text),
+    }
 }
 
 /// A duration that a client gave; a negative one is none.
@@ -39,6 +48,24 @@ pub fn served_epoch(view: &PartitionView) -> Option<i32> {
     view.is_unavailable().then(last)
 }
 
+/// Which node serves a partition, and under which epoch, as far as is known on node `own`.
+pub fn served_by(
+    directory: &Directory,
+    incarnation: Incarnation,
+    own: NodeId,
+) -> Option<(NodeId, i32)> {
+    let view = directory.view(incarnation)?;
+    match view.leader() {
+        Some((node, term)) => Some((node, wire_epoch(term))),
+        None => served_epoch(view).map(|epoch| (own, epoch)),
+    }
+}
+
+/// The node that decides what concerns the cluster, as far as is known on node `own`.
+pub fn controller(directory: &Directory, own: NodeId) -> NodeId {
+    served_by(directory, Incarnation::METADATA, own).map_or(own, |(node, _)| node)
+}
+
 /// Text that outlives its request.
 pub fn name(text: &str) -> Name {
     Name::from(text)
@@ -49,10 +76,10 @@ pub fn text(text: &str) -> Text {
     Text::from(text.to_owned())
 }
 
-/// Whether a group is coordinated here: its partition is led on this node.
-pub fn is_group_here(directory: &Directory, group: &str) -> bool {
-    let partition =
-        directory.metadata.group_topic().and_then(|topic| topic.partition(partition_of(group)));
-    let view = partition.and_then(|partition| directory.view(partition.incarnation));
-    view.is_some_and(|view| !view.is_unavailable() && served_epoch(view).is_some())
+/// The node that coordinates a group, as far as is known here: it leads the group's partition.
+pub fn coordinator(directory: &Directory, group: &str) -> Option<NodeId> {
+    let topic = directory.metadata.group_topic()?;
+    let partition = topic.partition(partition_of(group))?;
+    let view = directory.view(partition.incarnation)?;
+    view.leader().filter(|_| !view.is_unavailable()).map(|(node, _)| node)
 }

@@ -10,19 +10,20 @@
 
 use super::NodeControl;
 use crate::api::Broker;
-use crate::config::Config;
+use crate::config::{Advertised, Config, voter_parts};
 use crate::controls::Controls;
 use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::doors::native::{NativeDoor, NativeSettings};
 use crate::exit::{Exit, Failure};
+use crate::peers::{PeerEvent, PeersDoor};
 use crate::tls::Tls;
 use bateau_core::controller::ListenerAddress;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Where a node listens. `None`: the door is off, or this build lacks it.
@@ -34,6 +35,8 @@ pub struct Addresses {
     pub native: Option<SocketAddr>,
     /// HTTP.
     pub http: Option<SocketAddr>,
+    /// Other nodes.
+    pub peers: Option<SocketAddr>,
 }
 
 /// What a door works with.
@@ -54,6 +57,9 @@ pub struct DoorContext {
 pub(super) struct Doors {
     kafka: Option<KafkaDoor>,
     native: Option<NativeDoor>,
+    peers: Option<PeersDoor>,
+    /// What other nodes are told to dial.
+    peers_advertised: Option<(String, u16)>,
 }
 
 impl Doors {
@@ -71,13 +77,20 @@ impl Doors {
             let bound = NativeDoor::bind(listener, config, capacity, NativeSettings::default());
             bound.map_err(|error| not_bound("listeners.native", listener.address, &error))
         });
-        Ok(Self { kafka: kafka.transpose()?, native: native.transpose()? })
+        let peers = config.listeners.peers.as_ref().map(|listener| {
+            let bound = PeersDoor::bind(listener);
+            bound.map_err(|error| not_bound("listeners.peers", listener.address, &error))
+        });
+        let (kafka, native, peers) = (kafka.transpose()?, native.transpose()?, peers.transpose()?);
+        let peers_advertised = peers.as_ref().map(|door| peers_advertised(config, door));
+        Ok(Self { kafka, native, peers, peers_advertised })
     }
 
     pub fn addresses(&self) -> Addresses {
         let kafka = self.kafka.as_ref().map(KafkaDoor::local_address);
         let native = self.native.as_ref().map(NativeDoor::local_address);
-        Addresses { kafka, native, ..Addresses::default() }
+        let peers = self.peers.as_ref().map(PeersDoor::local_address);
+        Addresses { kafka, native, peers, ..Addresses::default() }
     }
 
     /// The addresses that the node registers, sorted by listener name.
@@ -89,7 +102,14 @@ impl Doors {
         };
         let kafka = self.kafka.as_ref().map(|door| listener("kafka", door.advertised()));
         let native = self.native.as_ref().map(|door| listener("native", door.advertised()));
-        kafka.into_iter().chain(native).collect()
+        let peers = self.peers_advertised.clone().map(|address| listener("peers", address));
+        kafka.into_iter().chain(native).chain(peers).collect()
+    }
+
+    /// Opens the peers listener, where there is one: nodes meet before anything else is ready.
+    pub fn open_peers(&mut self, events: mpsc::Sender<PeerEvent>) -> Option<DoorTask> {
+        let door = self.peers.take()?;
+        Some(DoorTask::spawn("peers", |stop| door.run(events, stop)))
     }
 
     /// Opens them: each is a task from now on.
@@ -113,12 +133,29 @@ impl Addresses {
     /// Writes the ports that were found into the configuration, so that a restart has the same.
     pub(super) fn keep_in(self, config: &mut Config) {
         let listeners = &mut config.listeners;
-        let doors = [(&mut listeners.kafka, self.kafka), (&mut listeners.native, self.native)];
+        let doors = [
+            (&mut listeners.kafka, self.kafka),
+            (&mut listeners.native, self.native),
+            (&mut listeners.peers, self.peers),
+        ];
         for (listener, bound) in doors {
             if let (Some(listener), Some(bound)) = (listener, bound) {
                 listener.address.set_port(bound.port());
             }
         }
+    }
+}
+
+/// `peers_advertised`, or what `cluster.voters` says of this node, or where it listens.
+fn peers_advertised(config: &Config, door: &PeersDoor) -> (String, u16) {
+    if let Advertised::At { host, port } = &config.listeners.peers_advertised {
+        return (host.clone(), *port);
+    }
+    let own = config.cluster.voters.iter().filter_map(|entry| voter_parts(entry));
+    let own = own.filter(|(id, _)| *id == config.node.id.get()).map(|(_, address)| address).next();
+    match own.map(str::parse) {
+        Some(Ok(Advertised::At { host, port })) => (host, port),
+        _ => (door.local_address().ip().to_string(), door.local_address().port()),
     }
 }
 

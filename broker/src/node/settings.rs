@@ -4,11 +4,13 @@
 
 use super::NodeSettings;
 use super::doors::Doors;
-use crate::config::Config;
+use crate::config::{Config, voter_parts};
 use crate::engine::EngineSettings;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BrokerSettings, ListenerAddress};
+use bateau_core::node::Voter;
 use bateau_log::{DataDirOptions, Disk};
+use bateau_protocol::ids::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +18,14 @@ pub(super) fn of_engine(settings: &NodeSettings, doors: &Doors, disk: &dyn Disk)
     let config = &settings.config;
     let listeners = doors.registered();
     let broker = of_broker(config, &listeners);
-    let voter = config.cluster.voters.first();
-    let peers_address = voter.and_then(|voter| voter.split_once('@')).map_or("", |(_, at)| at);
+    let voters = config.cluster.voters.iter().filter_map(|entry| voter_parts(entry));
     EngineSettings {
         node_id: config.node.id,
         rack: config.node.rack.as_deref().map(Arc::from),
         listeners,
-        peers_address: peers_address.into(),
+        voters: voters
+            .map(|(id, address)| Voter { node: NodeId::new(id), address: address.into() })
+            .collect(),
         broker,
         durability: config.durability(),
         groups: of_groups(config),

@@ -74,7 +74,11 @@ impl Renderer<'_> {
             Effect::Isolated { incarnation, reason } => {
                 return Some(format!("{}: {reason}", self.about("isolated", *incarnation)));
             }
-            Effect::Metadata(_) | Effect::Reply(..) => return None,
+            Effect::Send { .. }
+            | Effect::ReadFrames { .. }
+            | Effect::LeaderChanged { .. }
+            | Effect::Metadata(_)
+            | Effect::Reply(..) => return None,
         };
         let is_shown = !self.names.is_internal(incarnation) || self.shows.contains(&incarnation);
         is_shown.then_some(line)

@@ -133,7 +133,7 @@ impl World {
     pub fn new(settings: WorldSettings) -> Self {
         let entropy = Arc::new(Mutex::new(Random::new(settings.seed)));
         let mut disk = Disk::default();
-        disk.create_now(LogBirth::of_metadata(NODE));
+        disk.create_now(LogBirth::of_metadata(NODE, &[NODE]));
         let mut world = Self {
             shard: None,
             disk,
@@ -172,6 +172,7 @@ impl World {
         let founding = FoundingPlan { founders: vec![founder], nodes: vec![self.registration()] };
         let settings = ShardSettings {
             node_id: NODE,
+            boot_epoch: self.boot_epoch,
             groups: self.settings.groups.clone(),
             metadata: MetadataStart {
                 settings: self.settings.broker.clone(),
@@ -392,7 +393,8 @@ impl World {
     fn follow(&mut self, effect: Effect) {
         match &effect {
             Effect::Create(birth) => self.disk.push(Work::Create(birth.clone())),
-            Effect::Persist { incarnation, ready, vote, frames } => {
+            Effect::Persist { incarnation, ready, vote, truncate_from, frames } => {
+                assert_eq!(*truncate_from, None, "a lone voter overwrites nothing");
                 let (incarnation, ready, vote) = (*incarnation, *ready, *vote);
                 let frames = frames.clone();
                 self.disk.push(Work::Persist { incarnation, ready, vote, frames });
@@ -419,6 +421,10 @@ impl World {
             Effect::Metadata(metadata) => {
                 self.names.learn(metadata);
                 self.metadata = Some(Arc::clone(metadata));
+            }
+            Effect::LeaderChanged { .. } => return,
+            Effect::Send { .. } | Effect::ReadFrames { .. } => {
+                panic!("a lone voter has no followers: {effect:?}")
             }
             Effect::Configure { .. } | Effect::Leads { .. } | Effect::Deposed { .. } => {}
             Effect::Reply(ticket, _) => {

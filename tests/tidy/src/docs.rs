@@ -35,6 +35,16 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "\"explain\"",
     ),
     ("bateau serve --config node.toml", "broker/tests/command_line.rs", "\"serve\""),
+    (
+        "cargo run --release -p sim -- --seed 7",
+        "tests/sim/tests/command_line.rs",
+        "\"--seed\", \"7\"",
+    ),
+    (
+        "cargo run --release -p sim -- --seed 1 --count 2000 --seconds 20",
+        "tests/sim/tests/command_line.rs",
+        "\"--seed\", \"1\", \"--count\"",
+    ),
 ];
 
 /// Pages of which a test runs every command: the page, the test, and a text in it.

@@ -82,8 +82,8 @@ pub fn describe_broker(
 ) -> Vec<ConfigEntry> {
     let mut entries = configured_entries(settings, nodes);
     entries.extend(fixed_entries());
-    entries.retain(|entry| is_wanted(keys, entry.name));
-    entries.sort_by_key(|entry| entry.name);
+    entries.retain(|entry| is_wanted(keys, &entry.name));
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
     entries
 }
 
@@ -177,7 +177,7 @@ fn text(value: impl ToString) -> String {
 fn entry(name: &'static str, config_type: ConfigType, value: String, default: &str) -> ConfigEntry {
     let is_default = value == default;
     ConfigEntry {
-        name,
+        name: name.into(),
         source: match is_default {
             true => ConfigSource::DefaultConfig,
             false => ConfigSource::StaticBrokerConfig,
@@ -187,7 +187,7 @@ fn entry(name: &'static str, config_type: ConfigType, value: String, default: &s
         synonyms: synonyms(name, (!is_default).then_some(value.as_str()), Some(default)),
         value: Some(value),
         config_type,
-        documentation: documentation(name),
+        documentation: documentation(name).into(),
     }
 }
 
@@ -205,7 +205,8 @@ fn synonyms(
     configured: Option<&str>,
     default: Option<&str>,
 ) -> Vec<ConfigSynonym> {
-    let synonym = |value: &str, source| ConfigSynonym { name, value: Some(text(value)), source };
+    let synonym =
+        |value: &str, source| ConfigSynonym { name: name.into(), value: Some(text(value)), source };
     let configured = configured.map(|value| synonym(value, ConfigSource::StaticBrokerConfig));
     let default = default.map(|value| synonym(value, ConfigSource::DefaultConfig));
     configured.into_iter().chain(default).collect()
@@ -298,9 +299,10 @@ mod tests {
 
     #[test]
     fn the_keys_and_types_are_kafkas_and_one_that_tools_still_look_for() {
-        let described: Vec<_> = describe_broker(&BrokerSettings::default(), 1, None)
-            .into_iter()
-            .map(|entry| (entry.name, entry.config_type.name()))
+        let entries = describe_broker(&BrokerSettings::default(), 1, None);
+        let described: Vec<_> = entries
+            .iter()
+            .map(|entry| (&*entry.name, entry.config_type.name()))
             .filter(|(name, _)| *name != "inter.broker.protocol.version")
             .collect();
         assert_eq!(described, KAFKA_TYPES);
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn every_entry_is_read_only_sorted_and_documented() {
         let entries = describe_broker(&BrokerSettings::default(), 1, None);
-        assert!(entries.is_sorted_by_key(|entry| entry.name));
+        assert!(entries.is_sorted_by_key(|entry| &entry.name));
         for entry in entries {
             assert!(entry.read_only && !entry.sensitive && !entry.documentation.is_empty());
             let first = entry.synonyms.first().map(|synonym| synonym.value.clone());

@@ -2,8 +2,11 @@
 //!
 //! Absent on purpose: the keys themselves (`topic_config`, `broker_config`).
 
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
 /// Kafka's data types of config values, with the numbers that they have on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ConfigType {
     /// `true` or `false`.
     Boolean = 1,
@@ -41,7 +44,7 @@ impl ConfigType {
 }
 
 /// Where a value comes from, with the number that it has on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ConfigSource {
     /// Set for the topic.
     DynamicTopicConfig = 1,
@@ -60,10 +63,10 @@ impl ConfigSource {
 }
 
 /// A value that a key has, or would have if a stronger source did not speak.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConfigSynonym {
     /// The key under which that source holds it.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The value.
     pub value: Option<String>,
     /// The source.
@@ -71,10 +74,10 @@ pub struct ConfigSynonym {
 }
 
 /// One key with everything that `DescribeConfigs` and the `CreateTopics` answer want to know.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConfigEntry {
     /// Kafka's key.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The value in effect; `None` where the key has none.
     pub value: Option<String>,
     /// Where the value comes from.
@@ -88,7 +91,7 @@ pub struct ConfigEntry {
     /// The value's data type.
     pub config_type: ConfigType,
     /// What it does here.
-    pub documentation: &'static str,
+    pub documentation: Cow<'static, str>,
 }
 
 impl ConfigEntry {

@@ -361,7 +361,7 @@ impl<'a> Draft<'a> {
 }
 
 fn check_registration(registration: &NodeRegistration) -> Result<(), RegisterNodeError> {
-    let malformed = |field| Err(RegisterNodeError::Malformed { field });
+    let malformed = |field: &'static str| Err(RegisterNodeError::Malformed { field: field.into() });
     let usable = |text: &str| (1..=NODE_TEXT_BYTES_MAX).contains(&text.len());
     if i32::try_from(registration.node.get()).is_err() {
         return malformed("the node id");

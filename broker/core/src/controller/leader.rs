@@ -172,7 +172,7 @@ impl Controller {
     }
 
     /// Stops deciding. Everything that waits is answered with
-    /// [`NotController`](ControllerError::NotController): it may still happen.
+    /// [`Unsettled`](ControllerError::Unsettled): it may still happen.
     pub fn resign(&mut self, effects: &mut Vec<ControllerEffect>) {
         if let Some(mut leading) = self.leading.take() {
             leading.fail_from(ProposalToken(0), effects);
@@ -243,7 +243,7 @@ impl Controller {
     }
 
     /// A proposal will never be applied, though this node may still lead. Requests that were
-    /// decided upon it are answered with [`NotController`](ControllerError::NotController).
+    /// decided upon it are answered with [`Unsettled`](ControllerError::Unsettled).
     pub fn handle_dropped(
         &mut self,
         now: Now,
@@ -379,7 +379,7 @@ impl Leading {
             self.awaited.range((token, Ticket(0))..).map(|(_, ticket)| *ticket).collect();
         for ticket in failed {
             self.stop_waiting(ticket);
-            let response = Err(ControllerError::NotController);
+            let response = Err(ControllerError::Unsettled);
             effects.push(ControllerEffect::Reply { ticket, response });
         }
     }

@@ -51,7 +51,7 @@ pub struct Founding {
 }
 
 /// A range of producer ids that nobody else has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct ProducerIdBlock {
     /// The first id.
     pub first: u64,

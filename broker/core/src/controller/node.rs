@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use bateau_protocol::ids::NodeId;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{DecodeError, Reader, Writer};
 
 /// One address under which clients of one listener reach a node.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct ListenerAddress {
     /// The listener's name: `kafka`, `native`, `http`, `peers`.
     pub name: Arc<str>,
@@ -20,7 +21,7 @@ pub struct ListenerAddress {
 }
 
 /// Which start of a node speaks (reliability rule D10).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct BootEpoch {
     /// Rises with every start and is flushed before it is shown. 0: the node counts no starts,
     /// and nothing is checked.
@@ -40,7 +41,7 @@ impl BootEpoch {
 }
 
 /// A node as it registers itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeRegistration {
     /// The node.
     pub node: NodeId,

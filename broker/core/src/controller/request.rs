@@ -9,6 +9,8 @@
 use std::sync::Arc;
 
 use bateau_protocol::ids::{Incarnation, NodeId, TopicId};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use thiserror::Error;
 
 use super::config_entry::ConfigEntry;
@@ -22,7 +24,7 @@ use super::topic_config::TopicConfigError;
 use super::topic_name::TopicNameError;
 
 /// A request to the controller.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ControllerRequest {
     /// Create topics, each decided alone.
     CreateTopics(CreateTopics),
@@ -89,7 +91,7 @@ impl ControllerRequest {
 }
 
 /// Topics to create.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct CreateTopics {
     /// The topics.
     pub topics: Vec<NewTopic>,
@@ -100,7 +102,7 @@ pub struct CreateTopics {
 }
 
 /// A topic to create.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct NewTopic {
     /// Its name.
     pub name: String,
@@ -115,7 +117,7 @@ pub struct NewTopic {
 }
 
 /// Where a client wants a partition.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PartitionAssignment {
     /// The partition's number.
     pub partition: i32,
@@ -124,7 +126,7 @@ pub struct PartitionAssignment {
 }
 
 /// A topic by name or by id.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct TopicReference {
     /// The name, if it is meant by name.
     pub name: Option<String>,
@@ -133,7 +135,7 @@ pub struct TopicReference {
 }
 
 /// Single configs of a topic to change.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct AlterTopicConfigs {
     /// The topic's name.
     pub topic: String,
@@ -147,7 +149,7 @@ pub struct AlterTopicConfigs {
 
 /// More partitions for a topic (KIP-195). Records stay where they are: from then on a key may go
 /// to another partition than before.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct CreatePartitions {
     /// The topic's name.
     pub topic: String,
@@ -160,7 +162,7 @@ pub struct CreatePartitions {
 }
 
 /// The controller's answer, one for each request and of its kind.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ControllerResponse {
     /// One result for each name, in the request's order. A name that came twice has one result.
     TopicsCreated(Vec<CreateTopicResult>),
@@ -181,7 +183,7 @@ pub enum ControllerResponse {
 }
 
 /// What came of one topic to create.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CreateTopicResult {
     /// Its name.
     pub name: String,
@@ -190,7 +192,7 @@ pub struct CreateTopicResult {
 }
 
 /// A topic that exists now, or would.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CreatedTopic {
     /// Its id; zero where the request only asked what would happen.
     pub id: TopicId,
@@ -203,7 +205,7 @@ pub struct CreatedTopic {
 }
 
 /// A topic that has more partitions now, or would.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GrownTopic {
     /// Its id.
     pub id: TopicId,
@@ -214,7 +216,7 @@ pub struct GrownTopic {
 }
 
 /// What came of one topic to have.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AutoCreateTopicResult {
     /// Its name.
     pub name: String,
@@ -223,7 +225,7 @@ pub struct AutoCreateTopicResult {
 }
 
 /// What came of one topic to delete.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeleteTopicResult {
     /// Its name, where it is known.
     pub name: Option<Arc<str>>,
@@ -234,11 +236,15 @@ pub struct DeleteTopicResult {
 }
 
 /// Why a whole request failed. Nothing is known of what it asked for: it may still happen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum ControllerError {
-    /// This node does not lead the metadata partition, or lost it meanwhile. NOT_CONTROLLER (41).
+    /// This node does not lead the metadata partition; nothing was done. NOT_CONTROLLER (41).
     #[error("this node is not the controller")]
     NotController,
+    /// The controller was lost while the request was under way: it may still be carried out.
+    /// REQUEST_TIMED_OUT (7).
+    #[error("the controller was lost before it had answered; the request may be carried out")]
+    Unsettled,
     /// The commands were not applied in time. REQUEST_TIMED_OUT (7).
     #[error("the request was not carried out within {timeout_ms} ms")]
     TimedOut {
@@ -252,7 +258,7 @@ pub enum ControllerError {
 }
 
 /// A limit that a request would pass.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum LimitError {
     /// Topics of the cluster.
     #[error("the cluster has {TOPICS_MAX} topics, which is the limit")]
@@ -278,7 +284,7 @@ pub enum LimitError {
 }
 
 /// Why a topic is not created.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum CreateTopicError {
     /// The name breaks Kafka's rules. INVALID_TOPIC_EXCEPTION (17).
     #[error("Topic name is invalid: {0}")]
@@ -345,7 +351,7 @@ pub enum CreateTopicError {
 }
 
 /// Why an assignment cannot be.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum AssignmentError {
     /// Partition numbers are not 0, 1, 2, ….
     #[error("partitions should be a consecutive 0-based integer sequence: {missing} is missing")]
@@ -387,7 +393,7 @@ pub enum AssignmentError {
 }
 
 /// Why a topic is not there after it was asked for.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum AutoCreateTopicError {
     /// Topics are not created on first use here. UNKNOWN_TOPIC_OR_PARTITION (3).
     #[error("the topic does not exist and topics.auto_create is false")]
@@ -399,7 +405,7 @@ pub enum AutoCreateTopicError {
 }
 
 /// Why a topic is not deleted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum DeleteTopicError {
     /// UNKNOWN_TOPIC_OR_PARTITION (3).
     #[error("This server does not host this topic-partition.")]
@@ -419,7 +425,7 @@ pub enum DeleteTopicError {
 }
 
 /// Why a topic's configs stay as they are.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum AlterTopicConfigsError {
     /// UNKNOWN_TOPIC_OR_PARTITION (3).
     #[error("This server does not host this topic-partition.")]
@@ -430,7 +436,7 @@ pub enum AlterTopicConfigsError {
 }
 
 /// Why a topic gets no more partitions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum CreatePartitionsError {
     /// UNKNOWN_TOPIC_OR_PARTITION (3).
     #[error("This server does not host this topic-partition.")]
@@ -452,7 +458,7 @@ pub enum CreatePartitionsError {
 }
 
 /// Why no producer ids are given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum ProducerIdsError {
     /// All 2^63 − 1 are taken. UNKNOWN_SERVER_ERROR (−1).
     #[error("no producer ids are left")]
@@ -460,7 +466,7 @@ pub enum ProducerIdsError {
 }
 
 /// Why a node is not registered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum RegisterNodeError {
     /// Its start is not newer than the one that is known: an old copy of its disk. The node stops
     /// with exit code 4.
@@ -481,6 +487,6 @@ pub enum RegisterNodeError {
     #[error("{field} of the registration is not usable")]
     Malformed {
         /// What is wrong.
-        field: &'static str,
+        field: Cow<'static, str>,
     },
 }

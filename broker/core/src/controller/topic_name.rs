@@ -3,10 +3,11 @@
 //! Absent on purpose: collisions of names, which depend on what exists.
 
 use bateau_protocol::limits::TOPIC_NAME_CHARS_MAX;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Why a text is no topic name. INVALID_TOPIC_EXCEPTION (17).
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum TopicNameError {
     /// No character at all.
     #[error("the empty string is not allowed")]

@@ -40,10 +40,11 @@ impl Acks {
         self.pending.drain(..count).filter_map(|pending| Some((pending.ticket?, pending.ack)))
     }
 
-    /// Takes the tickets whose time is up; their batches stay in the log and may commit later.
-    pub fn expire(&mut self, now_ms: u64) -> Vec<Ticket> {
+    /// Takes the tickets whose time is up, with the entry that each waits for; their batches stay
+    /// in the log and may commit later.
+    pub fn expire(&mut self, now_ms: u64) -> Vec<(Ticket, LogIndex)> {
         let late = self.pending.iter_mut().filter(|pending| pending.deadline_ms <= now_ms);
-        late.filter_map(|pending| pending.ticket.take()).collect()
+        late.filter_map(|pending| Some((pending.ticket.take()?, pending.index))).collect()
     }
 
     /// Takes everybody: leadership or the disk is lost.
@@ -97,7 +98,7 @@ mod tests {
         let mut acks = Acks::default();
         acks.push(pending(2, 20, 100));
         acks.push(pending(3, 30, 200));
-        assert_eq!(acks.expire(100), [Ticket(20)]);
+        assert_eq!(acks.expire(100), [(Ticket(20), LogIndex::new(2))]);
         assert_eq!(acks.expire(150), []);
         assert_eq!(released(&mut acks, 9), [30]);
     }

@@ -9,9 +9,9 @@
 
 use super::derived::Applied;
 use super::raft_view::Ready;
-use super::tail::Stamp;
+use super::stamp::Stamp;
 use super::trim::{LogStart, Roll, SealedSegment, Segments};
-use super::{Membership, ProduceError, Replica, Role};
+use super::{Membership, ProduceError, Producers, Replica, Role};
 use crate::clock::Now;
 use crate::codec::DecodeError;
 use crate::shard::{Effect, Effects};
@@ -26,6 +26,15 @@ impl Replica {
         self.raft.campaign();
     }
 
+    /// Whether this replica need not wait for others to stand: its vote decides alone, or the
+    /// partition has just been made and names it first.
+    #[must_use]
+    pub fn stands_first(&self) -> bool {
+        let is_new = self.raft.last().index == LogIndex::new(1);
+        let first = self.membership.voters.first().map(|first| first.replica_id);
+        self.membership.is_sole_voter(self.replica_id) || (is_new && first == Some(self.replica_id))
+    }
+
     /// Ends a turn: proposes what gathered and performs what raft wants, until it wants nothing.
     ///
     /// Errors: [`DecodeError`] where a committed command does not decode. The log's checksums are
@@ -33,13 +42,19 @@ impl Replica {
     pub fn drain_ready(&mut self, now: Now, effects: &mut Effects) -> Result<(), DecodeError> {
         self.repeat_writes(now, effects);
         loop {
+            // What gathered is given back by the log's end as it was when it gathered.
+            self.follow_raft_role(effects);
             self.admit_held(effects);
             self.take_machine_effects(effects);
             self.propose_gathered(effects);
+            self.ask_majority();
             let Some(ready) = self.raft.take_ready() else { break };
             self.handle_ready(ready, now, effects)?;
         }
+        self.send_to_peers(effects);
+        self.tell_leader(effects);
         self.publish(effects);
+        self.answer_reads(effects);
         self.store_state_if_due(now, effects);
         Ok(())
     }
@@ -50,10 +65,20 @@ impl Replica {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), DecodeError> {
+        // A leader's followers write while it does.
+        self.send_to_peers(effects);
+        if let Some(index) = ready.appended.truncate_from
+            && let Some(producers) = self.derived.producers_mut()
+        {
+            producers.truncate_from(index);
+        }
         if ready.must_persist() {
             self.write(&mut ready, effects);
         }
         self.follow_raft_role(effects);
+        for (number, index) in ready.confirmed {
+            self.note_confirmed(number, index);
+        }
         for entry in ready.committed {
             let stamp = Stamp::decode(&entry.context);
             let kind = stamp.map_or(FrameKind::Noop, |stamp| stamp.kind);
@@ -67,7 +92,7 @@ impl Replica {
             if kind == FrameKind::Noop && Term::new(entry.term) == self.raft.term() {
                 self.begin_to_lead(now, effects);
             }
-            self.applied = index;
+            (self.applied, self.applied_term) = (index, Term::new(entry.term));
         }
         self.raft.applied(self.applied);
         Ok(())
@@ -116,17 +141,15 @@ impl Replica {
     }
 
     fn follow_raft_role(&mut self, effects: &mut Effects) {
-        match (self.role, self.raft.is_leader()) {
-            (Role::Follower, true) => {
-                self.role = Role::Electing;
-                self.derived.elect();
-            }
-            (Role::Electing | Role::Leader, false) => {
-                self.resign(ProduceError::NotLeader, effects);
-                let (incarnation, term) = (self.incarnation, self.raft.term());
-                effects.push(Effect::Deposed { incarnation, term });
-            }
-            (Role::Follower, false) | (Role::Electing | Role::Leader, true) => {}
+        let (incarnation, term) = (self.incarnation, self.raft.term());
+        let leads = self.raft.is_leader().then_some(term);
+        if self.role != Role::Follower && leads != Some(self.role_term) {
+            self.resign(ProduceError::NotLeader, effects);
+            effects.push(Effect::Deposed { incarnation, term });
+        }
+        if self.role == Role::Follower && leads.is_some() {
+            (self.role, self.role_term) = (Role::Electing, term);
+            self.derived.elect();
         }
     }
 
@@ -136,6 +159,9 @@ impl Replica {
             return;
         }
         self.role = Role::Leader;
+        let settled = self.derived.producers().is_none_or(Producers::is_settled);
+        assert!(settled, "I10: a batch of an earlier term is neither committed nor gone");
+        self.raft.begin_to_lead();
         self.derived.lead(now);
         effects.push(Effect::Leads { incarnation: self.incarnation, term: self.raft.term() });
     }
@@ -150,7 +176,7 @@ impl Replica {
             let incarnation = self.incarnation;
             effects.push(Effect::Committed { incarnation, commit, high_watermark });
         }
-        for (ticket, ack) in self.acks.release(self.raft.commit()) {
+        for (ticket, ack) in self.acks.release(self.acknowledgeable()) {
             effects.reply_produce(ticket, Ok(ack));
         }
         if self.state_file.take_trim() {
@@ -158,6 +184,17 @@ impl Replica {
             self.raft.trim_to(start.index, start.previous_term, start.offset);
             effects.push(Effect::Trim { incarnation: self.incarnation, start });
         }
+    }
+
+    /// The last index whose batch may be acknowledged: committed, and flushed by as many voters as
+    /// the topic asks for where that is more than a majority.
+    pub(super) fn acknowledgeable(&self) -> LogIndex {
+        let commit = self.raft.commit();
+        let required = self.settings.min_insync_replicas;
+        if required <= self.membership.majority() {
+            return commit;
+        }
+        commit.min(self.raft.flushed_by(required))
     }
 
     fn store_state_if_due(&mut self, now: Now, effects: &mut Effects) {

@@ -37,13 +37,15 @@ impl Replica {
         let last = self.raft.last().index;
         let acks: Vec<LogIndex> = self.acks.indexes().collect();
         assert!(acks.is_sorted(), "I-ACK-1: acks wait in offset order");
-        let is_open = |index: &LogIndex| *index > self.raft.commit() && *index <= self.end_index();
+        let open_from = self.acknowledgeable();
+        let is_open = |index: &LogIndex| *index > open_from && *index <= self.end_index();
         assert!(acks.iter().all(is_open), "I-ACK-1: an ack waits for nothing: {acks:?}");
         let tokens: Vec<LogIndex> = self.tokens.iter().map(|(index, _)| *index).collect();
         assert!(tokens.is_sorted(), "commands are applied in order");
         assert!(tokens.iter().all(|index| *index > self.applied && *index <= last));
         if self.role == Role::Follower {
             let waits = !self.acks.is_empty() || !self.held.is_empty() || !tokens.is_empty();
+            assert!(self.reads.is_empty(), "who does not lead answers no question");
             assert!(!waits, "who does not lead lets nobody wait");
         }
         assert_eq!(self.role == Role::Follower, !self.raft.is_leader(), "a role is raft's");

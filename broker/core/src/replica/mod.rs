@@ -18,17 +18,19 @@
 //! - Offsets are handed out in the order in which raft takes entries, and without holes.
 //! - A produce is admitted only after the no-op of the leader's own term is applied.
 //!
-//! Absent on purpose: I/O, clocks and threads; messages to other replicas, snapshots and
-//! membership changes, which come with the second voter.
+//! Absent on purpose: I/O, clocks and threads; snapshots and membership changes.
 
 mod acks;
 mod apply;
 mod derived;
 mod invariants;
 pub mod membership;
+mod peers;
 mod producers;
 mod propose;
 mod raft_view;
+mod reads;
+mod stamp;
 mod start;
 mod state_file;
 mod tail;
@@ -40,8 +42,10 @@ mod tests;
 
 pub use derived::{Derived, DerivedStart, MetadataStart};
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
-pub use raft_view::{StartError, Vote};
-pub use start::RecoveredLog;
+pub use raft_view::{ReadOrigin, ReplicaFault, StartError, Vote};
+pub use reads::NotLeading;
+pub use start::{RecoveredLog, ReplicaStart};
+pub use tail::{KEPT_BYTES_MAX, TailBudget};
 
 use crate::clock::Now;
 use crate::shard::Effects;
@@ -53,6 +57,7 @@ use bytes::Bytes;
 use membership::Membership;
 use propose::Gathered;
 use raft_view::RaftView;
+use reads::Reads;
 use std::collections::VecDeque;
 use thiserror::Error;
 use trim::{LogStart, Retention};
@@ -107,6 +112,10 @@ pub enum ProduceError {
         /// Live voters.
         found: usize,
     },
+    /// The batch is committed, and fewer voters than `min.insync.replicas` have flushed it within
+    /// the request's timeout.
+    #[error("the batch is committed, but not flushed by min.insync.replicas voters in time")]
+    NotEnoughReplicasAfterAppend,
     /// The disk is full or the partition damaged. Appended or not, a retry settles it.
     #[error("the partition's storage takes no appends now")]
     Storage,
@@ -137,10 +146,13 @@ pub struct Replica {
     replica_id: ReplicaId,
     raft: RaftView,
     role: Role,
+    /// The term of the role, where it is not a follower's.
+    role_term: Term,
     membership: Membership,
     settings: ReplicaSettings,
     derived: Derived,
     applied: LogIndex,
+    applied_term: Term,
     high_watermark: Offset,
     log_start: LogStart,
     /// Entries of this turn, in order; raft gets them in one proposal.
@@ -152,6 +164,11 @@ pub struct Replica {
     acks: Acks,
     /// Commands in flight: their entry and the state machine's own token.
     tokens: VecDeque<(LogIndex, ProposalToken)>,
+    reads: Reads,
+    /// This replica's turn to stand, after the leader's node was lost.
+    candidacy: Option<peers::Candidacy>,
+    /// Who leads in which term, as the outside was last told.
+    told_leader: Option<(Option<ReplicaId>, Term)>,
     writes: Writes,
     /// Whether the data directory is too full for new records (D20).
     is_disk_full: bool,
@@ -195,6 +212,12 @@ impl Replica {
         self.applied
     }
 
+    /// Term of that entry.
+    #[must_use]
+    pub fn applied_term(&self) -> Term {
+        self.applied_term
+    }
+
     /// Where the log starts.
     #[must_use]
     pub fn log_start(&self) -> LogStart {
@@ -232,9 +255,16 @@ impl Replica {
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
         if self.raft.needs_ticks() {
             self.raft.tick();
+            self.stand_in_turn();
         }
-        for ticket in self.acks.expire(now.monotonic_ms) {
-            effects.reply_produce(ticket, Err(ProduceError::TimedOut));
+        let commit = self.raft.commit();
+        for (ticket, index) in self.acks.expire(now.monotonic_ms) {
+            let error = if index <= commit {
+                ProduceError::NotEnoughReplicasAfterAppend
+            } else {
+                ProduceError::TimedOut
+            };
+            effects.reply_produce(ticket, Err(error));
         }
         self.expire_held(now.monotonic_ms, effects);
     }
@@ -259,6 +289,7 @@ impl Replica {
         self.role = Role::Follower;
         self.fail_gathered(error, effects);
         self.fail_waiters(error, effects);
+        self.fail_reads(effects);
         self.tokens.clear();
     }
 

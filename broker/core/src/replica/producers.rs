@@ -186,6 +186,12 @@ impl Producers {
         });
     }
 
+    /// Whether nothing waits for its commit.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.overlay.is_empty()
+    }
+
     /// Forgets ids that were last used more than [`PRODUCER_EXPIRY_MS`] before `now_wall_ms`.
     pub fn expire(&mut self, now_wall_ms: u64) {
         let oldest_ms = now_wall_ms.saturating_sub(PRODUCER_EXPIRY_MS);

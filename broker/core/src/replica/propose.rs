@@ -11,7 +11,7 @@
 use super::acks::PendingAck;
 use super::producers::Sequencing;
 use super::raft_view::UNCOMMITTED_BYTES_MAX;
-use super::tail::Stamp;
+use super::stamp::Stamp;
 use super::{Produce, ProduceAck, ProduceError, Replica, Role};
 use crate::shard::Effects;
 use crate::ticket::{ProposalToken, Ticket};
@@ -148,7 +148,10 @@ impl Replica {
     }
 
     fn check_replicas(&self) -> Result<(), ProduceError> {
-        let (required, found) = (self.settings.min_insync_replicas, self.membership.voters.len());
+        let required = self.settings.min_insync_replicas;
+        let majority = self.membership.majority();
+        // A majority is what raft itself sees to; more than that is asked of those that live.
+        let found = if required > majority { self.raft.live_voters() } else { majority };
         if required > found {
             return Err(ProduceError::NotEnoughReplicas { required, found });
         }
@@ -175,7 +178,13 @@ impl Replica {
     }
 
     /// Takes a command of the derived state machine; it is told the token when it is applied.
+    ///
+    /// Who has lost the leadership in this turn gathers none: the machine hears so, and has told
+    /// everybody who waits.
     pub(super) fn gather_command(&mut self, payload: Bytes, token: ProposalToken) {
+        if self.role == Role::Follower {
+            return;
+        }
         self.gather(FrameKind::Command, 0, payload, Waiter::Machine { token });
     }
 

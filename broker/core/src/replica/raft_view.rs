@@ -1,27 +1,35 @@
 //! The one place that knows the `raft` package, and the rules for its use (R1 to R24).
 //!
 //! ```text
-//!   propose ─┐                    ┌─> entries, term and vote   to be written and flushed
-//!   tick    ─┼─> RawNode ─ take ──┤
-//!   persisted┘                    └─> committed entries        to be applied
+//!   propose ──┐                    ┌─> entries, term and vote   to be written and flushed
+//!   peers    ─┼─> RawNode ─ take ──┼─> messages                 at once, or after the flush
+//!   tick     ─┤                    ├─> committed entries        to be applied
+//!   persisted ┘                    └─> reads                    that a majority confirmed
 //! ```
 //!
-//! Rules kept here: R1 (every setting), R2 (nothing between `ready` and `advance`), R4 (the
+//! Rules kept here: R1 (every setting), R2 (nothing between `ready` and `advance`), R3 (a leader's
+//! messages go at once, everybody else's after the flush of what they speak of), R4 (the
 //! asynchronous path: entries are readable before `advance_append_async`, persisted in order), R5
-//! and R6 (applied is our own), R7 (checked before raft is built), R14 (`uncommitted_size` before
-//! a proposal), R20 (election timeouts are a pure function).
+//! and R6 (applied is our own), R7 (checked before raft is built and before a message is stepped),
+//! R9 (entries that come late), R10 (a context of a read is never used twice), R14
+//! (`uncommitted_size` before a proposal), R18 and R21 (what a peer may say), R20 (election
+//! timeouts are a pure function).
 //!
-//! Absent on purpose: messages. A lone voter has nobody to talk to, which is asserted; they come
-//! with the second voter, as do snapshots and ReadIndex.
+//! Absent on purpose: leases (R11); membership changes and snapshots, which come with the nodes
+//! that need them.
 
-use super::tail::{Coordinates, Tail, TailStart};
+mod messages;
+
+use super::tail::{Appended, Coordinates, Tail, TailStart, Wanted};
 use crate::codec::DecodeError;
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
+use bateau_protocol::peer::{RaftBody, RaftMessage};
 use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::{Config, GetEntriesContext, INVALID_ID, ProgressState, RawNode, StateRole};
 use slog::{Discard, Logger, o};
+use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 
 /// Ticks between two heartbeats.
@@ -46,11 +54,25 @@ pub struct Vote {
     pub voted_for: ReplicaId,
 }
 
+/// Whose reads these are: with a counter it makes a context that nobody uses twice (R10).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReadOrigin {
+    /// The node that asks.
+    pub node: NodeId,
+    /// Which of its starts.
+    pub boot_epoch: u64,
+}
+
+/// Names a read that waits for a majority's word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct ReadNumber(u64);
+
 /// What a replica starts from.
 #[derive(Clone, Debug)]
 pub(super) struct RaftStart {
     pub replica_id: ReplicaId,
     pub incarnation: Incarnation,
+    pub reads: ReadOrigin,
     pub tail: TailStart,
 }
 
@@ -73,12 +95,6 @@ pub enum StartError {
         /// What was there.
         found: LogIndex,
     },
-    /// The log belongs to a group of several voters, which this build does not run.
-    #[error("the membership at index {index} names other voters, which this build cannot reach")]
-    NotTheOnlyVoter {
-        /// The membership frame, or the first frame after the state file.
-        index: LogIndex,
-    },
     /// Stored state or a committed command does not decode under a valid checksum.
     #[error(transparent)]
     Undecodable(#[from] DecodeError),
@@ -96,19 +112,44 @@ pub(super) struct Ready {
     /// Names this ready when it is reported as persisted.
     pub number: u64,
     pub vote: Option<Vote>,
-    pub frames: Vec<Frame>,
+    pub appended: Appended,
     pub committed: Vec<Entry>,
+    /// Reads that a majority has confirmed, and the commit index at which each may be answered.
+    pub confirmed: Vec<(ReadNumber, LogIndex)>,
 }
 
 impl Ready {
     pub fn must_persist(&self) -> bool {
-        self.vote.is_some() || !self.frames.is_empty()
+        self.vote.is_some() || !self.appended.frames.is_empty()
     }
 }
 
 /// A proposal that raft did not take: this replica is not the leader, or gives leadership away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ProposalDropped;
+
+/// Why a peer's message was not believed.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ReplicaFault {
+    /// The leader knows of entries that this replica had flushed and does not have: its log has
+    /// lost them, and it must neither vote nor acknowledge (R7).
+    #[error("the leader counts on entry {commit} here, and the log ends at {last}")]
+    LostEntries {
+        /// What the leader knows to be flushed here.
+        commit: LogIndex,
+        /// What the log holds.
+        last: LogIndex,
+    },
+}
+
+/// Entries that a follower waits for and the disk reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fetch {
+    pub number: u64,
+    pub first: LogIndex,
+    pub last: LogIndex,
+    pub bytes_max: u64,
+}
 
 pub(super) struct RaftView {
     node: RawNode<Tail>,
@@ -118,16 +159,22 @@ pub(super) struct RaftView {
     /// Number of the newest one that is known to be flushed.
     newest_persisted: u64,
     vote: Vote,
+    /// Messages that may leave now.
+    sendable: Vec<Message>,
+    /// Messages that speak of what is being written, by the ready whose flush they wait for (R3).
+    unsendable: VecDeque<(u64, Vec<Message>)>,
+    fetches: BTreeMap<u64, (LogIndex, GetEntriesContext)>,
+    newest_fetch: u64,
+    reads: ReadOrigin,
+    newest_read: u64,
+    /// Ticks since the start, and how many had passed when a peer was last heard.
+    ticks: u64,
+    heard: BTreeMap<u64, u64>,
 }
 
 impl RaftView {
     /// Builds raft on what recovery found.
     pub fn new(start: RaftStart) -> Result<Self, StartError> {
-        let last = start.tail.last.index;
-        let commit = LogIndex::new(start.tail.hard_state.commit);
-        if commit > last {
-            return Err(StartError::CommitBehindLog { commit, last });
-        }
         let vote = Vote {
             term: Term::new(start.tail.hard_state.term),
             voted_for: ReplicaId::new(start.tail.hard_state.vote),
@@ -136,7 +183,7 @@ impl RaftView {
             id: start.replica_id.get(),
             election_tick: ELECTION_TICKS,
             heartbeat_tick: HEARTBEAT_TICKS,
-            applied: last.get(),
+            applied: start.tail.applied.index.get(),
             max_size_per_msg: MESSAGE_BYTES_MAX,
             max_inflight_msgs: MESSAGES_INFLIGHT_MAX,
             check_quorum: true,
@@ -154,6 +201,14 @@ impl RaftView {
             newest_written: 0,
             newest_persisted: 0,
             vote,
+            sendable: Vec::new(),
+            unsendable: VecDeque::new(),
+            fetches: BTreeMap::new(),
+            newest_fetch: 0,
+            reads: start.reads,
+            newest_read: 0,
+            ticks: 0,
+            heard: BTreeMap::new(),
         };
         view.overwrite_election_timeout();
         Ok(view)
@@ -167,6 +222,13 @@ impl RaftView {
         self.overwrite_election_timeout();
     }
 
+    /// The leader that this replica followed is not heard any more.
+    pub fn forget_leader(&mut self) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, INVALID_ID);
+        self.overwrite_election_timeout();
+    }
+
     /// Whether the election clock must run: not for a lone voter that leads already.
     pub fn needs_ticks(&self) -> bool {
         !self.is_leader() || self.node.raft.prs().conf().voters().ids().len() > 1
@@ -174,13 +236,18 @@ impl RaftView {
 
     /// Moves raft's clock by one tick.
     pub fn tick(&mut self) {
+        self.ticks += 1;
         self.node.tick();
         self.overwrite_election_timeout();
     }
 
     /// Whether `bytes` more may be proposed now (R14). A proposal larger than the whole limit is
-    /// admitted alone.
+    /// admitted alone. While the leadership is being handed over raft takes none: what waits goes
+    /// on with whoever leads when that is over.
     pub fn has_room_for(&self, bytes: usize) -> bool {
+        if self.node.raft.lead_transferee.is_some() {
+            return false;
+        }
         let waiting = self.node.raft.uncommitted_size();
         waiting == 0 || waiting.saturating_add(bytes) <= UNCOMMITTED_BYTES_MAX
     }
@@ -214,22 +281,115 @@ impl RaftView {
         });
         let vote = vote.filter(|vote| *vote != self.vote);
         self.vote = vote.unwrap_or(self.vote);
-        let frames = self.node.mut_store().append(ready.take_entries());
+        let appended = self.node.mut_store().append(ready.take_entries());
         let committed = ready.take_committed_entries();
-        assert!(
-            ready.take_messages().is_empty() && ready.take_persisted_messages().is_empty(),
-            "R3: a lone voter sends no messages"
-        );
+        let confirmed = ready.take_read_states();
+        self.sendable.extend(ready.take_messages());
+        let unsendable = ready.take_persisted_messages();
         self.node.advance_append_async(ready);
-        let ready = Ready { number, vote, frames, committed };
+        let confirmed = confirmed.iter().filter_map(|state| {
+            Some((self.own_read(&state.request_ctx)?, LogIndex::new(state.index)))
+        });
+        let confirmed = confirmed.collect();
+        let ready = Ready { number, vote, appended, committed, confirmed };
         if ready.must_persist() {
             self.newest_written = number;
         } else if self.newest_written == self.newest_persisted {
             // Reporting a number reports every earlier one, so this must not overtake a write.
             self.node.on_persist_ready(number);
         }
+        self.send_after_flush(unsendable);
         self.overwrite_election_timeout();
         Some(ready)
+    }
+
+    /// R3: what somebody who does not lead says depends on everything that was handed out to be
+    /// written before.
+    fn send_after_flush(&mut self, messages: Vec<Message>) {
+        if self.newest_written == self.newest_persisted {
+            self.sendable.extend(messages);
+        } else if !messages.is_empty() {
+            self.unsendable.push_back((self.newest_written, messages));
+        }
+    }
+
+    /// Takes what may be sent now.
+    pub fn take_messages(&mut self) -> Vec<RaftMessage> {
+        let messages = std::mem::take(&mut self.sendable);
+        let incarnation = self.incarnation;
+        messages.into_iter().filter_map(|one| messages::outbound(incarnation, one)).collect()
+    }
+
+    /// Hears a peer, whose message has been checked to come from a member of this group (R21).
+    ///
+    /// Errors: [`ReplicaFault`]: raft was not told.
+    pub fn step(&mut self, message: RaftMessage) -> Result<(), ReplicaFault> {
+        if let RaftBody::Heartbeat { commit, .. } = &message.body {
+            let (commit, last) = (*commit, self.last_index());
+            if message.term >= self.term() && commit > last {
+                return Err(ReplicaFault::LostEntries { commit, last });
+            }
+        }
+        self.heard.insert(message.from.get(), self.ticks);
+        // What raft ignores or refuses (an answer of somebody who is no member) needs no word.
+        let _ = self.node.step(messages::inbound(message));
+        self.overwrite_election_timeout();
+        Ok(())
+    }
+
+    /// A peer cannot be reached, or its link has dropped messages.
+    pub fn unreachable(&mut self, peer: ReplicaId) {
+        self.node.report_unreachable(peer.get());
+    }
+
+    /// Takes what followers need of the disk. Each is answered by [`Self::fetched`].
+    pub fn take_fetches(&mut self) -> Vec<Fetch> {
+        let mut fetches = Vec::new();
+        for wanted in self.node.mut_store().take_wanted() {
+            let Wanted { first, last, bytes_max, context } = wanted;
+            // Raft asks again with every answer of the follower.
+            if self.fetches.values().any(|(asked, _)| *asked == first) {
+                continue;
+            }
+            self.newest_fetch += 1;
+            self.fetches.insert(self.newest_fetch, (first, context));
+            fetches.push(Fetch { number: self.newest_fetch, first, last, bytes_max });
+        }
+        fetches
+    }
+
+    /// The disk's answer; `None` where it does not have the entries any more (R9: raft checks
+    /// itself whether they are still of use).
+    pub fn fetched(&mut self, number: u64, frames: Option<Vec<Frame>>) {
+        let Some((first, context)) = self.fetches.remove(&number) else { return };
+        self.node.mut_store().offer(first, frames);
+        self.node.on_entries_fetched(context);
+        self.node.mut_store().withdraw_offer();
+    }
+
+    /// The disk cannot answer now; raft asks again.
+    pub fn fetch_failed(&mut self, number: u64) {
+        self.fetches.remove(&number);
+    }
+
+    /// Asks a majority whether this replica still leads. Only for a leader whose no-op is applied:
+    /// before that raft drops the question in silence.
+    pub fn begin_read(&mut self) -> ReadNumber {
+        self.newest_read += 1;
+        let context = [self.reads.node.get(), self.reads.boot_epoch, self.newest_read];
+        self.node.read_index(context.map(u64::to_le_bytes).concat());
+        ReadNumber(self.newest_read)
+    }
+
+    fn own_read(&self, context: &[u8]) -> Option<ReadNumber> {
+        let (origin, number) = context.split_last_chunk::<8>()?;
+        let own = [self.reads.node.get(), self.reads.boot_epoch].map(u64::to_le_bytes).concat();
+        (origin == own).then(|| ReadNumber(u64::from_le_bytes(*number)))
+    }
+
+    /// Asks `peer` to take the leadership over. It may come to nothing: whoever asks watches.
+    pub fn transfer_to(&mut self, peer: ReplicaId) {
+        self.node.transfer_leader(peer.get());
     }
 
     /// The ready of this number, and with it every earlier one, is flushed here.
@@ -237,6 +397,11 @@ impl RaftView {
         assert!(number <= self.newest_written, "R4: a ready was persisted that nobody asked for");
         self.newest_persisted = self.newest_persisted.max(number);
         self.node.on_persist_ready(number);
+        while let Some((_, messages)) =
+            self.unsendable.pop_front_if(|(awaited, _)| *awaited <= self.newest_persisted)
+        {
+            self.sendable.extend(messages);
+        }
     }
 
     /// Frames that are not flushed here, for the repetition of refused writes.
@@ -257,7 +422,52 @@ impl RaftView {
     /// Everything up to `index` has been applied to the derived state.
     pub fn applied(&mut self, index: LogIndex) {
         self.node.advance_apply_to(index.get());
-        self.node.mut_store().release_to(index);
+        let needed = self.needed_by_followers().unwrap_or(index.next());
+        self.node.mut_store().release_to(index, needed);
+    }
+
+    /// The first index that a follower which answers may still ask for.
+    fn needed_by_followers(&self) -> Option<LogIndex> {
+        if !self.is_leader() {
+            return None;
+        }
+        let id = self.node.raft.id;
+        let others = self.node.raft.prs().iter().filter(|(peer, _)| **peer != id);
+        let follows = others.filter(|(peer, progress)| {
+            self.is_live(**peer) && progress.state == ProgressState::Replicate
+        });
+        follows.map(|(_, progress)| LogIndex::new(progress.matched).next()).min()
+    }
+
+    /// Gives every peer the time to be heard before it counts as lost.
+    pub fn begin_to_lead(&mut self) {
+        for peer in self.node.raft.prs().iter().map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.heard.insert(peer, self.ticks);
+        }
+    }
+
+    /// Voters that a leader has heard from lately, itself included.
+    pub fn live_voters(&self) -> usize {
+        let raft = &self.node.raft;
+        let is_live = |id: &u64| *id == raft.id || self.is_live(*id);
+        raft.prs().conf().voters().ids().iter().filter(is_live).count()
+    }
+
+    /// Raft's own flag is cleared at each of its looks at the quorum, so it cannot be asked.
+    fn is_live(&self, peer: u64) -> bool {
+        let limit_ticks = 2 * ELECTION_TICKS as u64;
+        self.heard.get(&peer).is_some_and(|heard| self.ticks - heard <= limit_ticks)
+    }
+
+    /// The last index that at least `count` voters are known to have flushed.
+    pub fn flushed_by(&self, count: usize) -> LogIndex {
+        let raft = &self.node.raft;
+        let voters = raft.prs().conf().voters().ids();
+        let matched = |id: u64| raft.prs().get(id).map_or(0, |progress| progress.matched);
+        let mut matched: Vec<u64> = voters.iter().map(matched).collect();
+        matched.sort_unstable_by(|one, other| other.cmp(one));
+        let at = count.saturating_sub(1);
+        LogIndex::new(matched.get(at).copied().unwrap_or(0))
     }
 
     pub fn trim_to(&mut self, first_index: LogIndex, previous_term: Term, offset: Offset) {
@@ -268,8 +478,18 @@ impl RaftView {
         self.node.raft.state == StateRole::Leader
     }
 
+    /// The replica that leads, as far as is known here.
+    pub fn leader(&self) -> Option<ReplicaId> {
+        let leader = self.node.raft.leader_id;
+        (leader != INVALID_ID).then(|| ReplicaId::new(leader))
+    }
+
     pub fn term(&self) -> Term {
         Term::new(self.node.raft.term)
+    }
+
+    fn last_index(&self) -> LogIndex {
+        LogIndex::new(self.node.raft.raft_log.last_index())
     }
 
     pub fn commit(&self) -> LogIndex {

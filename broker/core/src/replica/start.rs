@@ -1,26 +1,33 @@
 //! From what recovery found to a running replica: the state file, then the frames behind it.
 //!
-//! Commit is raised to the last verified and flushed index only while the membership, as applied
-//! there, names this replica as its only voter; what another voter may not have is not committed.
+//! ```text
+//!   state file ──> frames up to the commit: replayed ──> frames behind it: raft's, to be settled
+//! ```
+//!
+//! Commit is what was stored, or what the state file includes. It is raised towards the last
+//! verified and flushed index only while the membership, as applied there, names this replica as
+//! its only voter, and stops behind the first membership that names another: what another voter
+//! may not have is not committed.
 //!
 //! Invariants
 //! - Replaying is applying: the same code builds the derived state live and here.
 //! - A stored commit or state beyond the log's end is proof of loss, never clamped (R7).
 //!
-//! Absent on purpose: reading files, and a log with an uncommitted end, which needs a second voter.
+//! Absent on purpose: reading files.
 
 use super::acks::Acks;
 use super::derived::{Applied, Derived, DerivedStart};
 use super::membership::Membership;
-use super::raft_view::{RaftStart, RaftView, StartError, Vote};
+use super::raft_view::{RaftStart, RaftView, ReadOrigin, StartError, Vote};
+use super::reads::Reads;
 use super::state_file::{Schedule, State};
-use super::tail::{Coordinates, TailStart};
+use super::tail::{Coordinates, TailBudget, TailStart};
 use super::trim::LogStart;
 use super::writes::Writes;
 use super::{Replica, ReplicaSettings, Role};
 use crate::clock::Now;
 use bateau_protocol::frame::{Frame, FrameKind};
-use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId};
+use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
 use bateau_protocol::terms::TermTable;
 use bytes::Bytes;
 use raft::eraftpb::HardState;
@@ -53,94 +60,147 @@ pub struct RecoveredLog {
     pub is_damaged: bool,
 }
 
+/// How a replica begins.
+pub struct ReplicaStart {
+    /// What may change while it runs.
+    pub settings: ReplicaSettings,
+    /// What this partition's log is about.
+    pub derived: DerivedStart,
+    /// Whose reads it asks a majority about.
+    pub reads: ReadOrigin,
+    /// What the node's tails keep together.
+    pub budget: TailBudget,
+}
+
 impl Replica {
     /// Builds a replica on what recovery found, or on a log that was just created.
     ///
-    /// - `start`: not damaged; a damaged log has no replica.
-    /// - `derived`: what this partition's log is about.
+    /// - `log`: not damaged; a damaged log has no replica.
     ///
     /// Errors: [`StartError`]: the partition is not opened, and its files are left as they are.
     /// Cost: one pass over the frames behind the state file.
-    pub fn start(
-        start: RecoveredLog,
-        settings: ReplicaSettings,
-        derived: DerivedStart,
-        now: Now,
-    ) -> Result<Self, StartError> {
-        let stored = start.state.as_ref();
-        let replayed_from = stored.map_or(start.log_start.index.previous(), |(index, _)| *index);
-        let state = match &start.state {
-            Some((_, bytes)) => State::decode(bytes, derived)?,
-            None => State::empty(start.log_start, derived),
+    pub fn start(log: RecoveredLog, start: ReplicaStart, now: Now) -> Result<Self, StartError> {
+        let stored = log.state.as_ref();
+        let replayed_from = stored.map_or(log.log_start.index.previous(), |(index, _)| *index);
+        let state = match &log.state {
+            Some((_, bytes)) => State::decode(bytes, start.derived)?,
+            None => State::empty(log.log_start, start.derived),
         };
-        if start.state.is_none() && start.log_start.index > LogIndex::new(1) {
-            let (expected, found) = (LogIndex::new(1), start.log_start.index);
+        if log.state.is_none() && log.log_start.index > LogIndex::new(1) {
+            let (expected, found) = (LogIndex::new(1), log.log_start.index);
             return Err(StartError::MissingFrames { expected, found });
         }
-        if start.commit.max(replayed_from) > start.last_index {
-            let (commit, last) = (start.commit.max(replayed_from), start.last_index);
-            return Err(StartError::CommitBehindLog { commit, last });
-        }
-        let log_start = if state.log_start.index > start.log_start.index {
+        check_frames(&log, replayed_from)?;
+        let log_start = if state.log_start.index > log.log_start.index {
             state.log_start
         } else {
-            start.log_start
+            log.log_start
         };
-        let raft = RaftView::new(raft_start(&start, &state.membership))?;
-        let state_bytes = start.state.as_ref().map_or(0, |(_, bytes)| bytes.len());
+        let settled = Settled::of(&log, replayed_from, &state.membership)?;
+        let raft = RaftView::new(raft_start(&log, &settled, start.reads, start.budget))?;
+        let state_bytes = log.state.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut replica = Self {
-            incarnation: start.incarnation,
-            replica_id: start.replica_id,
+            incarnation: log.incarnation,
+            replica_id: log.replica_id,
             raft,
             role: Role::Follower,
+            role_term: Term::ZERO,
             membership: state.membership,
-            settings,
+            settings: start.settings,
             derived: state.derived,
             applied: replayed_from,
-            high_watermark: start.end_offset,
+            applied_term: settled.term,
+            high_watermark: settled.end.next_offset,
             log_start,
             gathered: Vec::new(),
             gathered_bytes: 0,
             held: VecDeque::new(),
             acks: Acks::default(),
             tokens: VecDeque::new(),
+            reads: Reads::default(),
+            candidacy: None,
+            told_leader: None,
             writes: Writes::default(),
             is_disk_full: false,
             state_file: Schedule::starting_at(replayed_from, state_bytes),
         };
-        if log_start.index > start.log_start.index {
+        if log_start.index > log.log_start.index {
             // The disk has not heard of the newest trim before the state file.
             replica.state_file.note_trim();
         }
-        replica.replay(&start.frames, start.last_index, now)?;
+        replica.replay(settled.frames, now)?;
         Ok(replica)
     }
 
-    fn replay(
-        &mut self,
-        frames: &[Frame],
-        last_index: LogIndex,
-        now: Now,
-    ) -> Result<(), StartError> {
+    fn replay(&mut self, frames: &[Frame], now: Now) -> Result<(), StartError> {
         for frame in frames {
-            if frame.index != self.applied.next() {
-                let (expected, found) = (self.applied.next(), frame.index);
-                return Err(StartError::MissingFrames { expected, found });
-            }
             let (index, kind, base_offset) = (frame.index, frame.kind, frame.base_offset);
             let applied = Applied { index, kind, base_offset, token: None };
             self.apply(&applied, &frame.payload, now)?;
             self.state_file.note_applied(frame.payload.len(), now);
             self.applied = frame.index;
-            if !self.membership.is_sole_voter(self.replica_id) {
-                return Err(StartError::NotTheOnlyVoter { index: frame.index });
-            }
-        }
-        if self.applied != last_index {
-            let (expected, found) = (last_index, self.applied);
-            return Err(StartError::MissingFrames { expected, found });
         }
         Ok(())
+    }
+}
+
+/// The frames lead from the state file to the log's end, and nothing that was committed is gone.
+fn check_frames(log: &RecoveredLog, replayed_from: LogIndex) -> Result<(), StartError> {
+    let (commit, last) = (log.commit.max(replayed_from), log.last_index);
+    if commit > last {
+        return Err(StartError::CommitBehindLog { commit, last });
+    }
+    let mut before = replayed_from;
+    for frame in &log.frames {
+        if frame.index != before.next() {
+            let (expected, found) = (before.next(), frame.index);
+            return Err(StartError::MissingFrames { expected, found });
+        }
+        before = frame.index;
+    }
+    if before != last {
+        return Err(StartError::MissingFrames { expected: last, found: before });
+    }
+    Ok(())
+}
+
+/// What of a recovered log is known to be committed.
+struct Settled<'a> {
+    /// The last committed entry.
+    end: Coordinates,
+    term: Term,
+    /// The configuration as applied there.
+    membership: Membership,
+    /// From the state file to there.
+    frames: &'a [Frame],
+    /// Behind it.
+    uncommitted: &'a [Frame],
+}
+
+impl<'a> Settled<'a> {
+    fn of(
+        log: &'a RecoveredLog,
+        replayed_from: LogIndex,
+        stored: &Membership,
+    ) -> Result<Self, StartError> {
+        let mut membership = stored.clone();
+        let mut count = 0;
+        for frame in &log.frames {
+            let is_committed = frame.index <= log.commit;
+            if !is_committed && !membership.is_sole_voter(log.replica_id) {
+                break;
+            }
+            if frame.kind == FrameKind::Membership {
+                membership = Membership::decode(&frame.payload)?;
+            }
+            count += 1;
+        }
+        let (frames, uncommitted) = log.frames.split_at(count);
+        let index = frames.last().map_or(replayed_from, |frame| frame.index);
+        let next_offset = uncommitted.first().map_or(log.end_offset, |frame| frame.base_offset);
+        let end = Coordinates { index, next_offset };
+        let term = log.terms.term_at(index).unwrap_or(log.log_start.previous_term);
+        Ok(Self { end, term, membership, frames, uncommitted })
     }
 }
 
@@ -151,34 +211,38 @@ impl State {
     }
 }
 
-fn raft_start(start: &RecoveredLog, stored: &Membership) -> RaftStart {
-    // Raft is told the membership as of the last index: a change behind the state file's index is
-    // replayed, and the last one stands.
-    let last = start.frames.iter().rev().filter(|frame| frame.kind == FrameKind::Membership);
-    let last = last.filter_map(|frame| Membership::decode(&frame.payload).ok()).next();
+fn raft_start(
+    log: &RecoveredLog,
+    settled: &Settled<'_>,
+    reads: ReadOrigin,
+    budget: TailBudget,
+) -> RaftStart {
     let mut hard_state = HardState::default();
     // Term and vote are flushed with the first frame of a term, and a power cut may keep the frame
-    // alone. The log says then in which term this replica was; what it voted in it is not known,
-    // and nobody but itself could have had its vote and its entries.
-    let vote = match start.terms.last() {
-        Some(last) if last.term > start.vote.term => {
-            Vote { term: last.term, voted_for: start.replica_id }
+    // alone. The log says then in which term this replica was. What it voted in it is not known,
+    // so it counts as given: to itself, who asks for votes only in a later term.
+    let vote = match log.terms.last() {
+        Some(last) if last.term > log.vote.term => {
+            Vote { term: last.term, voted_for: log.replica_id }
         }
-        _ => start.vote,
+        _ => log.vote,
     };
     hard_state.set_term(vote.term.get());
     hard_state.set_vote(vote.voted_for.get());
-    hard_state.set_commit(start.last_index.get());
+    hard_state.set_commit(settled.end.index.get());
     RaftStart {
-        replica_id: start.replica_id,
-        incarnation: start.incarnation,
+        replica_id: log.replica_id,
+        incarnation: log.incarnation,
+        reads,
         tail: TailStart {
             hard_state,
-            membership: last.unwrap_or_else(|| stored.clone()),
-            first_index: start.log_start.index,
-            previous_term: start.log_start.previous_term,
-            terms: start.terms.clone(),
-            last: Coordinates { index: start.last_index, next_offset: start.end_offset },
+            membership: settled.membership.clone(),
+            first_index: log.log_start.index,
+            previous_term: log.log_start.previous_term,
+            terms: log.terms.clone(),
+            applied: settled.end,
+            uncommitted: settled.uncommitted.to_vec(),
+            budget,
         },
     }
 }

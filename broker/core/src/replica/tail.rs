@@ -1,67 +1,57 @@
 //! The end of a replica's log in memory, and raft's view of the log.
 //!
 //! ```text
-//!   on disk only           pinned here
-//!   first … applied  |  applied+1 … last
+//!   on disk only              kept for followers         pinned
+//!   first … before       |  before+1 … applied      |  applied+1 … last
 //! ```
 //!
 //! Raft's `Storage` is synchronous and panics on an entry that it cannot get, so everything that
-//! is not applied yet is pinned; what is applied is let go. `term(i)` comes from the term table.
+//! is not applied yet is pinned. What is applied is kept while a follower lags behind it and the
+//! node's [budget](TailBudget) lasts; older entries are read from the disk when raft asks for them
+//! on behalf of a follower, which is the only caller that may wait. `term(i)` comes from the term
+//! table.
 //!
 //! Invariants
 //! - `I-LOG-1` Indexes have no gaps and terms never fall.
 //! - `I-LOG-2` `base_offset` equals the previous frame's `base_offset + record_count`.
+//! - An overwritten suffix takes both coordinates back to the frame before it, never by counting.
 //!
-//! Absent on purpose: entries below the applied index. A follower that needs them gets them by an
-//! effect (`LogTemporarilyUnavailable`), which arrives with followers.
+//! Absent on purpose: reading files. What is wanted of the disk is an effect.
 
+use super::stamp::Stamp;
 use crate::replica::membership::Membership;
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{LogIndex, Offset, Term};
 use bateau_protocol::terms::TermTable;
-use bytes::Bytes;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a Raft entry's `context` carries beside its payload, so that both coordinates of a frame
-/// travel with the entry (design: a leader stamps, a follower asserts).
-///
-/// ```text
-/// kind u8 | base_offset u64 | record_count u32 | payload_crc u32        little-endian
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Stamp {
-    pub kind: FrameKind,
-    pub base_offset: Offset,
-    pub record_count: u32,
-    pub payload_crc: u32,
+/// Bytes of applied entries that all tails of a node keep for followers that lag.
+pub const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What the tails of one node keep together beyond what they must.
+#[derive(Clone, Debug, Default)]
+pub struct TailBudget {
+    kept_bytes: Arc<AtomicUsize>,
 }
 
-const STAMP_BYTES: usize = 17;
-
-impl Stamp {
-    pub fn encode(&self) -> Bytes {
-        let mut bytes = [0; STAMP_BYTES];
-        bytes[0] = self.kind as u8;
-        bytes[1..9].copy_from_slice(&self.base_offset.get().to_le_bytes());
-        bytes[9..13].copy_from_slice(&self.record_count.to_le_bytes());
-        bytes[13..17].copy_from_slice(&self.payload_crc.to_le_bytes());
-        Bytes::copy_from_slice(&bytes)
+impl TailBudget {
+    // The tails of a node live on its shards; the sum may be stale by what another shard does in
+    // this moment, which a budget can bear.
+    fn is_exhausted(&self) -> bool {
+        self.kept_bytes.load(Ordering::Relaxed) > KEPT_BYTES_MAX
     }
 
-    /// `None` for an entry that raft made itself: it has no context.
-    pub fn decode(context: &[u8]) -> Option<Self> {
-        let bytes: &[u8; STAMP_BYTES] = context.try_into().ok()?;
-        let [kind, rest @ ..] = *bytes;
-        let (offset, rest) = rest.split_first_chunk::<8>()?;
-        let (count, crc) = rest.split_first_chunk::<4>()?;
-        Some(Self {
-            kind: FrameKind::from_number(kind)?,
-            base_offset: Offset::new(u64::from_le_bytes(*offset)),
-            record_count: u32::from_le_bytes(*count),
-            payload_crc: u32::from_le_bytes(crc.try_into().ok()?),
-        })
+    fn take(&self, bytes: usize) {
+        self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -77,25 +67,65 @@ pub(super) struct Coordinates {
 #[derive(Clone, Debug)]
 pub(super) struct TailStart {
     pub hard_state: HardState,
+    /// As applied at `applied`.
     pub membership: Membership,
     /// First index on disk.
     pub first_index: LogIndex,
     /// Term of the entry before `first_index`; zero where the log starts at 1.
     pub previous_term: Term,
     pub terms: TermTable,
-    /// The applied entry, and with it the log's last one: recovery applies all that is committed
-    /// and a lone voter's log is committed to its end.
-    pub last: Coordinates,
+    /// The last applied entry. Recovery applies all that it knows to be committed.
+    pub applied: Coordinates,
+    /// What is flushed behind it.
+    pub uncommitted: Vec<Frame>,
+    pub budget: TailBudget,
 }
 
-/// The pinned end of the log.
+/// Entries that raft asked for on behalf of a follower and that only the disk has.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub first: LogIndex,
+    /// The last one, at most.
+    pub last: LogIndex,
+    /// The first entry comes even if it is larger.
+    pub bytes_max: u64,
+    pub context: GetEntriesContext,
+}
+
+/// What the disk had of them.
+#[derive(Debug)]
+struct Offered {
+    first: LogIndex,
+    /// `None`: not there any more; the follower needs a snapshot.
+    entries: Option<Vec<Entry>>,
+}
+
+/// What an append changes in the log.
+#[derive(Debug, Default)]
+pub(super) struct Appended {
+    /// Everything from this index on is dropped first.
+    pub truncate_from: Option<LogIndex>,
+    pub frames: Vec<Frame>,
+}
+
+/// The end of the log.
 #[derive(Debug)]
 pub(super) struct Tail {
-    start: TailStart,
+    hard_state: HardState,
     conf_state: ConfState,
+    first_index: LogIndex,
+    previous_term: Term,
+    terms: TermTable,
     /// The entry before `entries`.
     before: Coordinates,
     entries: VecDeque<TailEntry>,
+    applied: LogIndex,
+    budget: TailBudget,
+    /// Payload bytes of the applied entries that are still here.
+    kept_bytes: usize,
+    // `Storage` asks through a shared reference.
+    wanted: RefCell<Vec<Wanted>>,
+    offered: Option<Offered>,
 }
 
 #[derive(Debug)]
@@ -106,25 +136,44 @@ struct TailEntry {
 
 impl Tail {
     pub fn new(start: TailStart) -> Self {
-        let conf_state = start.membership.conf_state();
-        let before = start.last;
-        Self { start, conf_state, before, entries: VecDeque::new() }
+        let mut tail = Self {
+            hard_state: start.hard_state,
+            conf_state: start.membership.conf_state(),
+            first_index: start.first_index,
+            previous_term: start.previous_term,
+            terms: start.terms,
+            before: start.applied,
+            entries: VecDeque::new(),
+            applied: start.applied.index,
+            budget: start.budget,
+            kept_bytes: 0,
+            wanted: RefCell::default(),
+            offered: None,
+        };
+        // The terms of what is uncommitted are noted with it.
+        tail.terms.truncate_from(start.applied.index.next());
+        for frame in start.uncommitted {
+            tail.append_one(entry(frame));
+        }
+        tail
     }
 
     pub fn last(&self) -> Coordinates {
         self.entries.back().map_or(self.before, |last| last.coordinates())
     }
 
-    /// Takes what raft appended and returns the frames to write. Entries that overwrite a suffix
-    /// drop it first.
+    /// Takes what raft appended. Entries that overwrite a suffix drop it first.
     ///
     /// An entry without a context is raft's own (an election's no-op): its coordinates derive from
     /// the frame before.
-    pub fn append(&mut self, entries: Vec<Entry>) -> Vec<Frame> {
-        if let Some(first) = entries.first() {
-            self.truncate_from(LogIndex::new(first.index));
+    pub fn append(&mut self, entries: Vec<Entry>) -> Appended {
+        let first = entries.first().map(|entry| LogIndex::new(entry.index));
+        let truncate_from = first.filter(|first| *first <= self.last().index);
+        if let Some(index) = truncate_from {
+            self.truncate_from(index);
         }
-        entries.into_iter().map(|entry| self.append_one(entry)).collect()
+        let frames = entries.into_iter().map(|entry| self.append_one(entry)).collect();
+        Appended { truncate_from, frames }
     }
 
     fn append_one(&mut self, mut entry: Entry) -> Frame {
@@ -139,11 +188,8 @@ impl Tail {
         });
         assert_eq!(index, last.index.next(), "I-LOG-1: an index was skipped");
         assert_eq!(stamp.base_offset, last.next_offset, "I-LOG-2: an offset was skipped");
-        assert!(
-            self.start.terms.last().is_none_or(|last| last.term <= term),
-            "I-LOG-1: a term fell"
-        );
-        self.start.terms.note(term, index, stamp.base_offset);
+        assert!(self.terms.last().is_none_or(|last| last.term <= term), "I-LOG-1: a term fell");
+        self.terms.note(term, index, stamp.base_offset);
         if entry.context.is_empty() {
             entry.context = stamp.encode();
         }
@@ -154,14 +200,14 @@ impl Tail {
     }
 
     fn truncate_from(&mut self, index: LogIndex) {
-        assert!(index > self.before.index, "I5: an applied entry is never overwritten");
+        assert!(index > self.applied, "I5: an applied entry is never overwritten");
         while self.entries.back().is_some_and(|last| last.entry.index >= index.get()) {
             self.entries.pop_back();
         }
-        self.start.terms.truncate_from(index);
+        self.terms.truncate_from(index);
     }
 
-    /// Offset behind the entry at `index`, which is pinned or the one right before the pinned.
+    /// Offset behind the entry at `index`, which is here or the one right before.
     pub fn end_offset_at(&self, index: LogIndex) -> Option<Offset> {
         if index == self.before.index {
             return Some(self.before.next_offset);
@@ -169,32 +215,127 @@ impl Tail {
         self.get(index).map(|found| found.coordinates().next_offset)
     }
 
-    /// The pinned frames behind `index`.
+    /// The frames behind `index`, all of which are pinned.
     pub fn frames_behind(&self, index: LogIndex) -> Vec<Frame> {
         let behind = self.entries.iter().filter(|found| found.entry.index > index.get());
         behind.map(TailEntry::frame).collect()
     }
 
-    /// Lets go of everything up to `applied`.
-    pub fn release_to(&mut self, applied: LogIndex) {
-        while self.entries.front().is_some_and(|first| first.entry.index <= applied.get()) {
-            if let Some(released) = self.entries.pop_front() {
-                self.before = released.coordinates();
-            }
+    /// Everything up to `applied` has been applied: what no follower needs is let go.
+    ///
+    /// - `needed`: the first index that a follower in contact may still ask for.
+    pub fn release_to(&mut self, applied: LogIndex, needed: LogIndex) {
+        let newly = self.entries.iter().skip(self.kept_count());
+        let newly = newly.take_while(|found| found.entry.index <= applied.get());
+        let bytes: usize = newly.map(|found| found.entry.data.len()).sum();
+        self.applied = self.applied.max(applied);
+        self.kept_bytes += bytes;
+        self.budget.take(bytes);
+        while let Some(first) = self.entries.front()
+            && first.entry.index <= self.applied.get()
+            && (first.entry.index < needed.get() || self.budget.is_exhausted())
+        {
+            self.release_first();
         }
+    }
+
+    fn release_first(&mut self) {
+        let Some(released) = self.entries.pop_front() else { return };
+        let bytes = released.entry.data.len();
+        self.kept_bytes -= bytes;
+        self.budget.give_back(bytes);
+        self.before = released.coordinates();
+    }
+
+    fn kept_count(&self) -> usize {
+        usize::try_from(self.applied.get() - self.before.index.get()).unwrap_or(usize::MAX)
     }
 
     /// The log's beginning has moved up to `first_index`.
     pub fn trim_to(&mut self, first_index: LogIndex, previous_term: Term, offset: Offset) {
-        assert!(first_index >= self.start.first_index, "I5: a log start never moves back");
-        self.start.first_index = first_index;
-        self.start.previous_term = previous_term;
-        self.start.terms.trim_to(first_index, offset);
+        assert!(first_index >= self.first_index, "I5: a log start never moves back");
+        while self.entries.front().is_some_and(|first| first.entry.index < first_index.get()) {
+            self.release_first();
+        }
+        self.first_index = first_index;
+        self.previous_term = previous_term;
+        self.terms.trim_to(first_index, offset);
+    }
+
+    /// What raft asked for since the last call and did not find here.
+    pub fn take_wanted(&mut self) -> Vec<Wanted> {
+        std::mem::take(self.wanted.get_mut())
+    }
+
+    /// Holds what the disk had, from `first` on, for raft's next question; `None` where it has
+    /// nothing there any more.
+    pub fn offer(&mut self, first: LogIndex, frames: Option<Vec<Frame>>) {
+        let entries = frames.map(|frames| frames.into_iter().map(entry).collect());
+        self.offered = Some(Offered { first, entries });
+    }
+
+    pub fn withdraw_offer(&mut self) {
+        self.offered = None;
     }
 
     fn get(&self, index: LogIndex) -> Option<&TailEntry> {
         let at = index.get().checked_sub(self.before.index.get())?.checked_sub(1)?;
         self.entries.get(usize::try_from(at).ok()?)
+    }
+
+    /// What is only on the disk: offered, or to be asked for.
+    fn entries_on_disk(
+        &self,
+        low: u64,
+        high: u64,
+        bytes_max: u64,
+        context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if let Some(offered) = &self.offered
+            && offered.first.get() == low
+        {
+            let entries = offered.entries.as_ref().ok_or(Error::Store(StorageError::Compacted))?;
+            let asked = entries.iter().take_while(|entry| entry.index < high);
+            return Ok(within(asked, bytes_max));
+        }
+        assert!(context.can_async(), "R9: raft asked for applied entries and cannot wait");
+        let (first, last) = (LogIndex::new(low), LogIndex::new(high).previous());
+        let last = last.min(self.before.index);
+        self.wanted.borrow_mut().push(Wanted { first, last, bytes_max, context });
+        Err(Error::Store(StorageError::LogTemporarilyUnavailable))
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.budget.give_back(self.kept_bytes);
+    }
+}
+
+/// The first entries of at most `bytes_max`, and at least one.
+fn within<'a>(entries: impl Iterator<Item = &'a Entry>, bytes_max: u64) -> Vec<Entry> {
+    let mut bytes = 0_u64;
+    let mut is_first = true;
+    let fits = |entry: &&Entry| {
+        bytes += entry.data.len() as u64;
+        std::mem::take(&mut is_first) || bytes <= bytes_max
+    };
+    entries.take_while(fits).cloned().collect()
+}
+
+fn entry(frame: Frame) -> Entry {
+    let stamp = Stamp {
+        kind: frame.kind,
+        base_offset: frame.base_offset,
+        record_count: frame.record_count,
+        payload_crc: frame.payload_crc,
+    };
+    Entry {
+        term: frame.term.get(),
+        index: frame.index.get(),
+        data: frame.payload,
+        context: stamp.encode(),
+        ..Entry::default()
     }
 }
 
@@ -221,7 +362,7 @@ impl TailEntry {
 
 impl Storage for Tail {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        Ok(RaftState::new(self.start.hard_state.clone(), self.conf_state.clone()))
+        Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
     }
 
     fn entries(
@@ -231,23 +372,16 @@ impl Storage for Tail {
         max_size: impl Into<Option<u64>>,
         context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        if LogIndex::new(low) <= self.before.index {
-            assert!(context.can_async(), "R9: raft asked for applied entries and cannot wait");
-            return Err(Error::Store(StorageError::LogTemporarilyUnavailable));
+        let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        if low <= self.before.index.get() {
+            return self.entries_on_disk(low, high, bytes_max, context);
         }
-        let limit_bytes = max_size.into().unwrap_or(u64::MAX);
-        let mut size_bytes = 0_u64;
-        let mut entries = Vec::new();
-        for index in low..high {
-            let found =
-                self.get(LogIndex::new(index)).ok_or(Error::Store(StorageError::Unavailable))?;
-            size_bytes += found.entry.data.len() as u64;
-            if size_bytes > limit_bytes && !entries.is_empty() {
-                break;
-            }
-            entries.push(found.entry.clone());
+        if high > self.last().index.get() + 1 {
+            return Err(Error::Store(StorageError::Unavailable));
         }
-        Ok(entries)
+        let at = usize::try_from(low - self.before.index.get() - 1).unwrap_or(usize::MAX);
+        let asked = self.entries.iter().skip(at).map(|found| &found.entry);
+        Ok(within(asked.take_while(|entry| entry.index < high), bytes_max))
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
@@ -255,16 +389,16 @@ impl Storage for Tail {
         if index > self.last().index {
             return Err(Error::Store(StorageError::Unavailable));
         }
-        if index == self.start.first_index.previous() {
-            return Ok(self.start.previous_term.get());
+        if index == self.first_index.previous() {
+            return Ok(self.previous_term.get());
         }
-        let term = self.start.terms.term_at(index).map(Term::get);
+        let term = self.terms.term_at(index).map(Term::get);
         term.ok_or(Error::Store(StorageError::Compacted))
     }
 
     /// Never below 2: frame 1 is the log's base, committed from birth.
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.start.first_index.get().max(2))
+        Ok(self.first_index.get().max(2))
     }
 
     fn last_index(&self) -> raft::Result<u64> {
@@ -279,6 +413,7 @@ impl Storage for Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn tail() -> Tail {
         let mut terms = TermTable::default();
@@ -289,7 +424,9 @@ mod tests {
             first_index: LogIndex::new(1),
             previous_term: Term::ZERO,
             terms,
-            last: Coordinates { index: LogIndex::new(1), next_offset: Offset::ZERO },
+            applied: Coordinates { index: LogIndex::new(1), next_offset: Offset::ZERO },
+            uncommitted: Vec::new(),
+            budget: TailBudget::default(),
         })
     }
 
@@ -310,17 +447,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_survives_the_round_trip() {
-        let stamp = Stamp::decode(&entry(1, 1, 77, 3).context).unwrap();
-        assert_eq!((stamp.base_offset.get(), stamp.record_count, stamp.payload_crc), (77, 3, 9));
-        assert_eq!(Stamp::decode(&[]), None);
-    }
-
-    #[test]
     fn an_entry_of_raft_itself_derives_its_place_from_the_frame_before() {
         let mut tail = tail();
         let noop = Entry { term: 2, index: 3, ..Entry::default() };
-        let frames = tail.append(vec![entry(2, 2, 0, 5), noop]);
+        let frames = tail.append(vec![entry(2, 2, 0, 5), noop]).frames;
         assert_eq!(frames[1].kind, FrameKind::Noop);
         assert_eq!(frames[1].base_offset, Offset::new(5));
         assert_eq!(tail.last().next_offset, Offset::new(5));
@@ -341,8 +471,10 @@ mod tests {
     #[test]
     fn an_overwritten_suffix_resets_both_coordinates() {
         let mut tail = tail();
-        tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
-        tail.append(vec![entry(3, 3, 5, 1)]);
+        let appended = tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
+        assert_eq!(appended.truncate_from, None);
+        let appended = tail.append(vec![entry(3, 3, 5, 1)]);
+        assert_eq!(appended.truncate_from, Some(LogIndex::new(3)));
         assert_eq!(
             tail.last(),
             Coordinates { index: LogIndex::new(3), next_offset: Offset::new(6) }
@@ -357,7 +489,7 @@ mod tests {
         tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
         assert_eq!(entries(&tail, 2, 5, Some(14)), [2, 3]);
         assert_eq!(entries(&tail, 2, 5, Some(0)), [2]);
-        tail.release_to(LogIndex::new(2));
+        tail.release_to(LogIndex::new(2), LogIndex::new(3));
         assert_eq!(entries(&tail, 3, 5, None), [3, 4]);
         assert_eq!(tail.end_offset_at(LogIndex::new(2)), Some(Offset::new(5)));
         assert_eq!(tail.end_offset_at(LogIndex::new(4)), Some(Offset::new(15)));
@@ -370,11 +502,69 @@ mod tests {
     fn after_a_trim_the_term_before_the_first_index_is_still_known() {
         let mut tail = tail();
         tail.append(vec![entry(2, 2, 0, 5), entry(4, 3, 5, 5), entry(4, 4, 10, 5)]);
-        tail.release_to(LogIndex::new(4));
+        tail.release_to(LogIndex::new(4), LogIndex::new(5));
         tail.trim_to(LogIndex::new(3), Term::new(2), Offset::new(5));
         assert_eq!(tail.first_index().unwrap(), 3);
         assert_eq!(tail.term(2).unwrap(), 2);
         assert_eq!(tail.term(3).unwrap(), 4);
         assert!(tail.term(1).is_err());
+    }
+
+    #[test]
+    fn what_a_follower_lags_behind_is_kept_until_it_has_it() {
+        let mut tail = tail();
+        tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
+        tail.release_to(LogIndex::new(4), LogIndex::new(3));
+        assert_eq!(tail.budget.kept_bytes.load(Ordering::Relaxed), 2 * b"payload".len());
+        assert_eq!(entries(&tail, 3, 5, None), [3, 4]);
+        tail.release_to(LogIndex::new(4), LogIndex::new(5));
+        assert_eq!(tail.budget.kept_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_followers_beyond_the_budget_of_the_node() {
+        let mut tail = tail();
+        tail.budget.take(KEPT_BYTES_MAX);
+        tail.append(vec![entry(2, 2, 0, 5)]);
+        tail.release_to(LogIndex::new(2), LogIndex::new(2));
+        assert_eq!(tail.kept_bytes, 0);
+    }
+
+    #[test]
+    fn what_only_the_disk_has_is_asked_for_and_lent_when_it_came() {
+        let mut tail = tail();
+        let appended = tail.append(vec![entry(2, 2, 0, 5), entry(2, 3, 5, 5), entry(2, 4, 10, 5)]);
+        tail.release_to(LogIndex::new(4), LogIndex::new(5));
+        let ask = |tail: &Tail| tail.entries(2, 5, Some(100), GetEntriesContext::empty(true));
+        let missing = Error::Store(StorageError::LogTemporarilyUnavailable);
+        assert_eq!(ask(&tail), Err(missing));
+        let wanted = tail.take_wanted();
+        assert_eq!((wanted[0].first.get(), wanted[0].last.get()), (2, 4));
+        tail.offer(LogIndex::new(2), Some(appended.frames));
+        assert_eq!(ask(&tail).unwrap().len(), 3);
+        tail.offer(LogIndex::new(2), None);
+        assert_eq!(ask(&tail), Err(Error::Store(StorageError::Compacted)));
+    }
+
+    #[test]
+    fn a_tail_starts_with_what_is_flushed_and_not_known_to_be_committed() {
+        let mut first = tail();
+        let frames =
+            first.append(vec![entry(2, 2, 0, 5), entry(3, 3, 5, 5), entry(3, 4, 10, 5)]).frames;
+        let mut terms = first.terms.clone();
+        terms.note(Term::new(9), LogIndex::new(9), Offset::new(9));
+        let tail = Tail::new(TailStart {
+            hard_state: HardState::default(),
+            membership: Membership::default(),
+            first_index: LogIndex::new(1),
+            previous_term: Term::ZERO,
+            terms,
+            applied: Coordinates { index: LogIndex::new(2), next_offset: Offset::new(5) },
+            uncommitted: frames[1..].to_vec(),
+            budget: TailBudget::default(),
+        });
+        assert_eq!(tail.last(), first.last());
+        assert_eq!(entries(&tail, 3, 5, None), [3, 4]);
+        assert_eq!(tail.term(4).unwrap(), 3);
     }
 }

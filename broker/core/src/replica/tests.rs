@@ -1,5 +1,7 @@
 //! Stories of one replica, told to it directly: its disk is whoever answers its writes.
 
+mod trio;
+
 use super::membership::{Member, Membership};
 use super::raft_view::UNCOMMITTED_BYTES_MAX;
 use super::*;
@@ -21,8 +23,18 @@ fn later(by_ms: u64) -> Now {
 
 /// A log as recovery finds it right after its birth.
 fn newborn() -> RecoveredLog {
-    let log = LogBirth::of_metadata(NodeId::new(1)).into_recovered();
+    let log = LogBirth::of_metadata(NodeId::new(1), &[NodeId::new(1)]).into_recovered();
     RecoveredLog { incarnation: Incarnation::new(77), ..log }
+}
+
+/// A topic's replica with all settings at their defaults.
+fn of_records() -> ReplicaStart {
+    ReplicaStart {
+        settings: ReplicaSettings::default(),
+        derived: DerivedStart::Records,
+        reads: ReadOrigin::default(),
+        budget: TailBudget::default(),
+    }
 }
 
 /// A replica and what it wants.
@@ -40,8 +52,7 @@ struct Write {
 
 impl Story {
     fn start(start: RecoveredLog) -> Self {
-        let mut replica =
-            Replica::start(start, ReplicaSettings::default(), DerivedStart::Records, NOW).unwrap();
+        let mut replica = Replica::start(start, of_records(), NOW).unwrap();
         replica.campaign();
         let mut story = Self { replica, effects: Effects::default() };
         story.drain(NOW);
@@ -215,7 +226,7 @@ fn a_trim_beyond_its_own_index_stops_the_replica() {
 }
 
 fn refusal(start: RecoveredLog) -> StartError {
-    match Replica::start(start, ReplicaSettings::default(), DerivedStart::Records, NOW) {
+    match Replica::start(start, of_records(), NOW) {
         Ok(_) => panic!("the replica starts"),
         Err(error) => error,
     }
@@ -244,14 +255,21 @@ fn frames_that_are_not_there_are_named() {
 }
 
 #[test]
-fn a_log_of_several_voters_is_left_alone() {
+fn what_another_voter_may_lack_is_not_committed_by_a_start() {
     let voters =
         [1, 2].map(|id| Member { replica_id: ReplicaId::new(id), node_id: NodeId::new(id) });
     let payload = Membership::initial(voters.to_vec()).encode();
-    let entry = (Term::new(1), LogIndex::new(1));
-    let frame = Frame::new(FrameKind::Membership, entry, Offset::ZERO, 0, payload);
-    let refused = refusal(RecoveredLog { frames: vec![frame], ..newborn() });
-    assert_eq!(refused, StartError::NotTheOnlyVoter { index: LogIndex::new(1) });
+    let frame = |kind, index, payload| {
+        let entry = (Term::new(1), LogIndex::new(index));
+        Frame::new(kind, entry, Offset::ZERO, 0, payload)
+    };
+    let first = frame(FrameKind::Membership, 1, payload);
+    let frames = vec![first, frame(FrameKind::Noop, 2, Bytes::new())];
+    let last_index = LogIndex::new(2);
+    let log = RecoveredLog { frames, last_index, ..newborn() };
+    let replica = Replica::start(log, of_records(), NOW).unwrap();
+    assert_eq!(replica.applied(), LogIndex::new(1));
+    assert!(!replica.stands_first(), "its log is not new");
 }
 
 #[test]

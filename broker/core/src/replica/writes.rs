@@ -17,9 +17,11 @@
 //! Absent on purpose: giving up. Whoever waits is told at once; the entries stay.
 
 use super::raft_view::{Ready, Vote};
+use super::tail::Appended;
 use super::{ProduceError, Replica};
 use crate::clock::Now;
 use crate::shard::{Effect, Effects};
+use bateau_protocol::ids::LogIndex;
 
 /// Milliseconds between two attempts to write what the disk refused.
 const STALL_RETRY_MS: u64 = 500;
@@ -34,6 +36,8 @@ pub(super) struct Writes {
     is_withheld: bool,
     /// The newest term and vote of what was withheld.
     withheld_vote: Option<Vote>,
+    /// Where the oldest suffix begins that a write which was refused or withheld overwrites.
+    unwritten_truncation: Option<LogIndex>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,9 +52,15 @@ impl Writes {
         self.stall.is_some()
     }
 
-    fn withhold(&mut self, vote: Option<Vote>) {
+    fn withhold(&mut self, vote: Option<Vote>, truncate_from: Option<LogIndex>) {
         self.is_withheld = true;
         self.withheld_vote = vote.or(self.withheld_vote);
+        self.note_truncation(truncate_from);
+    }
+
+    fn note_truncation(&mut self, truncate_from: Option<LogIndex>) {
+        let both = truncate_from.into_iter().chain(self.unwritten_truncation);
+        self.unwritten_truncation = both.min();
     }
 
     /// Whether everything that is not flushed may be sent as one write now.
@@ -79,6 +89,9 @@ impl Writes {
         if is_next {
             self.stall = None;
         }
+        if self.in_flight == 0 && self.stall.is_none() && !self.is_withheld {
+            self.unwritten_truncation = None;
+        }
         is_next
     }
 
@@ -93,13 +106,16 @@ impl Replica {
     /// Sends what a ready wants written, unless an earlier write was refused.
     pub(super) fn write(&mut self, ready: &mut Ready, effects: &mut Effects) {
         if self.writes.are_stalled() || self.writes.is_withheld {
-            self.writes.withhold(ready.vote);
+            self.writes.withhold(ready.vote, ready.appended.truncate_from);
             return;
         }
         self.writes.in_flight += 1;
+        // Should this write be refused, its repetition has to do what it was to do.
+        self.writes.note_truncation(ready.appended.truncate_from);
         let (incarnation, vote) = (self.incarnation, ready.vote);
-        let frames = std::mem::take(&mut ready.frames);
-        effects.push(Effect::Persist { incarnation, ready: ready.number, vote, frames });
+        let Appended { truncate_from, frames } = std::mem::take(&mut ready.appended);
+        let ready = ready.number;
+        effects.push(Effect::Persist { incarnation, ready, vote, truncate_from, frames });
     }
 
     /// Sends everything that is not flushed once more, when its time has come.
@@ -110,7 +126,10 @@ impl Replica {
         let vote = self.writes.begin_repeat();
         let (incarnation, ready) = (self.incarnation, self.raft.newest_written());
         let frames = self.raft.unpersisted_frames();
-        effects.push(Effect::Persist { incarnation, ready, vote, frames });
+        let first = frames.first().map(|frame| frame.index);
+        // The log knows whether it holds anything from there on.
+        let truncate_from = first.filter(|_| self.writes.unwritten_truncation.is_some());
+        effects.push(Effect::Persist { incarnation, ready, vote, truncate_from, frames });
     }
 
     /// A write is flushed: the ready of this number, and every earlier one unless one of them was

@@ -5,11 +5,12 @@
 use crate::consumer_group::{GroupQueryResponse, GroupResponse};
 use crate::controller::{ControllerError, ControllerResponse, Metadata, TopicConfig};
 use crate::replica::trim::LogStart;
-use crate::replica::{ProduceAck, ProduceError, Vote};
+use crate::replica::{NotLeading, ProduceAck, ProduceError, Vote};
 use crate::shard::LogBirth;
 use crate::ticket::Ticket;
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, LogIndex, Offset, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, Term};
+use bateau_protocol::peer::RaftMessage;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use std::sync::Arc;
 pub enum Effect {
     /// Make a log with its first frame. Answered by `Input::Created` or `Input::CreateFailed`.
     Create(LogBirth),
-    /// Write term and vote, then frames, and flush. Answered by `Input::Persisted` or
-    /// `Input::PersistFailed`.
+    /// Write term and vote, drop what is overwritten, then write frames, and flush. Answered by
+    /// `Input::Persisted` or `Input::PersistFailed`.
     Persist {
         /// The log.
         incarnation: Incarnation,
@@ -27,8 +28,30 @@ pub enum Effect {
         ready: u64,
         /// Term and vote, where they changed.
         vote: Option<Vote>,
-        /// Frames; the first one follows the log's last.
+        /// Everything from this index on that the log holds goes before the append.
+        truncate_from: Option<LogIndex>,
+        /// Frames; the first one follows what is left of the log.
         frames: Vec<Frame>,
+    },
+    /// Send this to the node's peer, in order with what was sent before. It may get lost.
+    Send {
+        /// Where.
+        node: NodeId,
+        /// What.
+        message: RaftMessage,
+    },
+    /// Read frames for a follower that lags. Answered by `Input::FramesRead`.
+    ReadFrames {
+        /// The log.
+        incarnation: Incarnation,
+        /// Number to answer with.
+        fetch: u64,
+        /// The first one.
+        first: LogIndex,
+        /// The last one, at most; all of it is committed.
+        last: LogIndex,
+        /// Payload bytes, the first frame excepted.
+        bytes_max: u64,
     },
     /// Store derived state in a file of its own. Answered by `Input::StateStored`.
     StoreState {
@@ -86,6 +109,15 @@ pub enum Effect {
         /// The term in which somebody else may lead.
         term: Term,
     },
+    /// Somebody leads, or nobody that is known here.
+    LeaderChanged {
+        /// The log.
+        incarnation: Incarnation,
+        /// The node of the leading replica.
+        leader: Option<NodeId>,
+        /// The term.
+        term: Term,
+    },
     /// This replica must not go on: it is out of service until the next start.
     Isolated {
         /// The log.
@@ -108,6 +140,9 @@ pub enum Reply {
     Group(GroupResponse),
     /// To a question about groups.
     GroupQuery(GroupQueryResponse),
+    /// To a question whether this replica leads and has applied all that was committed when it was
+    /// asked.
+    Confirmed(Result<(), NotLeading>),
     /// To a controller request.
     Controller(Result<ControllerResponse, ControllerError>),
 }

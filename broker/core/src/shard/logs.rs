@@ -8,13 +8,18 @@
 //!
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
+use super::births::Births;
+use super::peers::EarlyMessages;
 use super::timers::Timers;
 use super::{Effect, Effects, Shard, ShardSettings, Slot, panic_message};
 use crate::clock::Now;
 use crate::controller::{MetadataEvent, PartitionPlacement, TopicConfig};
 use crate::replica::membership::{Member, Membership};
 use crate::replica::trim::{LogStart, Retention};
-use crate::replica::{DerivedStart, RecoveredLog, Replica, ReplicaSettings, StartError, Vote};
+use crate::replica::{
+    DerivedStart, ReadOrigin, RecoveredLog, Replica, ReplicaSettings, ReplicaStart, StartError,
+    TailBudget, Vote,
+};
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bateau_protocol::terms::TermTable;
@@ -68,12 +73,16 @@ impl LogBirth {
         Self { incarnation, replica_id, vote, first, config: None }
     }
 
-    /// The metadata partition of a cluster that `node_id` founds: it exists before any shard
-    /// does, and its replica id is the node's own id.
+    /// The metadata partition on `node_id`, one of the `founders` of a cluster: it exists before
+    /// any shard does, and its replica ids are the nodes' own ids.
+    ///
+    /// - `founders`: every founder once, in the order of their ids, so that all write one frame 1.
     #[must_use]
-    pub fn of_metadata(node_id: NodeId) -> Self {
-        let replica_id = ReplicaId::new(node_id.get());
-        Self::new(Incarnation::METADATA, replica_id, vec![Member { replica_id, node_id }])
+    pub fn of_metadata(node_id: NodeId, founders: &[NodeId]) -> Self {
+        let replica_id = |node: NodeId| ReplicaId::new(node.get());
+        let member = |node: &NodeId| Member { replica_id: replica_id(*node), node_id: *node };
+        let voters = founders.iter().map(member).collect();
+        Self::new(Incarnation::METADATA, replica_id(node_id), voters)
     }
 
     /// The log as recovery would find it right after it was made.
@@ -117,6 +126,10 @@ impl Shard {
         let by_incarnation = recovered.into_iter().map(|log| (log.incarnation, log));
         let mut shard = Self {
             node_id: settings.node_id,
+            reads: ReadOrigin { node: settings.node_id, boot_epoch: settings.boot_epoch },
+            tail_budget: TailBudget::default(),
+            births: Births::default(),
+            early: EarlyMessages::default(),
             groups: settings.groups,
             min_insync_replicas: settings.min_insync_replicas,
             slots: BTreeMap::new(),
@@ -138,9 +151,14 @@ impl Shard {
         if log.is_damaged {
             return Err(ShardStartError::MetadataDamaged { last_index: log.last_index });
         }
-        let mut replica = Replica::start(log, ReplicaSettings::default(), derived, now)?;
+        let start = self.replica_start(ReplicaSettings::default(), derived);
+        let last_term = log.terms.last().map_or(log.vote.term, |last| last.term);
+        self.births = Births::behind(log.last_index, last_term);
+        let mut replica = Replica::start(log, start, now)?;
         replica.announce_metadata();
-        replica.campaign();
+        if replica.stands_first() {
+            replica.campaign();
+        }
         self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
         self.touched.insert(incarnation);
         Ok(())
@@ -164,8 +182,12 @@ impl Shard {
         self.run(birth.into_recovered(), settings, derived, now, effects);
     }
 
-    /// Starts a replica, which stands for election at once: its placement names it first, and it
-    /// is its only voter.
+    fn replica_start(&self, settings: ReplicaSettings, derived: DerivedStart) -> ReplicaStart {
+        ReplicaStart { settings, derived, reads: self.reads, budget: self.tail_budget.clone() }
+    }
+
+    /// Starts a replica. It stands for election at once where nobody else can lead, or where its
+    /// partition is new and its placement names it first.
     fn run(
         &mut self,
         log: RecoveredLog,
@@ -176,18 +198,21 @@ impl Shard {
     ) {
         let incarnation = log.incarnation;
         let is_disk_full = self.is_disk_full;
+        let start = self.replica_start(settings, derived);
         // What was recovered may break an invariant, of raft or of ours: that log alone is out.
         let started = catch_unwind(AssertUnwindSafe(|| {
-            let mut replica =
-                Replica::start(log, settings, derived, now).map_err(|error| error.to_string())?;
+            let mut replica = Replica::start(log, start, now).map_err(|error| error.to_string())?;
             replica.set_disk_full(is_disk_full);
-            replica.campaign();
+            if replica.stands_first() {
+                replica.campaign();
+            }
             Ok(replica)
         }));
         match started.unwrap_or_else(|panic| Err(panic_message(&*panic))) {
             Ok(replica) => {
                 self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
                 self.touched.insert(incarnation);
+                self.tell_early(incarnation, now, effects);
             }
             Err(reason) => {
                 self.slots.insert(incarnation, Slot::Unavailable);
@@ -216,10 +241,19 @@ impl Shard {
         }
     }
 
-    fn place(&mut self, placement: &PartitionPlacement, now: Now, effects: &mut Effects) {
+    pub(super) fn place(
+        &mut self,
+        placement: &PartitionPlacement,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let incarnation = placement.incarnation;
         let Some(own) = placement.replica_on(self.node_id) else { return };
         if self.slots.contains_key(&incarnation) {
+            return;
+        }
+        if !self.recovered.contains_key(&incarnation) && !self.births.may_happen() {
+            self.births.defer(placement.clone());
             return;
         }
         let derived = if placement.internal {
@@ -268,6 +302,7 @@ impl Shard {
         self.timers.forget(incarnation);
         self.touched.remove(&incarnation);
         self.recovered.remove(&incarnation);
+        self.births.forget(incarnation);
         match self.slots.remove(&incarnation) {
             Some(Slot::Running(mut replica)) => {
                 replica.resign(crate::replica::ProduceError::NotLeader, effects);

@@ -18,9 +18,11 @@
 //! Absent on purpose: a second shard. One owner per partition is what the code assumes; which
 //! shard that is will be the router's business.
 
+mod births;
 mod effects;
 mod invariants;
 mod logs;
+mod peers;
 mod queries;
 mod timers;
 
@@ -37,10 +39,14 @@ use crate::consumer_group::{CoordinatorError, GroupQuery, GroupRequest, GroupRes
 use crate::consumer_group::{GROUP_PARTITIONS, GroupSettings, partition_of};
 use crate::controller::{ControllerRequest, Metadata};
 use crate::replica::trim::Segments;
-use crate::replica::{MetadataStart, Produce, ProduceError, Replica};
+use crate::replica::{MetadataStart, Produce, ProduceError, ReadOrigin, Replica, TailBudget};
 use crate::ticket::Ticket;
+use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
+use bateau_protocol::peer::RaftMessage;
+use births::Births;
 use logs::Creation;
+use peers::EarlyMessages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -110,6 +116,46 @@ pub enum Input {
         /// Whether it is durable.
         is_stored: bool,
     },
+    /// A node has sent this. Its bytes have been checked, and that the node is who it says.
+    Peer {
+        /// Which.
+        node: NodeId,
+        /// What one of its replicas says.
+        message: RaftMessage,
+    },
+    /// A link to a node has dropped what was sent.
+    Unreachable {
+        /// Which.
+        node: NodeId,
+    },
+    /// A node cannot be reached: its process has gone, or it has been silent for too long.
+    PeerLost {
+        /// Which.
+        node: NodeId,
+    },
+    /// The answer to `Effect::ReadFrames`.
+    FramesRead {
+        /// Of this log.
+        incarnation: Incarnation,
+        /// The effect's number.
+        fetch: u64,
+        /// What was found.
+        found: FramesFound,
+    },
+    /// Say whether this node's replica leads, and answer when all that is committed now is applied.
+    Confirm {
+        /// Of this partition.
+        incarnation: Incarnation,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// Give the leadership of a partition away.
+    Transfer {
+        /// Which.
+        incarnation: Incarnation,
+        /// To the replica on this node.
+        node: NodeId,
+    },
     /// The segments of a log, for retention.
     Segments {
         /// Of this log.
@@ -121,10 +167,23 @@ pub enum Input {
     DiskFull(bool),
 }
 
+/// What the disk has of the frames that a follower needs.
+#[derive(Debug)]
+pub enum FramesFound {
+    /// The first ones of them, at least one.
+    Frames(Vec<Frame>),
+    /// Nothing any more: the log starts behind them.
+    Gone,
+    /// Nothing now.
+    Unreadable,
+}
+
 /// What a shard needs to know of its node.
 pub struct ShardSettings {
     /// This node.
     pub node_id: NodeId,
+    /// Which of its starts this is: together with its id it names its reads (R10).
+    pub boot_epoch: u64,
     /// Consumer groups.
     pub groups: GroupSettings,
     /// The controller.
@@ -145,8 +204,15 @@ enum Slot {
 /// The replicas of one shard.
 pub struct Shard {
     node_id: NodeId,
+    reads: ReadOrigin,
+    /// What the tails of all replicas keep together.
+    tail_budget: TailBudget,
     groups: GroupSettings,
     min_insync_replicas: Option<u32>,
+    /// What the metadata has to reach before a log is made that is not there.
+    births: Births,
+    /// Messages that came before their replica.
+    early: EarlyMessages,
     slots: BTreeMap<Incarnation, Slot>,
     /// Logs that recovery found and the metadata has not named yet.
     recovered: BTreeMap<Incarnation, RecoveredLog>,
@@ -184,6 +250,22 @@ impl Shard {
             }
             Input::Created { incarnation } => self.open_created(incarnation, now, effects),
             Input::CreateFailed { incarnation } => self.timers.retry_create(incarnation, now),
+            Input::Peer { node, message } => self.hear_peer(node, message, now, effects),
+            Input::Unreachable { node } => self.note_unreachable(node, effects),
+            Input::PeerLost { node } => self.note_lost(node, effects),
+            Input::FramesRead { incarnation, fetch, found } => {
+                self.with(incarnation, effects, |replica, _| match found {
+                    FramesFound::Frames(frames) => {
+                        replica.handle_frames_read(fetch, Some(frames));
+                    }
+                    FramesFound::Gone => replica.handle_frames_read(fetch, None),
+                    FramesFound::Unreadable => replica.handle_read_failed(fetch),
+                });
+            }
+            Input::Confirm { incarnation, ticket } => self.confirm(incarnation, ticket, effects),
+            Input::Transfer { incarnation, node } => {
+                self.with(incarnation, effects, |replica, _| replica.transfer_leadership(node));
+            }
             Input::Persisted { incarnation, ready } => {
                 self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
             }
@@ -325,6 +407,7 @@ impl Shard {
             return;
         };
         let events = replica.take_metadata_events();
+        self.births.note_applied(replica.applied(), replica.applied_term());
         let Some(metadata) = replica.derived().metadata() else { return };
         if metadata.applied() > self.published {
             self.published = metadata.applied();
@@ -332,6 +415,9 @@ impl Shard {
         }
         for event in events {
             self.follow_event(event, now, effects);
+        }
+        for placement in self.births.take_due() {
+            self.place(&placement, now, effects);
         }
     }
 

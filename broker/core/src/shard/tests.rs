@@ -16,6 +16,7 @@ fn settings() -> ShardSettings {
     };
     ShardSettings {
         node_id: NODE,
+        boot_epoch: 1,
         groups: GroupSettings::default(),
         metadata: MetadataStart {
             settings: BrokerSettings::default(),
@@ -55,7 +56,7 @@ fn settle(shard: &mut Shard, effects: &mut Effects, now: Now) -> Vec<Effect> {
 
 fn founded() -> (Shard, Effects, Vec<Effect>) {
     let mut effects = Effects::default();
-    let recovered = vec![LogBirth::of_metadata(NODE).into_recovered()];
+    let recovered = vec![LogBirth::of_metadata(NODE, &[NODE]).into_recovered()];
     let mut shard = Shard::start(settings(), recovered, at(0), &mut effects).unwrap();
     let others = settle(&mut shard, &mut effects, at(0));
     (shard, effects, others)
@@ -90,7 +91,7 @@ fn an_idle_shard_sleeps_from_one_housekeeping_to_the_next() {
 fn without_the_metadata_log_nothing_starts() {
     let refused = Shard::start(settings(), Vec::new(), at(0), &mut Effects::default());
     assert_eq!(refused.err(), Some(ShardStartError::MetadataMissing));
-    let damaged = LogBirth::of_metadata(NODE).into_recovered();
+    let damaged = LogBirth::of_metadata(NODE, &[NODE]).into_recovered();
     let damaged = RecoveredLog { is_damaged: true, ..damaged };
     let last_index = LogIndex::new(1);
     let refused = Shard::start(settings(), vec![damaged], at(0), &mut Effects::default());
@@ -99,9 +100,9 @@ fn without_the_metadata_log_nothing_starts() {
 
 #[test]
 fn a_log_that_the_metadata_does_not_name_is_left_alone() {
-    let mut stranger = LogBirth::of_metadata(NODE).into_recovered();
+    let mut stranger = LogBirth::of_metadata(NODE, &[NODE]).into_recovered();
     stranger.incarnation = Incarnation::new(4711);
-    let recovered = vec![LogBirth::of_metadata(NODE).into_recovered(), stranger];
+    let recovered = vec![LogBirth::of_metadata(NODE, &[NODE]).into_recovered(), stranger];
     let mut effects = Effects::default();
     let mut shard = Shard::start(settings(), recovered, at(0), &mut effects).unwrap();
     let others = settle(&mut shard, &mut effects, at(0));

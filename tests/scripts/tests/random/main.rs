@@ -423,6 +423,7 @@ impl Run {
                     assert!(self.id_blocks.insert(first), "producer ids from {first} came twice");
                 }
                 Reply::Group(_) | Reply::GroupQuery(_) | Reply::Controller(_) => {}
+                Reply::Confirmed(_) => panic!("nobody asked who leads"),
             }
         }
     }
@@ -435,7 +436,9 @@ impl Run {
             Err(ProduceError::Storage) => reach.storage_errors += 1,
             Err(ProduceError::Sequence(_)) => reach.gaps += 1,
             Err(ProduceError::NotLeader) => reach.topics_gone_under_producers += 1,
-            Err(ProduceError::NotEnoughReplicas { .. }) => {}
+            Err(
+                ProduceError::NotEnoughReplicas { .. } | ProduceError::NotEnoughReplicasAfterAppend,
+            ) => {}
         }
     }
 

@@ -5,6 +5,7 @@ use bateau_protocol::ids::Incarnation;
 use super::*;
 
 const NOT_CONTROLLER: Option<Answer> = Some(Err(ControllerError::NotController));
+const UNSETTLED: Option<Answer> = Some(Err(ControllerError::Unsettled));
 
 #[test]
 fn a_follower_decides_nothing_and_applies_everything() {
@@ -26,7 +27,7 @@ fn a_leader_that_resigns_answers_everything_that_waits() {
     let first = world.ask(create_request(vec![topic("a", 1, 1)]));
     let second = world.ask(create_request(vec![topic("a", 1, 1)]));
     world.resign();
-    assert_eq!((world.answer(first), world.answer(second)), (NOT_CONTROLLER, NOT_CONTROLLER));
+    assert_eq!((world.answer(first), world.answer(second)), (UNSETTLED, UNSETTLED));
     assert_eq!(world.controller.next_deadline_ms(), None);
     // The proposal may still be committed, now as anybody's.
     world.commit();
@@ -52,9 +53,9 @@ fn a_dropped_proposal_fails_what_was_decided_upon_it() {
     let exists = world.ask(create_request(vec![topic("b", 1, 1)]));
     let behind = world.ask(create_request(vec![topic("c", 1, 1)]));
     world.drop_one(1);
-    assert_eq!(world.answer(dropped), NOT_CONTROLLER);
-    assert_eq!(world.answer(exists), NOT_CONTROLLER);
-    assert_eq!(world.answer(behind), NOT_CONTROLLER);
+    assert_eq!(world.answer(dropped), UNSETTLED);
+    assert_eq!(world.answer(exists), UNSETTLED);
+    assert_eq!(world.answer(behind), UNSETTLED);
     world.commit();
     assert!(matches!(world.answer(before), Some(Ok(_))));
     assert!(world.metadata().topic("b").is_none());
@@ -68,7 +69,7 @@ fn a_command_of_another_leader_breaks_every_promise() {
     let ticket = world.ask(create_request(vec![topic("a", 1, 1)]));
     let foreign = MetadataCommand::AllocateProducerIds { node: NodeId::new(9), count: 5 };
     world.apply(None, encode_commands(&[foreign]));
-    assert_eq!(world.answer(ticket), NOT_CONTROLLER);
+    assert_eq!(world.answer(ticket), UNSETTLED);
     world.commit();
     assert!(world.metadata().topic("a").is_some());
 }
@@ -80,7 +81,7 @@ fn proposals_that_are_lost_without_a_word_are_noticed_at_the_next_one() {
     let kept = world.ask(create_request(vec![topic("b", 1, 1)]));
     world.pending.pop_front();
     world.commit();
-    assert_eq!((world.answer(lost), world.answer(kept)), (NOT_CONTROLLER, NOT_CONTROLLER));
+    assert_eq!((world.answer(lost), world.answer(kept)), (UNSETTLED, UNSETTLED));
     assert!(world.metadata().topic("a").is_none());
     assert!(world.metadata().topic("b").is_some());
     assert!(world.create_one(topic("a", 1, 1)).is_ok());

@@ -192,10 +192,10 @@ fn nodes_of_the_cluster_and_what_they_say() {
         ..registration(1, None)
     };
     assert!(register(listeners(LISTENERS_PER_NODE_MAX)).is_ok());
-    let malformed = Err(RegisterNodeError::Malformed { field: "the number of listeners" });
+    let malformed = Err(RegisterNodeError::Malformed { field: "the number of listeners".into() });
     assert_eq!(register(listeners(LISTENERS_PER_NODE_MAX + 1)), malformed);
     let rack = "r".repeat(NODE_TEXT_BYTES_MAX + 1);
-    let malformed = Err(RegisterNodeError::Malformed { field: "the rack" });
+    let malformed = Err(RegisterNodeError::Malformed { field: "the rack".into() });
     assert_eq!(register(registration(1, Some(&rack))), malformed);
     assert!(register(registration(1, Some(&rack[1..]))).is_ok());
     assert!(register(registration(5_000, None)).is_ok());

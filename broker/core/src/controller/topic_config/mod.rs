@@ -13,6 +13,8 @@
 
 mod keys;
 
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use thiserror::Error;
 
 pub use keys::{Domain, Enforcement, TOPIC_KEYS, TopicKey, topic_key};
@@ -23,7 +25,7 @@ use super::config_entry::{ConfigEntry, ConfigSource, ConfigSynonym, ConfigType, 
 use super::limits::TOPIC_CONFIG_BYTES_MAX;
 
 /// Why a topic config is refused. Kafka's INVALID_CONFIG (40), all of them.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum TopicConfigError {
     /// Kafka has no such key.
     #[error("Unknown topic config name: {name}")]
@@ -35,13 +37,13 @@ pub enum TopicConfigError {
     #[error("Null value not supported for topic configs: {name}")]
     NullValue {
         /// The key.
-        name: &'static str,
+        name: Cow<'static, str>,
     },
     /// The value does not parse, or is out of range.
     #[error("Invalid value {value} for configuration {name}: expected {expected}")]
     InvalidValue {
         /// The key.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// What was found.
         value: String,
         /// What may be there.
@@ -54,11 +56,11 @@ pub enum TopicConfigError {
     )]
     NotEnforced {
         /// The key.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// What was found.
         value: String,
         /// What is taken.
-        allowed: &'static str,
+        allowed: Cow<'static, str>,
     },
     /// All names and values together are too long.
     #[error("the topic's configs take {found} bytes, the limit is {TOPIC_CONFIG_BYTES_MAX}")]
@@ -176,16 +178,18 @@ pub fn check_overrides(configs: &[(String, Option<String>)]) -> Result<(), Topic
 pub fn check_override(name: &str, value: Option<&str>) -> Result<(), TopicConfigError> {
     let key =
         topic_key(name).ok_or_else(|| TopicConfigError::UnknownName { name: name.to_owned() })?;
-    let value = value.ok_or(TopicConfigError::NullValue { name: key.name })?;
+    let value = value.ok_or(TopicConfigError::NullValue { name: key.name.into() })?;
     check_value(key, value)
 }
 
 fn check_value(key: &TopicKey, value: &str) -> Result<(), TopicConfigError> {
     let invalid = |expected: String| {
-        Err(TopicConfigError::InvalidValue { name: key.name, value: value.to_owned(), expected })
+        let (name, value) = (key.name.into(), value.to_owned());
+        Err(TopicConfigError::InvalidValue { name, value, expected })
     };
     let not_enforced = |allowed: &'static str| {
-        Err(TopicConfigError::NotEnforced { name: key.name, value: value.to_owned(), allowed })
+        let (name, value) = (key.name.into(), value.to_owned());
+        Err(TopicConfigError::NotEnforced { name, value, allowed: allowed.into() })
     };
     match key.domain {
         Domain::Number { min, max } => match parse_number(value) {
@@ -262,7 +266,7 @@ fn describe_key(
     let mut synonyms = Vec::new();
     if let Some(value) = overrides.get(key.name) {
         synonyms.push(ConfigSynonym {
-            name: key.name,
+            name: key.name.into(),
             value: Some(value.to_string()),
             source: ConfigSource::DynamicTopicConfig,
         });
@@ -270,21 +274,21 @@ fn describe_key(
     // Kafka's own default of retention.ms stands under log.retention.hours, which is no synonym.
     if let Some(broker_key) = key.broker_key.filter(|name| *name != "log.retention.ms") {
         let (value, source) = inherited.clone();
-        synonyms.push(ConfigSynonym { name: broker_key, value: Some(value), source });
+        synonyms.push(ConfigSynonym { name: broker_key.into(), value: Some(value), source });
     }
     let (value, source) = match overrides.get(key.name) {
         Some(value) => (value.to_string(), ConfigSource::DynamicTopicConfig),
         None => inherited,
     };
     ConfigEntry {
-        name: key.name,
+        name: key.name.into(),
         value: Some(value),
         source,
         read_only: false,
         sensitive: false,
         synonyms,
         config_type: key.config_type,
-        documentation: key.documentation,
+        documentation: key.documentation.into(),
     }
 }
 

@@ -177,7 +177,7 @@ fn a_description_has_every_key_or_those_asked_for() {
     assert!(all.iter().all(|entry| entry.is_default() && !entry.read_only && !entry.sensitive));
     let keys = ["retention.ms", "nope", "cleanup.policy"];
     let some = describe_topic(&ConfigOverrides::new(), 1, &settings, Some(&keys));
-    let names: Vec<_> = some.iter().map(|entry| entry.name).collect();
+    let names: Vec<_> = some.iter().map(|entry| &*entry.name).collect();
     assert_eq!(names, ["cleanup.policy", "retention.ms"]);
     assert_eq!(describe_topic(&ConfigOverrides::new(), 1, &settings, Some(&[])), []);
 }
@@ -193,7 +193,7 @@ fn a_description_tells_where_a_value_comes_from() {
     let synonyms: Vec<_> = set
         .synonyms
         .iter()
-        .map(|each| (each.name, each.value.as_deref(), each.source.number()))
+        .map(|each| (&*each.name, each.value.as_deref(), each.source.number()))
         .collect();
     let expected =
         [("max.message.bytes", Some("100"), 1), ("message.max.bytes", Some("1048588"), 5)];

@@ -5,7 +5,7 @@
 
 use super::super::dispatch::{Call, Context, Endpoint};
 use super::{text, wire_node};
-use crate::doors::words::is_group_here;
+use crate::doors::words::{controller, coordinator};
 use crate::router::Directory;
 use bateau_protocol::kafka::api::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use bateau_protocol::kafka::api::describe_cluster::{
@@ -69,22 +69,23 @@ pub fn api_versions(call: &Call, request: &ApiVersionsRequest) -> ApiVersionsRes
     ApiVersionsResponse::of_table()
 }
 
-/// Where groups are coordinated. Every group is here, as long as its partition is led.
+/// Where groups are coordinated: where their partitions are led.
 pub fn find_coordinator(call: &Call, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let directory = call.context.broker.directory();
+    let known = brokers(&call.context, &directory);
     let is_batched = call.version >= BATCHED_SINCE;
     let no_message = if is_batched { "" } else { "NONE" };
-    let find = |key: Text| match coordinator_error(&directory, request.key_type, &key) {
-        None => Coordinator {
+    let find = |key: Text| match find_one(&directory, &known, request.key_type, &key) {
+        Ok(broker) => Coordinator {
             key,
-            node_id: wire_node(call.context.broker.node().node_id),
-            host: call.context.endpoint.host.clone(),
-            port: call.context.endpoint.port,
+            node_id: broker.node,
+            host: broker.endpoint.host.clone(),
+            port: broker.endpoint.port,
             // As Kafka says that there is nothing to say.
             error_message: Some(Text::from_static(no_message)),
             ..Coordinator::default()
         },
-        Some((error_code, reason)) => Coordinator {
+        Err((error_code, reason)) => Coordinator {
             key,
             node_id: -1,
             port: -1,
@@ -110,21 +111,24 @@ pub fn find_coordinator(call: &Call, request: FindCoordinatorRequest) -> FindCoo
     }
 }
 
-fn coordinator_error(
+fn find_one<'a>(
     directory: &Directory,
+    known: &'a [Broker],
     key_type: i8,
     key: &str,
-) -> Option<(ErrorCode, &'static str)> {
-    match key_type {
-        0 if is_group_here(directory, key) => None,
-        0 => Some((
-            ErrorCode::COORDINATOR_NOT_AVAILABLE,
-            "the group's partition has no leader at the moment",
-        )),
+) -> Result<&'a Broker, (ErrorCode, &'static str)> {
+    let reason = match key_type {
+        0 => {
+            let node = coordinator(directory, key).map(wire_node);
+            let found = known.iter().find(|broker| Some(broker.node) == node);
+            let reason = "the group's partition has no leader at the moment";
+            return found.ok_or((ErrorCode::COORDINATOR_NOT_AVAILABLE, reason));
+        }
         // Not retriable: on a retriable code clients would try for ever.
-        1 => Some((ErrorCode::UNSUPPORTED_VERSION, "transactions are not served")),
-        _ => Some((ErrorCode::INVALID_REQUEST, "the type of coordinator is unknown")),
-    }
+        1 => (ErrorCode::UNSUPPORTED_VERSION, "transactions are not served"),
+        _ => (ErrorCode::INVALID_REQUEST, "the type of coordinator is unknown"),
+    };
+    Err(reason)
 }
 
 /// Brokers, controller and the cluster's id.
@@ -152,7 +156,7 @@ pub fn describe(call: &Call, request: &DescribeClusterRequest) -> DescribeCluste
     });
     let mut response = DescribeClusterResponse {
         cluster_id: cluster_id(&directory).unwrap_or_default(),
-        controller_id: wire_node(call.context.broker.node().node_id),
+        controller_id: wire_node(controller(&directory, call.context.broker.node().node_id)),
         brokers: brokers.collect(),
         ..DescribeClusterResponse::default()
     };

@@ -5,6 +5,7 @@
 use super::super::dispatch::Call;
 use super::wire_node;
 use crate::admin::DescribeConfigsError;
+use crate::doors::words::static_text;
 use bateau_core::controller::ConfigEntry;
 use bateau_protocol::kafka::api::describe_configs::{
     DescribeConfigsEntry, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
@@ -88,19 +89,19 @@ fn entry(config: ConfigEntry, detail: Detail) -> DescribeConfigsEntry {
     let value = |value: Option<String>| value.filter(|_| is_shown).map(Text::from);
     let synonyms = config.synonyms.into_iter().filter(|_| detail.synonyms);
     DescribeConfigsEntry {
-        name: Text::from_static(config.name),
+        name: static_text(config.name.clone()),
         value: value(config.value),
         read_only: config.read_only,
         config_source: config.source.number(),
         is_sensitive: config.sensitive,
         synonyms: synonyms
             .map(|synonym| DescribeConfigsSynonym {
-                name: Text::from_static(synonym.name),
+                name: static_text(synonym.name.clone()),
                 value: value(synonym.value),
                 source: synonym.source.number(),
             })
             .collect(),
         config_type: config.config_type.number(),
-        documentation: detail.documentation.then_some(Text::from_static(config.documentation)),
+        documentation: detail.documentation.then_some(static_text(config.documentation.clone())),
     }
 }

@@ -5,8 +5,9 @@
 
 use super::super::dispatch::Call;
 use super::cluster::{CLUSTER_OPERATIONS, brokers, cluster_id};
-use super::{served_epoch, text, wire_node};
+use super::{text, wire_node};
 use crate::doors::codes;
+use crate::doors::words::{controller, served_by};
 use crate::router::Directory;
 use bateau_core::controller::{Partition, Topic, check_topic_name};
 use bateau_protocol::ids::{NodeId, TopicId};
@@ -58,7 +59,7 @@ pub async fn metadata(call: &Call, request: MetadataRequest) -> MetadataResponse
             })
             .collect(),
         cluster_id: cluster_id(&directory),
-        controller_id: wire_node(broker.node().node_id),
+        controller_id: wire_node(controller(&directory, broker.node().node_id)),
         topics,
         ..MetadataResponse::default()
     };
@@ -175,16 +176,16 @@ fn describe_partition(
 ) -> MetadataPartition {
     let replicas: Vec<i32> =
         partition.replicas.iter().map(|replica| wire_node(replica.node)).collect();
-    let epoch = directory.view(partition.incarnation).and_then(|view| served_epoch(view));
-    let (error_code, leader_id) = match epoch {
-        Some(_) => (ErrorCode::NONE, wire_node(node)),
-        None => (ErrorCode::LEADER_NOT_AVAILABLE, -1),
-    };
+    let (error_code, leader_id, leader_epoch) =
+        match served_by(directory, partition.incarnation, node) {
+            Some((leader, epoch)) => (ErrorCode::NONE, wire_node(leader), epoch),
+            None => (ErrorCode::LEADER_NOT_AVAILABLE, -1, -1),
+        };
     MetadataPartition {
         error_code,
         partition_index,
         leader_id,
-        leader_epoch: epoch.unwrap_or(-1),
+        leader_epoch,
         isr_nodes: replicas.clone(),
         replica_nodes: replicas,
         offline_replicas: Vec::new(),

@@ -18,9 +18,7 @@ pub mod produce;
 pub mod topics;
 
 use crate::api::TopicReference;
-use crate::doors::words::{
-    milliseconds, name, served_epoch, text, wire_epoch, wire_node, wire_offset,
-};
+use crate::doors::words::{milliseconds, name, text, wire_epoch, wire_node, wire_offset};
 use bateau_protocol::kafka::view;
 
 /// First version in which Produce and Fetch name topics by id (KIP-516).

@@ -5,6 +5,7 @@
 use super::super::dispatch::Call;
 use super::{milliseconds, text};
 use crate::doors::codes;
+use crate::doors::words::static_text;
 use bateau_core::controller::{
     ControllerError, CreateTopicResult, CreateTopics, CreatedTopic, DeleteTopicResult, NewTopic,
     PartitionAssignment, TopicReference,
@@ -85,7 +86,7 @@ fn configs(topic: CreatedTopic) -> Vec<CreatableTopicConfigs> {
     let entries = topic.configs.into_iter();
     entries
         .map(|entry| CreatableTopicConfigs {
-            name: Text::from_static(entry.name),
+            name: static_text(entry.name.clone()),
             value: entry.value.filter(|_| !entry.sensitive).map(Text::from),
             read_only: entry.read_only,
             config_source: entry.source.number(),

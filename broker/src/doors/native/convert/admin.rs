@@ -8,7 +8,7 @@ use super::cluster::replicas;
 use super::controller_error;
 use crate::admin::AdminError;
 use crate::doors::codes;
-use crate::doors::words::{milliseconds, served_epoch, text, wire_node, wire_offset};
+use crate::doors::words::{milliseconds, served_by, static_text, text, wire_node, wire_offset};
 use crate::router::Directory;
 use bateau_core::controller::{
     AlterTopicConfigs, ConfigEntry, ConfigSource, CreatePartitions, CreateTopicResult,
@@ -170,7 +170,7 @@ pub fn describe(
 
 fn config(entry: ConfigEntry) -> ConfigDescription {
     ConfigDescription {
-        name: Text::from_static(entry.name),
+        name: static_text(entry.name.clone()),
         value: entry.value.filter(|_| !entry.sensitive).map(Text::from),
         source: Text::from_static(match entry.source {
             ConfigSource::DynamicTopicConfig => "topic",
@@ -190,11 +190,11 @@ fn describe_partition(
     let Some(view) = directory.view(placed.incarnation) else {
         return PartitionDescription { partition, replicas, ..PartitionDescription::default() };
     };
-    let epoch = served_epoch(view);
+    let served = served_by(directory, placed.incarnation, node);
     PartitionDescription {
         partition,
-        leader_id: epoch.map_or(-1, |_| wire_node(node)),
-        leader_epoch: epoch.unwrap_or(-1),
+        leader_id: served.map_or(-1, |(leader, _)| wire_node(leader)),
+        leader_epoch: served.map_or(-1, |(_, epoch)| epoch),
         replicas,
         log_start: wire_offset(view.log_start()),
         high_watermark: wire_offset(view.high_watermark()),

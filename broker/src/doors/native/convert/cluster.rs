@@ -4,7 +4,7 @@
 
 use super::super::dispatch::{Call, Context};
 use crate::doors::codes;
-use crate::doors::words::{served_epoch, text, wire_node};
+use crate::doors::words::{controller, served_by, text, wire_node};
 use crate::router::Directory;
 use bateau_core::controller::{Partition, Topic, check_topic_name};
 use bateau_log::SpaceState;
@@ -81,7 +81,7 @@ pub fn describe(
     };
     MetadataResponse {
         cluster_id: cluster_id(&directory),
-        controller_id: wire_node(node),
+        controller_id: wire_node(controller(&directory, node)),
         nodes: nodes(context, &directory),
         topics,
     }
@@ -158,18 +158,12 @@ fn describe_partition(
     partition: i32,
     placed: &Partition,
 ) -> PartitionMetadata {
-    let epoch = directory.view(placed.incarnation).and_then(|view| served_epoch(view));
-    let (error_code, leader_id) = match epoch {
-        Some(_) => (ErrorCode::NONE, wire_node(node)),
-        None => (ErrorCode::LEADER_NOT_AVAILABLE, -1),
+    let (error_code, leader_id, leader_epoch) = match served_by(directory, placed.incarnation, node)
+    {
+        Some((leader, epoch)) => (ErrorCode::NONE, wire_node(leader), epoch),
+        None => (ErrorCode::LEADER_NOT_AVAILABLE, -1, -1),
     };
-    PartitionMetadata {
-        error_code,
-        partition,
-        leader_id,
-        leader_epoch: epoch.unwrap_or(-1),
-        replicas: replicas(placed),
-    }
+    PartitionMetadata { error_code, partition, leader_id, leader_epoch, replicas: replicas(placed) }
 }
 
 /// The nodes that hold a partition, preferred leader first.

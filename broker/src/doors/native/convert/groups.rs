@@ -9,7 +9,7 @@ use super::super::dispatch::Call;
 use super::super::session::error;
 use crate::admin::{GroupLag, PartitionLag as Lag};
 use crate::doors::codes;
-use crate::doors::words::{is_group_here, name, text, wire_node, wire_offset};
+use crate::doors::words::{self, name, text, wire_node, wire_offset};
 use bateau_core::consumer_group::{
     Assignment, CoordinatorError, GroupRequest, GroupResponse, Heartbeat, HeartbeatError,
     JoinGroup, JoinGroupError, JoinedGroup, LeaveGroup, LeavingMember as Leaving,
@@ -45,11 +45,10 @@ pub fn coordinator(
     request: &CoordinatorRequest,
 ) -> Result<CoordinatorResponse, ErrorReply> {
     let broker = &call.context.broker;
-    if is_group_here(&broker.directory(), &request.group_id) {
-        return Ok(CoordinatorResponse { node_id: wire_node(broker.node().node_id) });
-    }
     let reason = "the group's partition has no leader at the moment";
-    Err(error(ErrorCode::COORDINATOR_NOT_AVAILABLE, reason))
+    let node = words::coordinator(&broker.directory(), &request.group_id)
+        .ok_or_else(|| error(ErrorCode::COORDINATOR_NOT_AVAILABLE, reason))?;
+    Ok(CoordinatorResponse { node_id: wire_node(node) })
 }
 
 /// Becomes or stays a member.

@@ -1,0 +1,336 @@
+//! How nodes meet: the founding of a cluster, and whose word is heard afterwards.
+//!
+//! ```text
+//!   empty ──(every configured voter shows its founding id and the same list)──> found
+//!   empty ──(a founded voter has us on its record)────────────────────────────> join
+//!   empty ──(a founded voter does not know us)────────────────────────────────> stop, exit code 4
+//! ```
+//!
+//! Invariants
+//! - Two lists that differ stop both nodes, each of which prints both (exit code 2).
+//! - A recorded founder makes its first frame from the record, never from its own file.
+//! - After the founding a node with another founding id is another data directory: refused.
+//!
+//! Absent on purpose: permits for nodes that join later; they are the membership's.
+
+use super::{Node, NodeEffect, Phase, Voter};
+use crate::clock::Now;
+use crate::controller::{BootEpoch, ClusterId, Founder};
+use bateau_protocol::ids::NodeId;
+use bateau_protocol::peer::{
+    Hello, HelloAnswer, PEER_VERSION_MAX, PEER_VERSION_MIN, Refusal, RefusalReason, VoterEntry,
+    Welcome, common_peer_version, operator_text,
+};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Why a node does not start, or stops before it belongs to a cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum StartRefusal {
+    /// Two configurations differ (exit code 2).
+    #[error(
+        "cluster.voters differ: node {own} has [{own_voters}], node {other} has [{other_voters}]; \
+         make them equal on every founder"
+    )]
+    UnequalVoters {
+        /// This node.
+        own: NodeId,
+        /// Its list.
+        own_voters: String,
+        /// The other one.
+        other: NodeId,
+        /// Its list.
+        other_voters: String,
+    },
+    /// The same, as the other node says it (exit code 2).
+    #[error("{reason}")]
+    UnequalWith {
+        /// Who said so.
+        by: NodeId,
+        /// In its words, with both lists.
+        reason: String,
+    },
+    /// A cluster does not take this node (exit code 4).
+    #[error("node {by} refuses this node: {reason}")]
+    NotTaken {
+        /// Who said so.
+        by: NodeId,
+        /// In its words.
+        reason: String,
+    },
+}
+
+/// What both sides of a link show of themselves.
+struct Face<'a> {
+    node: NodeId,
+    founding_id: [u8; 16],
+    boot: BootEpoch,
+    cluster_id: Option<ClusterId>,
+    is_founded: bool,
+    voters: &'a [VoterEntry],
+}
+
+impl Node {
+    pub(super) fn hello_to(&self, node: NodeId) -> Hello {
+        Hello {
+            version_min: PEER_VERSION_MIN,
+            version_max: PEER_VERSION_MAX,
+            cluster_id: self.cluster_id.map(|id| id.0),
+            node_id: self.settings.node_id,
+            founding_id: self.settings.founding_id,
+            boot_epoch: self.settings.boot.epoch,
+            start_id: self.settings.boot.start_id,
+            expected_node_id: node,
+            shard: 0,
+            is_founded: self.is_founded(),
+            voters: self.shown_voters(),
+        }
+    }
+
+    /// The recorded founders; before there is a record, the configured voters.
+    fn shown_voters(&self) -> Vec<VoterEntry> {
+        let entry = |node: NodeId, address: &str, founding_id: [u8; 16]| VoterEntry {
+            node_id: node,
+            address: address.to_owned().into(),
+            founding_id,
+        };
+        if self.is_founded() {
+            let founders = self.founders.iter();
+            founders
+                .map(|founder| entry(founder.node, &founder.peers_address, founder.founding_id))
+                .collect()
+        } else {
+            let voters = self.settings.voters.iter();
+            voters.map(|voter| entry(voter.node, &voter.address, [0; 16])).collect()
+        }
+    }
+
+    pub(super) fn hear_hello(&mut self, link: u64, hello: &Hello, now: Now) {
+        let answer = match self.judge_hello(hello) {
+            Ok(version) => {
+                if !hello.is_founded {
+                    self.meet(hello.node_id, hello.founding_id);
+                }
+                self.note_contact(hello.node_id, boot(hello.boot_epoch, hello.start_id), now);
+                HelloAnswer::Welcome(self.welcome(version))
+            }
+            Err(refusal) => HelloAnswer::Refused(refusal),
+        };
+        self.effects.push(NodeEffect::Answer { link, answer });
+    }
+
+    fn welcome(&self, version: u16) -> Welcome {
+        Welcome {
+            version,
+            cluster_id: self.cluster_id.map(|id| id.0),
+            node_id: self.settings.node_id,
+            founding_id: self.settings.founding_id,
+            boot_epoch: self.settings.boot.epoch,
+            start_id: self.settings.boot.start_id,
+            is_founded: self.is_founded(),
+            voters: self.shown_voters(),
+        }
+    }
+
+    fn judge_hello(&mut self, hello: &Hello) -> Result<u16, Refusal> {
+        let own = self.settings.node_id;
+        let ours = (PEER_VERSION_MIN, PEER_VERSION_MAX);
+        let theirs = (hello.version_min, hello.version_max);
+        let Some(version) = common_peer_version(ours, theirs) else {
+            let text = format!(
+                "node {own} speaks the peer protocol's versions {} to {}, node {} speaks {} to {}",
+                ours.0, ours.1, hello.node_id, theirs.0, theirs.1
+            );
+            return Err(refusal(RefusalReason::VersionMismatch, &text));
+        };
+        if hello.expected_node_id != own {
+            let text = format!("this is node {own}, not node {}", hello.expected_node_id);
+            return Err(refusal(RefusalReason::WrongNode, &text));
+        }
+        if hello.shard != 0 {
+            let text = format!("node {own} has one shard, not a shard {}", hello.shard);
+            return Err(refusal(RefusalReason::WrongShard, &text));
+        }
+        let face = Face {
+            node: hello.node_id,
+            founding_id: hello.founding_id,
+            boot: boot(hello.boot_epoch, hello.start_id),
+            cluster_id: hello.cluster_id.map(ClusterId),
+            is_founded: hello.is_founded,
+            voters: &hello.voters,
+        };
+        self.judge(&face).map(|()| version)
+    }
+
+    /// Whether somebody may be heard.
+    fn judge(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
+        let (own, other) = (self.settings.node_id, face.node);
+        if let (Some(ours), Some(theirs)) = (self.cluster_id, face.cluster_id)
+            && ours != theirs
+        {
+            let text = format!("node {own} is of cluster {ours}, node {other} of {theirs}");
+            return Err(refusal(RefusalReason::WrongCluster, &text));
+        }
+        if other == own {
+            let text = format!("node {own} is here: no two nodes may have one node.id");
+            return Err(refusal(RefusalReason::WrongNode, &text));
+        }
+        if self.is_founded() {
+            self.judge_by_record(face)?;
+        } else if !face.is_founded {
+            self.judge_by_list(face)?;
+        }
+        let seen = self.links.get(&other).map_or(BootEpoch::default(), |link| link.boot());
+        if !seen.admits(face.boot) {
+            let text = format!(
+                "node {other} has started since: boot epoch {} is not above {}; its data \
+                 directory is an old copy",
+                face.boot.epoch, seen.epoch
+            );
+            return Err(refusal(RefusalReason::OlderBoot, &text));
+        }
+        Ok(())
+    }
+
+    fn judge_by_record(&self, face: &Face<'_>) -> Result<(), Refusal> {
+        let (own, other) = (self.settings.node_id, face.node);
+        let recorded = self.founders.iter().find(|founder| founder.node == other);
+        let Some(recorded) = recorded else {
+            let text = format!(
+                "node {other} is not a member of node {own}'s cluster; `bateau node add {other}` \
+                 lets a new node in, `bateau node replace {other}` puts one in the place of a lost \
+                 one"
+            );
+            return Err(refusal(RefusalReason::UnknownNode, &text));
+        };
+        let is_known = recorded.founding_id != [0; 16];
+        if is_known && recorded.founding_id != face.founding_id {
+            let text = format!(
+                "node {other} shows another data directory than the one that founded the cluster; \
+                 `bateau node replace {other}` puts it in the place of the lost one"
+            );
+            return Err(refusal(RefusalReason::WrongFoundingId, &text));
+        }
+        Ok(())
+    }
+
+    fn judge_by_list(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
+        let theirs: Vec<Voter> = face.voters.iter().map(voter).collect();
+        if sorted(&theirs) == sorted(&self.settings.voters) {
+            return Ok(());
+        }
+        let unequal = StartRefusal::UnequalVoters {
+            own: self.settings.node_id,
+            own_voters: listed(&self.settings.voters),
+            other: face.node,
+            other_voters: listed(&theirs),
+        };
+        let text = unequal.to_string();
+        self.effects.push(NodeEffect::Stop(unequal));
+        Err(refusal(RefusalReason::UnequalVoters, &text))
+    }
+
+    pub(super) fn hear_welcome(&mut self, node: NodeId, welcome: &Welcome, now: Now) {
+        let face = Face {
+            node: welcome.node_id,
+            founding_id: welcome.founding_id,
+            boot: boot(welcome.boot_epoch, welcome.start_id),
+            cluster_id: welcome.cluster_id.map(ClusterId),
+            is_founded: welcome.is_founded,
+            voters: &welcome.voters,
+        };
+        if node != welcome.node_id || self.judge(&face).is_err() {
+            self.effects.push(NodeEffect::HangUp { node });
+            self.note_link_down(node, now);
+            return;
+        }
+        if !welcome.is_founded {
+            self.meet(node, welcome.founding_id);
+        }
+        self.note_link_up(node, face.boot, now);
+        if welcome.is_founded && self.phase == Phase::Meeting {
+            // It let us in, so it has us on its record, and knows the others.
+            let recorded = welcome.voters.iter();
+            self.met.extend(recorded.map(|founder| (founder.node_id, founder.founding_id)));
+            self.found(welcome.voters.iter().map(voter).collect());
+        }
+    }
+
+    pub(super) fn hear_refusal(&mut self, node: NodeId, refused: &Refusal, now: Now) {
+        self.note_link_down(node, now);
+        let is_final = match refused.reason {
+            RefusalReason::NotReady | RefusalReason::VersionMismatch | RefusalReason::WrongNode => {
+                false
+            }
+            // A member has a cluster to go on with; somebody else's mistake is not its end.
+            RefusalReason::WrongCluster
+            | RefusalReason::UnknownNode
+            | RefusalReason::WrongFoundingId
+            | RefusalReason::UnequalVoters => !self.is_founded(),
+            RefusalReason::OlderBoot => true,
+            RefusalReason::WrongShard | RefusalReason::Other(_) => false,
+        };
+        if is_final {
+            let (by, reason) = (node, refused.text.as_str().to_owned());
+            self.effects.push(NodeEffect::Stop(match refused.reason {
+                RefusalReason::UnequalVoters => StartRefusal::UnequalWith { by, reason },
+                _ => StartRefusal::NotTaken { by, reason },
+            }));
+        }
+    }
+
+    /// Notes another founder that has not founded either. A member's greeting says nothing of
+    /// whether its cluster has us on its record: only its welcome does.
+    fn meet(&mut self, node: NodeId, founding_id: [u8; 16]) {
+        if self.phase == Phase::Meeting {
+            self.met.insert(node, founding_id);
+        }
+    }
+
+    /// With the word of every configured voter, the cluster begins.
+    pub(super) fn found_if_all_met(&mut self) {
+        let own = self.settings.node_id;
+        let is_met = |voter: &Voter| voter.node == own || self.met.contains_key(&voter.node);
+        let names_us = self.settings.voters.iter().any(|voter| voter.node == own);
+        if self.phase == Phase::Meeting && names_us && self.settings.voters.iter().all(is_met) {
+            self.found(self.settings.voters.clone());
+        }
+    }
+
+    fn found(&mut self, mut voters: Vec<Voter>) {
+        voters.sort_unstable();
+        let founder = |voter: Voter| {
+            let is_own = voter.node == self.settings.node_id;
+            let met = self.met.get(&voter.node).copied();
+            let founding_id =
+                if is_own { self.settings.founding_id } else { met.unwrap_or_default() };
+            Founder { node: voter.node, founding_id, peers_address: voter.address }
+        };
+        self.founders = voters.into_iter().map(founder).collect();
+        self.phase = Phase::Storing;
+        self.effects.push(NodeEffect::Found { founders: self.founders.clone() });
+    }
+}
+
+const fn boot(epoch: u64, start_id: u64) -> BootEpoch {
+    BootEpoch { epoch, start_id }
+}
+
+fn voter(entry: &VoterEntry) -> Voter {
+    Voter { node: entry.node_id, address: Arc::from(entry.address.as_str()) }
+}
+
+fn sorted(voters: &[Voter]) -> Vec<Voter> {
+    let mut sorted = voters.to_vec();
+    sorted.sort_unstable();
+    sorted
+}
+
+fn listed(voters: &[Voter]) -> String {
+    let names: Vec<String> = sorted(voters).iter().map(Voter::to_string).collect();
+    names.join(", ")
+}
+
+fn refusal(reason: RefusalReason, text: &str) -> Refusal {
+    Refusal { reason, text: operator_text(text) }
+}

@@ -1,0 +1,163 @@
+//! Requests to the controller, from whatever node they come in on.
+//!
+//! ```text
+//!   ask ──> waiting for a leader ──> decide here, or send to the leader ──> answered ──> reply
+//!                  ▲                                     │ not the controller, link lost
+//!                  └─────────────────────────────────────┘
+//! ```
+//!
+//! Invariants
+//! - Every ticket gets one answer, at the latest at its deadline.
+//! - What may have been carried out is sent again only where doing it twice is doing it once; a
+//!   client is told [`ControllerError::Unsettled`] otherwise.
+//! - At most [`FORWARDED_MAX`] requests wait.
+//!
+//! Absent on purpose: what is asked, which the controller decides, and reading.
+
+use super::{Node, NodeEffect};
+use crate::clock::Now;
+use crate::controller::{ControllerError, ControllerRequest, ControllerResponse};
+use crate::ticket::Ticket;
+use bateau_protocol::ids::NodeId;
+use std::collections::BTreeMap;
+
+/// Requests of this node that may wait for a controller elsewhere.
+pub const FORWARDED_MAX: usize = 4_096;
+/// Milliseconds until a request is sent again that nobody took.
+const RETRY_MS: u64 = 50;
+
+/// Requests on their way.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    pending: BTreeMap<u64, Pending>,
+    newest: u64,
+    /// The node that leads the metadata partition, as far as is known here.
+    controller: Option<NodeId>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    ticket: Ticket,
+    request: ControllerRequest,
+    deadline_ms: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Waiting { until_ms: u64 },
+    Sent { to: NodeId },
+}
+
+impl Forwarding {
+    /// When something is due, on the monotonic clock in milliseconds.
+    pub fn next_ms(&self) -> Option<u64> {
+        let due = |pending: &Pending| match pending.state {
+            State::Waiting { until_ms } if self.controller.is_some() => {
+                until_ms.min(pending.deadline_ms)
+            }
+            State::Waiting { .. } | State::Sent { .. } => pending.deadline_ms,
+        };
+        self.pending.values().map(due).min()
+    }
+}
+
+impl ControllerRequest {
+    /// Whether carrying it out twice leaves what carrying it out once leaves.
+    const fn is_repeatable(&self) -> bool {
+        match self {
+            Self::AutoCreateTopics { .. }
+            | Self::AllocateProducerIds { .. }
+            | Self::RegisterNode { .. }
+            | Self::ConfirmRemoved { .. } => true,
+            Self::CreateTopics(_)
+            | Self::DeleteTopics { .. }
+            | Self::AlterTopicConfigs(_)
+            | Self::CreatePartitions(_) => false,
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn ask(&mut self, request: ControllerRequest, ticket: Ticket, now: Now) {
+        let forwarding = &mut self.forwarding;
+        if forwarding.pending.len() >= FORWARDED_MAX {
+            let response = Err(ControllerError::Busy);
+            self.effects.push(NodeEffect::Reply { ticket, response });
+            return;
+        }
+        forwarding.newest += 1;
+        let deadline_ms = now.monotonic_ms.saturating_add(request.timeout_ms());
+        let state = State::Waiting { until_ms: now.monotonic_ms };
+        let pending = Pending { ticket, request, deadline_ms, state };
+        forwarding.pending.insert(forwarding.newest, pending);
+    }
+
+    /// Somebody else leads the metadata partition now, or nobody that is known.
+    pub(super) fn follow_controller(&mut self, controller: Option<NodeId>, now: Now) {
+        let before = std::mem::replace(&mut self.forwarding.controller, controller);
+        if let Some(before) = before.filter(|before| Some(*before) != controller)
+            && before != self.settings.node_id
+        {
+            self.reconsider(before, now);
+        }
+    }
+
+    /// What was sent to `node` may never be answered.
+    pub(super) fn reconsider(&mut self, node: NodeId, now: Now) {
+        let is_sent = |pending: &Pending| pending.state == State::Sent { to: node };
+        let sent = self.forwarding.pending.iter().filter(|(_, pending)| is_sent(pending));
+        for number in sent.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.hear_answer(number, Err(ControllerError::Unsettled), now);
+        }
+    }
+
+    pub(super) fn hear_answer(
+        &mut self,
+        number: u64,
+        response: Result<ControllerResponse, ControllerError>,
+        now: Now,
+    ) {
+        let Some(pending) = self.forwarding.pending.get_mut(&number) else { return };
+        let goes_on = match response {
+            Err(ControllerError::NotController) => true,
+            Err(ControllerError::Unsettled) => pending.request.is_repeatable(),
+            _ => false,
+        };
+        if goes_on {
+            pending.state = State::Waiting { until_ms: now.monotonic_ms + RETRY_MS };
+        } else if let Some(pending) = self.forwarding.pending.remove(&number) {
+            self.effects.push(NodeEffect::Reply { ticket: pending.ticket, response });
+        }
+    }
+
+    /// Sends what waits, and answers what has waited too long.
+    pub(super) fn forward(&mut self, now: Now) {
+        let forwarding = &mut self.forwarding;
+        let late =
+            forwarding.pending.extract_if(.., |_, pending| pending.deadline_ms <= now.monotonic_ms);
+        for (_, pending) in late {
+            let timeout_ms = pending.request.timeout_ms();
+            let response = Err(ControllerError::TimedOut { timeout_ms });
+            self.effects.push(NodeEffect::Reply { ticket: pending.ticket, response });
+        }
+        let Some(controller) = forwarding.controller else { return };
+        let is_own = controller == self.settings.node_id;
+        if !is_own && !self.links.get(&controller).is_some_and(super::links::Link::is_up) {
+            return;
+        }
+        for (number, pending) in &mut forwarding.pending {
+            let State::Waiting { until_ms } = pending.state else { continue };
+            if until_ms > now.monotonic_ms {
+                continue;
+            }
+            pending.state = State::Sent { to: controller };
+            let (number, request) = (*number, pending.request.clone());
+            self.effects.push(if is_own {
+                NodeEffect::Decide { number, request }
+            } else {
+                NodeEffect::Request { node: controller, number, request }
+            });
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The links that this node sends on, and who of its peers lives.
+//!
+//! ```text
+//!   waiting ──(its time)──> dialling ──> up ──(lost)──> waiting, a little longer each time
+//! ```
+//!
+//! Invariants
+//! - One link to every other founder and registered node, and none to anybody else.
+//! - A peer lives while it gives signs of life; their number is bounded by time, not by groups.
+//!
+//! Absent on purpose: what travels on a link, and what a lost peer means to a partition.
+
+use super::{LIVENESS_MS, Node, NodeEffect, SILENCE_MS};
+use crate::clock::Now;
+use crate::controller::BootEpoch;
+use bateau_protocol::ids::NodeId;
+use bateau_protocol::peer::Liveness;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The listener that peers dial.
+const PEERS_LISTENER: &str = "peers";
+/// Milliseconds until a link is dialled again, at first and at most.
+const REDIAL_MS_MIN: u64 = 50;
+const REDIAL_MS_MAX: u64 = 1_000;
+
+/// One peer.
+#[derive(Debug)]
+pub(super) struct Link {
+    address: Arc<str>,
+    state: LinkState,
+    redial_ms: u64,
+    /// The newest start of it that was met.
+    boot: BootEpoch,
+    heard_ms: u64,
+    is_alive: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LinkState {
+    Waiting { until_ms: u64 },
+    Dialling,
+    Up,
+}
+
+impl Link {
+    fn new(address: Arc<str>, now: Now) -> Self {
+        Self {
+            address,
+            state: LinkState::Waiting { until_ms: now.monotonic_ms },
+            redial_ms: REDIAL_MS_MIN,
+            boot: BootEpoch::default(),
+            heard_ms: 0,
+            is_alive: false,
+        }
+    }
+
+    pub fn boot(&self) -> BootEpoch {
+        self.boot
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.state == LinkState::Up
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.is_alive
+    }
+
+    /// When something is due, on the monotonic clock in milliseconds.
+    pub fn next_ms(&self) -> Option<u64> {
+        let dial = match self.state {
+            LinkState::Waiting { until_ms } => Some(until_ms),
+            LinkState::Dialling | LinkState::Up => None,
+        };
+        let silence = self.is_alive.then_some(self.heard_ms + SILENCE_MS);
+        dial.into_iter().chain(silence).min()
+    }
+}
+
+impl Node {
+    /// Who is to be dialled, and where.
+    fn wanted(&self) -> BTreeMap<NodeId, Arc<str>> {
+        let voters = self.settings.voters.iter();
+        let mut wanted: BTreeMap<_, _> =
+            voters.map(|voter| (voter.node, Arc::clone(&voter.address))).collect();
+        if self.is_founded() {
+            // The configuration says where to find them, the record who they are.
+            wanted.retain(|node, _| self.founders.iter().any(|founder| founder.node == *node));
+            for founder in &self.founders {
+                wanted.entry(founder.node).or_insert_with(|| Arc::clone(&founder.peers_address));
+            }
+        }
+        for registered in self.metadata.nodes() {
+            if let Some(listener) = registered.listener(PEERS_LISTENER) {
+                let address = format!("{}:{}", bracketed(&listener.host), listener.port);
+                wanted.insert(registered.node, address.into());
+            }
+        }
+        wanted.remove(&self.settings.node_id);
+        wanted
+    }
+
+    /// Dials who is to be dialled, hangs up on who is not, notices who is silent.
+    pub(super) fn keep_links(&mut self, now: Now) {
+        let wanted = self.wanted();
+        let unwanted = self.links.keys().filter(|node| !wanted.contains_key(node));
+        for node in unwanted.copied().collect::<Vec<_>>() {
+            self.links.remove(&node);
+            self.effects.push(NodeEffect::HangUp { node });
+        }
+        for (node, address) in wanted {
+            let link = self.links.entry(node).or_insert_with(|| Link::new(address.clone(), now));
+            link.address = address;
+            if let LinkState::Waiting { until_ms } = link.state
+                && until_ms <= now.monotonic_ms
+            {
+                link.state = LinkState::Dialling;
+                let address = Arc::clone(&link.address);
+                let hello = self.hello_to(node);
+                self.effects.push(NodeEffect::Dial { node, address, hello });
+            }
+        }
+        for (node, link) in &mut self.links {
+            if link.is_alive && now.monotonic_ms >= link.heard_ms + SILENCE_MS {
+                link.is_alive = false;
+                self.effects.push(NodeEffect::Lost { node: *node });
+            }
+        }
+    }
+
+    pub(super) fn note_link_up(&mut self, node: NodeId, boot: BootEpoch, now: Now) {
+        if let Some(link) = self.links.get_mut(&node) {
+            link.state = LinkState::Up;
+            link.redial_ms = REDIAL_MS_MIN;
+        }
+        self.note_contact(node, boot, now);
+    }
+
+    pub(super) fn note_link_down(&mut self, node: NodeId, now: Now) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        let was_up = link.state == LinkState::Up;
+        link.state = LinkState::Waiting { until_ms: now.monotonic_ms + link.redial_ms };
+        link.redial_ms = (link.redial_ms * 2).min(REDIAL_MS_MAX);
+        if was_up {
+            // What was on its way is gone: raft is told, whether the peer lives or not.
+            self.effects.push(NodeEffect::Lost { node });
+            link.is_alive = false;
+            self.reconsider(node, now);
+        }
+    }
+
+    /// A peer has shown itself under a start that may be heard.
+    pub(super) fn note_contact(&mut self, node: NodeId, boot: BootEpoch, now: Now) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        link.boot = boot;
+        link.heard_ms = now.monotonic_ms;
+        if !link.is_alive {
+            link.is_alive = true;
+            self.effects.push(NodeEffect::Lives { node });
+        }
+    }
+
+    pub(super) fn hear_sign(&mut self, sign: &Liveness, now: Now) {
+        let boot = BootEpoch { epoch: sign.boot_epoch, start_id: sign.start_id };
+        let known = self.links.get(&sign.node_id).map(Link::boot);
+        if known.is_some_and(|known| known.admits(boot)) && !sign.is_leaving {
+            self.note_contact(sign.node_id, boot, now);
+        }
+    }
+
+    pub(super) fn send_signs(&mut self, now: Now) {
+        if now.monotonic_ms < self.next_sign_ms {
+            return;
+        }
+        self.next_sign_ms = now.monotonic_ms + LIVENESS_MS;
+        self.signs_sent += 1;
+        let liveness = Liveness {
+            node_id: self.settings.node_id,
+            boot_epoch: self.settings.boot.epoch,
+            start_id: self.settings.boot.start_id,
+            sequence: self.signs_sent,
+            is_leaving: self.is_leaving,
+            stopped: Vec::new(),
+        };
+        for (node, link) in &self.links {
+            if link.state == LinkState::Up {
+                let (node, liveness) = (*node, liveness.clone());
+                self.effects.push(NodeEffect::Send { node, liveness });
+            }
+        }
+    }
+}
+
+/// An IPv6 address as it stands before a port.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}

@@ -1,0 +1,292 @@
+//! What a node decides as a whole: whom it belongs to, whom it speaks with, who lives.
+//!
+//! ```text
+//!   links, signs of life, metadata ──> Node::step ──┬─> links to dial, answers to those who dial
+//!                                                   ├─> found a cluster, or join it
+//!                                                   ├─> requests to the controller, wherever it is
+//!                                                   └─> who cannot be reached
+//! ```
+//!
+//! The shell dials, sends and stores, and comes back with what became of it; it decides nothing.
+//!
+//! Invariants
+//! - A cluster is founded once: every founder stores the same list before any of them votes
+//!   (decision 16); an empty directory never takes a recorded founder's place.
+//! - Who shows another cluster, another data directory or an older start of a node is not heard.
+//! - The number of links is bounded by the nodes of the cluster.
+//!
+//! Absent on purpose: sockets, files, and the replicas: a shard's business.
+
+mod bootstrap;
+mod forward;
+mod links;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+pub use bootstrap::StartRefusal;
+pub use forward::FORWARDED_MAX;
+pub use settings::{NodeSettings, Voter};
+
+use crate::clock::Now;
+use crate::controller::{
+    ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
+};
+use crate::ticket::Ticket;
+use bateau_protocol::ids::NodeId;
+use bateau_protocol::peer::{Hello, HelloAnswer, Liveness, Refusal, Welcome};
+use forward::Forwarding;
+use links::Link;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Milliseconds between two signs of life to each peer.
+pub const LIVENESS_MS: u64 = 500;
+/// Milliseconds of silence after which a peer counts as lost.
+pub const SILENCE_MS: u64 = 3 * LIVENESS_MS;
+
+/// What a node is told.
+#[derive(Debug)]
+pub enum NodeInput {
+    /// Somebody has dialled us.
+    Hello {
+        /// The shell's name of the link.
+        link: u64,
+        /// What it said.
+        hello: Hello,
+    },
+    /// A link that we dialled is open.
+    Welcomed {
+        /// To whom.
+        node: NodeId,
+        /// What it said.
+        welcome: Welcome,
+    },
+    /// A link that we dialled was refused.
+    Refused {
+        /// By whom.
+        node: NodeId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A link that we dialled did not come about, or is lost.
+    LinkDown {
+        /// To whom.
+        node: NodeId,
+    },
+    /// A sign of life.
+    Liveness(Liveness),
+    /// What [`NodeEffect::Found`] asked for is stored.
+    Founded,
+    /// The metadata as applied here.
+    Metadata(Arc<Metadata>),
+    /// Somebody wants something of the controller. Answered by [`NodeEffect::Reply`].
+    Ask {
+        /// What.
+        request: ControllerRequest,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// The controller's answer to [`NodeEffect::Decide`] or [`NodeEffect::Request`].
+    Answered {
+        /// The request's number.
+        number: u64,
+        /// The answer.
+        response: Result<ControllerResponse, ControllerError>,
+    },
+    /// Who leads the metadata partition, as far as is known here.
+    Controller(Option<NodeId>),
+    /// This node is asked to stop: it tells its peers.
+    Leave,
+}
+
+/// What a node wants done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NodeEffect {
+    /// Open a link to send on. Answered by `Welcomed`, `Refused` or `LinkDown`.
+    Dial {
+        /// To whom.
+        node: NodeId,
+        /// Host and port.
+        address: Arc<str>,
+        /// What to say first.
+        hello: Hello,
+    },
+    /// Close a link that we dialled; nothing is heard of it any more.
+    HangUp {
+        /// To whom.
+        node: NodeId,
+    },
+    /// Answer somebody who dialled us. After a refusal the link is closed.
+    Answer {
+        /// The link.
+        link: u64,
+        /// The answer.
+        answer: HelloAnswer,
+    },
+    /// Make the metadata log with these voters and flush it; then store the founders and that the
+    /// cluster is founded; then say [`NodeInput::Founded`]. Nothing is voted before.
+    Found {
+        /// In the order of their ids. Their founding ids are known where this node met them.
+        founders: Vec<Founder>,
+    },
+    /// Send a sign of life.
+    Send {
+        /// To whom.
+        node: NodeId,
+        /// The sign.
+        liveness: Liveness,
+    },
+    /// A peer cannot be reached, or has been silent for [`SILENCE_MS`].
+    Lost {
+        /// Who.
+        node: NodeId,
+    },
+    /// A peer lives (again).
+    Lives {
+        /// Who.
+        node: NodeId,
+    },
+    /// Ask the controller, which is here. Answered by `Answered`.
+    Decide {
+        /// Number to answer with.
+        number: u64,
+        /// What.
+        request: ControllerRequest,
+    },
+    /// Ask the controller on another node. Answered by `Answered`, or never.
+    Request {
+        /// Where it is.
+        node: NodeId,
+        /// Number to answer with.
+        number: u64,
+        /// What.
+        request: ControllerRequest,
+    },
+    /// Answer somebody who asked.
+    Reply {
+        /// Whose question.
+        ticket: Ticket,
+        /// The answer.
+        response: Result<ControllerResponse, ControllerError>,
+    },
+    /// This node must not go on.
+    Stop(StartRefusal),
+}
+
+/// How far a node is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// It meets the other founders.
+    Meeting,
+    /// It has asked for the founding to be stored.
+    Storing,
+    /// It belongs to a cluster.
+    Member,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    settings: NodeSettings,
+    phase: Phase,
+    /// Who founded the cluster, as stored here or in the metadata.
+    founders: Vec<Founder>,
+    cluster_id: Option<ClusterId>,
+    metadata: Arc<Metadata>,
+    links: BTreeMap<NodeId, Link>,
+    /// What other voters showed before the founding.
+    met: BTreeMap<NodeId, [u8; 16]>,
+    forwarding: Forwarding,
+    is_leaving: bool,
+    signs_sent: u64,
+    next_sign_ms: u64,
+    effects: Vec<NodeEffect>,
+}
+
+impl Node {
+    /// A node as its files and its configuration say it is.
+    #[must_use]
+    pub fn new(settings: NodeSettings) -> Self {
+        let phase = if settings.founders.is_empty() { Phase::Meeting } else { Phase::Member };
+        Self {
+            phase,
+            founders: settings.founders.clone(),
+            cluster_id: settings.cluster_id,
+            settings,
+            metadata: Arc::new(Metadata::new()),
+            links: BTreeMap::new(),
+            met: BTreeMap::new(),
+            forwarding: Forwarding::default(),
+            is_leaving: false,
+            signs_sent: 0,
+            next_sign_ms: 0,
+            effects: Vec::new(),
+        }
+    }
+
+    /// One turn.
+    pub fn step(
+        &mut self,
+        now: Now,
+        inputs: impl Iterator<Item = NodeInput>,
+    ) -> impl Iterator<Item = NodeEffect> + '_ {
+        for input in inputs {
+            self.handle(input, now);
+        }
+        self.found_if_all_met();
+        self.keep_links(now);
+        self.send_signs(now);
+        self.forward(now);
+        self.effects.drain(..)
+    }
+
+    /// Milliseconds until [`Node::step`] wants to be called even without inputs.
+    #[must_use]
+    pub fn wait_ms(&self, now: Now) -> u64 {
+        let signs = (!self.links.is_empty()).then_some(self.next_sign_ms);
+        let links = self.links.values().filter_map(|link| link.next_ms());
+        let soonest = signs.into_iter().chain(links).chain(self.forwarding.next_ms()).min();
+        soonest.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(now.monotonic_ms))
+    }
+
+    /// Whether this node belongs to a cluster, so that its replicas may vote.
+    #[must_use]
+    pub fn is_founded(&self) -> bool {
+        self.phase == Phase::Member
+    }
+
+    /// Whether a peer has given a sign of life lately.
+    #[must_use]
+    pub fn lives(&self, node: NodeId) -> bool {
+        node == self.settings.node_id || self.links.get(&node).is_some_and(Link::is_alive)
+    }
+
+    fn handle(&mut self, input: NodeInput, now: Now) {
+        match input {
+            NodeInput::Hello { link, hello } => self.hear_hello(link, &hello, now),
+            NodeInput::Welcomed { node, welcome } => self.hear_welcome(node, &welcome, now),
+            NodeInput::Refused { node, refusal } => self.hear_refusal(node, &refusal, now),
+            NodeInput::LinkDown { node } => self.note_link_down(node, now),
+            NodeInput::Liveness(liveness) => self.hear_sign(&liveness, now),
+            NodeInput::Founded => self.phase = Phase::Member,
+            NodeInput::Metadata(metadata) => self.learn(metadata),
+            NodeInput::Ask { request, ticket } => self.ask(request, ticket, now),
+            NodeInput::Answered { number, response } => self.hear_answer(number, response, now),
+            NodeInput::Controller(node) => self.follow_controller(node, now),
+            NodeInput::Leave => {
+                self.is_leaving = true;
+                self.next_sign_ms = now.monotonic_ms;
+            }
+        }
+    }
+
+    fn learn(&mut self, metadata: Arc<Metadata>) {
+        if let Some(founding) = metadata.founding() {
+            self.cluster_id = Some(founding.cluster_id);
+            self.founders.clone_from(&founding.founders);
+        }
+        self.metadata = metadata;
+    }
+}

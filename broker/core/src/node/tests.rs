@@ -1,0 +1,381 @@
+//! Nodes that meet, over a network that delivers what is sent when a story says so.
+
+use super::*;
+use crate::controller::{BootEpoch, CreateTopics};
+use bateau_protocol::peer::RefusalReason;
+
+fn at(ms: u64) -> Now {
+    Now { monotonic_ms: ms, service_ms: ms, wall_ms: ms }
+}
+
+fn voters(ids: &[u64]) -> Vec<Voter> {
+    let voter = |id: &u64| Voter { node: NodeId::new(*id), address: format!("host{id}:1").into() };
+    ids.iter().map(voter).collect()
+}
+
+fn settings(id: u64, ids: &[u64]) -> NodeSettings {
+    NodeSettings {
+        node_id: NodeId::new(id),
+        founding_id: [u8::try_from(id).unwrap(); 16],
+        boot: BootEpoch { epoch: 1, start_id: id },
+        cluster_id: None,
+        founders: Vec::new(),
+        voters: voters(ids),
+    }
+}
+
+/// Nodes that run, and what became of them.
+#[derive(Default)]
+struct Meeting {
+    nodes: BTreeMap<NodeId, Node>,
+    now_ms: u64,
+    /// Who stored which founders, in this order.
+    founded: Vec<(u64, Vec<Founder>)>,
+    stopped: Vec<(u64, StartRefusal)>,
+    lost: Vec<(u64, u64)>,
+    /// Requests on their way: from whom, to whom, their number.
+    asked: Vec<(u64, u64, u64)>,
+    replies: Vec<(u64, Result<ControllerResponse, ControllerError>)>,
+    /// Links that were dialled: who dialled, and the hello.
+    dialled: Vec<(NodeId, NodeId, Hello)>,
+    signs: Vec<(NodeId, Liveness)>,
+    /// Who waits for the answer to its hello.
+    answering: Option<NodeId>,
+}
+
+impl Meeting {
+    fn of(ids: &[u64]) -> Self {
+        let mut meeting = Self::default();
+        for id in ids {
+            meeting.join(settings(*id, ids));
+        }
+        meeting
+    }
+
+    fn join(&mut self, settings: NodeSettings) {
+        self.nodes.insert(settings.node_id, Node::new(settings));
+    }
+
+    fn tell(&mut self, id: NodeId, input: NodeInput) {
+        self.step(id, vec![input]);
+    }
+
+    fn step(&mut self, id: NodeId, inputs: Vec<NodeInput>) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let effects: Vec<_> = node.step(at(self.now_ms), inputs.into_iter()).collect();
+        for effect in effects {
+            match effect {
+                NodeEffect::Dial { node, hello, .. } => self.dialled.push((id, node, hello)),
+                NodeEffect::Found { founders } => {
+                    self.founded.push((id.get(), founders));
+                    self.tell(id, NodeInput::Founded);
+                }
+                NodeEffect::Stop(refusal) => {
+                    self.stopped.push((id.get(), refusal));
+                    self.nodes.remove(&id);
+                }
+                NodeEffect::Answer { answer, .. } => self.answer(id, answer),
+                NodeEffect::Send { node, liveness } => self.signs.push((node, liveness)),
+                NodeEffect::Lost { node } => self.lost.push((id.get(), node.get())),
+                NodeEffect::Decide { number, .. } => self.asked.push((id.get(), id.get(), number)),
+                NodeEffect::Request { node, number, .. } => {
+                    self.asked.push((id.get(), node.get(), number));
+                }
+                NodeEffect::Reply { ticket, response } => self.replies.push((ticket.0, response)),
+                NodeEffect::Lives { .. } | NodeEffect::HangUp { .. } => {}
+            }
+        }
+    }
+
+    /// The answer goes to whoever is being let in: the last one that dialled `by`.
+    fn answer(&mut self, by: NodeId, answer: HelloAnswer) {
+        let dialler = self.answering.take().expect("somebody has dialled");
+        let input = match answer {
+            HelloAnswer::Welcome(welcome) => NodeInput::Welcomed { node: by, welcome },
+            HelloAnswer::Refused(refusal) => NodeInput::Refused { node: by, refusal },
+        };
+        self.tell(dialler, input);
+    }
+
+    /// Delivers every hello and sign of life among those that run; hellos to others fail.
+    fn settle(&mut self) {
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.step(id, Vec::new());
+        }
+        while let Some((from, to, hello)) = self.dialled.pop() {
+            if self.nodes.contains_key(&to) {
+                self.answering = Some(from);
+                self.tell(to, NodeInput::Hello { link: 1, hello });
+            } else {
+                self.tell(from, NodeInput::LinkDown { node: to });
+            }
+        }
+        for (to, sign) in std::mem::take(&mut self.signs) {
+            self.tell(to, NodeInput::Liveness(sign));
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        let end_ms = self.now_ms + ms;
+        while self.now_ms < end_ms {
+            self.now_ms += 50;
+            self.settle();
+        }
+    }
+}
+
+fn founding_ids(founders: &[Founder]) -> Vec<(u64, u8)> {
+    founders.iter().map(|founder| (founder.node.get(), founder.founding_id[0])).collect()
+}
+
+#[test]
+fn a_lone_voter_founds_at_once() {
+    let mut meeting = Meeting::of(&[7]);
+    meeting.settle();
+    assert_eq!(meeting.founded.len(), 1);
+    assert!(meeting.nodes[&NodeId::new(7)].is_founded());
+}
+
+#[test]
+fn nobody_founds_before_all_voters_have_met() {
+    let mut meeting = Meeting::default();
+    meeting.join(settings(3, &[1, 2, 3]));
+    meeting.pass(5_000);
+    meeting.join(settings(1, &[1, 2, 3]));
+    meeting.pass(5_000);
+    assert_eq!(meeting.founded, []);
+    meeting.join(settings(2, &[3, 2, 1]));
+    meeting.pass(2_000);
+    let mut founded = meeting.founded;
+    founded.sort_unstable_by_key(|(id, _)| *id);
+    let nodes = [1, 2, 3];
+    assert_eq!(founded.iter().map(|(id, _)| *id).collect::<Vec<_>>(), nodes);
+    for (_, founders) in &founded {
+        let listed: Vec<u64> = founders.iter().map(|founder| founder.node.get()).collect();
+        assert_eq!(listed, nodes, "one order, so that all write one first frame");
+    }
+    assert!(founded.iter().any(|(_, list)| founding_ids(list) == [(1, 1), (2, 2), (3, 3)]));
+}
+
+#[test]
+fn voters_with_unequal_lists_stop_and_name_both() {
+    let mut meeting = Meeting::default();
+    meeting.join(settings(1, &[1, 2, 3]));
+    meeting.join(settings(2, &[1, 2, 4]));
+    meeting.settle();
+    let texts: Vec<String> =
+        meeting.stopped.iter().map(|(_, refusal)| refusal.to_string()).collect();
+    assert!(!texts.is_empty());
+    for text in texts {
+        assert!(text.contains("1@host1:1, 2@host2:1, 3@host3:1"), "{text}");
+        assert!(text.contains("1@host1:1, 2@host2:1, 4@host4:1"), "{text}");
+    }
+    assert_eq!(meeting.founded, []);
+}
+
+fn founded_trio() -> Meeting {
+    let mut meeting = Meeting::of(&[1, 2, 3]);
+    meeting.pass(1_000);
+    assert_eq!(meeting.founded.len(), 3);
+    meeting
+}
+
+/// The settings of a node that was founded and starts again.
+fn started_again(meeting: &Meeting, id: u64, boot_epoch: u64) -> NodeSettings {
+    let (_, founders) = meeting.founded.iter().find(|(node, _)| *node == id).unwrap();
+    let boot = BootEpoch { epoch: boot_epoch, start_id: 100 * boot_epoch };
+    NodeSettings { founders: founders.clone(), boot, ..settings(id, &[1, 2, 3]) }
+}
+
+#[test]
+fn a_founder_that_has_not_stored_it_joins_when_it_comes_back() {
+    let mut meeting = founded_trio();
+    meeting.nodes.remove(&NodeId::new(3));
+    meeting.founded.retain(|(id, _)| *id != 3);
+    meeting.pass(2_000);
+    let boot = BootEpoch { epoch: 2, start_id: 33 };
+    meeting.join(NodeSettings { boot, ..settings(3, &[1, 2, 3]) });
+    meeting.pass(2_000);
+    let (_, founders) = meeting.founded.iter().find(|(id, _)| *id == 3).expect("it joins");
+    assert_eq!(founding_ids(founders), [(1, 1), (2, 2), (3, 3)], "it knows whom to believe");
+    assert_eq!(meeting.stopped, []);
+}
+
+#[test]
+fn an_empty_directory_does_not_take_a_founders_place() {
+    let mut meeting = founded_trio();
+    meeting.nodes.remove(&NodeId::new(3));
+    let wiped = NodeSettings { founding_id: [99; 16], ..settings(3, &[1, 2, 3]) };
+    meeting.join(wiped);
+    meeting.pass(2_000);
+    let (id, refusal) = &meeting.stopped[0];
+    assert_eq!(*id, 3);
+    assert!(refusal.to_string().contains("bateau node replace 3"), "{refusal}");
+}
+
+#[test]
+fn a_stranger_is_told_how_to_be_let_in() {
+    let mut meeting = founded_trio();
+    meeting.join(settings(4, &[1, 2, 3, 4]));
+    meeting.pass(2_000);
+    let (id, refusal) = &meeting.stopped[0];
+    assert_eq!(*id, 4);
+    let text = refusal.to_string();
+    assert!(text.contains("bateau node add 4") && text.contains("bateau node replace 4"), "{text}");
+    assert_eq!(meeting.nodes.len(), 3, "nobody else is disturbed");
+}
+
+#[test]
+fn an_old_copy_of_a_disk_is_refused_by_its_boot_epoch() {
+    let mut meeting = founded_trio();
+    let again = started_again(&meeting, 3, 5);
+    meeting.nodes.remove(&NodeId::new(3));
+    meeting.join(again);
+    meeting.pass(2_000);
+    assert_eq!(meeting.stopped, []);
+    let copy = started_again(&meeting, 3, 5);
+    let boot = BootEpoch { epoch: 5, start_id: 4_711 };
+    meeting.nodes.remove(&NodeId::new(3));
+    meeting.join(NodeSettings { boot, ..copy });
+    meeting.pass(2_000);
+    let (id, refusal) = &meeting.stopped[0];
+    assert_eq!(*id, 3);
+    assert!(refusal.to_string().contains("old copy"), "{refusal}");
+}
+
+#[test]
+fn who_is_silent_is_lost_and_who_speaks_again_lives() {
+    let mut meeting = founded_trio();
+    let two = NodeId::new(2);
+    assert!(meeting.nodes[&NodeId::new(1)].lives(two));
+    let silent = meeting.nodes.remove(&two).unwrap();
+    meeting.pass(2 * SILENCE_MS);
+    assert!(meeting.lost.contains(&(1, 2)));
+    assert!(!meeting.nodes[&NodeId::new(1)].lives(two));
+    meeting.nodes.insert(two, silent);
+    meeting.pass(2 * LIVENESS_MS);
+    assert!(meeting.nodes[&NodeId::new(1)].lives(two));
+}
+
+#[test]
+fn a_hello_to_somebody_else_and_a_version_from_the_future_are_refused() {
+    let mut meeting = founded_trio();
+    let one = NodeId::new(1);
+    let hello = meeting.nodes[&NodeId::new(2)].hello_to(one);
+    let other = Hello { expected_node_id: NodeId::new(9), ..hello.clone() };
+    let future = Hello { version_min: 900, version_max: 901, ..hello.clone() };
+    let foreign = Hello { cluster_id: Some([5; 16]), ..hello };
+    let node = meeting.nodes.get_mut(&one).unwrap();
+    node.cluster_id = Some(ClusterId([4; 16]));
+    let mut refused = |hello| {
+        let effects = node.step(at(10_000), [NodeInput::Hello { link: 5, hello }].into_iter());
+        let mut answers = effects.filter_map(|effect| match effect {
+            NodeEffect::Answer { link: 5, answer: HelloAnswer::Refused(refusal) } => Some(refusal),
+            _ => None,
+        });
+        answers.next().map(|refusal| refusal.reason)
+    };
+    assert_eq!(refused(other), Some(RefusalReason::WrongNode));
+    assert_eq!(refused(future), Some(RefusalReason::VersionMismatch));
+    assert_eq!(refused(foreign), Some(RefusalReason::WrongCluster));
+}
+
+fn ids(timeout_ms: u64) -> ControllerRequest {
+    ControllerRequest::AllocateProducerIds { node: NodeId::new(2), timeout_ms }
+}
+
+fn create() -> ControllerRequest {
+    ControllerRequest::CreateTopics(CreateTopics { timeout_ms: 9_000, ..CreateTopics::default() })
+}
+
+impl Meeting {
+    fn ask(&mut self, ticket: u64, request: ControllerRequest) {
+        self.tell(NodeId::new(2), NodeInput::Ask { request, ticket: Ticket(ticket) });
+    }
+
+    fn controller(&mut self, node: Option<u64>) {
+        self.tell(NodeId::new(2), NodeInput::Controller(node.map(NodeId::new)));
+    }
+
+    fn answered(&mut self, response: Result<ControllerResponse, ControllerError>) {
+        let (_, _, number) = self.asked.pop().expect("somebody was asked");
+        self.tell(NodeId::new(2), NodeInput::Answered { number, response });
+    }
+}
+
+#[test]
+fn a_request_waits_for_a_controller_and_goes_where_it_is() {
+    let mut meeting = founded_trio();
+    meeting.ask(7, ids(5_000));
+    assert_eq!(meeting.asked, []);
+    meeting.controller(Some(1));
+    assert_eq!(meeting.asked, [(2, 1, 1)]);
+    meeting.answered(Ok(ControllerResponse::RemovalConfirmed));
+    assert_eq!(meeting.replies, [(7, Ok(ControllerResponse::RemovalConfirmed))]);
+    meeting.controller(Some(2));
+    meeting.ask(8, create());
+    assert_eq!(meeting.asked, [(2, 2, 2)], "it is decided here");
+}
+
+#[test]
+fn who_is_no_controller_any_more_sends_the_request_on() {
+    let mut meeting = founded_trio();
+    meeting.controller(Some(1));
+    meeting.ask(7, create());
+    meeting.answered(Err(ControllerError::NotController));
+    assert_eq!(meeting.asked, [], "it waits a moment");
+    meeting.controller(Some(3));
+    meeting.pass(100);
+    assert_eq!(meeting.asked, [(2, 3, 1)]);
+    assert_eq!(meeting.replies, []);
+}
+
+#[test]
+fn what_may_have_been_done_is_repeated_only_where_that_changes_nothing() {
+    let mut meeting = founded_trio();
+    meeting.controller(Some(1));
+    meeting.ask(7, create());
+    meeting.ask(8, ids(5_000));
+    meeting.asked.clear();
+    meeting.controller(Some(3));
+    assert_eq!(meeting.replies, [(7, Err(ControllerError::Unsettled))]);
+    meeting.pass(100);
+    assert_eq!(meeting.asked, [(2, 3, 2)]);
+    meeting.asked.clear();
+    meeting.tell(NodeId::new(2), NodeInput::LinkDown { node: NodeId::new(3) });
+    meeting.pass(2_000);
+    assert_eq!(meeting.asked, [(2, 3, 2)], "it is sent again on the next link");
+}
+
+#[test]
+fn nobody_waits_longer_than_it_said() {
+    let mut meeting = founded_trio();
+    meeting.ask(7, ids(300));
+    meeting.pass(400);
+    assert_eq!(meeting.replies, [(7, Err(ControllerError::TimedOut { timeout_ms: 300 }))]);
+    meeting.controller(Some(1));
+    assert_eq!(meeting.asked, []);
+}
+
+#[test]
+fn more_requests_than_may_wait_are_told_so() {
+    let mut meeting = founded_trio();
+    for ticket in 0..=FORWARDED_MAX as u64 {
+        meeting.ask(ticket, ids(5_000));
+    }
+    assert_eq!(meeting.replies, [(FORWARDED_MAX as u64, Err(ControllerError::Busy))]);
+}
+
+#[test]
+fn greetings_of_members_do_not_make_an_empty_directory_a_founder() {
+    let founded = founded_trio();
+    let mut wiped = Node::new(NodeSettings { founding_id: [99; 16], ..settings(3, &[1, 2, 3]) });
+    for id in [1, 2] {
+        let hello = founded.nodes[&NodeId::new(id)].hello_to(NodeId::new(3));
+        let told = [NodeInput::Hello { link: id, hello }];
+        let effects: Vec<_> = wiped.step(at(10_000), told.into_iter()).collect();
+        let founds = |effect: &NodeEffect| matches!(effect, NodeEffect::Found { .. });
+        assert!(!effects.iter().any(founds), "it may not be on their record");
+    }
+    assert!(!wiped.is_founded());
+}

@@ -1,0 +1,164 @@
+//! The other replicas of the partition: what they say, and what they are told.
+//!
+//! Invariants
+//! - R21: only a member of the group is heard, and only what is meant for this replica.
+//! - R3: what does not come from a leader leaves after the flush of what it speaks of.
+//! - Who leads is told outside when it changes, once per leader and term.
+//!
+//! Absent on purpose: links, and whether a node lives.
+
+use super::membership::{Member, Membership};
+use super::raft_view::Fetch;
+use super::{Replica, ReplicaFault, Role};
+use crate::shard::{Effect, Effects};
+use bateau_protocol::frame::Frame;
+use bateau_protocol::ids::{NodeId, ReplicaId};
+use bateau_protocol::peer::{RaftBody, RaftMessage};
+
+impl Replica {
+    /// Hears a replica on `node`. What does not concern this replica is dropped: raft repeats what
+    /// matters.
+    ///
+    /// Errors: [`ReplicaFault`]: this replica must not go on.
+    pub fn hear_peer(&mut self, node: NodeId, message: RaftMessage) -> Result<(), ReplicaFault> {
+        let is_ours = message.to == self.replica_id && message.incarnation == self.incarnation;
+        let sender = self.membership.member(message.from);
+        let is_member = sender.is_some_and(|sender| sender.node_id == node);
+        let is_known = !matches!(message.body, RaftBody::InstallSnapshot { .. });
+        if is_ours && is_member && is_known {
+            self.raft.step(message)?;
+        }
+        Ok(())
+    }
+
+    /// A node cannot be reached: raft stops sending it what it has not answered.
+    pub fn note_unreachable(&mut self, node: NodeId) {
+        if let Some(member) = self.membership.member_on(node) {
+            self.raft.unreachable(member.replica_id);
+        }
+    }
+
+    /// Whether the leader that this replica follows is on `node`.
+    #[must_use]
+    pub fn follows(&self, node: NodeId) -> bool {
+        let leader = self.raft.leader().and_then(|leader| self.membership.member(leader));
+        self.role == Role::Follower && leader.is_some_and(|leader| leader.node_id == node)
+    }
+
+    /// The node of the leader is lost. Voters that remember a leader refuse every other one until
+    /// their election clock has run out, so it is forgotten; then they stand one after the other
+    /// in the order of their placement, and do not all wait for the same clock.
+    ///
+    /// Safe whoever is wrong: a leader that lives is followed again with its next word, and one
+    /// that a majority still hears is not voted down (pre-votes).
+    pub fn forget_leader(&mut self, node: NodeId) {
+        self.raft.forget_leader();
+        let survivors = self.membership.voters.iter().filter(|voter| voter.node_id != node);
+        let ids: Vec<ReplicaId> = survivors.map(|voter| voter.replica_id).collect();
+        let rank = ids.iter().position(|id| *id == self.replica_id);
+        self.candidacy = rank.map(Candidacy::of_rank);
+        self.stand_in_turn();
+    }
+
+    /// Stands for election when it is this replica's turn, a few times, until somebody leads.
+    pub(super) fn stand_in_turn(&mut self) {
+        let Some(candidacy) = &mut self.candidacy else { return };
+        if self.raft.leader().is_some() || candidacy.attempts_left == 0 {
+            self.candidacy = None;
+        } else if candidacy.is_due() {
+            self.raft.campaign();
+        }
+    }
+
+    /// Frames that a follower waits for; `None` where the log does not have them any more.
+    pub fn handle_frames_read(&mut self, fetch: u64, frames: Option<Vec<Frame>>) {
+        self.raft.fetched(fetch, frames);
+    }
+
+    /// Frames that could not be read now; they are asked for again.
+    pub fn handle_read_failed(&mut self, fetch: u64) {
+        self.raft.fetch_failed(fetch);
+    }
+
+    /// Asks the replica on `node` to lead instead of this one.
+    pub fn transfer_leadership(&mut self, node: NodeId) {
+        if self.raft.is_leader()
+            && let Some(member) = self.membership.member_on(node)
+        {
+            self.raft.transfer_to(member.replica_id);
+        }
+    }
+
+    /// Sends what may leave, and asks the disk for what followers lack.
+    pub(super) fn send_to_peers(&mut self, effects: &mut Effects) {
+        for message in self.raft.take_messages() {
+            // A member that a change has just removed needs to hear nothing.
+            if let Some(member) = self.membership.member(message.to) {
+                effects.push(Effect::Send { node: member.node_id, message });
+            }
+        }
+        let incarnation = self.incarnation;
+        for Fetch { number: fetch, first, last, bytes_max } in self.raft.take_fetches() {
+            effects.push(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max });
+        }
+    }
+
+    pub(super) fn tell_leader(&mut self, effects: &mut Effects) {
+        let (leader, term) = (self.raft.leader(), self.raft.term());
+        if self.told_leader != Some((leader, term)) {
+            self.told_leader = Some((leader, term));
+            let member = leader.and_then(|leader| self.membership.member(leader));
+            let leader = member.map(|member| member.node_id);
+            let incarnation = self.incarnation;
+            effects.push(Effect::LeaderChanged { incarnation, leader, term });
+        }
+    }
+}
+
+/// A voter's turn to stand after the leader's node was lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidacy {
+    ticks_left: u32,
+    attempts_left: u32,
+}
+
+impl Candidacy {
+    /// Ticks between two voters' turns: enough for an election.
+    const TURN_TICKS: u32 = 3;
+    /// Others may hear of the loss a moment later, and refuse until then.
+    const ATTEMPTS: u32 = 4;
+
+    fn of_rank(rank: usize) -> Self {
+        let rank = u32::try_from(rank).unwrap_or(u32::MAX);
+        let ticks_left = rank.saturating_mul(Self::TURN_TICKS);
+        Self { ticks_left, attempts_left: Self::ATTEMPTS }
+    }
+
+    /// Counts a tick, or the moment of the loss; whether to stand now.
+    fn is_due(&mut self) -> bool {
+        if self.ticks_left > 0 {
+            self.ticks_left -= 1;
+            return false;
+        }
+        self.attempts_left -= 1;
+        true
+    }
+}
+
+impl Membership {
+    /// The member with this id, in whatever part.
+    #[must_use]
+    pub fn member(&self, replica: ReplicaId) -> Option<&Member> {
+        self.members().find(|member| member.replica_id == replica)
+    }
+
+    /// The member on this node.
+    #[must_use]
+    pub fn member_on(&self, node: NodeId) -> Option<&Member> {
+        self.members().find(|member| member.node_id == node)
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Member> {
+        self.voters.iter().chain(&self.learners).chain(&self.outgoing)
+    }
+}

@@ -1,0 +1,403 @@
+//! Stories of three replicas that speak to each other: the network and the disks do what a story
+//! says.
+
+use super::*;
+use bateau_protocol::peer::{RaftBody, RaftMessage};
+use std::collections::BTreeMap;
+
+const VOTERS: [u64; 3] = [1, 2, 3];
+
+/// What a disk has been asked to do: number, vote, where to truncate, frames.
+type Asked = (u64, Option<Vote>, Option<LogIndex>, Vec<Frame>);
+
+/// What a producer was told: its ticket, and the offset or why not.
+type Answered = (u64, Result<u64, ProduceError>);
+
+/// One replica and its disk.
+struct Seat {
+    replica: Replica,
+    effects: Effects,
+    log: Vec<Frame>,
+    vote: Vote,
+    writes: Vec<Asked>,
+    answers: Vec<Answered>,
+    confirmed: Vec<(u64, bool)>,
+    leader: Option<u64>,
+}
+
+struct Trio {
+    seats: BTreeMap<u64, Seat>,
+    network: Vec<RaftMessage>,
+    now_ms: u64,
+}
+
+fn birth() -> Frame {
+    let member = |id| Member { replica_id: ReplicaId::new(id), node_id: NodeId::new(id) };
+    let payload = Membership::initial(VOTERS.map(member).to_vec()).encode();
+    let entry = (Term::new(1), LogIndex::new(1));
+    Frame::new(FrameKind::Membership, entry, Offset::ZERO, 0, payload)
+}
+
+fn recovered(id: u64, log: &[Frame], vote: Vote) -> RecoveredLog {
+    let mut terms = TermTable::default();
+    let mut end_offset = Offset::ZERO;
+    for frame in log {
+        terms.note(frame.term, frame.index, frame.base_offset);
+        end_offset = frame.base_offset.plus(frame.record_count);
+    }
+    RecoveredLog {
+        replica_id: ReplicaId::new(id),
+        vote,
+        commit: LogIndex::new(1),
+        last_index: log.last().unwrap().index,
+        end_offset,
+        terms,
+        frames: log.to_vec(),
+        ..newborn()
+    }
+}
+
+impl Seat {
+    fn start(id: u64, log: Vec<Frame>, vote: Vote, now: Now) -> Self {
+        let replica = Replica::start(recovered(id, &log, vote), of_records(), now).unwrap();
+        Self {
+            replica,
+            effects: Effects::default(),
+            log,
+            vote,
+            writes: Vec::new(),
+            answers: Vec::new(),
+            confirmed: Vec::new(),
+            leader: None,
+        }
+    }
+
+    /// Drains the replica; messages go to `network`, everything else is kept.
+    fn drain(&mut self, now: Now, network: &mut Vec<RaftMessage>) {
+        self.replica.drain_ready(now, &mut self.effects).unwrap();
+        self.replica.check_invariants();
+        let mut reads = Vec::new();
+        for effect in self.effects.drain() {
+            match effect {
+                Effect::Persist { ready, vote, truncate_from, frames, .. } => {
+                    self.writes.push((ready, vote, truncate_from, frames));
+                }
+                Effect::Send { node, message } => {
+                    assert_eq!(node.get(), message.to.get());
+                    network.push(message);
+                }
+                Effect::ReadFrames { fetch, first, last, .. } => reads.push((fetch, first, last)),
+                Effect::LeaderChanged { leader, .. } => self.leader = leader.map(NodeId::get),
+                Effect::Reply(Ticket(ticket), Reply::Produce(result)) => {
+                    let offset = result.map(|ack| ack.base_offset.get());
+                    self.answers.push((ticket, offset));
+                }
+                Effect::Reply(Ticket(ticket), Reply::Confirmed(result)) => {
+                    self.confirmed.push((ticket, result.is_ok()));
+                }
+                _ => {}
+            }
+        }
+        for (fetch, first, last) in reads {
+            let wanted = |frame: &&Frame| frame.index >= first && frame.index <= last;
+            let frames = self.log.iter().filter(wanted).cloned().collect();
+            self.replica.handle_frames_read(fetch, Some(frames));
+            self.drain(now, network);
+        }
+    }
+
+    fn flush(&mut self, now: Now, network: &mut Vec<RaftMessage>) {
+        while !self.writes.is_empty() {
+            let (ready, vote, truncate_from, frames) = self.writes.remove(0);
+            self.vote = vote.unwrap_or(self.vote);
+            if let Some(index) = truncate_from {
+                self.log.retain(|frame| frame.index < index);
+            }
+            let next = self.log.last().unwrap().index.next();
+            assert!(frames.first().is_none_or(|first| first.index == next), "I-LOG-1");
+            self.log.extend(frames);
+            self.replica.handle_persisted(ready);
+            self.drain(now, network);
+        }
+    }
+}
+
+impl Trio {
+    fn new() -> Self {
+        let now = later(0);
+        let vote = Vote { term: Term::new(1), voted_for: ReplicaId::ZERO };
+        let seat = |id| (id, Seat::start(id, vec![birth()], vote, now));
+        Self { seats: VOTERS.map(seat).into(), network: Vec::new(), now_ms: 0 }
+    }
+
+    /// Three replicas of which the first leads and has said so to the others.
+    fn led_by_1() -> Self {
+        let mut trio = Self::new();
+        assert!(trio.seats[&1].replica.stands_first());
+        assert!(!trio.seats[&2].replica.stands_first());
+        trio.seat(1).replica.campaign();
+        trio.settle(&VOTERS);
+        assert!(trio.seats[&1].replica.is_leader());
+        trio
+    }
+
+    fn now(&self) -> Now {
+        later(self.now_ms)
+    }
+
+    fn seat(&mut self, id: u64) -> &mut Seat {
+        self.seats.get_mut(&id).unwrap()
+    }
+
+    fn drain(&mut self, id: u64) {
+        let now = self.now();
+        self.seats.get_mut(&id).unwrap().drain(now, &mut self.network);
+    }
+
+    fn flush(&mut self, id: u64) {
+        let now = self.now();
+        self.seats.get_mut(&id).unwrap().flush(now, &mut self.network);
+    }
+
+    /// Delivers what was sent between `ids`, once; the rest is lost. Nobody's disk does anything.
+    fn deliver(&mut self, ids: &[u64]) {
+        for message in std::mem::take(&mut self.network) {
+            let (from, to) = (message.from.get(), message.to.get());
+            if ids.contains(&from) && ids.contains(&to) {
+                self.seat(to).replica.hear_peer(NodeId::new(from), message).unwrap();
+                self.drain(to);
+            }
+        }
+    }
+
+    /// Lets `ids` speak and write until there is nothing left to say.
+    fn settle(&mut self, ids: &[u64]) {
+        loop {
+            for id in ids {
+                self.drain(*id);
+                self.flush(*id);
+            }
+            if self.network.is_empty() {
+                return;
+            }
+            self.deliver(ids);
+        }
+    }
+
+    /// Lets time pass for `ids` until one of them leads.
+    fn elect_among(&mut self, ids: &[u64]) -> u64 {
+        for _ in 0..200 {
+            self.now_ms += 100;
+            let now = self.now();
+            for id in ids {
+                let seat = self.seats.get_mut(id).unwrap();
+                seat.replica.tick(now, &mut seat.effects);
+            }
+            self.settle(ids);
+            if let Some(id) = ids.iter().find(|id| self.seats[id].replica.is_leader()) {
+                return *id;
+            }
+        }
+        panic!("nobody was elected among {ids:?}");
+    }
+
+    fn produce(&mut self, id: u64, ticket: u64, value: &[u8]) {
+        let mut builder = BatchBuilder::new();
+        builder.push(&NewRecord { value: Some(value), ..NewRecord::default() }).unwrap();
+        let produce = Produce {
+            batch: builder.build().unwrap(),
+            record_count: 1,
+            producer: None,
+            ticket: Some(Ticket(ticket)),
+            deadline_ms: u64::MAX,
+        };
+        let seat = self.seat(id);
+        seat.replica.produce(produce, &mut seat.effects);
+        self.drain(id);
+    }
+
+    fn answers(&mut self, id: u64) -> Vec<Answered> {
+        std::mem::take(&mut self.seat(id).answers)
+    }
+
+    fn restart(&mut self, id: u64) {
+        let now = self.now();
+        let seat = self.seats.remove(&id).unwrap();
+        self.seats.insert(id, Seat::start(id, seat.log, seat.vote, now));
+    }
+
+    fn assert_equal_logs(&self) {
+        for seat in self.seats.values() {
+            assert!(seat.log == self.seats[&1].log, "I4: replicas differ");
+        }
+    }
+}
+
+#[test]
+fn an_ack_waits_for_the_flush_of_a_majority_and_not_for_the_leaders_own() {
+    let mut trio = Trio::led_by_1();
+    trio.produce(1, 7, b"a");
+    trio.deliver(&VOTERS);
+    assert!(trio.network.is_empty(), "R3: followers answer after their flush");
+    trio.flush(2);
+    trio.deliver(&VOTERS);
+    assert_eq!(trio.answers(1), [], "only one of three has flushed it");
+    trio.flush(3);
+    trio.deliver(&VOTERS);
+    assert_eq!(trio.answers(1), [(7, Ok(0))]);
+    assert_eq!(trio.seats[&1].replica.high_watermark(), Offset::ZERO, "not written here yet");
+    trio.settle(&VOTERS);
+    for seat in trio.seats.values() {
+        assert_eq!(seat.replica.high_watermark(), Offset::new(1));
+        assert_eq!(seat.leader, Some(1));
+    }
+    trio.assert_equal_logs();
+}
+
+#[test]
+fn who_follows_takes_no_records_and_says_so() {
+    let mut trio = Trio::led_by_1();
+    trio.produce(2, 7, b"a");
+    assert_eq!(trio.answers(2), [(7, Err(ProduceError::NotLeader))]);
+}
+
+#[test]
+fn what_only_an_old_leader_had_gives_way_to_what_was_committed() {
+    let mut trio = Trio::led_by_1();
+    trio.produce(1, 7, b"alone");
+    trio.produce(1, 8, b"alone too");
+    trio.flush(1);
+    trio.network.clear();
+    let leader = trio.elect_among(&[2, 3]);
+    trio.produce(leader, 9, b"agreed");
+    trio.settle(&[2, 3]);
+    assert_eq!(trio.answers(leader), [(9, Ok(0))]);
+    let other = if leader == 2 { 3 } else { 2 };
+    trio.now_ms += 1_000;
+    trio.elect_among(&[leader]);
+    trio.settle(&VOTERS);
+    for _ in 0..3 {
+        let now = trio.now();
+        let seat = trio.seat(leader);
+        seat.replica.tick(now, &mut seat.effects);
+        trio.settle(&VOTERS);
+    }
+    let expected = [(7, Err(ProduceError::NotLeader)), (8, Err(ProduceError::NotLeader))];
+    assert_eq!(trio.answers(1), expected);
+    assert_eq!(trio.seats[&1].leader, Some(leader));
+    assert_eq!(trio.seats[&other].leader, Some(leader));
+    trio.assert_equal_logs();
+}
+
+#[test]
+fn a_replica_that_comes_back_catches_up_from_the_disk_of_the_leader() {
+    let mut trio = Trio::led_by_1();
+    for number in 0..40_u64 {
+        trio.produce(1, number, &[b'x'; 100]);
+        trio.settle(&[1, 2]);
+    }
+    trio.restart(3);
+    for _ in 0..5 {
+        let now = trio.now();
+        for id in VOTERS {
+            let seat = trio.seat(id);
+            seat.replica.tick(now, &mut seat.effects);
+        }
+        trio.settle(&VOTERS);
+    }
+    assert_eq!(trio.seats[&3].replica.high_watermark(), Offset::new(40));
+    trio.assert_equal_logs();
+}
+
+#[test]
+fn a_leader_is_confirmed_by_a_majority_and_an_isolated_one_is_not() {
+    let mut trio = Trio::led_by_1();
+    let ask = |trio: &mut Trio, ticket| {
+        let seat = trio.seat(1);
+        seat.replica.confirm(Ticket(ticket), &mut seat.effects);
+        trio.drain(1);
+    };
+    ask(&mut trio, 1);
+    assert_eq!(trio.seat(1).confirmed, []);
+    trio.settle(&[1, 3]);
+    assert_eq!(trio.seat(1).confirmed, [(1, true)]);
+    ask(&mut trio, 2);
+    trio.network.clear();
+    let new = trio.elect_among(&[2, 3]);
+    trio.settle(&[2, 3]);
+    let now = trio.now();
+    for id in [1, new].repeat(4) {
+        let seat = trio.seat(id);
+        seat.replica.tick(now, &mut seat.effects);
+        trio.settle(&VOTERS);
+    }
+    assert_eq!(trio.seat(1).confirmed, [(1, true), (2, false)]);
+}
+
+#[test]
+fn a_leader_that_counts_on_what_a_follower_has_lost_silences_it() {
+    let mut trio = Trio::led_by_1();
+    trio.produce(1, 7, b"a");
+    trio.settle(&VOTERS);
+    // The disk of 2 forgets what it had flushed.
+    let seat = trio.seat(2);
+    seat.log.truncate(1);
+    trio.restart(2);
+    let term = trio.seats[&1].replica.term();
+    let heartbeat = RaftMessage {
+        incarnation: Incarnation::new(77),
+        from: ReplicaId::new(1),
+        to: ReplicaId::new(2),
+        term,
+        body: RaftBody::Heartbeat { commit: LogIndex::new(3), context: Bytes::new() },
+    };
+    let fault = trio.seat(2).replica.hear_peer(NodeId::new(1), heartbeat).unwrap_err();
+    let (commit, last) = (LogIndex::new(3), LogIndex::new(1));
+    assert_eq!(fault, ReplicaFault::LostEntries { commit, last });
+}
+
+#[test]
+fn leadership_moves_when_it_is_asked_to() {
+    let mut trio = Trio::led_by_1();
+    trio.seat(1).replica.transfer_leadership(NodeId::new(3));
+    trio.settle(&VOTERS);
+    assert!(trio.seats[&3].replica.is_leader());
+    assert!(!trio.seats[&1].replica.is_leader());
+}
+
+#[test]
+fn more_flushes_than_a_majority_are_waited_for_where_the_topic_asks() {
+    let mut trio = Trio::led_by_1();
+    let settings = ReplicaSettings { min_insync_replicas: 3, ..ReplicaSettings::default() };
+    trio.seat(1).replica.configure(settings);
+    trio.produce(1, 7, b"a");
+    trio.settle(&[1, 2]);
+    assert_eq!(trio.answers(1), [], "a majority is not enough here");
+    trio.produce(1, 8, b"b");
+    trio.settle(&VOTERS);
+    assert_eq!(trio.answers(1), [(7, Ok(0)), (8, Ok(1))]);
+}
+
+#[test]
+fn whoever_loses_its_leaders_node_stands_at_once_and_in_turn() {
+    let mut trio = Trio::led_by_1();
+    for id in [2, 3] {
+        assert!(trio.seats[&id].replica.follows(NodeId::new(1)));
+        trio.seat(id).replica.forget_leader(NodeId::new(1));
+    }
+    trio.settle(&[2, 3]);
+    assert!(trio.seats[&2].replica.is_leader(), "no time has passed");
+    assert_eq!(trio.seats[&3].leader, Some(2));
+}
+
+#[test]
+fn a_leader_that_one_voter_alone_has_lost_goes_on() {
+    let mut trio = Trio::led_by_1();
+    trio.seat(2).replica.forget_leader(NodeId::new(1));
+    trio.settle(&VOTERS);
+    trio.produce(1, 7, b"a");
+    trio.settle(&VOTERS);
+    assert!(trio.seats[&1].replica.is_leader());
+    assert_eq!(trio.answers(1), [(7, Ok(0))]);
+    assert_eq!(trio.seats[&2].leader, Some(1));
+}

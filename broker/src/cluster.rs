@@ -1,0 +1,159 @@
+//! The node's own brain and its links: what `Node` decides, carried out.
+//!
+//! ```text
+//!   links ──PeerEvent──> hear ──┬─ raft messages, requests ──> whoever owns the shard
+//!                               └─ NodeInput ──> Node::step ──> links, and what is left: the rest
+//! ```
+//!
+//! Invariants: the brain is told everything in the order in which it happened; what concerns links
+//! is done here, and nothing else is.
+//!
+//! Absent on purpose: rules, which are `Node`'s, and replicas, which are the shard's.
+
+use crate::peers::{Dialled, PeerEvent, Peers, answer_from_bytes, request_from_bytes};
+use bateau_core::clock::Now;
+use bateau_core::controller::ControllerRequest;
+use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings};
+use bateau_protocol::ids::NodeId;
+use bateau_protocol::peer::{HelloAnswer, RaftMessage};
+use std::collections::BTreeMap;
+use tokio::sync::{mpsc, oneshot};
+
+/// What a peer said that is not the node's own business.
+#[derive(Debug)]
+pub enum Heard {
+    /// For the replicas.
+    Raft {
+        /// From this node.
+        node: NodeId,
+        /// In order.
+        messages: Vec<RaftMessage>,
+    },
+    /// For the controller, if it is here.
+    Request {
+        /// From this node.
+        node: NodeId,
+        /// Its number there.
+        number: u64,
+        /// What.
+        request: ControllerRequest,
+    },
+    /// Nothing.
+    Nothing,
+}
+
+/// The brain of the node, and its links.
+#[derive(Debug)]
+pub struct Cluster {
+    node: Node,
+    peers: Peers,
+    events: mpsc::Receiver<PeerEvent>,
+    inputs: Vec<NodeInput>,
+    /// Who has dialled us and waits for an answer.
+    hellos: BTreeMap<u64, oneshot::Sender<HelloAnswer>>,
+    newest_hello: u64,
+}
+
+impl Cluster {
+    /// A node and its links, none of which is dialled yet.
+    #[must_use]
+    pub fn new(
+        settings: NodeSettings,
+        (peers, events): (Peers, mpsc::Receiver<PeerEvent>),
+    ) -> Self {
+        let (inputs, hellos, newest_hello) = (Vec::new(), BTreeMap::new(), 0);
+        Self { node: Node::new(settings), peers, events, inputs, hellos, newest_hello }
+    }
+
+    /// What it decides by.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The links, to send on.
+    pub fn peers(&mut self) -> &mut Peers {
+        &mut self.peers
+    }
+
+    /// The next thing that happens on a link. May be dropped at any time.
+    pub async fn next_event(&mut self) -> PeerEvent {
+        match self.events.recv().await {
+            Some(event) => event,
+            // The links hold a sender as long as this lives.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Something that has happened already, if anything.
+    pub fn try_next_event(&mut self) -> Option<PeerEvent> {
+        self.events.try_recv().ok()
+    }
+
+    /// Tells the brain at the next step.
+    pub fn tell(&mut self, input: NodeInput) {
+        self.inputs.push(input);
+    }
+
+    /// Takes what happened on a link.
+    pub fn hear(&mut self, event: PeerEvent) -> Heard {
+        match event {
+            PeerEvent::Raft { node, messages } => return Heard::Raft { node, messages },
+            PeerEvent::Request { node, number, payload } => match request_from_bytes(&payload) {
+                Ok(request) => return Heard::Request { node, number, request },
+                Err(error) => tracing::warn!(%node, %error, "a peer's request is dropped"),
+            },
+            PeerEvent::Answer { number, payload } => match answer_from_bytes(&payload) {
+                Ok(response) => self.tell(NodeInput::Answered { number, response }),
+                Err(error) => tracing::warn!(%error, "a controller's answer is dropped"),
+            },
+            PeerEvent::Liveness(sign) => self.tell(NodeInput::Liveness(sign)),
+            PeerEvent::Hello { hello, answer } => {
+                self.newest_hello += 1;
+                self.hellos.insert(self.newest_hello, answer);
+                self.tell(NodeInput::Hello { link: self.newest_hello, hello });
+            }
+            PeerEvent::Dialled { node, attempt, outcome } => {
+                if self.peers.is_current(node, attempt) {
+                    self.tell(match outcome {
+                        Dialled::Welcomed(welcome) => NodeInput::Welcomed { node, welcome },
+                        Dialled::Refused(refusal) => NodeInput::Refused { node, refusal },
+                        Dialled::Down => NodeInput::LinkDown { node },
+                    });
+                }
+            }
+        }
+        Heard::Nothing
+    }
+
+    /// Whether the brain has something to do now.
+    #[must_use]
+    pub fn is_due(&self, now: Now) -> bool {
+        !self.inputs.is_empty() || self.node.wait_ms(now) == 0
+    }
+
+    /// Milliseconds until it has.
+    #[must_use]
+    pub fn wait_ms(&self, now: Now) -> u64 {
+        if self.inputs.is_empty() { self.node.wait_ms(now) } else { 0 }
+    }
+
+    /// Lets the brain decide; what is left when the links have done theirs comes back.
+    pub fn step(&mut self, now: Now) -> Vec<NodeEffect> {
+        let effects: Vec<_> = self.node.step(now, self.inputs.drain(..)).collect();
+        let mut left = Vec::new();
+        for effect in effects {
+            match self.peers.perform(effect) {
+                Some(NodeEffect::Answer { link, answer }) => {
+                    if let Some(waiting) = self.hellos.remove(&link) {
+                        // Who has hung up meanwhile dials again.
+                        let _ = waiting.send(answer);
+                    }
+                }
+                Some(other) => left.push(other),
+                None => {}
+            }
+        }
+        left
+    }
+}

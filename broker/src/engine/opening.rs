@@ -1,0 +1,221 @@
+//! A data directory that is open, before anything votes: recovered, and founded or about to be.
+//!
+//! Invariants
+//! - The identity of a new directory is stored before anything else is.
+//! - The metadata log exists and is flushed before `IDENTITY` says "founded" (decision 16).
+//! - A damaged metadata log stops the start.
+//!
+//! Absent on purpose: when a cluster is founded, and by whom. That is `Node`'s.
+
+use super::EngineSettings;
+use crate::cluster::Cluster;
+use crate::exit::{Exit, Failure};
+use crate::partition::PartitionView;
+use crate::peers::Peers;
+use crate::telemetry;
+use bateau_core::clock::Now;
+use bateau_core::controller::{BootEpoch, ClusterId, Founder, NodeRegistration};
+use bateau_core::node::NodeSettings;
+use bateau_core::shard::{LogBirth, RecoveredLog};
+use bateau_log::{
+    CommitCycle, DataDir, Disk, Done, Identity, OpenError, RecoveryProgress, RecoveryReport, Work,
+};
+use bateau_protocol::ids::{Incarnation, NodeId};
+use bateau_protocol::peer::Idempotency;
+use std::sync::Arc;
+
+/// An open data directory.
+pub struct Opened {
+    pub(super) disk: Arc<dyn Disk>,
+    data_dir: DataDir,
+    pub(super) settings: EngineSettings,
+    pub(super) cycle: CommitCycle,
+    pub(super) identity: Identity,
+    pub(super) report: RecoveryReport,
+    pub(super) views: Vec<PartitionView>,
+    pub(super) recovered: Vec<RecoveredLog>,
+    pub(super) registration: NodeRegistration,
+    /// Who founded the cluster; empty while it is not founded here.
+    pub(super) founders: Vec<Founder>,
+}
+
+impl Opened {
+    /// Locks the directory behind `disk` and recovers what is in it.
+    ///
+    /// - `progress`: says meanwhile how far the recovery is.
+    ///
+    /// Errors: [`Failure`] with the exit code of its cause; the directory is as it was, apart from
+    /// what recovery itself may do.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        settings: EngineSettings,
+        progress: &RecoveryProgress,
+    ) -> Result<Self, Failure> {
+        let data_dir =
+            DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
+        let founding_id = settings.entropy.bytes();
+        let identity = identity(&data_dir, settings.node_id, founding_id)?;
+        let opened = data_dir.open_watched(&identity, settings.data_dir, progress);
+        let opened = opened.map_err(open_failure)?;
+        let (cycle, mut report) = (opened.cycle, opened.report);
+        let (views, recovered) = taken_up(opened.logs, &mut report);
+        // Before anything can be refused: what was found is needed most then.
+        telemetry::report_recovery(&report);
+        refuse_damaged_metadata(&report)?;
+        let registration = registration(&settings, report.boot_epoch);
+        let founders = founders(&identity);
+        Ok(Self {
+            disk,
+            data_dir,
+            settings,
+            cycle,
+            identity,
+            report,
+            views,
+            recovered,
+            registration,
+            founders,
+        })
+    }
+
+    /// This node's time.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.settings.clock.now()
+    }
+
+    /// The node's brain and its links, none of which is dialled yet.
+    #[must_use]
+    pub fn cluster(&self) -> Cluster {
+        let boot = self.registration.boot;
+        let (node_id, start_id) = (self.settings.node_id, boot.start_id);
+        let settings = NodeSettings {
+            node_id,
+            founding_id: self.identity.founding_id,
+            boot,
+            cluster_id: self.identity.cluster_id.map(ClusterId),
+            founders: self.founders.clone(),
+            voters: self.settings.voters.clone(),
+        };
+        let origin = Idempotency { node_id, start_id, number: 0 };
+        Cluster::new(settings, Peers::new(origin))
+    }
+
+    /// Makes the metadata log of these founders, and stores that the cluster is founded.
+    ///
+    /// Errors: the disk refuses; nothing is founded then.
+    pub fn found(&mut self, founders: Vec<Founder>) -> Result<(), Failure> {
+        let nodes: Vec<NodeId> = founders.iter().map(|founder| founder.node).collect();
+        let birth = LogBirth::of_metadata(self.settings.node_id, &nodes);
+        self.views.extend(make_log(&mut self.cycle, birth.clone())?);
+        self.identity.founded = true;
+        self.identity.founders = founders.iter().map(founder_entry).collect();
+        self.data_dir.store_identity(&self.identity).map_err(open_failure)?;
+        self.recovered.push(birth.into_recovered());
+        self.founders = founders;
+        Ok(())
+    }
+}
+
+/// The founders as stored; none before the founding.
+fn founders(identity: &Identity) -> Vec<Founder> {
+    if !identity.founded {
+        return Vec::new();
+    }
+    let founder = |stored: &bateau_log::Founder| Founder {
+        node: stored.node,
+        founding_id: stored.founding_id,
+        peers_address: stored.address.as_str().into(),
+    };
+    identity.founders.iter().map(founder).collect()
+}
+
+/// The directory's identity; a new one is stored before anything else is.
+fn identity(data_dir: &DataDir, node: NodeId, founding_id: [u8; 16]) -> Result<Identity, Failure> {
+    if let Some(identity) = data_dir.identity(node).map_err(open_failure)? {
+        return Ok(identity);
+    }
+    let (founders, cluster_id) = (Vec::new(), None);
+    let identity = Identity { node, founding_id, founded: false, founders, cluster_id };
+    data_dir.store_identity(&identity).map_err(open_failure)?;
+    Ok(identity)
+}
+
+/// The views of recovered logs, and the logs as the shard takes them; what turns out to be
+/// unreadable goes to the report.
+fn taken_up(
+    logs: Vec<bateau_log::RecoveredLog>,
+    report: &mut RecoveryReport,
+) -> (Vec<PartitionView>, Vec<RecoveredLog>) {
+    let mut views = Vec::new();
+    let mut recovered = Vec::new();
+    for log in logs {
+        views.push(PartitionView::new(log.incarnation, log.reader.clone()));
+        let (log, unreadable) = bateau_storage::recovered(&log);
+        report.corrupt.extend(unreadable.map(|range| (log.incarnation, range)));
+        recovered.push(log);
+    }
+    (views, recovered)
+}
+
+/// Without its metadata a node knows nothing, so it does not start (decision 24).
+fn refuse_damaged_metadata(report: &RecoveryReport) -> Result<(), Failure> {
+    let damaged = report.corrupt.iter().find(|(log, _)| *log == Incarnation::METADATA);
+    let Some((_, range)) = damaged else { return Ok(()) };
+    let (first, last) = (range.first_index, range.last_index);
+    let (segment, position) = (range.segment, range.position);
+    let (reason, proof) = (&range.reason, &range.proof);
+    let message = format!(
+        "the metadata partition is damaged from index {first} to {last}, in segment {segment} at \
+         byte {position}: {reason}; it was durable by {proof}"
+    );
+    Err(Failure::new(Exit::Refused, message))
+}
+
+fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<PartitionView>, Failure> {
+    let failed = |reason: String| Failure::new(Exit::Failed, reason);
+    let mut done = Vec::new();
+    let mut work = vec![Work::Create(bateau_storage::birth(birth))];
+    cycle.run(&mut work, &mut done).map_err(|error| failed(error.to_string()))?;
+    for answer in done {
+        match answer {
+            Done::Created { incarnation, reader, .. } => {
+                return Ok(Some(PartitionView::new(incarnation, reader)));
+            }
+            Done::CreateFailed { error, .. } => {
+                return Err(failed(format!("the metadata log cannot be made: {error}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+fn founder_entry(founder: &Founder) -> bateau_log::Founder {
+    bateau_log::Founder {
+        node: founder.node,
+        address: founder.peers_address.to_string(),
+        founding_id: founder.founding_id,
+    }
+}
+
+fn registration(settings: &EngineSettings, boot_epoch: u64) -> NodeRegistration {
+    NodeRegistration {
+        node: settings.node_id,
+        boot: BootEpoch { epoch: boot_epoch, start_id: settings.entropy.number() },
+        rack: settings.rack.clone(),
+        listeners: settings.listeners.clone(),
+    }
+}
+
+fn open_failure(error: OpenError) -> Failure {
+    let exit = match &error {
+        OpenError::Locked { .. } => Exit::NotFoundOrHeld,
+        OpenError::OtherNode { .. }
+        | OpenError::NewerFormat { .. }
+        | OpenError::Corrupt { .. }
+        | OpenError::MetaLogLost => Exit::Refused,
+        OpenError::Io { .. } => Exit::Failed,
+    };
+    Failure::new(exit, error.to_string())
+}

@@ -1,0 +1,201 @@
+//! Links over loopback sockets, with a peer on the other side that does what a story says.
+
+use super::*;
+use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};
+use bateau_protocol::peer::{LinkEnd, RaftBody, RefusalReason, operator_text};
+use frames::{Messages, write};
+use std::net::SocketAddr;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+const OTHER: NodeId = NodeId::new(2);
+
+fn hello() -> Hello {
+    Hello { node_id: NodeId::new(1), expected_node_id: OTHER, ..Hello::default() }
+}
+
+fn heartbeat(group: u64) -> RaftMessage {
+    RaftMessage {
+        incarnation: Incarnation::new(group),
+        from: ReplicaId::new(1),
+        to: ReplicaId::new(2),
+        term: Term::new(3),
+        body: RaftBody::Heartbeat { commit: LogIndex::new(4), context: Default::default() },
+    }
+}
+
+fn dial(address: SocketAddr) -> NodeEffect {
+    NodeEffect::Dial { node: OTHER, address: address.to_string().into(), hello: hello() }
+}
+
+/// A listener of the test's own, and a node that dials it.
+async fn dialled() -> (Peers, mpsc::Receiver<PeerEvent>, Messages<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (mut peers, events) = Peers::new(Idempotency::default());
+    assert_eq!(peers.perform(dial(listener.local_addr().unwrap())), None);
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut link = Messages::new(stream, LinkEnd::Acceptor);
+    let Some(PeerMessage::Hello(heard)) = link.next().await.unwrap() else { panic!("no hello") };
+    assert_eq!(heard, hello());
+    (peers, events, link)
+}
+
+async fn answer(link: &mut Messages<TcpStream>, answer: HelloAnswer) {
+    write(link.stream_mut(), &[PeerMessage::HelloAnswer(answer)]).await.unwrap();
+}
+
+fn outcome(event: Option<PeerEvent>) -> Dialled {
+    match event {
+        Some(PeerEvent::Dialled { node: OTHER, attempt: 1, outcome }) => outcome,
+        other => panic!("found {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_a_turn_says_to_one_node_is_one_frame_in_order() {
+    let (mut peers, mut events, mut link) = dialled().await;
+    answer(&mut link, HelloAnswer::Welcome(Welcome::default())).await;
+    assert!(matches!(outcome(events.recv().await), Dialled::Welcomed(_)));
+    for group in 1..=3 {
+        peers.gather(OTHER, heartbeat(group));
+    }
+    assert_eq!(peers.flush(), []);
+    let expected = (1..=3).map(heartbeat).collect();
+    assert_eq!(link.next().await.unwrap(), Some(PeerMessage::RaftBatch(expected)));
+    drop(link);
+    assert!(matches!(outcome(events.recv().await), Dialled::Down));
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_with_its_reason() {
+    let (_peers, mut events, mut link) = dialled().await;
+    let reason = RefusalReason::WrongCluster;
+    let refusal = Refusal { reason, text: operator_text("no") };
+    answer(&mut link, HelloAnswer::Refused(refusal.clone())).await;
+    match outcome(events.recv().await) {
+        Dialled::Refused(found) => assert_eq!(found, refusal),
+        other => panic!("found {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_a_link_that_is_down() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let (mut peers, mut events) = Peers::new(Idempotency::default());
+    peers.perform(dial(address));
+    assert!(matches!(outcome(events.recv().await), Dialled::Down));
+}
+
+#[tokio::test]
+async fn what_a_link_cannot_hold_is_dropped_and_reported() {
+    let (mut peers, _events, _link) = dialled().await;
+    peers.gather(NodeId::new(9), heartbeat(1));
+    assert_eq!(peers.flush(), [NodeId::new(9)], "there is no such link");
+    peers.links[&OTHER].bytes.store(PEER_QUEUE_BYTES_MAX, Ordering::Relaxed);
+    peers.gather(OTHER, heartbeat(1));
+    assert_eq!(peers.flush(), [OTHER]);
+}
+
+#[tokio::test]
+async fn what_has_left_counts_no_longer() {
+    let (mut peers, mut events, mut link) = dialled().await;
+    answer(&mut link, HelloAnswer::Welcome(Welcome::default())).await;
+    assert!(matches!(outcome(events.recv().await), Dialled::Welcomed(_)));
+    peers.gather(OTHER, heartbeat(1));
+    peers.flush();
+    assert!(peers.node_bytes.load(Ordering::Relaxed) > 0);
+    assert!(link.next().await.unwrap().is_some());
+    let link_bytes = Arc::clone(&peers.links[&OTHER].bytes);
+    // The write has returned, for its bytes were read; its task lets go when it runs next.
+    while link_bytes.load(Ordering::Relaxed) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(peers.node_bytes.load(Ordering::Relaxed), 0);
+}
+
+/// A door, and what it hears.
+fn door() -> (SocketAddr, mpsc::Receiver<PeerEvent>, watch::Sender<bool>) {
+    let listener = "127.0.0.1:0".parse().expect("it is a listener");
+    let door = PeersDoor::bind(&listener).unwrap();
+    let address = door.local_address();
+    let (events, heard) = mpsc::channel(16);
+    let (stop, asked) = watch::channel(false);
+    tokio::spawn(door.run(events, asked));
+    (address, heard, stop)
+}
+
+async fn welcomed(
+    address: SocketAddr,
+    heard: &mut mpsc::Receiver<PeerEvent>,
+) -> Messages<TcpStream> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    write(&mut stream, &[PeerMessage::Hello(hello())]).await.unwrap();
+    let Some(PeerEvent::Hello { answer, .. }) = heard.recv().await else { panic!("no hello") };
+    answer.send(HelloAnswer::Welcome(Welcome::default())).unwrap();
+    let mut link = Messages::new(stream, LinkEnd::Dialler);
+    assert!(matches!(link.next().await.unwrap(), Some(PeerMessage::HelloAnswer(_))));
+    link
+}
+
+#[tokio::test]
+async fn a_welcome_peer_is_heard_as_who_it_said_it_is() {
+    let (address, mut heard, _stop) = door();
+    let mut link = welcomed(address, &mut heard).await;
+    let foreign = Liveness { node_id: NodeId::new(7), ..Liveness::default() };
+    let messages = [PeerMessage::Liveness(foreign), PeerMessage::RaftBatch(vec![heartbeat(5)])];
+    write(link.stream_mut(), &messages).await.unwrap();
+    match heard.recv().await {
+        Some(PeerEvent::Raft { node, messages }) => {
+            assert_eq!((node.get(), messages), (1, vec![heartbeat(5)]));
+        }
+        other => panic!("found {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_is_told_why_and_is_not_heard() {
+    let (address, mut heard, _stop) = door();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    write(&mut stream, &[PeerMessage::Hello(hello())]).await.unwrap();
+    let Some(PeerEvent::Hello { answer, .. }) = heard.recv().await else { panic!("no hello") };
+    let refusal = Refusal { reason: RefusalReason::UnknownNode, text: operator_text("who?") };
+    answer.send(HelloAnswer::Refused(refusal.clone())).unwrap();
+    let mut link = Messages::new(stream, LinkEnd::Dialler);
+    let expected = PeerMessage::HelloAnswer(HelloAnswer::Refused(refusal));
+    assert_eq!(link.next().await.unwrap(), Some(expected));
+    assert!(matches!(link.next().await, Ok(None) | Err(_)), "the link is closed");
+}
+
+#[tokio::test]
+async fn damage_ends_its_own_link_and_no_other() {
+    let (address, mut heard, _stop) = door();
+    let mut healthy = welcomed(address, &mut heard).await;
+    let mut damaged = welcomed(address, &mut heard).await;
+    let frame = PeerMessage::RaftBatch(vec![heartbeat(5)]).encode().unwrap().to_bytes();
+    let mut frame = frame.to_vec();
+    *frame.last_mut().unwrap() ^= 1;
+    damaged.stream_mut().write_all(&frame).await.unwrap();
+    assert!(matches!(damaged.next().await, Ok(None) | Err(_)), "the link is closed");
+    let mut stranger = TcpStream::connect(address).await.unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut stranger = Messages::new(stranger, LinkEnd::Dialler);
+    assert!(matches!(stranger.next().await, Ok(None) | Err(_)), "the link is closed");
+    write(healthy.stream_mut(), &[PeerMessage::RaftBatch(vec![heartbeat(6)])]).await.unwrap();
+    assert!(matches!(heard.recv().await, Some(PeerEvent::Raft { .. })));
+}
+
+#[test]
+fn a_turn_that_is_too_large_for_one_frame_takes_several() {
+    let messages: Vec<RaftMessage> = (0..200_000).map(heartbeat).collect();
+    let frames = frames_of(messages.clone());
+    assert!(frames.len() > 1);
+    for (frame, bytes) in &frames {
+        assert!(*bytes <= PEER_RAFT_BATCH_BYTES_MAX - FRAME_ROOM_BYTES);
+        assert!(PeerMessage::RaftBatch(frame.clone()).encode().is_ok());
+    }
+    let carried: Vec<RaftMessage> = frames.into_iter().flat_map(|(frame, _)| frame).collect();
+    assert_eq!(carried.len(), messages.len());
+}

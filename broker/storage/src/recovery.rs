@@ -1,0 +1,118 @@
+//! What recovery found, and frames that followers need, in the brain's words.
+//!
+//! Absent on purpose: what becomes of a damaged log.
+
+use crate::segments::from_log_start;
+use bateau_core::replica::Vote;
+use bateau_core::shard::{FramesFound, RecoveredLog};
+use bateau_log::{CorruptRange, LogReader, ReadError};
+use bateau_protocol::frame::Frame;
+use bateau_protocol::ids::{LogIndex, ReplicaId};
+
+/// What recovery found, in the brain's words. The frames behind the state file are read now;
+/// those at or below the durable mark for the first time, so some may turn out to be damaged.
+#[must_use]
+pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<CorruptRange>) {
+    let replayed = log.state.as_ref().map(|state| state.applied.next());
+    let from = replayed.unwrap_or(log.start.index);
+    let (last, commit) = (log.last_index, log.hard_state.commit);
+    let mut unreadable = None;
+    let mut frames = Vec::new();
+    if from <= last && log.corrupt.is_none() {
+        match log.reader.frames(from, last, commit, usize::MAX) {
+            Ok(found) => frames = found,
+            Err(error) => unreadable = Some(unreadable_range(log, from, &error)),
+        }
+    }
+    let recovered = RecoveredLog {
+        incarnation: log.incarnation,
+        replica_id: log.replica,
+        vote: Vote {
+            term: log.hard_state.term,
+            voted_for: log.hard_state.vote.unwrap_or(ReplicaId::ZERO),
+        },
+        commit,
+        log_start: from_log_start(log.start),
+        last_index: last,
+        end_offset: log.end_offset,
+        terms: log.reader.terms().as_ref().clone(),
+        state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
+        frames: frames.into_iter().map(frame).collect(),
+        is_damaged: log.corrupt.is_some() || unreadable.is_some(),
+    };
+    (recovered, unreadable)
+}
+
+/// From the first to the last frame that cannot be read, among those from `from` on.
+fn unreadable_range(
+    log: &bateau_log::RecoveredLog,
+    from: LogIndex,
+    error: &ReadError,
+) -> CorruptRange {
+    let read = |index| log.reader.frames(index, index, log.hard_state.commit, usize::MAX);
+    let (mut first_index, mut last_index) = (None, log.last_index);
+    let mut first_offset = log.start.offset;
+    let mut index = from;
+    while index <= log.last_index {
+        match read(index) {
+            Ok(found) if first_index.is_none() => {
+                let ends = found.last().map(|frame| frame.header.next_coordinates().1);
+                first_offset = ends.unwrap_or(first_offset);
+            }
+            Ok(_) => {}
+            Err(_) => {
+                first_index.get_or_insert(index);
+                last_index = index;
+            }
+        }
+        index = index.next();
+    }
+    let (segment, position) = match error {
+        ReadError::Damaged { segment, position, .. } => (*segment, *position),
+        ReadError::OutOfRange { .. } | ReadError::IndexOutOfRange { .. } => (LogIndex::ZERO, 0),
+    };
+    CorruptRange {
+        first_index: first_index.unwrap_or(from),
+        last_index,
+        first_offset,
+        segment,
+        position,
+        reason: error.to_string(),
+        proof: "the durable mark".to_owned(),
+    }
+}
+
+fn frame(stored: bateau_log::StoredFrame) -> Frame {
+    let header = stored.header;
+    Frame {
+        kind: header.kind,
+        term: header.term,
+        index: header.index,
+        base_offset: header.base_offset,
+        record_count: header.record_count,
+        payload_crc: header.payload_crc,
+        payload: stored.payload,
+    }
+}
+
+/// Frames that a follower needs, from `first` to at most `last`.
+///
+/// - `last`: committed, so that what is lent never changes (I-LOG-3).
+/// - `bytes_max`: of payload, the first frame excepted.
+///
+/// Cost: reads what is not resident, so it belongs on a thread that may wait for a disk.
+#[must_use]
+pub fn frames_found(
+    reader: &LogReader,
+    first: LogIndex,
+    last: LogIndex,
+    bytes_max: u64,
+) -> FramesFound {
+    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    match reader.frames(first, last, last, bytes_max) {
+        Ok(frames) if frames.is_empty() => FramesFound::Unreadable,
+        Ok(frames) => FramesFound::Frames(frames.into_iter().map(frame).collect()),
+        Err(ReadError::IndexOutOfRange { .. } | ReadError::OutOfRange { .. }) => FramesFound::Gone,
+        Err(ReadError::Damaged { .. }) => FramesFound::Unreadable,
+    }
+}

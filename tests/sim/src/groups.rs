@@ -1,0 +1,104 @@
+//! What must hold of consumer groups, whoever coordinates them.
+//!
+//! Invariants
+//! - I12: a partition has one owner in a generation.
+//! - I13: a committed position that was acknowledged is not found lower by the coordinator that
+//!   leads in the newest term.
+//!
+//! Absent on purpose: when a group rebalances, which is the coordinator's.
+
+use crate::clients::Asked;
+use crate::event::NodeAt;
+use crate::node::Process;
+use crate::world::World;
+use bateau_core::consumer_group::{GroupRequest, GroupResponse, Name};
+use bateau_protocol::ids::Incarnation;
+use std::collections::BTreeMap;
+
+/// What was seen of all groups.
+#[derive(Debug, Default)]
+pub struct Groups {
+    owners: BTreeMap<(Name, i32, u8), Name>,
+    committed: BTreeMap<Name, BTreeMap<i32, i64>>,
+}
+
+/// A request of a group that is under way.
+#[derive(Clone, Debug)]
+pub struct AskedGroup {
+    request: GroupRequest,
+    log: Option<Incarnation>,
+    /// What was committed when it was asked.
+    committed: BTreeMap<i32, i64>,
+}
+
+impl World {
+    pub(crate) fn remember_group(&self, n: NodeAt, request: &GroupRequest) -> Asked {
+        let group_id = request.group_id();
+        let committed = self.groups.committed.get(group_id).cloned().unwrap_or_default();
+        let log = self.group_log(n, group_id);
+        Asked::Group(Box::new(AskedGroup { request: request.clone(), log, committed }))
+    }
+
+    pub(crate) fn check_group(
+        &mut self,
+        n: NodeAt,
+        process: &Process,
+        asked: &AskedGroup,
+        response: &GroupResponse,
+    ) {
+        match (&asked.request, response) {
+            (GroupRequest::SyncGroup(request), GroupResponse::SyncGroup(Ok(synced))) => {
+                self.count("assignments");
+                for number in &synced.assignment {
+                    let key = (request.group_id.clone(), request.generation, *number);
+                    let owner = self.groups.owners.entry(key).or_insert(request.member_id.clone());
+                    if *owner != request.member_id {
+                        let other = owner.clone();
+                        self.fail(format!("I12: {request:?} and {other} own partition {number}"));
+                    }
+                }
+            }
+            (GroupRequest::OffsetCommit(request), GroupResponse::OffsetCommit(Ok(topics))) => {
+                let sent = request.topics.iter().flat_map(|topic| &topic.partitions);
+                let outcomes = topics.iter().flat_map(|topic| &topic.partitions);
+                let committed = self.groups.committed.entry(request.group_id.clone()).or_default();
+                for (sent, (_, outcome)) in sent.zip(outcomes) {
+                    if outcome.is_ok() {
+                        let newest = committed.entry(sent.partition).or_default();
+                        *newest = sent.offset.max(*newest);
+                    }
+                }
+                self.count("positions committed");
+            }
+            (GroupRequest::OffsetFetch(request), GroupResponse::OffsetFetch(Ok(topics))) => {
+                if !self.leads_newest(process, asked.log) {
+                    return self.count("mark: a deposed coordinator answers");
+                }
+                self.count("positions fetched");
+                let found: BTreeMap<i32, i64> = topics
+                    .iter()
+                    .flat_map(|topic| &topic.partitions)
+                    .filter_map(|(partition, one)| Some((*partition, one.as_ref()?.offset)))
+                    .collect();
+                for (partition, expected) in &asked.committed {
+                    let offset = found.get(partition).copied().unwrap_or(-1);
+                    if offset < *expected {
+                        let (name, group) = (n + 1, &request.group_id);
+                        return self.fail(format!(
+                            "I13: node {name} finds {offset} of {group}/{partition}, \
+                             {expected} was committed"
+                        ));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn leads_newest(&self, process: &Process, log: Option<Incarnation>) -> bool {
+        let Some(log) = log else { return false };
+        let newest = self.checker.logs.get(&log).and_then(|history| history.newest_term());
+        let leads = process.seen.get(&log).and_then(|seen| seen.leads);
+        leads.is_some() && leads == newest
+    }
+}

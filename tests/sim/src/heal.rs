@@ -1,0 +1,164 @@
+//! After the faults: everything is mended, and then everything must come right by itself (I20).
+//!
+//! ```text
+//!   heal ──5 election timeouts──> every log is led ──clients finish──> all copies are equal
+//! ```
+//!
+//! Absent on purpose: what disk faults have silenced, until there is repair.
+
+use crate::clients::Client;
+use crate::event::{Event, Micros, NodeAt};
+use crate::network::Quality;
+use crate::node::DISK_BYTES;
+use crate::plan::FaultClass;
+use crate::world::World;
+use bateau_core::controller::Metadata;
+use bateau_protocol::ids::{Incarnation, LogIndex};
+use std::sync::Arc;
+
+/// Nodes come back, and what was on its way arrives, in microseconds.
+const SETTLING: Micros = 6_000_000;
+/// Five election timeouts of at most two seconds.
+const ELECTED_WITHIN: Micros = 10_000_000;
+/// Until all copies are equal.
+const CONVERGED_WITHIN: Micros = 120_000_000;
+/// Between two looks.
+const LOOK: Micros = 250_000;
+
+impl World {
+    /// Ends all faults, and waits for what must come.
+    pub fn heal(&mut self) {
+        self.is_healing = true;
+        self.network.mend();
+        self.network.quality = Quality::GOOD;
+        for n in 0..self.nodes.len() {
+            self.nodes[n].slowness = 1;
+            self.nodes[n].is_full = false;
+            self.nodes[n].disk.set_capacity(DISK_BYTES);
+            self.nodes[n].paused_until = 0;
+            self.events.put(self.at + 100_000, Event::Restart(n));
+            let isolates = |node: &crate::node::Node| {
+                node.process.as_ref().is_some_and(|process| !process.isolated.is_empty())
+            };
+            // What a passing error of the disk has isolated comes back with a new process.
+            if self.plan.has(FaultClass::FlushErrors) && isolates(&self.nodes[n]) {
+                self.kill(n);
+            }
+        }
+        self.live_until(self.at + SETTLING);
+        self.wait("I20: elected within five timeouts", ELECTED_WITHIN, Self::unled);
+        self.is_draining = true;
+        self.wait("I20: everything is acknowledged", CONVERGED_WITHIN, Self::unfinished);
+        self.wait("I20: all copies are equal", CONVERGED_WITHIN, Self::unequal);
+        self.check_acked();
+    }
+
+    fn wait(&mut self, what: &str, within: Micros, lacks: impl Fn(&Self) -> Option<String>) {
+        let end = self.at + within;
+        while self.broken.is_none() {
+            let Some(missing) = lacks(self) else { return };
+            if self.at >= end {
+                return self.fail(format!("{what}: {missing}"));
+            }
+            self.live_until(self.at + LOOK);
+        }
+    }
+
+    /// The newest metadata on any node.
+    fn newest_metadata(&self) -> Option<Arc<Metadata>> {
+        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let metadata = processes.filter_map(|process| process.metadata.clone());
+        metadata.max_by_key(|metadata| metadata.applied())
+    }
+
+    /// All logs with the nodes that hold them, those excepted that their disks have silenced.
+    fn placed(&self) -> Result<Vec<(Incarnation, Vec<NodeAt>)>, String> {
+        let metadata = self.newest_metadata().ok_or("nobody has any metadata")?;
+        if metadata.topic("orders").is_none() {
+            return Err("the topic of all clients was never made".to_owned());
+        }
+        let mut placed = vec![(Incarnation::METADATA, (0..self.nodes.len()).collect())];
+        for topic in metadata.topics().chain(metadata.group_topic()) {
+            for partition in &topic.partitions {
+                let nodes = partition.replicas.iter().map(|replica| replica.node.get());
+                let nodes = nodes.map(|id| usize::try_from(id).unwrap_or(1) - 1).collect();
+                placed.push((partition.incarnation, nodes));
+            }
+        }
+        Ok(placed)
+    }
+
+    fn is_silenced(&self, n: NodeAt, log: Incarnation) -> bool {
+        let node = &self.nodes[n];
+        let isolated = node.process.as_ref().is_some_and(|one| one.isolated.contains_key(&log));
+        node.is_silenced || (node.is_corrupted && (isolated || node.process.is_none()))
+    }
+
+    fn unled(&self) -> Option<String> {
+        let placed = match self.placed() {
+            Ok(placed) => placed,
+            Err(error) => return Some(error),
+        };
+        let is_led = |log: &Incarnation| {
+            self.nodes.iter().any(|node| {
+                let seen = node.process.as_ref().and_then(|process| process.seen.get(log));
+                seen.is_some_and(|seen| seen.leads.is_some())
+            })
+        };
+        let unled = placed.iter().find(|(log, _)| !is_led(log));
+        unled.map(|(log, nodes)| format!("nobody leads {log:?} of nodes {nodes:?}"))
+    }
+
+    fn unfinished(&self) -> Option<String> {
+        self.clients.iter().flatten().find_map(|client| match client {
+            Client::Producer(producer) if !producer.is_done() => Some(producer.describe()),
+            _ => None,
+        })
+    }
+
+    fn unequal(&self) -> Option<String> {
+        let placed = match self.placed() {
+            Ok(placed) => placed,
+            Err(error) => return Some(error),
+        };
+        for (log, nodes) in placed {
+            let history = self.checker.logs.get(&log);
+            let last = history.map_or(LogIndex::ZERO, |history| history.last_index());
+            for n in nodes {
+                if self.is_silenced(n, log) {
+                    continue;
+                }
+                let Some(process) = &self.nodes[n].process else {
+                    return Some(format!("node {} is down", n + 1));
+                };
+                let commit = process.seen.get(&log).map_or(LogIndex::ZERO, |seen| seen.commit);
+                let end = process.readers.get(&log).map(|reader| reader.bounds().last_index);
+                if commit != last || end != Some(last) {
+                    let found = format!("commit {commit}, end {end:?} of {last}");
+                    let why = process.isolated.get(&log);
+                    return Some(format!("{log:?} on node {}: {found}, {why:?}", n + 1));
+                }
+            }
+        }
+        None
+    }
+
+    /// I7: what was acknowledged is in the history, where it was said to be.
+    fn check_acked(&mut self) {
+        if self.broken.is_some() {
+            return;
+        }
+        let mut lost = None;
+        let logs = self.checker.logs.iter().filter(|(_, history)| !history.is_deleted);
+        for (log, history) in logs {
+            for (offset, crc) in &history.acked {
+                if history.batches.get(offset) != Some(crc) {
+                    lost = Some(format!("I7: {log:?} has lost what was acked at {offset}"));
+                }
+            }
+        }
+        if let Some(lost) = lost {
+            self.fail(lost);
+        }
+    }
+}

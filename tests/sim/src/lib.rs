@@ -1,0 +1,39 @@
+//! A whole cluster in one thread, from one seed: the brain, the log, the joint between them and the
+//! peers' bytes are the very same that the binary runs; network, disks, clocks, processes and
+//! clients are simulated.
+//!
+//! ```text
+//!   Plan (seed) ──> World ── Event ──> node: Shard ── effects ──> CommitCycle over SimDisk
+//!                     │                  │                          │ answers, later
+//!                     │                  └── peers' frames ──> Network: lost, late, twice
+//!                     ├── clients: produce, read, groups, administration, by retries
+//!                     └── Checker: what must hold of it all, after every step
+//! ```
+//!
+//! Invariants: the same plan gives the same events, effects and hash; nothing here reads a clock,
+//! a thread or an unordered map.
+//!
+//! Absent on purpose: sockets, doors and their bytes, which the tests of real processes have; and
+//! the bootstrap of a cluster, whose founding is handed in.
+
+mod checker;
+mod clients;
+mod clock;
+mod disk;
+mod event;
+mod faults;
+mod groups;
+mod heal;
+mod network;
+mod node;
+mod plan;
+mod promises;
+mod report;
+mod shrink;
+mod trace;
+mod world;
+
+pub use plan::{FaultClass, Plan};
+pub use report::{Broken, Outcome, Totals};
+pub use shrink::shrink;
+pub use world::run;

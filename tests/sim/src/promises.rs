@@ -1,0 +1,100 @@
+//! What a node's log has said is durable: after any crash it must be there.
+//!
+//! ```text
+//!   work of a cycle ──> what may be overwritten counts no more ──run──> what was answered counts
+//!   start ──> recovered: at least that, and the same vote
+//! ```
+//!
+//! Invariants: D2, D5 and I6, of one disk: an index that was answered as flushed is recovered, a
+//! term never falls, and a vote in a term is remembered.
+//!
+//! Absent on purpose: disks that lie; nothing is promised of those.
+
+use bateau_core::shard::RecoveredLog;
+use bateau_log::{Done, Work};
+use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};
+use std::collections::BTreeMap;
+
+/// What is durable of one log.
+#[derive(Clone, Copy, Default, Debug)]
+struct Promise {
+    last_index: LogIndex,
+    term: Term,
+    voted_for: ReplicaId,
+}
+
+/// What is durable of all logs of a disk.
+#[derive(Clone, Default, Debug)]
+pub struct Promises {
+    logs: BTreeMap<Incarnation, Promise>,
+}
+
+/// What a cycle will make durable, once it is answered.
+#[derive(Debug, Default)]
+pub struct Pending {
+    votes: BTreeMap<Incarnation, (Term, ReplicaId)>,
+}
+
+impl Promises {
+    /// A cycle begins with this work.
+    pub fn begin(&mut self, work: &[Work]) -> Pending {
+        let mut pending = Pending::default();
+        for item in work {
+            match item {
+                Work::Persist(request) => {
+                    let promise = self.logs.entry(request.incarnation).or_default();
+                    if let Some(index) = request.truncate_from {
+                        promise.last_index = promise.last_index.min(index.previous());
+                    }
+                    if let Some(state) = request.hard_state {
+                        let vote = state.vote.unwrap_or(ReplicaId::ZERO);
+                        pending.votes.insert(request.incarnation, (state.term, vote));
+                    }
+                }
+                Work::Delete { incarnation, .. } => drop(self.logs.remove(incarnation)),
+                _ => {}
+            }
+        }
+        pending
+    }
+
+    /// The cycle is over, and this is what it answered.
+    pub fn end(&mut self, pending: &Pending, done: &[Done]) {
+        for answer in done {
+            match answer {
+                Done::Created { incarnation, last_index, .. } => {
+                    self.logs.entry(*incarnation).or_default().last_index = *last_index;
+                }
+                Done::Persisted { incarnation, last_index, .. } => {
+                    let promise = self.logs.entry(*incarnation).or_default();
+                    promise.last_index = *last_index;
+                    if let Some((term, vote)) = pending.votes.get(incarnation) {
+                        (promise.term, promise.voted_for) = (*term, *vote);
+                    }
+                }
+                Done::Deleted { incarnation } => drop(self.logs.remove(incarnation)),
+                _ => {}
+            }
+        }
+    }
+
+    /// What of it a start has not found, in words.
+    pub fn missing(&self, recovered: &[RecoveredLog]) -> Option<String> {
+        self.logs.iter().find_map(|(log, promise)| {
+            let Some(found) = recovered.iter().find(|one| one.incarnation == *log) else {
+                return Some(format!("{log:?} is gone, {promise:?} was durable"));
+            };
+            // The first frame of a term may have survived without the term: the log says it.
+            let term = found.terms.last().map_or(found.vote.term, |last| last.term);
+            let term = term.max(found.vote.term);
+            let forgets = found.vote.term == promise.term
+                && promise.voted_for != ReplicaId::ZERO
+                && found.vote.voted_for != promise.voted_for;
+            if found.last_index < promise.last_index || term < promise.term || forgets {
+                let (vote, last) = (found.vote, found.last_index);
+                return Some(format!("{log:?} has {vote:?} and {last}, {promise:?} was durable"));
+            }
+            None
+        })
+    }
+}

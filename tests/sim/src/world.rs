@@ -1,0 +1,220 @@
+//! The world: everything that is simulated, and the loop that lets it live.
+//!
+//! Invariants: one thread, one queue of events; what happens follows from the plan alone.
+//!
+//! Absent on purpose: what single events do; that stands with whom they happen to.
+
+use crate::checker::Checker;
+use crate::clients::{self, Asked, Client, Operation};
+use crate::event::{Event, Events, Micros, NodeAt};
+use crate::groups::Groups;
+use crate::network::Network;
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::report::{Broken, Outcome};
+use crate::trace::Trace;
+use bateau_core::shard::Input;
+use bateau_core::ticket::Ticket;
+use bateau_log::sim_disk::SimRandom;
+use bateau_protocol::ids::NodeId;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Events of one run, so that none goes on for ever.
+const STEPS_MAX: u64 = 20_000_000;
+
+/// See the module's description.
+pub struct World {
+    /// What is run.
+    pub plan: Plan,
+    /// Now.
+    pub at: Micros,
+    /// Events so far.
+    pub step: u64,
+    /// Events to come.
+    pub events: Events,
+    /// The hash of all of them.
+    pub trace: Trace,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// Their links.
+    pub network: Network,
+    /// The clients; one is taken out while it acts.
+    pub clients: Vec<Option<Client>>,
+    /// What must hold.
+    pub checker: Checker,
+    /// And of groups.
+    pub groups: Groups,
+    /// Chance.
+    pub random: SimRandom,
+    /// What came to pass.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// What did not hold.
+    pub broken: Option<String>,
+    /// The faults are over.
+    pub is_healing: bool,
+    /// Clients finish what they have begun, and begin nothing.
+    pub is_draining: bool,
+    /// Requests of clients so far.
+    pub operations: u64,
+    /// Tickets so far.
+    pub last_ticket: u64,
+    /// Requests that nodes have not answered.
+    pub asked: BTreeMap<Ticket, (Operation, Asked)>,
+}
+
+/// Runs a plan to its end, or to the first thing that does not hold.
+#[must_use]
+pub fn run(plan: &Plan) -> Outcome {
+    let mut world = World::new(plan);
+    let lived = catch_unwind(AssertUnwindSafe(|| world.live()));
+    if let Err(panic) = lived {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        world.broken.get_or_insert(text.unwrap_or_else(|| "a panic".to_owned()));
+    }
+    let (step, at) = (world.step, world.at);
+    Outcome {
+        plan: plan.clone(),
+        hash: world.trace.hash(),
+        simulated: world.at,
+        broken: world.broken.map(|what| Broken { what, step, at }),
+        counts: world.counts,
+    }
+}
+
+impl World {
+    fn new(plan: &Plan) -> Self {
+        let count = usize::try_from(plan.nodes).unwrap_or(3);
+        let mut random = SimRandom::new(plan.seed ^ 0x0057_6F72_6C64);
+        Self {
+            plan: plan.clone(),
+            at: 0,
+            step: 0,
+            events: Events::default(),
+            trace: Trace::default(),
+            nodes: (1..=plan.nodes).map(|id| Node::new(id, plan.seed)).collect(),
+            network: Network::new(count, random.next_u64()),
+            clients: clients::all(&mut random),
+            checker: Checker::default(),
+            groups: Groups::default(),
+            random,
+            counts: BTreeMap::new(),
+            broken: None,
+            is_healing: false,
+            is_draining: false,
+            operations: 0,
+            last_ticket: 0,
+            asked: BTreeMap::new(),
+        }
+    }
+
+    fn live(&mut self) {
+        let founders = self.founders();
+        for n in 0..self.nodes.len() {
+            if let Err(error) = self.nodes[n].found(&founders) {
+                return self.fail(format!("a founder does not begin: {error}"));
+            }
+            let begins = self.random.below(500_000);
+            self.events.put(begins, Event::Restart(n));
+        }
+        for client in 0..self.clients.len() {
+            let begins = 1_000_000 + self.random.below(200_000);
+            self.events.put(begins, Event::ClientTick(client));
+        }
+        self.plan_faults();
+        self.live_until(self.plan.seconds * 1_000_000);
+        if self.broken.is_none() {
+            self.heal();
+        }
+        self.trace.add(self.step);
+    }
+
+    /// All nodes, as founders.
+    #[must_use]
+    pub fn founders(&self) -> Vec<NodeId> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    /// Lets everything happen that happens before `end`.
+    pub fn live_until(&mut self, end: Micros) {
+        while self.broken.is_none()
+            && let Some((at, event)) = self.events.take(end)
+        {
+            self.at = at;
+            self.step += 1;
+            if self.step > STEPS_MAX {
+                return self.fail(format!("I19: {STEPS_MAX} events and no end"));
+            }
+            self.happen(event);
+        }
+        if self.broken.is_none() {
+            self.at = self.at.max(end);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some((n, life)) = concerns(&event) {
+            if self.nodes[n].life != life {
+                return;
+            }
+            let paused_until = self.nodes[n].paused_until;
+            if paused_until > self.at {
+                return self.events.put(paused_until, event);
+            }
+        }
+        match event {
+            Event::Turn(n, _) => self.turn(n),
+            Event::Wake(n, _) => self.wake(n),
+            Event::CycleBegins(n, _) => self.begin_cycle(n),
+            Event::CycleEnds(n, _, done) => self.end_cycle(n, done),
+            Event::DiskQuiet(n, _, number) => self.quiet_disk(n, number),
+            Event::SpaceCheck(n, _) => self.check_space(n),
+            Event::ReadFrames(n, _, wanted) => self.read_frames(n, wanted),
+            Event::Deliver { from, to, bytes } => self.deliver(from, to, &bytes),
+            Event::Unreachable(n, _, to) => {
+                let node = self.nodes[to].id;
+                // A link that drops what it carries, or one that breaks.
+                let is_lost = self.random.chance(50);
+                let input =
+                    if is_lost { Input::PeerLost { node } } else { Input::Unreachable { node } };
+                self.tell(n, [input]);
+            }
+            Event::Restart(n) => self.start(n),
+            Event::ClientTick(id) => self.tick_client(id),
+            Event::Ask(n, operation, ask) => self.take_ask(n, operation, *ask),
+            Event::Answer(operation, answer) => self.answer_client(operation, *answer),
+            Event::Fault(fault) => self.strike(fault),
+        }
+    }
+
+    /// Notes what did not hold; the first one counts.
+    pub fn fail(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    /// Counts something that came to pass.
+    pub fn count(&mut self, what: &'static str) {
+        self.counts_add(what, 1);
+    }
+
+    /// Counts several.
+    pub fn counts_add(&mut self, what: &'static str, count: u64) {
+        *self.counts.entry(what).or_default() += count;
+    }
+}
+
+/// Whose process an event is meant for.
+fn concerns(event: &Event) -> Option<(NodeAt, u64)> {
+    match event {
+        Event::Turn(n, life)
+        | Event::Wake(n, life)
+        | Event::CycleBegins(n, life)
+        | Event::CycleEnds(n, life, _)
+        | Event::DiskQuiet(n, life, _)
+        | Event::ReadFrames(n, life, _)
+        | Event::SpaceCheck(n, life)
+        | Event::Unreachable(n, life, _) => Some((*n, *life)),
+        _ => None,
+    }
+}
