@@ -113,7 +113,7 @@ fn a_bad_configuration_is_named_on_one_line_and_makes_no_directory() {
         (&["-X", "node.shutdown_grace_ms=soon"], "node.shutdown_grace_ms = soon (-X)"),
         (&["-X", "tls.cert=server.pem"], "tls.cert"),
         (&["-X", "auth.required=true"], "auth.required"),
-        (&["-X", "cluster.voters=1@127.0.0.1:9644,2@127.0.0.1:9645"], "cluster.voters"),
+        (&["-X", "cluster.voters=1@127.0.0.1:9644,1@127.0.0.1:9645"], "cluster.voters"),
         (&["-X", "listeners.kafka=0.0.0.0:0"], "listeners.kafka"),
         (&["--nodes", "3"], "--nodes"),
     ];
