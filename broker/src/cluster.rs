@@ -10,14 +10,14 @@
 //!
 //! Absent on purpose: rules, which are `Node`'s, and replicas, which are the shard's.
 
-use crate::peers::{Dialled, PeerEvent, Peers, answer_from_bytes, request_from_bytes};
+use crate::peers::{Dialled, Letters, PeerEvent, Peers, answer_from_bytes, request_from_bytes};
 use bateau_core::clock::Now;
 use bateau_core::controller::ControllerRequest;
 use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings};
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{HelloAnswer, RaftMessage};
 use std::collections::BTreeMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// What a peer said that is not the node's own business.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub enum Heard {
 pub struct Cluster {
     node: Node,
     peers: Peers,
-    events: mpsc::Receiver<PeerEvent>,
+    events: Letters,
     inputs: Vec<NodeInput>,
     /// Who has dialled us and waits for an answer.
     hellos: BTreeMap<u64, oneshot::Sender<HelloAnswer>>,
@@ -57,10 +57,7 @@ pub struct Cluster {
 impl Cluster {
     /// A node and its links, none of which is dialled yet.
     #[must_use]
-    pub fn new(
-        settings: NodeSettings,
-        (peers, events): (Peers, mpsc::Receiver<PeerEvent>),
-    ) -> Self {
+    pub fn new(settings: NodeSettings, (peers, events): (Peers, Letters)) -> Self {
         let (inputs, hellos, newest_hello) = (Vec::new(), BTreeMap::new(), 0);
         Self { node: Node::new(settings), peers, events, inputs, hellos, newest_hello }
     }
@@ -78,7 +75,7 @@ impl Cluster {
 
     /// The next thing that happens on a link. May be dropped at any time.
     pub async fn next_event(&mut self) -> PeerEvent {
-        match self.events.recv().await {
+        match self.events.next().await {
             Some(event) => event,
             // The links hold a sender as long as this lives.
             None => std::future::pending().await,
@@ -87,7 +84,7 @@ impl Cluster {
 
     /// Something that has happened already, if anything.
     pub fn try_next_event(&mut self) -> Option<PeerEvent> {
-        self.events.try_recv().ok()
+        self.events.try_next()
     }
 
     /// Tells the brain at the next step.

@@ -27,6 +27,7 @@ pub use drain::DrainedRecord;
 
 use crate::api::Broker;
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::config::{Config, Listener};
 use crate::controls::Controls;
 use crate::doors::http::HttpDoor;
@@ -394,13 +395,25 @@ impl Running {
         let opened = off_the_loop(move || Opened::open(disk, engine_settings, &recovery));
         let opened = opened.await??;
         let mut cluster = opened.cluster();
-        let peers = doors.open_peers(cluster.peers().events());
-        let opened = meet(opened, &mut cluster).await?;
-        let engine = off_the_loop(move || Engine::start(opened, cluster)).await??;
+        let mut peers = doors.open_peers(cluster.peers().events());
+        let engine = match meet_and_start(opened, cluster).await {
+            Ok(engine) => engine,
+            Err(failure) => {
+                if let Some(peers) = &mut peers {
+                    peers.cut().await;
+                }
+                return Err(failure);
+            }
+        };
         let (running, starting) = engine.into_parts();
         let engine = EngineTask::spawn(running);
         Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new(), peers })
     }
+}
+
+async fn meet_and_start(opened: Opened, mut cluster: Cluster) -> Result<Engine, Failure> {
+    let opened = meet(opened, &mut cluster).await?;
+    off_the_loop(move || Engine::start(opened, cluster)).await?
 }
 
 /// Runs what waits for a disk on a thread of its own.

@@ -23,14 +23,13 @@ use crate::disk_worker::{DiskQueue, Report};
 use crate::follower_reads::{FollowerReads, Wanted};
 use crate::partition::PartitionView;
 use crate::peers::PeerEvent;
-
 use crate::router::{DirectoryUpdate, Router};
 use crate::trash::Trash;
 use advance::Advance;
 use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
 use bateau_core::controller::{ControllerError, ControllerRequest, ControllerResponse};
 use bateau_core::node::{NodeEffect, NodeInput};
-use bateau_core::replica::{NotLeading, Produce, ProduceAck, ProduceError};
+use bateau_core::replica::{Produce, ProduceAck, ProduceError};
 use bateau_core::shard::{Effect, Effects, Input, Reply, Shard};
 use bateau_core::ticket::Ticket;
 use bateau_log::{Done, Work};
@@ -73,9 +72,6 @@ pub enum Ask {
     GroupQuery(GroupQuery, oneshot::Sender<GroupQueryResponse>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
-    /// Say whether this node leads, as a majority confirms; answered when all that was committed
-    /// by then is applied here.
-    Confirm(Incarnation, oneshot::Sender<Result<(), NotLeading>>),
     /// Say that the loop turns: answered at the end of the turn that takes it.
     Probe(oneshot::Sender<()>),
     /// Move this node's clock, and answer when what became due is done.
@@ -96,7 +92,6 @@ enum Waiter {
     Group(oneshot::Sender<GroupResponse>),
     GroupQuery(oneshot::Sender<GroupQueryResponse>),
     Controller(oneshot::Sender<ControllerResult>),
-    Confirmed(oneshot::Sender<Result<(), NotLeading>>),
     /// This node's own brain, which has asked the controller here.
     Brain {
         number: u64,
@@ -300,8 +295,7 @@ impl ShardLoop {
                 }
                 NodeEffect::Stop(refusal) => self.failure = Some(refusal.to_string()),
                 // What concerns links is done, and a founding is over before there is a shard.
-                NodeEffect::Lives { .. }
-                | NodeEffect::Dial { .. }
+                NodeEffect::Dial { .. }
                 | NodeEffect::HangUp { .. }
                 | NodeEffect::Answer { .. }
                 | NodeEffect::Send { .. }
@@ -434,9 +428,6 @@ impl ShardLoop {
                 let ticket = self.ticket(Waiter::Controller(sender));
                 return self.cluster.tell(NodeInput::Ask { request, ticket });
             }
-            Ask::Confirm(incarnation, sender) => {
-                Input::Confirm { incarnation, ticket: self.ticket(Waiter::Confirmed(sender)) }
-            }
             Ask::Probe(sender) => return self.probes.push(sender),
             Ask::Advance(by, reply) => return self.queue_advance(by, reply),
         });
@@ -451,7 +442,6 @@ impl ShardLoop {
             (Waiter::Group(sender), Reply::Group(reply)) => drop(sender.send(reply)),
             (Waiter::GroupQuery(sender), Reply::GroupQuery(reply)) => drop(sender.send(reply)),
             (Waiter::Controller(sender), Reply::Controller(reply)) => drop(sender.send(reply)),
-            (Waiter::Confirmed(sender), Reply::Confirmed(reply)) => drop(sender.send(reply)),
             (Waiter::Brain { number }, Reply::Controller(response)) => {
                 self.cluster.tell(NodeInput::Answered { number, response });
             }

@@ -16,14 +16,14 @@ use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::doors::native::{NativeDoor, NativeSettings};
 use crate::exit::{Exit, Failure};
-use crate::peers::{PeerEvent, PeersDoor};
+use crate::peers::{Mailbox, PeersDoor};
 use crate::tls::Tls;
 use bateau_core::controller::ListenerAddress;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Where a node listens. `None`: the door is off, or this build lacks it.
@@ -107,7 +107,7 @@ impl Doors {
     }
 
     /// Opens the peers listener, where there is one: nodes meet before anything else is ready.
-    pub fn open_peers(&mut self, events: mpsc::Sender<PeerEvent>) -> Option<DoorTask> {
+    pub fn open_peers(&mut self, events: Mailbox) -> Option<DoorTask> {
         let door = self.peers.take()?;
         Some(DoorTask::spawn("peers", |stop| door.run(events, stop)))
     }

@@ -8,8 +8,8 @@
 //!
 //! Absent on purpose: who is welcome, which `Node` decides.
 
-use super::PeerEvent;
 use super::frames::{Messages, write};
+use super::{Mailbox, PeerEvent};
 use crate::config::Listener;
 use crate::doors::sockets::bind_both;
 use bateau_protocol::ids::NodeId;
@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 /// How long the hello may take.
@@ -55,7 +55,7 @@ impl PeersDoor {
     }
 
     /// Accepts until `stop` becomes true. Dropping the future closes every link at once.
-    pub async fn run(self, events: mpsc::Sender<PeerEvent>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(self, events: Mailbox, mut stop: watch::Receiver<bool>) {
         let mut links = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -98,7 +98,7 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn hear(stream: TcpStream, peer: SocketAddr, events: mpsc::Sender<PeerEvent>) {
+async fn hear(stream: TcpStream, peer: SocketAddr, events: Mailbox) {
     let heard = async {
         stream.set_nodelay(true)?;
         let mut link = Messages::new(stream, LinkEnd::Acceptor);
@@ -117,14 +117,14 @@ async fn hear(stream: TcpStream, peer: SocketAddr, events: mpsc::Sender<PeerEven
 /// Hears the hello and answers it. `None`: it was refused, or the node stops.
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Messages<S>,
-    events: &mpsc::Sender<PeerEvent>,
+    events: &Mailbox,
 ) -> io::Result<Option<NodeId>> {
     let Some(PeerMessage::Hello(hello)) = link.next().await? else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first frame is no Hello"));
     };
     let node = hello.node_id;
     let (answer, answered) = oneshot::channel();
-    if events.send(PeerEvent::Hello { hello, answer }).await.is_err() {
+    if !events.put(PeerEvent::Hello { hello, answer }, 0).await {
         return Ok(None);
     }
     let Ok(answer) = answered.await else { return Ok(None) };
@@ -140,9 +140,10 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
 async fn listen<S: AsyncRead + Unpin>(
     link: &mut Messages<S>,
     node: NodeId,
-    events: &mpsc::Sender<PeerEvent>,
+    events: &Mailbox,
 ) -> io::Result<()> {
     while let Some(message) = link.next().await? {
+        let bytes = held_bytes(&message);
         let event = match message {
             PeerMessage::RaftBatch(messages) => {
                 let messages = messages.into_iter().filter(|message| is_whole(node, message));
@@ -160,11 +161,21 @@ async fn listen<S: AsyncRead + Unpin>(
             // Of a later version, or of what this build does not serve.
             _ => continue,
         };
-        if events.send(event).await.is_err() {
+        if !events.put(event, bytes).await {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// About what a message holds in memory beside itself.
+fn held_bytes(message: &PeerMessage) -> usize {
+    match message {
+        PeerMessage::RaftBatch(messages) => messages.iter().map(RaftMessage::encoded_bytes).sum(),
+        PeerMessage::Request { command: PeerRequest::Controller { payload, .. }, .. }
+        | PeerMessage::Answer { result: PeerAnswer::Controller { payload }, .. } => payload.len(),
+        _ => 0,
+    }
 }
 
 /// Whether every payload is what its sender stored.

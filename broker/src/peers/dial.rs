@@ -3,7 +3,7 @@
 //! Absent on purpose: dialling again, which `Node` asks for.
 
 use super::frames::{Messages, write};
-use super::{Dialled, PeerEvent, Queued};
+use super::{Dialled, Mailbox, PeerEvent, Queued};
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{Hello, HelloAnswer, LinkEnd, PeerMessage, Welcome};
 use std::io;
@@ -24,7 +24,7 @@ pub(super) struct Link {
     pub attempt: u64,
     pub address: Arc<str>,
     pub hello: Hello,
-    pub events: mpsc::Sender<PeerEvent>,
+    pub events: Mailbox,
 }
 
 impl Link {
@@ -55,7 +55,7 @@ impl Link {
     async fn tell(&self, outcome: Dialled) {
         let (node, attempt) = (self.node, self.attempt);
         // The shard has gone when nobody hears it.
-        let _ = self.events.send(PeerEvent::Dialled { node, attempt, outcome }).await;
+        let _ = self.events.put(PeerEvent::Dialled { node, attempt, outcome }, 0).await;
     }
 
     async fn open(&self) -> io::Result<(Messages<TcpStream>, HelloAnswer)> {

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// How long the rest of a frame may take once it has begun.
+/// How long nothing of a frame may come once it has begun.
 const FRAME_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes that are read at once, at least.
 const READ_BYTES: usize = 64 * 1024;

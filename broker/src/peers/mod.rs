@@ -18,12 +18,14 @@ mod accept;
 mod carried;
 mod dial;
 mod frames;
+mod mailbox;
 
 #[cfg(test)]
 mod tests;
 
 pub use accept::PeersDoor;
 pub use carried::{answer_from_bytes, answer_to_bytes, request_from_bytes, request_to_bytes};
+pub use mailbox::{Letters, Mailbox, mailbox};
 
 use bateau_core::node::NodeEffect;
 use bateau_protocol::ids::NodeId;
@@ -46,8 +48,6 @@ use tokio::task::AbortHandle;
 pub const PEER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that may wait for all peers of this node.
 pub const NODE_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Events of peers that may wait for the shard before links are not read further.
-const EVENTS_MAX: usize = 1_024;
 /// Room that a frame needs beside its messages, in bytes.
 const FRAME_ROOM_BYTES: usize = 64;
 
@@ -111,7 +111,7 @@ pub enum Dialled {
 /// The sending half of all links of this node.
 #[derive(Debug)]
 pub struct Peers {
-    events: mpsc::Sender<PeerEvent>,
+    events: Mailbox,
     links: BTreeMap<NodeId, Outbound>,
     /// Messages of this turn, in order.
     gathered: BTreeMap<NodeId, Vec<RaftMessage>>,
@@ -159,13 +159,13 @@ impl Drop for Held {
 }
 
 impl Peers {
-    /// Nobody is dialled yet. The receiver gets what happens on all links, those of a
+    /// Nobody is dialled yet. The letters have what happens on all links, those of a
     /// [`PeersDoor`] that is given [`Peers::events`] included.
     ///
     /// - `origin`: node and start id of what is asked; its number does not matter.
     #[must_use]
-    pub fn new(origin: Idempotency) -> (Self, mpsc::Receiver<PeerEvent>) {
-        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+    pub fn new(origin: Idempotency) -> (Self, Letters) {
+        let (events, letters) = mailbox();
         let peers = Self {
             events,
             links: BTreeMap::new(),
@@ -174,12 +174,12 @@ impl Peers {
             attempts: 0,
             origin,
         };
-        (peers, receiver)
+        (peers, letters)
     }
 
     /// Where a door tells what it hears.
     #[must_use]
-    pub fn events(&self) -> mpsc::Sender<PeerEvent> {
+    pub fn events(&self) -> Mailbox {
         self.events.clone()
     }
 

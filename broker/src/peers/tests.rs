@@ -30,7 +30,7 @@ fn dial(address: SocketAddr) -> NodeEffect {
 }
 
 /// A listener of the test's own, and a node that dials it.
-async fn dialled() -> (Peers, mpsc::Receiver<PeerEvent>, Messages<TcpStream>) {
+async fn dialled() -> (Peers, Letters, Messages<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (mut peers, events) = Peers::new(Idempotency::default());
     assert_eq!(peers.perform(dial(listener.local_addr().unwrap())), None);
@@ -56,7 +56,7 @@ fn outcome(event: Option<PeerEvent>) -> Dialled {
 async fn what_a_turn_says_to_one_node_is_one_frame_in_order() {
     let (mut peers, mut events, mut link) = dialled().await;
     answer(&mut link, HelloAnswer::Welcome(Welcome::default())).await;
-    assert!(matches!(outcome(events.recv().await), Dialled::Welcomed(_)));
+    assert!(matches!(outcome(events.next().await), Dialled::Welcomed(_)));
     for group in 1..=3 {
         peers.gather(OTHER, heartbeat(group));
     }
@@ -64,7 +64,7 @@ async fn what_a_turn_says_to_one_node_is_one_frame_in_order() {
     let expected = (1..=3).map(heartbeat).collect();
     assert_eq!(link.next().await.unwrap(), Some(PeerMessage::RaftBatch(expected)));
     drop(link);
-    assert!(matches!(outcome(events.recv().await), Dialled::Down));
+    assert!(matches!(outcome(events.next().await), Dialled::Down));
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_refusal_is_told_with_its_reason() {
     let reason = RefusalReason::WrongCluster;
     let refusal = Refusal { reason, text: operator_text("no") };
     answer(&mut link, HelloAnswer::Refused(refusal.clone())).await;
-    match outcome(events.recv().await) {
+    match outcome(events.next().await) {
         Dialled::Refused(found) => assert_eq!(found, refusal),
         other => panic!("found {other:?}"),
     }
@@ -86,7 +86,7 @@ async fn nobody_there_is_a_link_that_is_down() {
     drop(listener);
     let (mut peers, mut events) = Peers::new(Idempotency::default());
     peers.perform(dial(address));
-    assert!(matches!(outcome(events.recv().await), Dialled::Down));
+    assert!(matches!(outcome(events.next().await), Dialled::Down));
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn what_a_link_cannot_hold_is_dropped_and_reported() {
 async fn what_has_left_counts_no_longer() {
     let (mut peers, mut events, mut link) = dialled().await;
     answer(&mut link, HelloAnswer::Welcome(Welcome::default())).await;
-    assert!(matches!(outcome(events.recv().await), Dialled::Welcomed(_)));
+    assert!(matches!(outcome(events.next().await), Dialled::Welcomed(_)));
     peers.gather(OTHER, heartbeat(1));
     peers.flush();
     assert!(peers.node_bytes.load(Ordering::Relaxed) > 0);
@@ -117,23 +117,20 @@ async fn what_has_left_counts_no_longer() {
 }
 
 /// A door, and what it hears.
-fn door() -> (SocketAddr, mpsc::Receiver<PeerEvent>, watch::Sender<bool>) {
+fn door() -> (SocketAddr, Letters, watch::Sender<bool>) {
     let listener = "127.0.0.1:0".parse().expect("it is a listener");
     let door = PeersDoor::bind(&listener).unwrap();
     let address = door.local_address();
-    let (events, heard) = mpsc::channel(16);
+    let (events, heard) = mailbox();
     let (stop, asked) = watch::channel(false);
     tokio::spawn(door.run(events, asked));
     (address, heard, stop)
 }
 
-async fn welcomed(
-    address: SocketAddr,
-    heard: &mut mpsc::Receiver<PeerEvent>,
-) -> Messages<TcpStream> {
+async fn welcomed(address: SocketAddr, heard: &mut Letters) -> Messages<TcpStream> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     write(&mut stream, &[PeerMessage::Hello(hello())]).await.unwrap();
-    let Some(PeerEvent::Hello { answer, .. }) = heard.recv().await else { panic!("no hello") };
+    let Some(PeerEvent::Hello { answer, .. }) = heard.next().await else { panic!("no hello") };
     answer.send(HelloAnswer::Welcome(Welcome::default())).unwrap();
     let mut link = Messages::new(stream, LinkEnd::Dialler);
     assert!(matches!(link.next().await.unwrap(), Some(PeerMessage::HelloAnswer(_))));
@@ -147,7 +144,7 @@ async fn a_welcome_peer_is_heard_as_who_it_said_it_is() {
     let foreign = Liveness { node_id: NodeId::new(7), ..Liveness::default() };
     let messages = [PeerMessage::Liveness(foreign), PeerMessage::RaftBatch(vec![heartbeat(5)])];
     write(link.stream_mut(), &messages).await.unwrap();
-    match heard.recv().await {
+    match heard.next().await {
         Some(PeerEvent::Raft { node, messages }) => {
             assert_eq!((node.get(), messages), (1, vec![heartbeat(5)]));
         }
@@ -160,7 +157,7 @@ async fn who_is_refused_is_told_why_and_is_not_heard() {
     let (address, mut heard, _stop) = door();
     let mut stream = TcpStream::connect(address).await.unwrap();
     write(&mut stream, &[PeerMessage::Hello(hello())]).await.unwrap();
-    let Some(PeerEvent::Hello { answer, .. }) = heard.recv().await else { panic!("no hello") };
+    let Some(PeerEvent::Hello { answer, .. }) = heard.next().await else { panic!("no hello") };
     let refusal = Refusal { reason: RefusalReason::UnknownNode, text: operator_text("who?") };
     answer.send(HelloAnswer::Refused(refusal.clone())).unwrap();
     let mut link = Messages::new(stream, LinkEnd::Dialler);
@@ -184,7 +181,7 @@ async fn damage_ends_its_own_link_and_no_other() {
     let mut stranger = Messages::new(stranger, LinkEnd::Dialler);
     assert!(matches!(stranger.next().await, Ok(None) | Err(_)), "the link is closed");
     write(healthy.stream_mut(), &[PeerMessage::RaftBatch(vec![heartbeat(6)])]).await.unwrap();
-    assert!(matches!(heard.recv().await, Some(PeerEvent::Raft { .. })));
+    assert!(matches!(heard.next().await, Some(PeerEvent::Raft { .. })));
 }
 
 #[test]
@@ -198,4 +195,20 @@ fn a_turn_that_is_too_large_for_one_frame_takes_several() {
     }
     let carried: Vec<RaftMessage> = frames.into_iter().flat_map(|(frame, _)| frame).collect();
     assert_eq!(carried.len(), messages.len());
+}
+
+#[tokio::test]
+async fn a_mailbox_without_room_makes_links_wait_until_something_is_taken() {
+    let (events, mut letters) = mailbox();
+    let sign = || PeerEvent::Liveness(Liveness::default());
+    assert!(events.put(sign(), mailbox::EVENT_BYTES_MAX as usize).await);
+    let mut second = Box::pin(events.put(sign(), 1));
+    tokio::select! {
+        biased;
+        _ = &mut second => panic!("there is no room"),
+        () = std::future::ready(()) => {}
+    }
+    assert!(letters.next().await.is_some());
+    assert!(second.await);
+    assert!(letters.try_next().is_some());
 }

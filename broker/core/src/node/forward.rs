@@ -14,6 +14,7 @@
 //!
 //! Absent on purpose: what is asked, which the controller decides, and reading.
 
+use super::links::Link;
 use super::{Node, NodeEffect};
 use crate::clock::Now;
 use crate::controller::{ControllerError, ControllerRequest, ControllerResponse};
@@ -51,11 +52,12 @@ enum State {
 
 impl Forwarding {
     /// When something is due, on the monotonic clock in milliseconds.
-    pub fn next_ms(&self) -> Option<u64> {
+    ///
+    /// - `can_send`: whether the controller can be asked now. Where it cannot, only deadlines pass:
+    ///   whatever changes that is an input.
+    pub fn next_ms(&self, can_send: bool) -> Option<u64> {
         let due = |pending: &Pending| match pending.state {
-            State::Waiting { until_ms } if self.controller.is_some() => {
-                until_ms.min(pending.deadline_ms)
-            }
+            State::Waiting { until_ms } if can_send => until_ms.min(pending.deadline_ms),
             State::Waiting { .. } | State::Sent { .. } => pending.deadline_ms,
         };
         self.pending.values().map(due).min()
@@ -131,22 +133,25 @@ impl Node {
         }
     }
 
+    /// The controller, where it can be asked now: it is here, or a link to it is open.
+    pub(super) fn reachable_controller(&self) -> Option<NodeId> {
+        let is_open = |node| self.links.get(&node).is_some_and(Link::is_up);
+        let controller = self.forwarding.controller;
+        controller.filter(|node| *node == self.settings.node_id || is_open(*node))
+    }
+
     /// Sends what waits, and answers what has waited too long.
     pub(super) fn forward(&mut self, now: Now) {
-        let forwarding = &mut self.forwarding;
-        let late =
-            forwarding.pending.extract_if(.., |_, pending| pending.deadline_ms <= now.monotonic_ms);
+        let pending = &mut self.forwarding.pending;
+        let late = pending.extract_if(.., |_, pending| pending.deadline_ms <= now.monotonic_ms);
         for (_, pending) in late {
             let timeout_ms = pending.request.timeout_ms();
             let response = Err(ControllerError::TimedOut { timeout_ms });
             self.effects.push(NodeEffect::Reply { ticket: pending.ticket, response });
         }
-        let Some(controller) = forwarding.controller else { return };
+        let Some(controller) = self.reachable_controller() else { return };
         let is_own = controller == self.settings.node_id;
-        if !is_own && !self.links.get(&controller).is_some_and(super::links::Link::is_up) {
-            return;
-        }
-        for (number, pending) in &mut forwarding.pending {
+        for (number, pending) in &mut self.forwarding.pending {
             let State::Waiting { until_ms } = pending.state else { continue };
             if until_ms > now.monotonic_ms {
                 continue;

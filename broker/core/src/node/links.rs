@@ -8,7 +8,8 @@
 //! - One link to every other founder and registered node, and none to anybody else.
 //! - A peer lives while it gives signs of life; their number is bounded by time, not by groups.
 //!
-//! Absent on purpose: what travels on a link, and what a lost peer means to a partition.
+//! Absent on purpose: what travels on a link, what a lost peer means to a partition, and saying that
+//! this node leaves.
 
 use super::{LIVENESS_MS, Node, NodeEffect, SILENCE_MS};
 use crate::clock::Now;
@@ -155,10 +156,7 @@ impl Node {
         let Some(link) = self.links.get_mut(&node) else { return };
         link.boot = boot;
         link.heard_ms = now.monotonic_ms;
-        if !link.is_alive {
-            link.is_alive = true;
-            self.effects.push(NodeEffect::Lives { node });
-        }
+        link.is_alive = true;
     }
 
     pub(super) fn hear_sign(&mut self, sign: &Liveness, now: Now) {
@@ -180,7 +178,7 @@ impl Node {
             boot_epoch: self.settings.boot.epoch,
             start_id: self.settings.boot.start_id,
             sequence: self.signs_sent,
-            is_leaving: self.is_leaving,
+            is_leaving: false,
             stopped: Vec::new(),
         };
         for (node, link) in &self.links {

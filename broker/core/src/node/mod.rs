@@ -97,8 +97,6 @@ pub enum NodeInput {
     },
     /// Who leads the metadata partition, as far as is known here.
     Controller(Option<NodeId>),
-    /// This node is asked to stop: it tells its peers.
-    Leave,
 }
 
 /// What a node wants done.
@@ -140,11 +138,6 @@ pub enum NodeEffect {
     },
     /// A peer cannot be reached, or has been silent for [`SILENCE_MS`].
     Lost {
-        /// Who.
-        node: NodeId,
-    },
-    /// A peer lives (again).
-    Lives {
         /// Who.
         node: NodeId,
     },
@@ -199,7 +192,6 @@ pub struct Node {
     /// What other voters showed before the founding.
     met: BTreeMap<NodeId, [u8; 16]>,
     forwarding: Forwarding,
-    is_leaving: bool,
     signs_sent: u64,
     next_sign_ms: u64,
     effects: Vec<NodeEffect>,
@@ -219,7 +211,6 @@ impl Node {
             links: BTreeMap::new(),
             met: BTreeMap::new(),
             forwarding: Forwarding::default(),
-            is_leaving: false,
             signs_sent: 0,
             next_sign_ms: 0,
             effects: Vec::new(),
@@ -247,7 +238,8 @@ impl Node {
     pub fn wait_ms(&self, now: Now) -> u64 {
         let signs = (!self.links.is_empty()).then_some(self.next_sign_ms);
         let links = self.links.values().filter_map(|link| link.next_ms());
-        let soonest = signs.into_iter().chain(links).chain(self.forwarding.next_ms()).min();
+        let requests = self.forwarding.next_ms(self.reachable_controller().is_some());
+        let soonest = signs.into_iter().chain(links).chain(requests).min();
         soonest.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(now.monotonic_ms))
     }
 
@@ -275,10 +267,6 @@ impl Node {
             NodeInput::Ask { request, ticket } => self.ask(request, ticket, now),
             NodeInput::Answered { number, response } => self.hear_answer(number, response, now),
             NodeInput::Controller(node) => self.follow_controller(node, now),
-            NodeInput::Leave => {
-                self.is_leaving = true;
-                self.next_sign_ms = now.monotonic_ms;
-            }
         }
     }
 

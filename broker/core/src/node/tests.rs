@@ -82,7 +82,7 @@ impl Meeting {
                     self.asked.push((id.get(), node.get(), number));
                 }
                 NodeEffect::Reply { ticket, response } => self.replies.push((ticket.0, response)),
-                NodeEffect::Lives { .. } | NodeEffect::HangUp { .. } => {}
+                NodeEffect::HangUp { .. } => {}
             }
         }
     }
@@ -378,4 +378,16 @@ fn greetings_of_members_do_not_make_an_empty_directory_a_founder() {
         assert!(!effects.iter().any(founds), "it may not be on their record");
     }
     assert!(!wiped.is_founded());
+}
+
+#[test]
+fn a_request_to_a_controller_out_of_reach_waits_without_asking_for_turns() {
+    let mut meeting = founded_trio();
+    meeting.controller(Some(1));
+    meeting.nodes.remove(&NodeId::new(1));
+    meeting.tell(NodeId::new(2), NodeInput::LinkDown { node: NodeId::new(1) });
+    meeting.pass(100);
+    meeting.ask(7, ids(5_000));
+    let two = &meeting.nodes[&NodeId::new(2)];
+    assert!(two.wait_ms(at(meeting.now_ms)) > 0, "nothing is to be done before a link is open");
 }

@@ -168,6 +168,7 @@ fn check_frames(log: &RecoveredLog, replayed_from: LogIndex) -> Result<(), Start
 struct Settled<'a> {
     /// The last committed entry.
     end: Coordinates,
+    /// Its term.
     term: Term,
     /// The configuration as applied there.
     membership: Membership,

@@ -13,59 +13,79 @@ use super::{Effect, Effects, Reply, Shard, Slot, TICK_MS};
 use crate::clock::Now;
 use crate::replica::{NotLeading, Replica};
 use crate::ticket::Ticket;
-use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
+use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Bytes that are held for replicas to come, of one sender.
+/// Bytes that are held for replicas to come, of one node.
 const EARLY_BYTES_MAX: usize = 1024 * 1024;
 /// What a held message takes beside its payloads, in bytes, roughly.
 const MESSAGE_BYTES: usize = 256;
-/// Senders for which something is held.
-const EARLY_SENDERS_MAX: usize = 4_096;
 /// How long, in milliseconds: one election timeout.
 const EARLY_MS: u64 = 20 * TICK_MS;
 
-/// Messages for replicas that are not there yet, by who sent them.
+/// Messages for replicas that are not there yet, by the node that sent them. Nodes are few: the
+/// body hears none that is not of the cluster.
 #[derive(Debug, Default)]
 pub(super) struct EarlyMessages {
-    held: BTreeMap<(Incarnation, ReplicaId), Early>,
+    held: BTreeMap<NodeId, OfNode>,
+}
+
+/// What one node has said too early, oldest first.
+#[derive(Debug, Default)]
+struct OfNode {
+    messages: VecDeque<Early>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Early {
-    node: NodeId,
-    messages: VecDeque<RaftMessage>,
-    bytes: usize,
     until_ms: u64,
+    message: RaftMessage,
+}
+
+impl OfNode {
+    fn forget_old(&mut self, now: Now) {
+        while let Some(old) = self.messages.pop_front_if(|early| early.until_ms <= now.monotonic_ms)
+        {
+            self.bytes -= held_bytes(&old.message);
+        }
+    }
 }
 
 impl EarlyMessages {
     fn hold(&mut self, node: NodeId, message: RaftMessage, now: Now) {
-        self.held.retain(|_, early| early.until_ms > now.monotonic_ms);
-        let key = (message.incarnation, message.from);
-        if self.held.len() >= EARLY_SENDERS_MAX && !self.held.contains_key(&key) {
-            return;
-        }
-        let until_ms = now.monotonic_ms + EARLY_MS;
-        let new = || Early { node, messages: VecDeque::new(), bytes: 0, until_ms };
-        let early = self.held.entry(key).or_insert_with(new);
-        let bytes = payload_bytes(&message) + MESSAGE_BYTES;
-        if early.node == node && early.bytes + bytes <= EARLY_BYTES_MAX {
-            early.bytes += bytes;
-            early.messages.push_back(message);
+        let of_node = self.held.entry(node).or_default();
+        of_node.forget_old(now);
+        let bytes = held_bytes(&message);
+        if of_node.bytes + bytes <= EARLY_BYTES_MAX {
+            of_node.bytes += bytes;
+            let until_ms = now.monotonic_ms + EARLY_MS;
+            of_node.messages.push_back(Early { until_ms, message });
         }
     }
 
+    /// Cost: of all that is held, which is little and seldom.
     fn take(&mut self, incarnation: Incarnation, now: Now) -> Vec<(NodeId, RaftMessage)> {
-        let of_log = (incarnation, ReplicaId::ZERO)..=(incarnation, ReplicaId::new(u64::MAX));
-        let keys: Vec<_> = self.held.range(of_log).map(|(key, _)| *key).collect();
-        let early = keys.iter().filter_map(|key| self.held.remove(key));
-        let early = early.filter(|early| early.until_ms > now.monotonic_ms);
-        let named =
-            |early: Early| early.messages.into_iter().map(move |message| (early.node, message));
-        early.flat_map(named).collect()
+        let mut taken = Vec::new();
+        for (node, of_node) in &mut self.held {
+            of_node.forget_old(now);
+            let (due, kept): (VecDeque<_>, _) = std::mem::take(&mut of_node.messages)
+                .into_iter()
+                .partition(|early| early.message.incarnation == incarnation);
+            of_node.messages = kept;
+            for early in due {
+                of_node.bytes -= held_bytes(&early.message);
+                taken.push((*node, early.message));
+            }
+        }
+        self.held.retain(|_, of_node| !of_node.messages.is_empty());
+        taken
     }
+}
+
+fn held_bytes(message: &RaftMessage) -> usize {
+    payload_bytes(message) + MESSAGE_BYTES
 }
 
 fn payload_bytes(message: &RaftMessage) -> usize {
@@ -142,5 +162,48 @@ impl Shard {
             return;
         }
         self.with(incarnation, effects, |replica, effects| replica.confirm(ticket, effects));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bateau_protocol::ids::{LogIndex, ReplicaId, Term};
+
+    fn heartbeat(incarnation: u64) -> RaftMessage {
+        RaftMessage {
+            incarnation: Incarnation::new(incarnation),
+            from: ReplicaId::new(1),
+            to: ReplicaId::new(2),
+            term: Term::new(3),
+            body: RaftBody::Heartbeat { commit: LogIndex::ZERO, context: Default::default() },
+        }
+    }
+
+    fn at(monotonic_ms: u64) -> Now {
+        Now { monotonic_ms, ..Now::default() }
+    }
+
+    #[test]
+    fn what_one_node_says_too_early_is_bounded_over_all_of_its_partitions() {
+        let mut early = EarlyMessages::default();
+        let (one, two) = (NodeId::new(1), NodeId::new(2));
+        let most = EARLY_BYTES_MAX / MESSAGE_BYTES;
+        for number in 0..2 * most as u64 {
+            early.hold(one, heartbeat(number), at(0));
+        }
+        early.hold(two, heartbeat(0), at(0));
+        assert_eq!(early.held[&one].messages.len(), most);
+        assert_eq!(early.take(Incarnation::new(0), at(1)).len(), 2, "of each node its own");
+        assert_eq!(early.held[&one].bytes, (most - 1) * MESSAGE_BYTES);
+        assert!(!early.held.contains_key(&two));
+    }
+
+    #[test]
+    fn what_is_too_old_is_not_said_any_more() {
+        let mut early = EarlyMessages::default();
+        early.hold(NodeId::new(1), heartbeat(7), at(0));
+        assert!(early.take(Incarnation::new(7), at(EARLY_MS)).is_empty());
+        assert!(early.held.is_empty());
     }
 }

@@ -84,20 +84,7 @@ fn a_hundred_thousand_damaged_bodies_never_panic_and_what_decodes_encodes_to_the
     let (mut good, mut bad) = (0, 0);
     for _ in 0..100_000 {
         let mut frame = frames[source.below(frames.len())].clone();
-        let mut body = frame.body.to_vec();
-        for _ in 0..=source.below(4) {
-            if body.is_empty() {
-                break;
-            }
-            let place = source.below(body.len());
-            match source.below(4) {
-                0 => body[place] = 0xff,
-                1 => body[place] ^= 1 << source.below(8),
-                2 => body.truncate(place),
-                _ => body.insert(place, source.bits() as u8),
-            }
-        }
-        frame.body = body.into();
+        frame.body = source.damaged(&frame.body);
         match PeerMessage::decode(frame) {
             Ok(message) => {
                 good += 1;

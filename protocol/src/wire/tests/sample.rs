@@ -32,6 +32,24 @@ impl Source {
         self.below(count) == 0
     }
 
+    /// The bytes with one to four places damaged: set, flipped, cut or shifted.
+    pub(crate) fn damaged(&mut self, bytes: &[u8]) -> Bytes {
+        let mut damaged = bytes.to_vec();
+        for _ in 0..=self.below(4) {
+            if damaged.is_empty() {
+                break;
+            }
+            let place = self.below(damaged.len());
+            match self.below(4) {
+                0 => damaged[place] = 0xff,
+                1 => damaged[place] ^= 1 << self.below(8),
+                2 => damaged.truncate(place),
+                _ => damaged.insert(place, self.bits() as u8),
+            }
+        }
+        Bytes::from(damaged)
+    }
+
     /// Bytes of a length below `bound`.
     pub(crate) fn bytes(&mut self, bound: usize) -> Bytes {
         let length = self.below(bound);
