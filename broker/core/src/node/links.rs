@@ -8,8 +8,8 @@
 //! - One link to every other founder and registered node, and none to anybody else.
 //! - A peer lives while it gives signs of life; their number is bounded by time, not by groups.
 //!
-//! Absent on purpose: what travels on a link, what a lost peer means to a partition, and saying that
-//! this node leaves.
+//! Absent on purpose: what travels on a link, what a lost peer means to a partition, and a word of
+//! farewell.
 
 use super::{LIVENESS_MS, Node, NodeEffect, SILENCE_MS};
 use crate::clock::Now;
