@@ -105,6 +105,9 @@ impl Cluster {
                 Err(error) => tracing::warn!(%error, "a controller's answer is dropped"),
             },
             PeerEvent::Liveness(sign) => self.tell(NodeInput::Liveness(sign)),
+            PeerEvent::Leaderships { node, leaderships } => {
+                self.tell(NodeInput::Leaderships { node, leaderships });
+            }
             PeerEvent::Hello { hello, answer } => {
                 self.newest_hello += 1;
                 self.hellos.insert(self.newest_hello, answer);
@@ -146,6 +149,10 @@ impl Cluster {
                         // Who has hung up meanwhile dials again.
                         let _ = waiting.send(answer);
                     }
+                }
+                Some(NodeEffect::Announce { node, .. }) => {
+                    self.peers.perform(NodeEffect::HangUp { node });
+                    self.inputs.push(NodeInput::LinkDown { node });
                 }
                 Some(other) => left.push(other),
                 None => {}

@@ -293,6 +293,7 @@ impl ShardLoop {
     }
 
     fn let_brain_decide(&mut self, inputs: &mut Vec<Input>) {
+        let mut update = self.router.update();
         for effect in self.cluster.step(self.clock.now()) {
             match effect {
                 NodeEffect::Lost { node } => inputs.push(Input::PeerLost { node }),
@@ -305,15 +306,20 @@ impl ShardLoop {
                 }
                 NodeEffect::Stop(refusal) => self.failure = Some(refused(&refusal)),
                 NodeEffect::NotePeer { node, boot } => self.disk.push(note_peer(node, boot)),
+                NodeEffect::LeaderElsewhere { incarnation, leader } => {
+                    update.set_leader_elsewhere(incarnation, leader);
+                }
                 // What concerns links is done, and a founding is over before there is a shard.
                 NodeEffect::Dial { .. }
                 | NodeEffect::HangUp { .. }
                 | NodeEffect::Answer { .. }
                 | NodeEffect::Send { .. }
                 | NodeEffect::Request { .. }
+                | NodeEffect::Announce { .. }
                 | NodeEffect::Found { .. } => {}
             }
         }
+        self.router.publish(update);
     }
 
     fn ticket(&mut self, waiter: Waiter) -> Ticket {
@@ -406,6 +412,12 @@ impl ShardLoop {
                     self.cluster.tell(NodeInput::Controller(leader));
                 }
             }
+            Business::Other(Effect::Leads { incarnation, term }) => {
+                self.cluster.tell(NodeInput::Leads { incarnation, term: Some(term) });
+            }
+            Business::Other(Effect::Deposed { incarnation, .. }) => {
+                self.cluster.tell(NodeInput::Leads { incarnation, term: None });
+            }
             Business::Other(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max }) => {
                 if let Some(view) = turn.update.view(incarnation) {
                     let reader = view.reader().clone();
@@ -420,6 +432,7 @@ impl ShardLoop {
 
     fn isolate(&mut self, incarnation: Incarnation, reason: &str) {
         tracing::error!(incarnation = incarnation.get(), reason, "a partition is out of service");
+        self.cluster.tell(NodeInput::Leads { incarnation, term: None });
         if incarnation == Incarnation::METADATA {
             let message = format!("the metadata partition cannot go on: {reason}");
             self.failure = Some(Failure::new(Exit::Failed, message));

@@ -152,6 +152,7 @@ async fn listen<S: AsyncRead + Unpin>(
             PeerMessage::Liveness(liveness) if liveness.node_id == node => {
                 PeerEvent::Liveness(liveness)
             }
+            PeerMessage::Leaderships(leaderships) => PeerEvent::Leaderships { node, leaderships },
             PeerMessage::Request { id, command: PeerRequest::Controller { payload, .. } } => {
                 PeerEvent::Request { node, number: id, payload }
             }
@@ -174,6 +175,7 @@ fn held_bytes(message: &PeerMessage) -> usize {
         PeerMessage::RaftBatch(messages) => messages.iter().map(RaftMessage::encoded_bytes).sum(),
         PeerMessage::Request { command: PeerRequest::Controller { payload, .. }, .. }
         | PeerMessage::Answer { result: PeerAnswer::Controller { payload }, .. } => payload.len(),
+        PeerMessage::Leaderships(leaderships) => size_of_val(leaderships.leads.as_slice()),
         _ => 0,
     }
 }

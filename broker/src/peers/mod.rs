@@ -33,8 +33,8 @@ use bateau_protocol::limits::{
     PEER_ENTRIES_MAX, PEER_RAFT_BATCH_BYTES_MAX, PEER_RAFT_MESSAGES_MAX,
 };
 use bateau_protocol::peer::{
-    Hello, HelloAnswer, Idempotency, Liveness, PeerAnswer, PeerMessage, PeerRequest, RaftMessage,
-    Refusal, Welcome,
+    Hello, HelloAnswer, Idempotency, Leaderships, Liveness, PeerAnswer, PeerMessage, PeerRequest,
+    RaftMessage, Refusal, Welcome,
 };
 use bytes::Bytes;
 use carried::ControllerAnswer;
@@ -79,6 +79,13 @@ pub enum PeerEvent {
     },
     /// A sign of life.
     Liveness(Liveness),
+    /// What a peer leads.
+    Leaderships {
+        /// Which.
+        node: NodeId,
+        /// In its words.
+        leaderships: Leaderships,
+    },
     /// A request to the controller.
     Request {
         /// Of this node.
@@ -183,13 +190,21 @@ impl Peers {
         self.events.clone()
     }
 
-    /// Performs what concerns links; everything else comes back.
+    /// Performs what concerns links; everything else comes back, and so does an announcement for
+    /// which a link has no room.
     pub fn perform(&mut self, effect: NodeEffect) -> Option<NodeEffect> {
         match effect {
             NodeEffect::Dial { node, address, hello } => self.dial(node, address, hello),
             NodeEffect::HangUp { node } => drop(self.links.remove(&node)),
             NodeEffect::Send { node, liveness } => {
                 self.enqueue(node, PeerMessage::Liveness(liveness), FRAME_ROOM_BYTES);
+            }
+            NodeEffect::Announce { node, leaderships } => {
+                let bytes = size_of_val(leaderships.leads.as_slice()) + FRAME_ROOM_BYTES;
+                let message = PeerMessage::Leaderships(leaderships.clone());
+                if !self.enqueue(node, message, bytes) {
+                    return Some(NodeEffect::Announce { node, leaderships });
+                }
             }
             NodeEffect::Request { node, number, request } => {
                 let timeout_ms = u32::try_from(request.timeout_ms()).unwrap_or(u32::MAX);

@@ -102,6 +102,7 @@ impl Node {
         for node in unwanted.copied().collect::<Vec<_>>() {
             self.links.remove(&node);
             self.effects.push(NodeEffect::HangUp { node });
+            self.forget_leads(node);
         }
         for (node, address) in wanted {
             let link = self.links.entry(node).or_insert_with(|| Link::new(address.clone(), now));
@@ -127,6 +128,7 @@ impl Node {
         if let Some(link) = self.links.get_mut(&node) {
             link.state = LinkState::Up;
             link.redial_ms = REDIAL_MS_MIN;
+            self.tell_leads_to(node);
         }
         self.note_contact(node, now);
     }
