@@ -169,8 +169,8 @@ pub enum NodeEffect {
         /// The sign.
         liveness: Liveness,
     },
-    /// Say what this node leads. Where it cannot be said, the link is closed: it is said anew on the
-    /// next one.
+    /// Say what this node leads. Where it cannot be said, the link is closed: the next one begins
+    /// anew.
     Announce {
         /// To whom.
         node: NodeId,
