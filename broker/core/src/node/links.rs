@@ -154,6 +154,16 @@ impl Node {
         link.is_alive = true;
     }
 
+    /// A peer has dialled us, so it is there: a link that waits for its next attempt need not.
+    pub(super) fn dial_soon(&mut self, node: NodeId, now: Now) {
+        if let Some(link) = self.links.get_mut(&node)
+            && let LinkState::Waiting { until_ms } = &mut link.state
+        {
+            *until_ms = now.monotonic_ms;
+            link.redial_ms = REDIAL_MS_MIN;
+        }
+    }
+
     pub(super) fn hear_sign(&mut self, sign: &Liveness, now: Now) {
         let boot = BootEpoch { epoch: sign.boot_epoch, start_id: sign.start_id };
         if boot == self.boots.newest(sign.node_id) && !sign.is_leaving {

@@ -314,6 +314,26 @@ fn a_peers_start_is_stored_before_it_is_heard_and_once() {
 }
 
 #[test]
+fn who_dials_us_is_dialled_at_once() {
+    let mut meeting = founded_trio();
+    let (one, three) = (NodeId::new(1), NodeId::new(3));
+    let gone = meeting.nodes.remove(&three).unwrap();
+    meeting.tell(one, NodeInput::LinkDown { node: three });
+    meeting.pass(5_000);
+    let hello = gone.hello_to(one);
+    let node = meeting.nodes.get_mut(&one).unwrap();
+    let dials = |effects: Vec<NodeEffect>| {
+        let to =
+            |effect: &NodeEffect| matches!(effect, NodeEffect::Dial { node, .. } if *node == three);
+        effects.iter().any(to)
+    };
+    let now = at(meeting.now_ms + 1);
+    assert!(!dials(node.step(now, std::iter::empty()).collect()), "its next attempt is far off");
+    let hello = NodeInput::Hello { link: 1, hello };
+    assert!(dials(node.step(now, std::iter::once(hello)).collect()));
+}
+
+#[test]
 fn whoever_is_asked_knows_who_leads_by_the_highest_term() {
     let mut meeting = founded_trio();
     let log = Incarnation::new(77);
