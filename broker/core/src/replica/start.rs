@@ -129,6 +129,7 @@ impl Replica {
             replica.state_file.note_trim();
         }
         replica.replay(settled.frames, now)?;
+        replica.look_for_leader();
         Ok(replica)
     }
 
