@@ -372,6 +372,9 @@ impl ShardLoop {
 
     fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
         turn.note(&effect);
+        if let Some(input) = bateau_storage::told_by_shard(&effect) {
+            self.cluster.tell(input);
+        }
         match bateau_storage::work(effect, self.clock.wall_ms()) {
             Business::Disk(work) => {
                 self.changes_count += u64::from(changes_a_log(&work));
@@ -380,17 +383,9 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason }) => {
                 self.isolate(incarnation, &reason);
             }
-            Business::Other(Effect::Metadata(metadata)) => {
-                self.cluster.tell(NodeInput::Metadata(Arc::clone(&metadata)));
-                turn.update.set_metadata(metadata);
-            }
+            Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);
-            }
-            Business::Other(Effect::LeaderChanged { incarnation, leader, .. }) => {
-                if incarnation == Incarnation::METADATA {
-                    self.cluster.tell(NodeInput::Controller(leader));
-                }
             }
             Business::Other(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max }) => {
                 if let Some(view) = turn.update.view(incarnation) {
