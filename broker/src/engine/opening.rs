@@ -17,7 +17,7 @@ use bateau_core::shard::RecoveredLog;
 use bateau_log::{
     CommitCycle, DataDir, Disk, Identity, OpenError, RecoveryProgress, RecoveryReport,
 };
-use bateau_protocol::ids::Incarnation;
+use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_protocol::peer::Idempotency;
 use std::sync::Arc;
 
@@ -92,6 +92,7 @@ impl Opened {
             founding_id: self.identity.founding_id,
             boot,
             cluster_id: self.identity.cluster_id.map(ClusterId),
+            peer_boots: bateau_storage::peer_boots(&self.report),
             founders: self.founders.clone(),
             voters: self.settings.voters.clone(),
         };
@@ -110,6 +111,15 @@ impl Opened {
         self.recovered.push(log);
         self.founders = founders;
         Ok(())
+    }
+
+    /// Stores the newest start of a peer.
+    ///
+    /// Errors: the disk refuses.
+    pub fn note_peer(&mut self, node: NodeId, boot: BootEpoch) -> Result<(), Failure> {
+        let mut work = vec![bateau_storage::note_peer(node, boot)];
+        let stored = self.cycle.run(&mut work, &mut Vec::new());
+        stored.map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     }
 }
 

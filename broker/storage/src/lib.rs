@@ -18,6 +18,7 @@
 //! Absent on purpose: the thread that works, readers' views, and everything that waits.
 
 mod answer;
+mod boots;
 mod carried;
 mod founding;
 mod letters;
@@ -26,6 +27,7 @@ mod segments;
 mod work;
 
 pub use answer::answer;
+pub use boots::{note_peer, peer_boots, told_by_disk};
 pub use carried::ControllerAnswer;
 pub use founding::{found, founders, identity, is_of_directory};
 pub use letters::{Letter, Said, answer_letter, frames_of, letter, said, told_by_shard};

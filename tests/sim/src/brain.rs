@@ -14,7 +14,8 @@ use crate::turn::Ending;
 use crate::world::World;
 use bateau_core::clock::Now;
 use bateau_core::controller::{
-    ClusterId, ControllerRequest, ControllerResponse, Founder, Metadata, NodeRegistration,
+    BootEpoch, ClusterId, ControllerRequest, ControllerResponse, Founder, Metadata,
+    NodeRegistration,
 };
 use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings, Voter};
 use bateau_core::shard::{Input, Reply};
@@ -50,6 +51,7 @@ impl Brain {
     pub fn new(
         registration: NodeRegistration,
         identity: &Identity,
+        peer_boots: BTreeMap<NodeId, BootEpoch>,
         voters: impl Iterator<Item = NodeId>,
     ) -> Self {
         let voter = |node| Voter { node, address: peers_address(node).into() };
@@ -58,6 +60,7 @@ impl Brain {
             founding_id: identity.founding_id,
             boot: registration.boot,
             cluster_id: identity.cluster_id.map(ClusterId),
+            peer_boots,
             founders: bateau_storage::founders(identity),
             voters: voters.map(voter).collect(),
         };
@@ -117,6 +120,9 @@ impl World {
                 NodeEffect::Found { founders } => {
                     self.found(n, process, &founders)?;
                     process.brain.told.push(NodeInput::Founded);
+                }
+                NodeEffect::NotePeer { node, boot } => {
+                    process.work.push(bateau_storage::note_peer(node, boot));
                 }
                 NodeEffect::Lost { node } => process.inbox.push(Input::PeerLost { node }),
                 NodeEffect::Decide { number, request } => {

@@ -80,6 +80,7 @@ impl World {
         let mut inputs = Vec::new();
         for done in done {
             inputs.extend(bateau_storage::answer(&done));
+            process.brain.told.extend(bateau_storage::told_by_disk(&done));
             match done {
                 Done::Created { incarnation, reader, .. } => {
                     process.readers.insert(incarnation, reader);
@@ -90,7 +91,8 @@ impl World {
                 _ => {}
             }
         }
-        if !inputs.is_empty() {
+        let is_told = !process.brain.told.is_empty();
+        if is_told || !inputs.is_empty() {
             self.tell(n, inputs);
         }
     }

@@ -213,8 +213,9 @@ impl World {
         self.counts_add("torn tails", opened.report.torn.len() as u64);
         self.check_recovered(n, damage, &recovered);
         let boot = BootEpoch { epoch: opened.report.boot_epoch, start_id: random.next_u64() };
+        let met = bateau_storage::peer_boots(&opened.report);
         let voters = self.nodes.iter().map(|node| node.id);
-        let brain = Brain::new(registration(id, boot), &identity, voters);
+        let brain = Brain::new(registration(id, boot), &identity, met, voters);
         let space = Done::Space(opened.cycle.space());
         Ok(Process {
             brain,
