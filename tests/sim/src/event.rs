@@ -52,6 +52,8 @@ pub enum Event {
     LinkDown(NodeAt, Life, LinkId),
     /// A node waits no longer for the answer to its greeting.
     DialEnds(NodeAt, Life, LinkId),
+    /// A node waits no longer for the rest of a frame.
+    FrameEnds(NodeAt, Life, LinkId),
     /// A node makes itself known, if it is not.
     Register(NodeAt, Life),
     /// A node learns that a link of its own does not carry.

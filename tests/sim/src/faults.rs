@@ -255,7 +255,8 @@ impl World {
     /// Damages a file of one of the few nodes whose disks may lie.
     fn corrupt(&mut self) {
         // Topics have three replicas: two bad disks may be the majority of one of them.
-        if self.nodes.len() < 3 || self.nodes.iter().any(|node| !node.is_founded()) {
+        let known = self.newest_metadata().map_or(0, |metadata| metadata.nodes().len());
+        if self.nodes.len() < 3 || known < self.nodes.len() {
             // Who founds a cluster needs everybody else's word.
             return;
         }

@@ -33,6 +33,7 @@ impl World {
         self.is_healing = true;
         self.network.mend();
         self.network.quality = Quality::GOOD;
+        self.break_stuck_links();
         for n in 0..self.nodes.len() {
             self.nodes[n].slowness = 1;
             self.nodes[n].is_full = false;
@@ -68,7 +69,7 @@ impl World {
     }
 
     /// The newest metadata on any node.
-    fn newest_metadata(&self) -> Option<Arc<Metadata>> {
+    pub(crate) fn newest_metadata(&self) -> Option<Arc<Metadata>> {
         let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let metadata = processes.filter_map(|process| process.metadata.clone());
         metadata.max_by_key(|metadata| metadata.applied())
@@ -109,7 +110,11 @@ impl World {
             })
         };
         let unled = placed.iter().find(|(log, _)| !is_led(log));
-        unled.map(|(log, nodes)| format!("nobody leads {log:?} of nodes {nodes:?}"))
+        let states = |log: &Incarnation| {
+            let nodes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+            nodes.map(|process| process.describe(*log)).collect::<Vec<_>>().join("; ")
+        };
+        unled.map(|(log, nodes)| format!("nobody leads {log:?} of {nodes:?}: {}", states(log)))
     }
 
     /// A node that its cluster does not know, or that another takes for dead.
@@ -121,14 +126,15 @@ impl World {
             };
             let registered = metadata.node(node.id).map(|known| known.boot);
             let boot = process.brain.registration.boot;
-            if !process.brain.is_registered || registered != Some(boot) {
+            if registered != Some(boot) {
                 return Some(format!("node {} is {boot:?}, known as {registered:?}", node.id));
             }
             let others = self.nodes.iter().filter(|other| !other.is_corrupted);
-            if let Some(other) =
-                others.map(|other| other.id).find(|id| !process.brain.node.lives(*id))
-            {
-                return Some(format!("node {} takes {other} for dead", node.id));
+            let mut others = others.map(|other| other.id);
+            if let Some(other) = others.find(|other| !process.brain.node.lives(*other)) {
+                let (from, to) = (self.place_of(other)?, self.place_of(node.id)?);
+                let (link, back) = (self.describe_link(from, to), self.describe_link(to, from));
+                return Some(format!("node {} takes {other} for dead: {link}; {back}", node.id));
             }
         }
         None

@@ -32,6 +32,8 @@ use std::collections::BTreeMap;
 
 /// How long a dialler waits for the answer to its greeting.
 const DIAL_TIME_MAX: Micros = 5_000_000;
+/// How long a frame may take once it has begun.
+const FRAME_TIME_MAX: Micros = 30_000_000;
 /// Until what is held by a cut way is tried again.
 const HELD: Micros = 100_000;
 
@@ -56,6 +58,8 @@ struct Link {
     /// It carries nothing any more, which its dialler may not have learnt.
     is_broken: bool,
     received: PeerFrames,
+    /// A damaged length lets a frame begin that does not end.
+    is_stuck: bool,
     answered: PeerFrames,
     /// What was to be sent before it was open.
     waiting: Vec<PeerMessage>,
@@ -91,6 +95,7 @@ impl World {
             stage: Stage::Dialling,
             is_broken: false,
             received: PeerFrames::new(LinkEnd::Acceptor),
+            is_stuck: false,
             answered: PeerFrames::new(LinkEnd::Dialler),
             waiting: Vec::new(),
         };
@@ -307,7 +312,7 @@ impl World {
         loop {
             let Some(link) = self.links.links.get_mut(&id) else { return };
             let message = match link.received.take_frame() {
-                Ok(Split::Incomplete { .. }) => return,
+                Ok(Split::Incomplete { .. }) => return self.await_rest(id),
                 Ok(Split::Frame(frame)) => {
                     PeerMessage::decode(frame).map_err(|error| error.to_string())
                 }
@@ -325,6 +330,32 @@ impl World {
                     return self.break_link(id);
                 }
             }
+        }
+    }
+
+    /// The acceptor waits for the rest of a frame, for so long.
+    fn await_rest(&mut self, id: LinkId) {
+        let Some(link) = self.links.links.get_mut(&id) else { return };
+        let is_stuck = link.received.waiting_bytes() > 0;
+        let (to, life) = (link.to, link.acceptor.unwrap_or_default());
+        if is_stuck && !std::mem::replace(&mut link.is_stuck, is_stuck) {
+            let ends = self.at + FRAME_TIME_MAX;
+            self.events.put(ends, Event::FrameEnds(to, life, id));
+        }
+    }
+
+    /// A frame has not ended in time.
+    pub(crate) fn end_frame(&mut self, id: LinkId) {
+        if self.links.links.get(&id).is_some_and(|link| link.is_stuck) {
+            self.break_link(id);
+        }
+    }
+
+    /// Who waits for the rest of a frame waits no longer.
+    pub(crate) fn break_stuck_links(&mut self) {
+        let stuck = self.links.links.iter().filter(|(_, link)| link.is_stuck);
+        for id in stuck.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.break_link(id);
         }
     }
 
@@ -377,6 +408,19 @@ impl World {
             }
             other => self.fail(format!("a greeting is answered by {other:?}")),
         }
+    }
+
+    /// The newest link from one node to another, in words.
+    pub(crate) fn describe_link(&self, from: NodeAt, to: NodeAt) -> String {
+        let links = self.links.links.iter().rev();
+        let newest = links.map(|(_, link)| link).find(|link| (link.from, link.to) == (from, to));
+        newest.map_or_else(
+            || "no link".to_owned(),
+            |link| {
+                let Link { stage, is_broken, dialler, acceptor, .. } = link;
+                format!("link {stage:?}, broken {is_broken}, of start {dialler} to {acceptor:?}")
+            },
+        )
     }
 
     /// Where a node is.

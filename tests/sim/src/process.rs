@@ -106,6 +106,16 @@ impl Process {
     pub fn shard(&self) -> Option<&Shard> {
         self.shard.as_ref()
     }
+
+    /// What it knows of a log, in words.
+    pub fn describe(&self, log: Incarnation) -> String {
+        let replica = self.shard().and_then(|shard| shard.replica(log));
+        let state = replica.map(|one| (one.applied(), one.membership().clone()));
+        let placed = self.metadata.as_ref().and_then(|metadata| metadata.partition_of(log));
+        let name = placed.map(|(topic, number)| format!("{}/{number}", topic.name));
+        let (seen, why) = (self.seen.get(&log), self.isolated.get(&log));
+        format!("{name:?} {seen:?}, {state:?}, {why:?}, read {}", self.readers.contains_key(&log))
+    }
 }
 
 /// The host and port of a node's peers listener.

@@ -170,6 +170,7 @@ impl World {
             }
             Event::LinkDown(n, _, link) => self.note_link_down(n, link),
             Event::DialEnds(n, _, link) => self.end_dial(n, link),
+            Event::FrameEnds(_, _, link) => self.end_frame(link),
             Event::Register(n, _) => self.register(n),
             Event::Unreachable(n, _, to) => {
                 let node = self.nodes[to].id;
@@ -211,6 +212,7 @@ fn concerns(event: &Event) -> Option<(NodeAt, u64)> {
         | Event::SpaceCheck(n, life)
         | Event::LinkDown(n, life, _)
         | Event::DialEnds(n, life, _)
+        | Event::FrameEnds(n, life, _)
         | Event::Register(n, life)
         | Event::Unreachable(n, life, _) => Some((*n, *life)),
         _ => None,
