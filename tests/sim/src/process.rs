@@ -257,6 +257,9 @@ impl World {
                 self.fail(format!("D10: damage on a healthy disk: {damage}"));
             }
         }
+        if let Some(truncated) = self.nodes[n].promises.truncated(recovered) {
+            self.fail(format!("I18: node {} has cut off what was durable: {truncated}", n + 1));
+        }
         if !is_excused && let Some(missing) = self.nodes[n].promises.missing(recovered) {
             self.fail(format!("I6: node {} has lost what was durable: {missing}", n + 1));
         }

@@ -83,6 +83,17 @@ impl Promises {
         }
     }
 
+    /// What was durable, and was cut off as if it had not been, in words.
+    pub fn truncated(&self, recovered: &[RecoveredLog]) -> Option<String> {
+        let mut healthy = recovered.iter().filter(|log| !log.is_damaged);
+        healthy.find_map(|log| {
+            let promise = self.logs.get(&log.incarnation)?;
+            let (name, last) = (log.incarnation, log.last_index);
+            (last < promise.last_index)
+                .then(|| format!("{name:?} ends at {last}, {promise:?} was durable"))
+        })
+    }
+
     /// What of it a start has not found, in words.
     pub fn missing(&self, recovered: &[RecoveredLog]) -> Option<String> {
         self.logs.iter().find_map(|(log, promise)| {
