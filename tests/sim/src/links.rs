@@ -338,6 +338,9 @@ impl World {
         let Some(link) = self.links.links.get_mut(&id) else { return };
         let is_stuck = link.received.waiting_bytes() > 0;
         let (to, life) = (link.to, link.acceptor.unwrap_or_default());
+        if is_stuck && self.is_healing {
+            return self.break_link(id);
+        }
         if is_stuck && !std::mem::replace(&mut link.is_stuck, is_stuck) {
             let ends = self.at + FRAME_TIME_MAX;
             self.events.put(ends, Event::FrameEnds(to, life, id));
