@@ -43,8 +43,8 @@ pub enum Event {
         link: LinkId,
         /// Whether it goes back to the dialler.
         is_answer: bool,
-        /// Whether it is held where a way is cut, and not lost.
-        is_sure: bool,
+        /// Which one of those that are held where a way is cut, and not lost.
+        sure: Option<u64>,
         /// A whole frame.
         bytes: Bytes,
     },

@@ -51,6 +51,7 @@ impl World {
         self.live_until(self.at + SETTLING);
         self.wait("I20: elected within five timeouts", ELECTED_WITHIN, Self::unled);
         self.wait("I20: every node is known and lives", KNOWN_WITHIN, Self::unknown);
+        self.wait("I20: every node knows who leads", KNOWN_WITHIN, Self::misled);
         self.is_draining = true;
         self.wait("I20: everything is acknowledged", CONVERGED_WITHIN, Self::unfinished);
         self.wait("I20: all copies are equal", CONVERGED_WITHIN, Self::unequal);
@@ -135,6 +136,27 @@ impl World {
                 let (from, to) = (self.place_of(other)?, self.place_of(node.id)?);
                 let (link, back) = (self.describe_link(from, to), self.describe_link(to, from));
                 return Some(format!("node {} takes {other} for dead: {link}; {back}", node.id));
+            }
+        }
+        None
+    }
+
+    /// A node that would send clients to somebody who does not lead.
+    fn misled(&self) -> Option<String> {
+        for (log, _) in self.placed().ok()? {
+            let leads = |n: &NodeAt| {
+                let process = self.nodes[*n].process.as_ref();
+                process.and_then(|process| process.seen.get(&log)?.leads).is_some()
+            };
+            let Some(leader) = (0..self.nodes.len()).find(leads) else {
+                return Some(format!("nobody leads {log:?}"));
+            };
+            for node in self.nodes.iter().filter(|node| !node.is_corrupted) {
+                let known = node.process.as_ref().and_then(|process| process.leader_of(log));
+                if known != Some(leader) {
+                    let (id, leader) = (node.id, leader + 1);
+                    return Some(format!("node {id} takes {known:?} for {log:?}'s, not {leader}"));
+                }
             }
         }
         None

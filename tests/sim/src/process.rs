@@ -48,6 +48,8 @@ pub struct Process {
     pub readers: BTreeMap<Incarnation, LogReader>,
     /// What was seen of its logs.
     pub seen: BTreeMap<Incarnation, Seen>,
+    /// Who leads what is not held here, as others say.
+    pub elsewhere: BTreeMap<Incarnation, NodeAt>,
     /// The metadata as published.
     pub metadata: Option<Arc<Metadata>>,
     /// What waits for the next turn.
@@ -105,6 +107,12 @@ impl Process {
     /// The replicas, once there are any.
     pub fn shard(&self) -> Option<&Shard> {
         self.shard.as_ref()
+    }
+
+    /// Who leads a log, as far as is known here.
+    pub fn leader_of(&self, log: Incarnation) -> Option<NodeAt> {
+        let held = self.seen.get(&log).and_then(|seen| seen.leader);
+        held.or_else(|| self.elsewhere.get(&log).copied())
     }
 
     /// What it knows of a log, in words.
@@ -235,6 +243,7 @@ impl World {
             cycle: opened.cycle,
             readers,
             seen: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             metadata: None,
             inbox: bateau_storage::answer(&space).into_iter().collect(),
             waiters: BTreeMap::new(),

@@ -165,8 +165,8 @@ impl World {
             Event::DiskQuiet(n, _, number) => self.quiet_disk(n, number),
             Event::SpaceCheck(n, _) => self.check_space(n),
             Event::ReadFrames(n, _, wanted) => self.read_frames(n, wanted),
-            Event::Carry { link, is_answer, is_sure, bytes } => {
-                self.arrive(link, is_answer, is_sure, bytes);
+            Event::Carry { link, is_answer, sure, bytes } => {
+                self.arrive(link, is_answer, sure, bytes);
             }
             Event::LinkDown(n, _, link) => self.note_link_down(n, link),
             Event::DialEnds(n, _, link) => self.end_dial(n, link),

@@ -117,6 +117,7 @@ impl Node {
                 }
                 self.note_contact(hello.node_id, now);
                 self.repeat(hello.node_id, now);
+                self.dial_soon(hello.node_id, now);
                 HelloAnswer::Welcome(self.welcome(version))
             }
             Err(refusal) => HelloAnswer::Refused(refusal),
