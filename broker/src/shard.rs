@@ -20,7 +20,7 @@ mod advance;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Heard};
 use crate::disk_worker::{DiskQueue, Report};
-use crate::engine::{boot, note_peer, refused};
+use crate::engine::refused;
 use crate::exit::{Exit, Failure};
 use crate::follower_reads::{FollowerReads, Wanted};
 use crate::partition::PartitionView;
@@ -305,7 +305,9 @@ impl ShardLoop {
                     self.reply(ticket, Reply::Controller(response));
                 }
                 NodeEffect::Stop(refusal) => self.failure = Some(refused(&refusal)),
-                NodeEffect::NotePeer { node, boot } => self.disk.push(note_peer(node, boot)),
+                NodeEffect::NotePeer { node, boot } => {
+                    self.disk.push(bateau_storage::note_peer(node, boot));
+                }
                 NodeEffect::LeaderElsewhere { incarnation, leader } => {
                     update.set_leader_elsewhere(incarnation, leader);
                 }
@@ -357,8 +359,8 @@ impl ShardLoop {
             if let Done::Space(space) = &done {
                 self.router.set_space(*space);
             }
-            if let Done::PeerNoted { node, start } = &done {
-                self.cluster.tell(NodeInput::PeerNoted { node: *node, boot: boot(*start) });
+            if let Some(input) = bateau_storage::told_by_disk(&done) {
+                self.cluster.tell(input);
             }
             report_refusal(&done);
             inputs.extend(bateau_storage::answer(&done));
@@ -392,6 +394,9 @@ impl ShardLoop {
 
     fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
         turn.note(&effect);
+        if let Some(input) = bateau_storage::told_by_shard(&effect) {
+            self.cluster.tell(input);
+        }
         match bateau_storage::work(effect, self.clock.wall_ms()) {
             Business::Disk(work) => {
                 self.changes_count += u64::from(changes_a_log(&work));
@@ -400,23 +405,9 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason }) => {
                 self.isolate(incarnation, &reason);
             }
-            Business::Other(Effect::Metadata(metadata)) => {
-                self.cluster.tell(NodeInput::Metadata(Arc::clone(&metadata)));
-                turn.update.set_metadata(metadata);
-            }
+            Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);
-            }
-            Business::Other(Effect::LeaderChanged { incarnation, leader, .. }) => {
-                if incarnation == Incarnation::METADATA {
-                    self.cluster.tell(NodeInput::Controller(leader));
-                }
-            }
-            Business::Other(Effect::Leads { incarnation, term }) => {
-                self.cluster.tell(NodeInput::Leads { incarnation, term: Some(term) });
-            }
-            Business::Other(Effect::Deposed { incarnation, .. }) => {
-                self.cluster.tell(NodeInput::Leads { incarnation, term: None });
             }
             Business::Other(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max }) => {
                 if let Some(view) = turn.update.view(incarnation) {
@@ -432,7 +423,6 @@ impl ShardLoop {
 
     fn isolate(&mut self, incarnation: Incarnation, reason: &str) {
         tracing::error!(incarnation = incarnation.get(), reason, "a partition is out of service");
-        self.cluster.tell(NodeInput::Leads { incarnation, term: None });
         if incarnation == Incarnation::METADATA {
             let message = format!("the metadata partition cannot go on: {reason}");
             self.failure = Some(Failure::new(Exit::Failed, message));
