@@ -13,7 +13,7 @@
 use crate::history::{Client, History, Operation, Outcome, Partition, Value, What};
 use crate::order;
 use crate::report::{Kind, Report};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A send, as the rules need it.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +58,9 @@ pub fn check(history: &History) -> Report {
     let mut report = Report { operations: history.operations.len() as u64, ..Report::default() };
     let mut known = sorted(history, &mut report);
     drains(&mut known, &mut report);
-    polls(&mut known, &mut report);
-    acks(&mut known, &mut report);
+    let place = polls(&mut known, &mut report);
+    acked_elsewhere(&known, &place, &mut report);
+    acks(&known, &place, &mut report);
     vanished(&known, &mut report);
     order::polls(&known, &mut report);
     order::sends(&known, &mut report);
@@ -113,7 +114,8 @@ fn drains(known: &mut Known<'_>, report: &mut Report) {
 }
 
 /// What readers saw, against what was sent and against what others saw.
-fn polls(known: &mut Known<'_>, report: &mut Report) {
+/// Returns where each value that was read lies.
+fn polls(known: &mut Known<'_>, report: &mut Report) -> HashMap<Value, i64> {
     let mut place = HashMap::<Value, i64>::with_capacity(known.sent.len());
     for operation in &known.read {
         let What::Poll { partition, records, .. } = &operation.what else { continue };
@@ -157,7 +159,7 @@ fn polls(known: &mut Known<'_>, report: &mut Report) {
             }
         }
     }
-    acked_elsewhere(known, &place, report);
+    place
 }
 
 /// A value whose acknowledgement names another offset than the one where it was read.
@@ -175,12 +177,10 @@ fn acked_elsewhere(known: &Known<'_>, place: &HashMap<Value, i64>, report: &mut 
 }
 
 /// What producers were told, against the log and against each other.
-fn acks(known: &mut Known<'_>, report: &mut Report) {
+fn acks(known: &Known<'_>, place: &HashMap<Value, i64>, report: &mut Report) {
     let mut told = HashMap::<(Partition, i64), Value>::with_capacity(known.sent.len());
-    let mut seen: HashMap<Value, ()> = HashMap::new();
-    for log in known.logs.values() {
-        seen.extend(log.seen.values().map(|value| (*value, ())));
-    }
+    let kept: HashSet<Value> =
+        known.logs.values().flat_map(|log| log.last.values()).copied().collect();
     for sent in &known.sent {
         let Outcome::Acked(offset) = sent.outcome else { continue };
         let (value, partition) = (sent.value, sent.partition);
@@ -200,12 +200,15 @@ fn acks(known: &mut Known<'_>, report: &mut Report) {
             let say = || format!("{partition}/{offset} was acked for {value} and has {there}");
             report.note(Kind::TwoValues, say);
         }
-        if seen.contains_key(&value) {
-            continue;
+        // Where somebody has read all in the end, what was read before and is gone is lost.
+        let (there, end) = match log.drained {
+            Some((_, end)) => (kept.contains(&value), end),
+            None => (place.contains_key(&value), log.seen_end),
+        };
+        if !there {
+            let kind = if offset < end { Kind::LostWrite } else { Kind::UnseenAtEnd };
+            report.note(kind, || format!("{value}, acked at {partition}/{offset}, end {end}"));
         }
-        let end = log.drained.map_or(log.seen_end, |(_, end)| end.max(log.seen_end));
-        let kind = if offset < end { Kind::LostWrite } else { Kind::UnseenAtEnd };
-        report.note(kind, || format!("{value}, acked at {partition}/{offset}, end {end}"));
     }
 }
 

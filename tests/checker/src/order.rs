@@ -84,7 +84,7 @@ fn placed<'a>(known: &'a Known<'_>) -> BTreeMap<Partition, Vec<&'a Sent>> {
 /// had been sent when it came.
 pub(crate) fn latest(known: &Known<'_>, report: &mut Report) {
     let mut asked = BTreeMap::<Partition, Vec<(&Operation, i64)>>::new();
-    for operation in &known.read {
+    for operation in known.read.iter().filter(|one| one.returned != NEVER) {
         if let What::Latest { partition, end } = operation.what {
             report.latest += 1;
             asked.entry(partition).or_default().push((operation, end));
@@ -150,7 +150,7 @@ fn ahead(
             (sent.offset.unwrap_or_default(), youngest)
         })
         .collect();
-    for (operation, end) in asked.iter().filter(|(one, _)| one.returned != NEVER) {
+    for (operation, end) in asked {
         let below = called.partition_point(|(offset, _)| offset < end);
         let unsent = below.checked_sub(1).and_then(|at| called.get(at));
         let unsent = unsent.is_some_and(|(_, invoked)| *invoked > operation.returned);
