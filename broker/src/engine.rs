@@ -15,7 +15,9 @@ mod meeting;
 mod opening;
 
 pub use meeting::meet;
+pub(crate) use meeting::refused;
 pub use opening::Opened;
+pub(crate) use opening::{boot, note_peer};
 
 use crate::api::{Broker, Durability, NodeInfo};
 use crate::clock::Clock;
@@ -183,8 +185,8 @@ impl RunningEngine {
     /// Runs until `stop` says so or something fails that stops the node, then makes the closing
     /// flush and waits for it and for the node's threads.
     ///
-    /// Errors: what failed, in the operator's words.
-    pub async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), String> {
+    /// Errors: what failed, in the operator's words, with its exit code.
+    pub async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), Failure> {
         let ended = self.shard_loop.run(self.asks, self.disk_reports, stop).await;
         // The loop held the last handle of the disk's queue: the thread closes and ends.
         let read_thread = self.read_thread.end().await;
@@ -195,9 +197,9 @@ impl RunningEngine {
         });
         let closed = closed.await;
         match (ended, closed) {
-            (Ended::Failed(reason), _) => Err(reason),
+            (Ended::Failed(failure), _) => Err(failure),
             (Ended::Stopped, Ok(Ok(()))) => Ok(()),
-            (Ended::Stopped, _) => Err("the disk thread panicked".to_owned()),
+            (Ended::Stopped, _) => Err(Failure::new(Exit::Failed, "the disk thread panicked")),
         }
     }
 }

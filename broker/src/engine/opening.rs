@@ -18,10 +18,12 @@ use bateau_core::controller::{BootEpoch, ClusterId, Founder, NodeRegistration};
 use bateau_core::node::NodeSettings;
 use bateau_core::shard::{LogBirth, RecoveredLog};
 use bateau_log::{
-    CommitCycle, DataDir, Disk, Done, Identity, OpenError, RecoveryProgress, RecoveryReport, Work,
+    CommitCycle, DataDir, Disk, Done, Identity, NodeStart, OpenError, RecoveryProgress,
+    RecoveryReport, Work,
 };
 use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_protocol::peer::Idempotency;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An open data directory.
@@ -94,6 +96,7 @@ impl Opened {
             founding_id: self.identity.founding_id,
             boot,
             cluster_id: self.identity.cluster_id.map(ClusterId),
+            peer_boots: peer_boots(&self.report),
             founders: self.founders.clone(),
             voters: self.settings.voters.clone(),
         };
@@ -115,6 +118,29 @@ impl Opened {
         self.founders = founders;
         Ok(())
     }
+
+    /// Stores the newest start of a peer.
+    ///
+    /// Errors: the disk refuses.
+    pub fn note_peer(&mut self, node: NodeId, boot: BootEpoch) -> Result<(), Failure> {
+        let mut work = vec![note_peer(node, boot)];
+        let stored = self.cycle.run(&mut work, &mut Vec::new());
+        stored.map_err(|error| Failure::new(Exit::Failed, error.to_string()))
+    }
+}
+
+/// The newest start of a peer, as work for the disk.
+pub(crate) fn note_peer(node: NodeId, boot: BootEpoch) -> Work {
+    Work::NotePeer { node, start: NodeStart { boot_epoch: boot.epoch, start_id: boot.start_id } }
+}
+
+/// A start as it is stored.
+pub(crate) fn boot(start: NodeStart) -> BootEpoch {
+    BootEpoch { epoch: start.boot_epoch, start_id: start.start_id }
+}
+
+fn peer_boots(report: &RecoveryReport) -> BTreeMap<NodeId, BootEpoch> {
+    report.peers.iter().map(|(node, start)| (*node, boot(*start))).collect()
 }
 
 /// The founders as stored; none before the founding.
