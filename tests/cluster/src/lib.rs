@@ -25,6 +25,7 @@ pub mod ledger;
 pub mod load;
 pub mod network;
 pub mod nodes;
+pub mod numbers;
 pub mod proxy;
 pub mod rows;
 pub mod wire;

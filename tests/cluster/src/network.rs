@@ -75,6 +75,9 @@ impl Network {
             ip(&format!("-n n{node} link set void arp off up"));
             ip(&format!("-n n{node} link set nowhere up"));
         }
+        if way == Way::Proxies {
+            nodes.iter().for_each(|node| answer_for_the_link_alone(*node));
+        }
         let proxies = (way == Way::Proxies).then(|| Proxies::start(nodes, seed));
         let nodes = nodes.to_vec();
         let mut network = Self { nodes, proxies, routes: Vec::new(), counted_before: 0 };
@@ -153,6 +156,14 @@ impl Drop for Network {
         }
         ip("link del bridge0");
     }
+}
+
+/// A node that has the others' addresses as its own must not say so on the bridge.
+fn answer_for_the_link_alone(node: usize) {
+    let setting = "echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore";
+    let mut shell = command(node, std::path::Path::new("sh"));
+    let status = shell.args(["-c", setting]).status().expect("a shell is there");
+    assert!(status.success(), "node {node}: {setting}");
 }
 
 /// Where a node is.

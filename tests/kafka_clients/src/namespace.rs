@@ -33,7 +33,7 @@ const INSIDE_VARIABLE: &str = "BATEAU_TEST_NAMESPACE";
 const LOOPBACK: &str = "ip link set lo up";
 
 /// What a body finds that makes networks.
-const NETWORKS: &str = "ip link set lo up && mount -t proc proc /proc && mkdir -p /run/netns \
+const NETWORKS: &str = "mount --make-rshared / && ip link set lo up && mount -t proc proc /proc && mkdir -p /run/netns \
     && mount -t tmpfs tmpfs /run/netns";
 
 /// Tries it, and whether links between networks can be made.
