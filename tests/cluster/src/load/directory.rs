@@ -6,6 +6,7 @@
 use super::{RETRY_PAUSE, dial};
 use crate::wire::{self, Led, Wire};
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ struct Known {
 pub struct Directory {
     nodes: Vec<usize>,
     topic: String,
+    turn: AtomicUsize,
     known: Mutex<Known>,
 }
 
@@ -35,7 +37,12 @@ impl Directory {
     /// Knows nothing yet.
     pub fn new(nodes: &[usize], topic: &str) -> Self {
         let known = Known { at: Instant::now(), partitions: Vec::new() };
-        Self { nodes: nodes.to_vec(), topic: topic.to_owned(), known: Mutex::new(known) }
+        Self {
+            nodes: nodes.to_vec(),
+            topic: topic.to_owned(),
+            turn: AtomicUsize::new(0),
+            known: Mutex::new(known),
+        }
     }
 
     /// Whom it may ask.
@@ -101,8 +108,12 @@ impl Directory {
         if known.at > asked || (known.at.elapsed() < FRESH && !known.partitions.is_empty()) {
             return;
         }
-        let first = self.nodes.iter().filter(|node| Some(**node) != suspect);
-        let last = self.nodes.iter().filter(|node| Some(**node) == suspect);
+        // Another one first each time: a node that nobody talks to knows no leaders.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turned = self.nodes.iter().cycle().skip(turn % self.nodes.len()).copied();
+        let turned: Vec<usize> = turned.take(self.nodes.len()).collect();
+        let first = turned.iter().filter(|node| Some(**node) != suspect);
+        let last = turned.iter().filter(|node| Some(**node) == suspect);
         for node in first.chain(last) {
             if let Ok(partitions) = ask(*node, &self.topic) {
                 *known = Known { at: Instant::now(), partitions };
