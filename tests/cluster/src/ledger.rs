@@ -36,6 +36,8 @@ pub struct Entry {
     pub gaps: Vec<Duration>,
     /// For each fault, what the row promises beside: a time until something was well again.
     pub recoveries: Vec<Duration>,
+    /// Frames that were found equal on all nodes in the end.
+    pub compared_frames: u64,
     /// What the checker says.
     pub report: Report,
     /// What no fault excuses.
@@ -56,6 +58,7 @@ impl Entry {
             leaderless: Vec::new(),
             gaps: Vec::new(),
             recoveries: Vec::new(),
+            compared_frames: 0,
             report: Report::default(),
             problems: Vec::new(),
         }
@@ -96,6 +99,7 @@ impl Entry {
             "operations_in_fault": self.operations_in_fault,
             "acked": self.report.acked,
             "unknown": self.report.unknown,
+            "compared_frames": self.compared_frames,
             "leaderless_ms": milliseconds(&self.leaderless),
             "gap_ms": milliseconds(&self.gaps),
             "recovery_ms": milliseconds(&self.recoveries),

@@ -27,6 +27,7 @@ pub mod network;
 pub mod nodes;
 pub mod numbers;
 pub mod proxy;
+pub mod replicas;
 pub mod rows;
 pub mod wire;
 

@@ -3,8 +3,13 @@
 
 use cluster_tests::rows::{Form, Row, run};
 use kafka_clients_tests::namespace;
+use std::sync::{Mutex, PoisonError};
+
+/// One cluster at a time: several on one machine would measure each other.
+static ALONE: Mutex<()> = Mutex::new(());
 
 fn short(name: &str, row: Row) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if !namespace::enter_to_network(name) {
         return;
     }

@@ -32,9 +32,10 @@ const INSIDE_VARIABLE: &str = "BATEAU_TEST_NAMESPACE";
 /// What every body finds.
 const LOOPBACK: &str = "ip link set lo up";
 
-/// What a body finds that makes networks.
-const NETWORKS: &str = "mount --make-rshared / && ip link set lo up && mount -t proc proc /proc && mkdir -p /run/netns \
-    && mount -t tmpfs tmpfs /run/netns";
+/// What a body finds that makes networks. A process in one of them has mounts of its own, which
+/// follow those out here: what is unmounted is unmounted for all.
+const NETWORKS: &str = "mount --make-rshared / && ip link set lo up && mount -t proc proc /proc \
+    && mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns";
 
 /// Tries it, and whether links between networks can be made.
 const NETWORKS_PROBE: &str = "ip link set lo up && mount -t proc proc /proc \

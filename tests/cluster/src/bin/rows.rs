@@ -81,9 +81,10 @@ fn sums(row: Row, entries: &[Entry]) -> ExitCode {
     let good = entries.iter().filter(|entry| entry.is_good()).count();
     let anomalies: u64 = entries.iter().map(|entry| entry.report.count()).sum();
     let problems: usize = entries.iter().map(|entry| entry.problems.len()).sum();
+    let runs = entries.len();
     println!(
-        "{name}: {} runs, {counting} count, {good} good, {anomalies} anomalies, {problems} problems",
-        entries.len()
+        "{name}: {runs} runs, {counting} count, {good} good, {anomalies} anomalies, \
+              {problems} problems"
     );
     if counting == entries.len() && good == entries.len() {
         ExitCode::SUCCESS

@@ -5,7 +5,7 @@
 //!   plain producers     one batch at a time, no retry: a time-out stays a time-out
 //!   readers             one per partition, from its start to the end of the run
 //!   askers              latest offsets, from whoever the metadata names
-//!   pinned clients      produce to and ask one node, whatever the metadata says: a zombie's clients
+//!   pinned clients      produce to and ask one node, whatever the metadata says
 //!         └──────> Operations ──> checker        Acks { partition, node, moments } ──> gaps
 //! ```
 //!

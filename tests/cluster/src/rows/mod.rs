@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | P1 | `kill -9` of a leader | a new leader, and acks again, within limits |
 //! | P2 | `kill -9` of all nodes at once | writes resume |
-//! | P3 | a leader stands still, and goes on | a zombie acknowledges nothing, answers nothing stale |
+//! | P3 | a leader stands still, and goes on | a zombie acks nothing, answers nothing stale |
 //! | P4 | a leader that nobody hears | the others go on; it acknowledges nothing that came later |
 //! | P5 | a leader that is not heard, then one that hears nothing | leadership settles |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
@@ -29,6 +29,7 @@ use crate::ledger::Entry;
 use crate::load::{self, Ack, Finished, Load, Shape};
 use crate::network::Way;
 use crate::nodes::Nodes;
+use crate::replicas;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -232,6 +233,10 @@ impl Run {
             .collect();
         entry.report = checker::check(&history);
         entry.problems.extend(problems);
+        match replicas::agree(&nodes, RECOVERY_MAX) {
+            Ok(frames) => entry.compared_frames = frames,
+            Err(difference) => entry.problems.push(difference),
+        }
         if !entry.is_good() {
             for id in nodes.ids() {
                 println!("--- node {id}{}", nodes.tail(id));
