@@ -100,7 +100,8 @@ impl Directory {
         self.known().partitions.get(at)?.leader
     }
 
-    /// Asks the nodes in turn, the suspect last, and keeps the first answer.
+    /// Asks the nodes in turn, the suspect last, and keeps the first answer that names all leaders,
+    /// or the first of all.
     pub fn refresh(&self, suspect: Option<usize>) {
         let asked = Instant::now();
         // One client asks, the others wait for its answer.
@@ -114,11 +115,19 @@ impl Directory {
         let turned: Vec<usize> = turned.take(self.nodes.len()).collect();
         let first = turned.iter().filter(|node| Some(**node) != suspect);
         let last = turned.iter().filter(|node| Some(**node) == suspect);
+        let mut best: Option<Vec<Led>> = None;
         for node in first.chain(last) {
-            if let Ok(partitions) = ask(*node, &self.topic) {
-                *known = Known { at: Instant::now(), partitions };
-                return;
+            let Ok(partitions) = ask(*node, &self.topic) else { continue };
+            let whole = partitions.iter().all(|led| led.leader.is_some());
+            if best.is_none() || whole {
+                best = Some(partitions);
             }
+            if whole {
+                break;
+            }
+        }
+        if let Some(partitions) = best {
+            *known = Known { at: Instant::now(), partitions };
         }
     }
 

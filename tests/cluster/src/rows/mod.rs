@@ -30,6 +30,7 @@ use crate::load::{self, Ack, Finished, Load, Shape};
 use crate::network::Way;
 use crate::nodes::Nodes;
 use crate::replicas;
+use kafka_clients_tests::program::wait_until;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -163,15 +164,19 @@ impl Run {
 
     /// A node that leads something, and what it leads.
     pub fn leader(&mut self) -> (usize, Vec<u32>) {
-        self.load.directory().refresh(None);
-        let partitions = self.load.directory().partitions();
+        let directory = self.load.directory();
+        // A node that nobody talked to a moment ago may have to learn it.
+        wait_until("all partitions have leaders", LOOK_MAX, || {
+            directory.refresh(None);
+            directory.partitions().iter().all(|led| led.leader.is_some())
+        });
+        let partitions = directory.partitions();
         let led = |node: usize| -> Vec<u32> {
             let of = (0_u32..).zip(&partitions).filter(|(_, led)| led.leader == Some(node));
             of.map(|(partition, _)| partition).collect()
         };
         let ids = self.nodes.ids();
         let leaders: Vec<usize> = ids.into_iter().filter(|id| !led(*id).is_empty()).collect();
-        assert!(!leaders.is_empty(), "somebody leads: {partitions:?}");
         let node = leaders[self.random.usize(..leaders.len())];
         (node, led(node))
     }
