@@ -13,8 +13,10 @@ use bateau_protocol::ids::{LogIndex, ReplicaId};
 /// those at or below the durable mark for the first time, so some may turn out to be damaged.
 #[must_use]
 pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<CorruptRange>) {
+    // The state of a snapshot may be ahead of the log: then all of the log is read.
     let replayed = log.state.as_ref().map(|state| state.applied.next());
-    let from = replayed.unwrap_or(log.start.index);
+    let is_ahead = |from: &LogIndex| *from > log.last_index.next();
+    let from = replayed.filter(|from| !is_ahead(from)).unwrap_or(log.start.index);
     let (last, commit) = (log.last_index, log.hard_state.commit);
     let mut unreadable = None;
     let mut frames = Vec::new();
@@ -37,6 +39,7 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
         end_offset: log.end_offset,
         terms: log.reader.terms().as_ref().clone(),
         state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
+        snapshot: log.snapshot,
         frames: frames.into_iter().map(frame).collect(),
         is_damaged: log.corrupt.is_some() || unreadable.is_some(),
     };
