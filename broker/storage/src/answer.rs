@@ -37,6 +37,6 @@ pub fn answer(done: &Done) -> Option<Input> {
             Input::Installed { incarnation, index, is_installed: false }
         }
         Done::Space(space) => Input::DiskFull(*space != SpaceState::Ok),
-        Done::Trimmed { .. } | Done::Deleted { .. } => return None,
+        Done::Trimmed { .. } | Done::Deleted { .. } | Done::PeerNoted { .. } => return None,
     })
 }

@@ -207,6 +207,8 @@ impl World {
                 self.network.set_blocked(from, to, is_cut && from != to);
             }
         }
+        let percent = self.random.below(100);
+        self.break_some_links(percent);
     }
 
     /// Leaves a filesystem some MiB, or gives it back all that it had.
@@ -253,7 +255,8 @@ impl World {
     /// Damages a file of one of the few nodes whose disks may lie.
     fn corrupt(&mut self) {
         // Topics have three replicas: two bad disks may be the majority of one of them.
-        if self.nodes.len() < 3 {
+        if self.nodes.len() < 3 || self.nodes.iter().any(|node| !node.is_founded()) {
+            // Who founds a cluster needs everybody else's word.
             return;
         }
         let n = 0;

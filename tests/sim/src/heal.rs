@@ -20,6 +20,8 @@ use std::sync::Arc;
 const SETTLING: Micros = 6_000_000;
 /// Five election timeouts of at most two seconds.
 const ELECTED_WITHIN: Micros = 10_000_000;
+/// Until every node is registered, and has heard of every other.
+const KNOWN_WITHIN: Micros = 10_000_000;
 /// Until all copies are equal.
 const CONVERGED_WITHIN: Micros = 120_000_000;
 /// Between two looks.
@@ -47,6 +49,7 @@ impl World {
         }
         self.live_until(self.at + SETTLING);
         self.wait("I20: elected within five timeouts", ELECTED_WITHIN, Self::unled);
+        self.wait("I20: every node is known and lives", KNOWN_WITHIN, Self::unknown);
         self.is_draining = true;
         self.wait("I20: everything is acknowledged", CONVERGED_WITHIN, Self::unfinished);
         self.wait("I20: all copies are equal", CONVERGED_WITHIN, Self::unequal);
@@ -107,6 +110,28 @@ impl World {
         };
         let unled = placed.iter().find(|(log, _)| !is_led(log));
         unled.map(|(log, nodes)| format!("nobody leads {log:?} of nodes {nodes:?}"))
+    }
+
+    /// A node that its cluster does not know, or that another takes for dead.
+    fn unknown(&self) -> Option<String> {
+        let metadata = self.newest_metadata()?;
+        for node in self.nodes.iter().filter(|node| !node.is_corrupted) {
+            let Some(process) = &node.process else {
+                return Some(format!("node {} is down", node.id));
+            };
+            let registered = metadata.node(node.id).map(|known| known.boot);
+            let boot = process.brain.registration.boot;
+            if !process.brain.is_registered || registered != Some(boot) {
+                return Some(format!("node {} is {boot:?}, known as {registered:?}", node.id));
+            }
+            let others = self.nodes.iter().filter(|other| !other.is_corrupted);
+            if let Some(other) =
+                others.map(|other| other.id).find(|id| !process.brain.node.lives(*id))
+            {
+                return Some(format!("node {} takes {other} for dead", node.id));
+            }
+        }
+        None
     }
 
     fn unfinished(&self) -> Option<String> {

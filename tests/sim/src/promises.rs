@@ -36,6 +36,16 @@ pub struct Pending {
 }
 
 impl Promises {
+    /// Whether anything of a log is durable.
+    pub fn has(&self, log: Incarnation) -> bool {
+        self.logs.contains_key(&log)
+    }
+
+    /// A log was made, and its directory says that the cluster is founded.
+    pub fn note_made(&mut self, log: &RecoveredLog) {
+        self.logs.entry(log.incarnation).or_default().last_index = log.last_index;
+    }
+
     /// A cycle begins with this work.
     pub fn begin(&mut self, work: &[Work]) -> Pending {
         let mut pending = Pending::default();

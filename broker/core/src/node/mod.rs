@@ -17,6 +17,7 @@
 //!
 //! Absent on purpose: sockets, files, and the replicas: a shard's business.
 
+mod boots;
 mod bootstrap;
 mod forward;
 mod links;
@@ -31,11 +32,12 @@ pub use settings::{NodeSettings, Voter};
 
 use crate::clock::Now;
 use crate::controller::{
-    ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
+    BootEpoch, ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
 };
 use crate::ticket::Ticket;
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{Hello, HelloAnswer, Liveness, Refusal, Welcome};
+use boots::Boots;
 use forward::Forwarding;
 use links::Link;
 use std::collections::BTreeMap;
@@ -77,6 +79,13 @@ pub enum NodeInput {
     },
     /// A sign of life.
     Liveness(Liveness),
+    /// What [`NodeEffect::NotePeer`] asked for is flushed.
+    PeerNoted {
+        /// Who.
+        node: NodeId,
+        /// Its start.
+        boot: BootEpoch,
+    },
     /// What [`NodeEffect::Found`] asked for is stored.
     Founded,
     /// The metadata as applied here.
@@ -128,6 +137,14 @@ pub enum NodeEffect {
     Found {
         /// In the order of their ids. Their founding ids are known where this node met them.
         founders: Vec<Founder>,
+    },
+    /// Store the newest start of a peer in the meta log, then say [`NodeInput::PeerNoted`].
+    /// Nothing of that start is heard before.
+    NotePeer {
+        /// Who.
+        node: NodeId,
+        /// Its start.
+        boot: BootEpoch,
     },
     /// Send a sign of life.
     Send {
@@ -189,6 +206,7 @@ pub struct Node {
     cluster_id: Option<ClusterId>,
     metadata: Arc<Metadata>,
     links: BTreeMap<NodeId, Link>,
+    boots: Boots,
     /// What other voters showed before the founding.
     met: BTreeMap<NodeId, [u8; 16]>,
     forwarding: Forwarding,
@@ -206,6 +224,7 @@ impl Node {
             phase,
             founders: settings.founders.clone(),
             cluster_id: settings.cluster_id,
+            boots: Boots::stored(&settings.peer_boots),
             settings,
             metadata: Arc::new(Metadata::new()),
             links: BTreeMap::new(),
@@ -257,11 +276,12 @@ impl Node {
 
     fn handle(&mut self, input: NodeInput, now: Now) {
         match input {
-            NodeInput::Hello { link, hello } => self.hear_hello(link, &hello, now),
-            NodeInput::Welcomed { node, welcome } => self.hear_welcome(node, &welcome, now),
+            NodeInput::Hello { link, hello } => self.hear_hello(link, hello, now),
+            NodeInput::Welcomed { node, welcome } => self.hear_welcome(node, welcome, now),
             NodeInput::Refused { node, refusal } => self.hear_refusal(node, &refusal, now),
             NodeInput::LinkDown { node } => self.note_link_down(node, now),
             NodeInput::Liveness(liveness) => self.hear_sign(&liveness, now),
+            NodeInput::PeerNoted { node, boot } => self.hear_noted(node, boot, now),
             NodeInput::Founded => self.phase = Phase::Member,
             NodeInput::Metadata(metadata) => self.learn(metadata),
             NodeInput::Ask { request, ticket } => self.ask(request, ticket, now),

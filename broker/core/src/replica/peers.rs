@@ -99,6 +99,22 @@ impl Replica {
         }
     }
 
+    /// Asks the voter that is closest behind to lead instead of this one. It may come to nothing
+    /// (R13): whoever asks goes on asking while [`Self::has_successor`].
+    pub fn hand_over(&mut self) {
+        if let Some(successor) = self.raft.successor()
+            && !self.raft.is_handing_over()
+        {
+            self.raft.transfer_to(successor);
+        }
+    }
+
+    /// Whether this replica leads and another one could.
+    #[must_use]
+    pub fn has_successor(&self) -> bool {
+        self.raft.successor().is_some()
+    }
+
     /// Sends what may leave, and asks the disk for what followers lack.
     pub(super) fn send_to_peers(&mut self, effects: &mut Effects) {
         self.send_snapshots(effects);

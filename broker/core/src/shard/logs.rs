@@ -9,6 +9,7 @@
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
 use super::births::Births;
+use super::leaving::Leaving;
 use super::peers::EarlyMessages;
 use super::timers::Timers;
 use super::{Effect, Effects, Shard, ShardSettings, Slot, panic_message};
@@ -130,6 +131,7 @@ impl Shard {
             reads: ReadOrigin { node: settings.node_id, boot_epoch: settings.boot_epoch },
             tail_budget: TailBudget::default(),
             births: Births::default(),
+            leaving: Leaving::default(),
             early: EarlyMessages::default(),
             groups: settings.groups,
             min_insync_replicas: settings.min_insync_replicas,
