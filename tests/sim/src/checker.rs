@@ -63,6 +63,8 @@ pub struct History {
     pub acked: BTreeMap<u64, u32>,
     /// Next sequence of each producer.
     sequences: BTreeMap<(i64, i16), i32>,
+    /// Where the log starts on a node, at most: what lies before may be gone.
+    pub start: Offset,
     /// A node has deleted it, for a committed tombstone. One that hears of that later, or again
     /// after a restart, may have it, and even make it anew, until it does: nothing is judged then.
     pub is_deleted: bool,
@@ -352,7 +354,7 @@ impl World {
         if self.plan.has(FaultClass::Corruption) || !is_looked_at {
             return;
         }
-        if self.newest_start(log) > ack.base_offset {
+        if self.checker.logs.get(&log).is_some_and(|one| one.start > ack.base_offset) {
             return self.count("mark: an ack of what retention has taken");
         }
         let dir = format!("partitions/{:016x}", log.get());

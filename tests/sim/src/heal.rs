@@ -69,7 +69,7 @@ impl World {
     }
 
     /// The newest metadata on any node.
-    fn newest_metadata(&self) -> Option<Arc<Metadata>> {
+    pub(crate) fn newest_metadata(&self) -> Option<Arc<Metadata>> {
         let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let metadata = processes.filter_map(|process| process.metadata.clone());
         metadata.max_by_key(|metadata| metadata.applied())

@@ -18,7 +18,7 @@ use bateau_core::replica::OutgoingSnapshot;
 use bateau_core::replica::trim::LogStart;
 use bateau_core::shard::Input;
 use bateau_log::Work;
-use bateau_protocol::ids::{Incarnation, LogIndex, Offset};
+use bateau_protocol::ids::{Incarnation, LogIndex};
 use bateau_protocol::peer::{PeerMessage, SnapshotChunk};
 use bateau_storage::Letter;
 
@@ -56,6 +56,10 @@ impl World {
 
     /// A node that was down stays away for longer than its logs are kept.
     pub(crate) fn keep_away(&mut self, n: NodeAt) {
+        // A cluster of which a disk goes bad needs all others until its topic is made.
+        if self.newest_metadata().is_none_or(|metadata| metadata.topic("orders").is_none()) {
+            return;
+        }
         if self.nodes[n].process.is_some() {
             self.kill(n);
         }
@@ -90,7 +94,8 @@ impl World {
         applied: Option<LogIndex>,
     ) {
         self.count(if applied.is_some() { "snapshots installed" } else { "trims" });
-        let Some(history) = self.checker.logs.get(&log) else { return };
+        let Some(history) = self.checker.logs.get_mut(&log) else { return };
+        history.start = history.start.max(start.offset);
         if history.is_deleted || self.nodes[n].is_corrupted {
             return;
         }
@@ -107,14 +112,6 @@ impl World {
             let last = history.last_index();
             self.fail(format!("I8: {log:?} takes a state at {applied:?}, {last} is committed"));
         }
-    }
-
-    /// Where the log starts on the node that has lost the most of it.
-    pub(crate) fn newest_start(&self, log: Incarnation) -> Offset {
-        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        let readers = processes.filter_map(|process| process.readers.get(&log));
-        let starts = readers.map(|reader| reader.bounds().start.offset);
-        starts.max().unwrap_or(Offset::ZERO)
     }
 
     /// Whether logs lose their beginnings in this run.

@@ -57,8 +57,8 @@ pub struct RecoveredLog {
     /// Index that the state of the snapshot includes which the log began anew with. A state of this
     /// index, and no other, may include more than the log holds.
     pub snapshot: Option<LogIndex>,
-    /// The frames behind the state's index, to the last one; from the log's start where there is no
-    /// state, or where the log does not reach that far.
+    /// The frames behind the state's index, to the last one: from the first one where there is no
+    /// state, and from the log's start where the state is ahead of the log.
     pub frames: Vec<Frame>,
     /// A range that had been durable is gone: what lies before it is served, nothing appended.
     pub is_damaged: bool,
@@ -85,7 +85,9 @@ impl Replica {
     /// Cost: one pass over the frames behind the state file.
     pub fn start(log: RecoveredLog, start: ReplicaStart, now: Now) -> Result<Self, StartError> {
         let before_log = log.log_start.index.previous();
-        let stored = log.state.as_ref().map_or(before_log, |(index, _)| *index);
+        // Without a state everything is replayed, also what lies before a log start that was moved
+        // meanwhile: it is kept until a state holds what it has built.
+        let stored = log.state.as_ref().map_or(LogIndex::ZERO, |(index, _)| *index);
         // R6: a state that is ahead of the log, with the snapshot that brought both.
         let is_ahead = stored > log.last_index && log.snapshot == Some(stored);
         let replayed_from = if is_ahead { before_log } else { stored };
@@ -93,10 +95,6 @@ impl Replica {
             Some((_, bytes)) => State::decode(bytes, start.derived)?,
             None => State::empty(log.log_start, start.derived),
         };
-        if log.state.is_none() && log.log_start.index > LogIndex::new(1) {
-            let (expected, found) = (LogIndex::new(1), log.log_start.index);
-            return Err(StartError::MissingFrames { expected, found });
-        }
         check_frames(&log, replayed_from)?;
         let log_start = if state.log_start.index > log.log_start.index {
             state.log_start
@@ -104,6 +102,11 @@ impl Replica {
             log.log_start
         };
         let settled = Settled::of(&log, replayed_from, stored, &state.membership)?;
+        if settled.end.index < before_log {
+            // A trim that nobody has committed.
+            let (commit, last) = (before_log, settled.end.index);
+            return Err(StartError::CommitBehindLog { commit, last });
+        }
         let raft = RaftView::new(raft_start(&log, &settled, start.reads, start.budget.clone()))?;
         let state_bytes = log.state.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut replica = Self {
