@@ -248,6 +248,8 @@ impl Replica {
     fn begin_anew(&mut self, new: Installing, effects: &mut Effects) -> Result<(), StartError> {
         let Installing { index, term, vote, start, .. } = new;
         assert!(index > self.applied, "I5: a snapshot at {index} with {} applied", self.applied);
+        // Who has asked the state machine in this turn is answered by the one that was here.
+        self.take_machine_effects(effects);
         let applied = Coordinates { index, next_offset: start.offset };
         self.raft.restart(RaftRestart {
             vote,
