@@ -156,6 +156,9 @@ impl Cluster {
                         let _ = waiting.send(answer);
                     }
                 }
+                Some(NodeEffect::HangUp { node }) => {
+                    self.inputs.push(NodeInput::LinkDown { node });
+                }
                 Some(other) => left.push(other),
                 None => {}
             }

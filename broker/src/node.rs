@@ -47,6 +47,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+/// How long a node that leads nothing any more goes on telling its clients so: whoever is told goes
+/// on elsewhere at once, whoever loses its connection waits before it asks again.
+const LEFT_GRACE: Duration = Duration::from_millis(300);
 /// How long the HTTP door may go on answering when everything else has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
 /// How long a restart waits for the ports that it has just left.
@@ -326,6 +329,9 @@ impl Node {
         let deadline = end_of(grace);
         if tokio::time::timeout(grace / 2, broker.leave()).await.is_err() {
             tracing::warn!("some leaderships could not be given away: others will elect");
+        }
+        if broker.directory().metadata.nodes().len() > 1 {
+            tokio::time::sleep(LEFT_GRACE.min(grace / 4)).await;
         }
         for door in &mut running.doors {
             door.drain(deadline).await;

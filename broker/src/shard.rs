@@ -293,6 +293,7 @@ impl ShardLoop {
     }
 
     fn let_brain_decide(&mut self, inputs: &mut Vec<Input>) {
+        let mut update = self.router.update();
         for effect in self.cluster.step(self.clock.now()) {
             match effect {
                 NodeEffect::Lost { node } => inputs.push(Input::PeerLost { node }),
@@ -307,15 +308,20 @@ impl ShardLoop {
                 NodeEffect::NotePeer { node, boot } => {
                     self.disk.push(bateau_storage::note_peer(node, boot));
                 }
+                NodeEffect::LeaderElsewhere { incarnation, leader } => {
+                    update.set_leader_elsewhere(incarnation, leader);
+                }
                 // What concerns links is done, and a founding is over before there is a shard.
                 NodeEffect::Dial { .. }
                 | NodeEffect::HangUp { .. }
                 | NodeEffect::Answer { .. }
                 | NodeEffect::Send { .. }
                 | NodeEffect::Request { .. }
+                | NodeEffect::Announce { .. }
                 | NodeEffect::Found { .. } => {}
             }
         }
+        self.router.publish(update);
     }
 
     fn ticket(&mut self, waiter: Waiter) -> Ticket {

@@ -160,6 +160,7 @@ fn held_bytes(message: &PeerMessage) -> usize {
         PeerMessage::RaftBatch(messages) => messages.iter().map(RaftMessage::encoded_bytes).sum(),
         PeerMessage::Request { command: PeerRequest::Controller { payload, .. }, .. }
         | PeerMessage::Answer { result: PeerAnswer::Controller { payload }, .. } => payload.len(),
+        PeerMessage::Leaderships(leaderships) => size_of_val(leaderships.leads.as_slice()),
         _ => 0,
     }
 }

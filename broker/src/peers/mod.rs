@@ -156,13 +156,20 @@ impl Peers {
         self.events.clone()
     }
 
-    /// Performs what concerns links; everything else comes back.
+    /// Performs what concerns links; everything else comes back, and so does a link that had to be
+    /// given up, because it has no room for what must be said on it.
     pub fn perform(&mut self, effect: NodeEffect) -> Option<NodeEffect> {
         match effect {
             NodeEffect::Dial { node, address, hello } => self.dial(node, address, hello),
             NodeEffect::HangUp { node } => drop(self.links.remove(&node)),
             other => match letter(other, self.origin) {
-                Ok(letter) => drop(self.post(letter)),
+                Ok(letter) => {
+                    let (node, breaks_unsaid) = (letter.node, letter.breaks_unsaid);
+                    if !self.post(letter) && breaks_unsaid {
+                        self.links.remove(&node);
+                        return Some(NodeEffect::HangUp { node });
+                    }
+                }
                 Err(other) => return Some(other),
             },
         }
@@ -201,7 +208,7 @@ impl Peers {
         let mut dropped = Vec::new();
         for (node, messages) in std::mem::take(&mut self.gathered) {
             for (batch, bytes) in frames_of(messages) {
-                if !self.post(Letter { node, message: batch, bytes }) {
+                if !self.post(Letter { node, message: batch, bytes, breaks_unsaid: false }) {
                     dropped.push(node);
                     break;
                 }
@@ -212,7 +219,7 @@ impl Peers {
 
     /// Whether the message waits for its link now.
     fn post(&mut self, letter: Letter) -> bool {
-        let Letter { node, message, bytes } = letter;
+        let Letter { node, message, bytes, .. } = letter;
         let Some(link) = self.links.get(&node) else { return false };
         let of_link = link.bytes.load(Ordering::Relaxed).saturating_add(bytes);
         let of_node = self.node_bytes.load(Ordering::Relaxed).saturating_add(bytes);

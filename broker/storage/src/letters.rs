@@ -73,6 +73,9 @@ pub fn said(node: NodeId, message: PeerMessage) -> Said {
         PeerMessage::Liveness(sign) if sign.node_id == node => {
             Said::Node(NodeInput::Liveness(sign))
         }
+        PeerMessage::Leaderships(leaderships) => {
+            Said::Node(NodeInput::Leaderships { node, leaderships })
+        }
         PeerMessage::Request { id, command: PeerRequest::Controller { payload, .. } } => {
             match request_from_bytes(&payload) {
                 Ok(request) => Said::Request { number: id, request },
@@ -104,6 +107,8 @@ pub struct Letter {
     pub message: PeerMessage,
     /// Bytes that it will have, about.
     pub bytes: usize,
+    /// Whether a link that has no room for it is given up: the next one begins anew.
+    pub breaks_unsaid: bool,
 }
 
 /// What an effect wants written to another node; every other effect comes back.
@@ -115,7 +120,12 @@ pub fn letter(effect: NodeEffect, origin: Idempotency) -> Result<Letter, NodeEff
     match effect {
         NodeEffect::Send { node, liveness } => {
             let message = PeerMessage::Liveness(liveness);
-            Ok(Letter { node, message, bytes: FRAME_ROOM_BYTES })
+            Ok(Letter { node, message, bytes: FRAME_ROOM_BYTES, breaks_unsaid: false })
+        }
+        NodeEffect::Announce { node, leaderships } => {
+            let bytes = size_of_val(leaderships.leads.as_slice()) + FRAME_ROOM_BYTES;
+            let message = PeerMessage::Leaderships(leaderships);
+            Ok(Letter { node, message, bytes, breaks_unsaid: true })
         }
         NodeEffect::Request { node, number, request } => {
             let timeout_ms = u32::try_from(request.timeout_ms()).unwrap_or(u32::MAX);
@@ -124,7 +134,8 @@ pub fn letter(effect: NodeEffect, origin: Idempotency) -> Result<Letter, NodeEff
             // The number is the request's for ever: of this start of this node.
             let idempotency = Idempotency { number, ..origin };
             let command = PeerRequest::Controller { idempotency, timeout_ms, payload };
-            Ok(Letter { node, message: PeerMessage::Request { id: number, command }, bytes })
+            let message = PeerMessage::Request { id: number, command };
+            Ok(Letter { node, message, bytes, breaks_unsaid: false })
         }
         other => Err(other),
     }
@@ -152,7 +163,8 @@ pub fn answer_letter(node: NodeId, number: u64, answer: &ControllerAnswer) -> Le
     let payload = answer_to_bytes(answer);
     let bytes = payload.len() + FRAME_ROOM_BYTES;
     let result = PeerAnswer::Controller { payload };
-    Letter { node, message: PeerMessage::Answer { id: number, result }, bytes }
+    let message = PeerMessage::Answer { id: number, result };
+    Letter { node, message, bytes, breaks_unsaid: false }
 }
 
 /// What the node as a whole hears of what its shard wants done.
@@ -164,6 +176,12 @@ pub fn told_by_shard(effect: &Effect) -> Option<NodeInput> {
             if *incarnation == Incarnation::METADATA =>
         {
             Some(NodeInput::Controller(*leader))
+        }
+        Effect::Leads { incarnation, term } => {
+            Some(NodeInput::Leads { incarnation: *incarnation, term: Some(*term) })
+        }
+        Effect::Deposed { incarnation, .. } | Effect::Isolated { incarnation, .. } => {
+            Some(NodeInput::Leads { incarnation: *incarnation, term: None })
         }
         _ => None,
     }

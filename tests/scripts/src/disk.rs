@@ -224,6 +224,7 @@ impl DiskLog {
             snapshot: None,
             frames: if self.is_damaged { Vec::new() } else { behind.cloned().collect() },
             is_damaged: self.is_damaged,
+            readable: None,
         }
     }
 }

@@ -21,7 +21,7 @@ use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings, Voter};
 use bateau_core::shard::{Input, Reply};
 use bateau_core::ticket::Ticket;
 use bateau_log::{Identity, OpenError};
-use bateau_protocol::ids::{Incarnation, NodeId};
+use bateau_protocol::ids::{Incarnation, NodeId, Term};
 use bateau_protocol::peer::Idempotency;
 use std::collections::BTreeMap;
 
@@ -137,14 +137,39 @@ impl World {
                 NodeEffect::Stop(refusal) => {
                     self.fail(format!("node {} is not let in: {refusal}", n + 1));
                 }
-                letter @ (NodeEffect::Send { .. } | NodeEffect::Request { .. }) => {
+                NodeEffect::LeaderElsewhere { incarnation, leader } => {
+                    self.note_leader_elsewhere(process, incarnation, leader);
+                }
+                letter @ (NodeEffect::Send { .. }
+                | NodeEffect::Request { .. }
+                | NodeEffect::Announce { .. }) => {
                     if let Ok(letter) = bateau_storage::letter(letter, process.brain.origin()) {
-                        self.post(process, letter);
+                        let (node, breaks_unsaid) = (letter.node, letter.breaks_unsaid);
+                        if !self.post(process, letter) && breaks_unsaid {
+                            if let Some(id) = process.brain.links.remove(&node) {
+                                self.hang_up(id);
+                            }
+                            process.brain.told.push(NodeInput::LinkDown { node });
+                        }
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// A node is told who leads what it does not hold, or may not hold.
+    fn note_leader_elsewhere(
+        &self,
+        process: &mut Process,
+        log: Incarnation,
+        leader: Option<(NodeId, Term)>,
+    ) {
+        let place = leader.and_then(|(node, _)| self.place_of(node));
+        match place {
+            Some(place) => drop(process.elsewhere.insert(log, place)),
+            None => drop(process.elsewhere.remove(&log)),
+        }
     }
 
     /// Stores the founding; the power may go meanwhile.

@@ -45,8 +45,8 @@ pub enum Event {
         link: LinkId,
         /// Whether it goes back to the dialler.
         is_answer: bool,
-        /// Whether it is held where a way is cut, and not lost.
-        is_sure: bool,
+        /// Which one of those that are held where a way is cut, and not lost.
+        sure: Option<u64>,
         /// A whole frame.
         bytes: Bytes,
     },
@@ -54,6 +54,8 @@ pub enum Event {
     LinkDown(NodeAt, Life, LinkId),
     /// A node waits no longer for the answer to its greeting.
     DialEnds(NodeAt, Life, LinkId),
+    /// A node waits no longer for the rest of a frame.
+    FrameEnds(NodeAt, Life, LinkId),
     /// A node makes itself known, if it is not.
     Register(NodeAt, Life),
     /// A node learns that a link of its own does not carry.

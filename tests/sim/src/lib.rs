@@ -19,6 +19,7 @@ mod brain;
 mod checker;
 mod clients;
 mod clock;
+mod damage;
 mod disk;
 mod event;
 mod faults;

@@ -32,6 +32,8 @@ use std::collections::BTreeMap;
 
 /// How long a dialler waits for the answer to its greeting.
 const DIAL_TIME_MAX: Micros = 5_000_000;
+/// How long a frame may take once it has begun.
+const FRAME_TIME_MAX: Micros = 30_000_000;
 /// Until what is held by a cut way is tried again.
 const HELD: Micros = 100_000;
 
@@ -56,6 +58,12 @@ struct Link {
     /// It carries nothing any more, which its dialler may not have learnt.
     is_broken: bool,
     received: PeerFrames,
+    /// What is carried surely keeps its order: what was sent, what has come, what came too early.
+    sent: u64,
+    heard: u64,
+    early: BTreeMap<u64, Bytes>,
+    /// A damaged length lets a frame begin that does not end.
+    is_stuck: bool,
     answered: PeerFrames,
     /// What was to be sent before it was open.
     waiting: Vec<PeerMessage>,
@@ -94,6 +102,10 @@ impl World {
             stage: Stage::Dialling,
             is_broken: false,
             received: PeerFrames::new(LinkEnd::Acceptor),
+            sent: 0,
+            heard: 0,
+            early: BTreeMap::new(),
+            is_stuck: false,
             answered: PeerFrames::new(LinkEnd::Dialler),
             waiting: Vec::new(),
         };
@@ -142,7 +154,7 @@ impl World {
     /// Sends all messages of a turn, by node.
     pub(crate) fn send(&mut self, process: &mut Process, node: NodeId, messages: Vec<RaftMessage>) {
         for (message, bytes) in bateau_storage::frames_of(messages) {
-            if !self.post(process, Letter { node, message, bytes }) {
+            if !self.post(process, Letter { node, message, bytes, breaks_unsaid: false }) {
                 process.inbox.push(Input::Unreachable { node });
                 return;
             }
@@ -151,9 +163,10 @@ impl World {
 
     /// Puts a message on its way.
     fn carry(&mut self, id: LinkId, is_answer: bool, message: PeerMessage) {
-        let Some(link) = self.links.links.get(&id) else { return };
+        let Some(link) = self.links.links.get_mut(&id) else { return };
         let (from, to) = if is_answer { (link.to, link.from) } else { (link.from, link.to) };
-        let is_sure = is_carried_surely(&message);
+        let sure = is_carried_surely(&message).then_some(link.sent);
+        link.sent += u64::from(sure.is_some() && !is_answer);
         let bytes = match message.encode() {
             Ok(chain) => chain.to_bytes(),
             Err(error) => return self.fail(format!("a message is no frame: {error}")),
@@ -167,28 +180,28 @@ impl World {
             return self.count("frames lost");
         }
         if self.network.loses(from, to) {
-            return self.lose(id, is_answer, is_sure, bytes);
+            return self.lose(id, is_answer, sure, bytes);
         }
         let arrival = self.network.arrival(self.at, from, to);
-        if !is_sure && self.network.doubles() {
+        if sure.is_none() && self.network.doubles() {
             self.count("frames duplicated");
             let again = self.at + self.network.delay();
             let bytes = bytes.clone();
-            self.events.put(again, Event::Carry { link: id, is_answer, is_sure, bytes });
+            self.events.put(again, Event::Carry { link: id, is_answer, sure, bytes });
         }
-        self.events.put(arrival, Event::Carry { link: id, is_answer, is_sure, bytes });
+        self.events.put(arrival, Event::Carry { link: id, is_answer, sure, bytes });
     }
 
     /// A frame does not arrive, or arrives later, or damaged; or its link breaks.
-    fn lose(&mut self, id: LinkId, is_answer: bool, is_sure: bool, mut bytes: Bytes) {
+    fn lose(&mut self, id: LinkId, is_answer: bool, sure: Option<u64>, mut bytes: Bytes) {
         self.count("frames lost");
         let chance = self.random.below(100);
         if chance < 10 {
             return self.break_link(id);
         }
-        if is_sure {
+        if sure.is_some() {
             let later = self.at + 200_000 + self.random.below(800_000);
-            return self.events.put(later, Event::Carry { link: id, is_answer, is_sure, bytes });
+            return self.events.put(later, Event::Carry { link: id, is_answer, sure, bytes });
         }
         let Some(link) = self.links.links.get(&id) else { return };
         let (from, to, life) = (link.from, link.to, link.dialler);
@@ -202,7 +215,7 @@ impl World {
             damaged[place] ^= 1 << self.random.below(8);
             bytes = damaged.freeze();
             let arrival = self.network.arrival(self.at, from, to);
-            self.events.put(arrival, Event::Carry { link: id, is_answer, is_sure, bytes });
+            self.events.put(arrival, Event::Carry { link: id, is_answer, sure, bytes });
         }
     }
 
@@ -274,22 +287,38 @@ impl World {
     }
 
     /// A frame arrives, if anybody is there.
-    pub(crate) fn arrive(&mut self, id: LinkId, is_answer: bool, is_sure: bool, bytes: Bytes) {
+    pub(crate) fn arrive(&mut self, id: LinkId, is_answer: bool, sure: Option<u64>, bytes: Bytes) {
         let Some(link) = self.links.links.get(&id) else { return };
         let (from, to) = if is_answer { (link.to, link.from) } else { (link.from, link.to) };
         if self.network.is_blocked(from, to) {
-            if is_sure && !link.is_broken {
+            if sure.is_some() && !link.is_broken {
                 let later = self.at + HELD;
-                self.events.put(later, Event::Carry { link: id, is_answer, is_sure, bytes });
+                self.events.put(later, Event::Carry { link: id, is_answer, sure, bytes });
             }
             return;
         }
         let paused_until = self.nodes[to].paused_until;
         if paused_until > self.at {
-            let again = Event::Carry { link: id, is_answer, is_sure, bytes };
+            let again = Event::Carry { link: id, is_answer, sure, bytes };
             return self.events.put(paused_until, again);
         }
-        if is_answer { self.hear_answer(id, &bytes) } else { self.hear_frame(id, &bytes) }
+        match (is_answer, sure) {
+            (true, _) => self.hear_answer(id, &bytes),
+            (false, None) => self.hear_frame(id, &bytes),
+            (false, Some(number)) => self.hear_in_order(id, number, bytes),
+        }
+    }
+
+    /// What is carried surely is heard in the order in which it was sent.
+    fn hear_in_order(&mut self, id: LinkId, number: u64, bytes: Bytes) {
+        let Some(link) = self.links.links.get_mut(&id) else { return };
+        link.early.insert(number, bytes);
+        while let Some(link) = self.links.links.get_mut(&id)
+            && let Some(bytes) = link.early.remove(&link.heard)
+        {
+            link.heard += 1;
+            self.hear_frame(id, &bytes);
+        }
     }
 
     /// A frame has come to whom it was sent.
@@ -310,7 +339,7 @@ impl World {
         loop {
             let Some(link) = self.links.links.get_mut(&id) else { return };
             let message = match link.received.take_frame() {
-                Ok(Split::Incomplete { .. }) => return,
+                Ok(Split::Incomplete { .. }) => return self.await_rest(id),
                 Ok(Split::Frame(frame)) => {
                     PeerMessage::decode(frame).map_err(|error| error.to_string())
                 }
@@ -328,6 +357,35 @@ impl World {
                     return self.break_link(id);
                 }
             }
+        }
+    }
+
+    /// The acceptor waits for the rest of a frame, for so long.
+    fn await_rest(&mut self, id: LinkId) {
+        let Some(link) = self.links.links.get_mut(&id) else { return };
+        let is_stuck = link.received.waiting_bytes() > 0;
+        let (to, life) = (link.to, link.acceptor.unwrap_or_default());
+        if is_stuck && self.is_healing {
+            return self.break_link(id);
+        }
+        if is_stuck && !std::mem::replace(&mut link.is_stuck, is_stuck) {
+            let ends = self.at + FRAME_TIME_MAX;
+            self.events.put(ends, Event::FrameEnds(to, life, id));
+        }
+    }
+
+    /// A frame has not ended in time.
+    pub(crate) fn end_frame(&mut self, id: LinkId) {
+        if self.links.links.get(&id).is_some_and(|link| link.is_stuck) {
+            self.break_link(id);
+        }
+    }
+
+    /// Who waits for the rest of a frame waits no longer.
+    pub(crate) fn break_stuck_links(&mut self) {
+        let stuck = self.links.links.iter().filter(|(_, link)| link.is_stuck);
+        for id in stuck.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.break_link(id);
         }
     }
 
@@ -381,6 +439,19 @@ impl World {
             }
             other => self.fail(format!("a greeting is answered by {other:?}")),
         }
+    }
+
+    /// The newest link from one node to another, in words.
+    pub(crate) fn describe_link(&self, from: NodeAt, to: NodeAt) -> String {
+        let links = self.links.links.iter().rev();
+        let newest = links.map(|(_, link)| link).find(|link| (link.from, link.to) == (from, to));
+        newest.map_or_else(
+            || "no link".to_owned(),
+            |link| {
+                let Link { stage, is_broken, dialler, acceptor, .. } = link;
+                format!("link {stage:?}, broken {is_broken}, of start {dialler} to {acceptor:?}")
+            },
+        )
     }
 
     /// Where a node is.

@@ -7,7 +7,7 @@ use crate::event::{Life, Micros};
 use crate::process::Process;
 use crate::promises::Promises;
 use bateau_log::sim_disk::{SimDisk, SimRandom};
-use bateau_protocol::ids::{Incarnation, NodeId};
+use bateau_protocol::ids::NodeId;
 
 /// Room on a node's disk, in bytes.
 pub const DISK_BYTES: u64 = 1 << 30;
@@ -64,11 +64,6 @@ impl Node {
             promises: Promises::default(),
             cut_at: None,
         }
-    }
-
-    /// Whether the cluster has begun here.
-    pub fn is_founded(&self) -> bool {
-        self.promises.has(Incarnation::METADATA)
     }
 
     /// Whether a process runs and does not stand still.

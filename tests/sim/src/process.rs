@@ -48,6 +48,8 @@ pub struct Process {
     pub readers: BTreeMap<Incarnation, LogReader>,
     /// What was seen of its logs.
     pub seen: BTreeMap<Incarnation, Seen>,
+    /// Who leads what is not held here, as others say.
+    pub elsewhere: BTreeMap<Incarnation, NodeAt>,
     /// The metadata as published.
     pub metadata: Option<Arc<Metadata>>,
     /// What waits for the next turn.
@@ -105,6 +107,22 @@ impl Process {
     /// The replicas, once there are any.
     pub fn shard(&self) -> Option<&Shard> {
         self.shard.as_ref()
+    }
+
+    /// Who leads a log, as far as is known here.
+    pub fn leader_of(&self, log: Incarnation) -> Option<NodeAt> {
+        let held = self.seen.get(&log).and_then(|seen| seen.leader);
+        held.or_else(|| self.elsewhere.get(&log).copied())
+    }
+
+    /// What it knows of a log, in words.
+    pub fn describe(&self, log: Incarnation) -> String {
+        let replica = self.shard().and_then(|shard| shard.replica(log));
+        let state = replica.map(|one| (one.applied(), one.membership().clone()));
+        let placed = self.metadata.as_ref().and_then(|metadata| metadata.partition_of(log));
+        let name = placed.map(|(topic, number)| format!("{}/{number}", topic.name));
+        let (seen, why) = (self.seen.get(&log), self.isolated.get(&log));
+        format!("{name:?} {seen:?}, {state:?}, {why:?}, read {}", self.readers.contains_key(&log))
     }
 }
 
@@ -233,6 +251,7 @@ impl World {
             cycle: opened.cycle,
             readers,
             seen: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             metadata: None,
             inbox: bateau_storage::answer(&space).into_iter().collect(),
             waiters: BTreeMap::new(),
@@ -254,6 +273,9 @@ impl World {
             if !is_excused {
                 self.fail(format!("D10: damage on a healthy disk: {damage}"));
             }
+        }
+        if let Some(truncated) = self.nodes[n].promises.truncated(recovered) {
+            self.fail(format!("I18: node {} has cut off what was durable: {truncated}", n + 1));
         }
         if !is_excused && let Some(missing) = self.nodes[n].promises.missing(recovered) {
             self.fail(format!("I6: node {} has lost what was durable: {missing}", n + 1));

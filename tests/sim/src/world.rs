@@ -166,11 +166,12 @@ impl World {
             Event::SpaceCheck(n, _) => self.check_space(n),
             Event::SegmentsLook(n, _) => self.look_at_segments(n),
             Event::ReadFrames(n, _, wanted) => self.read_frames(n, wanted),
-            Event::Carry { link, is_answer, is_sure, bytes } => {
-                self.arrive(link, is_answer, is_sure, bytes);
+            Event::Carry { link, is_answer, sure, bytes } => {
+                self.arrive(link, is_answer, sure, bytes);
             }
             Event::LinkDown(n, _, link) => self.note_link_down(n, link),
             Event::DialEnds(n, _, link) => self.end_dial(n, link),
+            Event::FrameEnds(_, _, link) => self.end_frame(link),
             Event::Register(n, _) => self.register(n),
             Event::Unreachable(n, _, to) => {
                 let node = self.nodes[to].id;
@@ -213,6 +214,7 @@ fn concerns(event: &Event) -> Option<(NodeAt, u64)> {
         | Event::SegmentsLook(n, life)
         | Event::LinkDown(n, life, _)
         | Event::DialEnds(n, life, _)
+        | Event::FrameEnds(n, life, _)
         | Event::Register(n, life)
         | Event::Unreachable(n, life, _) => Some((*n, *life)),
         _ => None,

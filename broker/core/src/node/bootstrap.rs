@@ -116,6 +116,8 @@ impl Node {
                     self.meet(hello.node_id, hello.founding_id);
                 }
                 self.note_contact(hello.node_id, now);
+                self.repeat(hello.node_id, now);
+                self.dial_soon(hello.node_id, now);
                 HelloAnswer::Welcome(self.welcome(version))
             }
             Err(refusal) => HelloAnswer::Refused(refusal),

@@ -238,7 +238,6 @@ impl World {
     pub fn find_leader(&mut self, log: Incarnation) -> NodeAt {
         let n = self.any_node();
         let process = self.nodes[n].process.as_ref();
-        let seen = process.and_then(|process| process.seen.get(&log));
-        seen.and_then(|seen| seen.leader).unwrap_or(n)
+        process.and_then(|process| process.leader_of(log)).unwrap_or(n)
     }
 }
