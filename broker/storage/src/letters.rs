@@ -149,10 +149,12 @@ pub fn snapshot_letters(
     let node = snapshot.node;
     let head = snapshot.message.clone();
     let bytes = head.encoded_bytes() + FRAME_ROOM_BYTES;
-    let head = Letter { node, message: PeerMessage::RaftBatch(vec![head]), bytes };
+    let message = PeerMessage::RaftBatch(vec![head]);
+    let head = Letter { node, message, bytes, breaks_unsaid: false };
     let chunks = snapshot.chunks().map(move |chunk| {
         let bytes = chunk.bytes.len() + FRAME_ROOM_BYTES;
-        Letter { node, message: PeerMessage::SnapshotChunk(chunk), bytes }
+        let message = PeerMessage::SnapshotChunk(chunk);
+        Letter { node, message, bytes, breaks_unsaid: false }
     });
     std::iter::once(head).chain(chunks)
 }

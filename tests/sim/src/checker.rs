@@ -224,6 +224,9 @@ impl World {
         payload: &Bytes,
     ) {
         let history = self.checker.logs.entry(log).or_default();
+        if entry.kind == FrameKind::Command && index == history.last_index().next() {
+            self.groups.note_commands(payload);
+        }
         let known = place(index).and_then(|place| history.entries.get(place));
         let result = match known {
             Some(known) if *known == entry => Ok(()),

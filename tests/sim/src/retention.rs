@@ -72,14 +72,13 @@ impl World {
         self.count("snapshots sent");
         let mut is_sent = true;
         for letter in bateau_storage::snapshot_letters(snapshot) {
-            let Letter { node, message, bytes } = letter;
-            let PeerMessage::SnapshotChunk(chunk) = message else {
-                is_sent &= self.post(process, Letter { node, message, bytes });
+            let PeerMessage::SnapshotChunk(chunk) = letter.message else {
+                is_sent &= self.post(process, letter);
                 continue;
             };
             for piece in pieces(chunk) {
                 let message = PeerMessage::SnapshotChunk(piece);
-                is_sent &= self.post(process, Letter { node, message, bytes });
+                is_sent &= self.post(process, Letter { message, ..letter });
             }
         }
         process.inbox.push(snapshot.outcome(is_sent));
