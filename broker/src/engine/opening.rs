@@ -11,7 +11,7 @@ use super::EngineSettings;
 use crate::cluster::Cluster;
 use crate::exit::{Exit, Failure};
 use crate::partition::PartitionView;
-use crate::peers::Peers;
+use crate::peers::{Peers, Transport};
 use crate::telemetry;
 use bateau_core::clock::Now;
 use bateau_core::controller::{BootEpoch, ClusterId, Founder, NodeRegistration};
@@ -85,8 +85,10 @@ impl Opened {
     }
 
     /// The node's brain and its links, none of which is dialled yet.
+    ///
+    /// - `transport`: what the links run over.
     #[must_use]
-    pub fn cluster(&self) -> Cluster {
+    pub fn cluster(&self, transport: Transport) -> Cluster {
         let boot = self.registration.boot;
         let (node_id, start_id) = (self.settings.node_id, boot.start_id);
         let settings = NodeSettings {
@@ -98,7 +100,7 @@ impl Opened {
             voters: self.settings.voters.clone(),
         };
         let origin = Idempotency { node_id, start_id, number: 0 };
-        Cluster::new(settings, Peers::new(origin))
+        Cluster::new(settings, Peers::new(origin, transport))
     }
 
     /// Makes the metadata log of these founders, and stores that the cluster is founded.

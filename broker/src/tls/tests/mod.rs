@@ -20,7 +20,7 @@ fn directory() -> TempDir {
 
 /// What is said of these files; the directory is cut out.
 fn refused(settings: &TlsSettings, place: &TempDir) -> String {
-    let error = read(settings, UnixTime::now()).expect_err("the files are wrong");
+    let error = read(settings, None, UnixTime::now()).expect_err("the files are wrong");
     error.to_string().replace(&format!("{}/", place.path().display()), "")
 }
 
@@ -33,9 +33,9 @@ fn right_files_are_read_whatever_stands_around_them() {
     settings.client_ca = Some(write_authority(&authority, place.path()));
     let chain = format!("a remark\n{}{}", identity.certificate, authority.pem());
     write(&settings.cert, &chain, 0o644);
-    let material = read(&settings, UnixTime::now()).expect("all is right");
+    let material = read(&settings, None, UnixTime::now()).expect("all is right");
     assert_eq!(material.certified.cert.len(), 2);
-    assert!(material.clients.is_some());
+    assert!(material.authorities.is_some());
     let shown = format!("{material:?}");
     assert_eq!(shown, format!("Material {{ pin: {}, .. }}", material.pin), "no secret is shown");
 }
@@ -131,7 +131,7 @@ fn a_certificate_is_refused_before_and_after_its_time() {
 }
 
 fn live(settings: &TlsSettings) -> Arc<Live> {
-    Arc::new(Live::new(read(settings, UnixTime::now()).expect("the files are right")))
+    Arc::new(Live::new(read(settings, None, UnixTime::now()).expect("the files are right")))
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn changed_files_are_exchanged_once_they_fit_together() {
     let authority = Authority::new("test");
     let settings = authority.node().write(place.path());
     let live = live(&settings);
-    let mut watched = Watched::new(Arc::clone(&live), settings.clone());
+    let mut watched = Watched::new(Arc::clone(&live), settings.clone(), None);
     let mut look = || watched.look(UnixTime::now());
     let old = live.material().pin;
     assert!(matches!(look(), Look::Same), "nothing has changed since the start");
@@ -166,7 +166,7 @@ fn files_that_vanish_or_break_leave_what_is_in_use() {
     let identity = authority.node();
     let settings = identity.write(place.path());
     let live = live(&settings);
-    let mut watched = Watched::new(Arc::clone(&live), settings.clone());
+    let mut watched = Watched::new(Arc::clone(&live), settings.clone(), None);
     let pin = live.material().pin;
     let mut refused = || match watched.look(UnixTime::now()) {
         Look::Refused(error) => error.to_string(),
