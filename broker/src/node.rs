@@ -234,9 +234,16 @@ impl Node {
         Ok(())
     }
 
-    async fn run(&self, doors: Doors) -> Result<Running, Failure> {
+    /// Recovers and starts everything but the doors of clients.
+    async fn run(&mut self, doors: Doors) -> Result<Running, Failure> {
+        let mut opened = recover(&self.settings, &doors).await?;
+        // From now on the directory is ours, and no other process makes a key in it.
+        let native = self.native_tls()?.filter(|_| self.encryption.is_none());
+        if let Some(made) = native {
+            opened.register_native_key(made.pin());
+        }
         let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
-        Running::open(&self.settings, doors, transport(tls)).await
+        Running::begin(opened, doors, transport(tls)).await
     }
 
     /// What the native door encrypts with: the files of `[tls]`, else a certificate of the node's
@@ -391,19 +398,12 @@ impl Node {
 }
 
 impl Running {
-    /// Recovers on a thread of its own, so that the HTTP door answers meanwhile.
-    async fn open(
-        settings: &NodeSettings,
+    /// Meets the other founders where there are any, and starts the engine.
+    async fn begin(
+        opened: Opened,
         mut doors: Doors,
         transport: Transport,
     ) -> Result<Self, Failure> {
-        let store = Arc::clone(&settings.store);
-        let disk = off_the_loop(move || store.open()).await?;
-        let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
-        let engine_settings = settings::of_engine(settings, &doors, &*disk);
-        let recovery = Arc::clone(&settings.recovery);
-        let opened = off_the_loop(move || Opened::open(disk, engine_settings, &recovery));
-        let opened = opened.await??;
         let mut cluster = opened.cluster(transport);
         let mut peers = doors.open_peers(cluster.peers().events());
         let engine = match meet_and_start(opened, cluster).await {
@@ -419,6 +419,16 @@ impl Running {
         let engine = EngineTask::spawn(running);
         Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new(), peers })
     }
+}
+
+/// Recovers on a thread of its own, so that the HTTP door answers meanwhile.
+async fn recover(settings: &NodeSettings, doors: &Doors) -> Result<Opened, Failure> {
+    let store = Arc::clone(&settings.store);
+    let disk = off_the_loop(move || store.open()).await?;
+    let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
+    let engine_settings = settings::of_engine(settings, doors, &*disk);
+    let recovery = Arc::clone(&settings.recovery);
+    off_the_loop(move || Opened::open(disk, engine_settings, &recovery)).await?
 }
 
 async fn meet_and_start(opened: Opened, mut cluster: Cluster) -> Result<Engine, Failure> {

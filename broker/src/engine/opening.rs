@@ -22,6 +22,7 @@ use bateau_log::{
 };
 use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_protocol::peer::Idempotency;
+use bateau_quic::SpkiPin;
 use std::sync::Arc;
 
 /// An open data directory.
@@ -82,6 +83,14 @@ impl Opened {
     #[must_use]
     pub fn now(&self) -> Now {
         self.settings.clock.now()
+    }
+
+    /// Registers the key that the native door shows, for clients that know it by its pin.
+    pub fn register_native_key(&mut self, pin: SpkiPin) {
+        let listeners = &mut self.registration.listeners;
+        for listener in listeners.iter_mut().filter(|listener| &*listener.name == "native") {
+            listener.pin = Some(*pin.as_bytes());
+        }
     }
 
     /// The node's brain and its links, none of which is dialled yet.

@@ -101,6 +101,7 @@ impl Doors {
             name: name.into(),
             host: host.into(),
             port,
+            pin: None,
         };
         let kafka = self.kafka.as_ref().map(|door| listener("kafka", door.advertised()));
         let native = self.native.as_ref().map(|door| listener("native", door.advertised()));

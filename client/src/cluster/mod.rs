@@ -31,6 +31,7 @@ use bateau_protocol::native::{
     Call, CoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
 };
 use bateau_protocol::wire::ErrorCode;
+use bateau_quic::SpkiPin;
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -112,7 +113,7 @@ impl Cluster {
         let breaker = |_: &Address| Breaker::new(options.breaker);
         let broker = |address: Address| {
             let breaker = breaker(&address);
-            Broker::new(address, breaker)
+            Broker::named(address, breaker)
         };
         let state = State {
             bootstrap: addresses.into_iter().map(broker).collect(),
@@ -514,13 +515,12 @@ impl Cluster {
         let mut state = self.lock();
         for node in metadata.nodes.iter().take(NODES_MAX) {
             let Ok(port) = u16::try_from(node.port) else { continue };
-            if let Some(broker) = state.nodes.get(&node.node_id) {
-                broker.moved_to(&node.host, port);
-                continue;
-            }
-            let address = Address { host: node.host.as_str().to_owned(), port, pin: None };
-            let broker = Broker::new(address, Breaker::new(self.options.breaker));
-            state.nodes.insert(node.node_id, broker);
+            let broker = state.nodes.entry(node.node_id).or_insert_with(|| {
+                let address = Address { host: node.host.as_str().to_owned(), port, pin: None };
+                Broker::told_of(address, Breaker::new(self.options.breaker))
+            });
+            let pin = <[u8; 32]>::try_from(&*node.key_sha256).ok().map(SpkiPin::from_bytes);
+            broker.told(&node.host, port, pin);
         }
     }
 

@@ -178,6 +178,7 @@ fn shard_settings(id: NodeId, founders: &[NodeId], boot_epoch: u64, seed: u64) -
             name: "kafka".into(),
             host: format!("node{node}").into(),
             port: 9092,
+            pin: None,
         }],
     };
     let founding = FoundingPlan {
