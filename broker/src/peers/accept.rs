@@ -190,6 +190,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let greeting = greet(&mut link, &proof, &hall.events);
     match tokio::time::timeout(HELLO_TIME_MAX, greeting).await {
         Ok(Ok(Greeted::Welcome(node))) => {
+            let is_proved = proof.is_of(node).is_ok();
+            assert!(is_proved, "I-TLS-2: a link is heard as a node whose certificate it lacks");
             drop(place);
             hall.complaints.settle(&peer.ip());
             listen(&mut link, node, &hall.events).await

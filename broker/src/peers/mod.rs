@@ -15,7 +15,7 @@
 //!
 //! - Where links are encrypted, nobody is heard who has no certificate of its node (`I-TLS-2`).
 //!
-//! Absent on purpose: retries, which are `Node`'s, and which certificate is whose, which is `tls`'s.
+//! Absent on purpose: retries, which are `Node`'s, and whose a certificate is, which `tls` knows.
 
 mod accept;
 mod carried;

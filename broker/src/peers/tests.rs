@@ -1,11 +1,13 @@
 //! Links over loopback sockets, with a peer on the other side that does what a story says.
 
+mod encrypted;
+
 use super::*;
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};
 use bateau_protocol::peer::{LinkEnd, RaftBody, RefusalReason, operator_text};
 use frames::{Messages, write};
 use std::net::SocketAddr;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
