@@ -9,7 +9,9 @@ use super::watch::{Look, Watched};
 use super::*;
 use authority::{Authority, Identity, write, write_authority};
 use bateau_quic::contexts::Contexts;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, SanType, date_time_ymd,
+};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
@@ -128,6 +130,45 @@ fn a_certificate_is_refused_before_and_after_its_time() {
     write(&settings.cert, &(node.certificate + &old.certificate), 0o644);
     let said = refused(&settings, &place);
     assert!(said.starts_with("tls.cert: node.crt: certificate 2 expired on "), "{said}");
+}
+
+#[test]
+fn a_certificate_that_other_nodes_would_not_believe_stops_the_start() {
+    let place = directory();
+    let authority = Authority::new("test");
+    let client_ca = Some(write_authority(&authority, place.path()));
+    let node = NodeId::new(7);
+    let names = |name: &str| {
+        let name = SanType::DnsName(name.try_into().expect("ASCII"));
+        move |params: &mut CertificateParams| params.subject_alt_names.push(name)
+    };
+    let look = |identity: Identity| {
+        let client_ca = client_ca.clone();
+        let settings = TlsSettings { client_ca, ..identity.write(place.path()) };
+        read(&settings, Some(node), UnixTime::now()).map_err(|error| error.to_string())
+    };
+    let own = names("node-7.bateau.internal");
+    assert!(look(authority.sign(own.clone())).is_ok());
+    let server = ExtendedKeyUsagePurpose::ServerAuth;
+    let one_way = authority.sign(|params| {
+        own.clone()(params);
+        params.extended_key_usages = vec![server];
+    });
+    let lacks = "has no alternative name DNS:node-7.bateau.internal, without a wildcard";
+    for (identity, expected) in [
+        (authority.node(), lacks),
+        (authority.sign(names("node-70.bateau.internal")), lacks),
+        (authority.sign(names("*.bateau.internal")), lacks),
+        (Authority::new("other").sign(own), "dialled by one: invalid peer certificate: Unknown"),
+        (one_way, "dialling one: invalid peer certificate: certificate does not allow"),
+    ] {
+        let found = look(identity).expect_err(expected);
+        assert!(found.starts_with("tls.cert: "), "{found}");
+        assert!(found.contains(": other nodes will not believe it: "), "{found}");
+        assert!(found.contains(expected), "{found}, expected {expected}");
+    }
+    let alone = TlsSettings { client_ca, ..authority.node().write(place.path()) };
+    assert!(read(&alone, None, UnixTime::now()).is_ok(), "nobody asks a node that is alone");
 }
 
 fn live(settings: &TlsSettings) -> Arc<Live> {
