@@ -255,12 +255,13 @@ impl Cluster {
             bootstrap.rotate_left(first);
             (nodes, bootstrap)
         };
-        let there = nodes.iter().chain(&bootstrap).find_map(|broker| broker.current());
-        if let Some(connection) = there {
-            return Ok(connection);
+        let there: Vec<_> =
+            nodes.iter().chain(&bootstrap).filter_map(|broker| broker.current()).collect();
+        if let Some(connection) = there.iter().find(|connection| !connection.is_suspect()) {
+            return Ok(Arc::clone(connection));
         }
         let mut last = ConnectError::Closed;
-        for broker in bootstrap.iter().chain(&nodes) {
+        for broker in bootstrap.iter().chain(&nodes).filter(|broker| broker.current().is_none()) {
             if self.is_down() {
                 return Err(ConnectError::Closed);
             }
@@ -272,7 +273,8 @@ impl Cluster {
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        // One that is suspect may be alive; there is no other.
+        there.into_iter().find(|connection| connection.is_usable()).ok_or(last)
     }
 
     /// A broker of the bootstrap list has said who it is.
@@ -508,6 +510,11 @@ impl Cluster {
     /// Takes in what a broker says of the cluster.
     fn learn(&self, metadata: &MetadataResponse) {
         self.learn_nodes(metadata);
+        for node in self.view().deposed_by(metadata) {
+            if let Some(connection) = self.current(node) {
+                connection.doubt();
+            }
+        }
         self.view.send_if_modified(|view| Arc::make_mut(view).learn(metadata));
     }
 

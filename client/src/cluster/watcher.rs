@@ -65,6 +65,8 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
 /// Watches over one connection, until it ends.
 async fn watch_once(cluster: &Arc<Cluster>) -> Result<(), RequestError> {
     let connection = cluster.any().await?;
+    // Where there is no better one, this one is kept until it ends.
+    let was_suspect = connection.is_suspect();
     let mut watch = None;
     loop {
         let names: Vec<_> = cluster.lock().interest.iter().cloned().collect();
@@ -77,6 +79,8 @@ async fn watch_once(cluster: &Arc<Cluster>) -> Result<(), RequestError> {
         }
         tokio::select! {
             () = connection.closed() => return Ok(()),
+            // Another one may know more, and that this one is dead.
+            () = connection.suspected(), if !was_suspect => return Ok(()),
             () = cluster.interest_grew.notified() => {}
         }
         if !still_best(&connection) {

@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -43,7 +43,7 @@ const STRIDE: usize = 200;
 const IN_FLIGHT: usize = 64;
 
 /// How far the producer gets ahead of the slowest group, so that none is left behind in the end.
-const AHEAD_MAX: usize = 2_000;
+const AHEAD_MAX: usize = 500;
 
 /// The pause between two records: some thousand a second.
 const PACE: Duration = Duration::from_millis(1);
@@ -72,14 +72,17 @@ impl Progress {
         self.consumed.iter().map(|one| one.load(Ordering::Acquire)).min().unwrap_or(0)
     }
 
-    fn least(&self) -> usize {
-        self.least_consumed().min(self.acknowledged.load(Ordering::Acquire))
+    fn counts(&self) -> [usize; 1 + GROUPS.len()] {
+        let [one, other] = &self.consumed;
+        [&self.acknowledged, one, other].map(|count| count.load(Ordering::Acquire))
     }
 
     /// Waits until everybody has got on from here.
     pub fn goes_on(&self, when: &str) {
-        let goal = self.least() + STRIDE;
-        wait_until(&format!("load {when}: {:?}", self.doing), TIMEOUT, || self.least() >= goal);
+        let (began, from) = (Instant::now(), self.counts());
+        let is_on = || self.counts().iter().zip(from).all(|(now, from)| *now >= from + STRIDE);
+        wait_until(&format!("load {when}"), TIMEOUT, is_on);
+        println!("{when}: on from {from:?} after {} ms", began.elapsed().as_millis());
     }
 }
 
