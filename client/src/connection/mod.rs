@@ -222,6 +222,11 @@ impl Connection {
         connection
     }
 
+    /// Datagrams that have come so far.
+    pub fn heard(&self) -> u64 {
+        self.link.quic.stats().udp_rx.datagrams
+    }
+
     /// Whether the broker owes acknowledgements for longer than it should.
     pub fn is_suspect(&self) -> bool {
         self.link.standing.is_suspect()
