@@ -277,9 +277,10 @@ impl Node {
     pub(super) fn hear_refusal(&mut self, node: NodeId, refused: &Refusal, now: Now) {
         self.note_link_down(node, now);
         let is_final = match refused.reason {
-            RefusalReason::NotReady | RefusalReason::VersionMismatch | RefusalReason::WrongNode => {
-                false
-            }
+            RefusalReason::NotReady
+            | RefusalReason::VersionMismatch
+            | RefusalReason::WrongNode
+            | RefusalReason::WrongCertificate => false,
             // A member has a cluster to go on with; somebody else's mistake is not its end.
             RefusalReason::WrongCluster
             | RefusalReason::UnknownNode
