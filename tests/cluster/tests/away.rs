@@ -91,6 +91,9 @@ fn a_node_that_was_away_for_longer_than_retention_serves_what_there_is() {
     });
     trio.launch(away);
     trio.until_ready(away);
+    let begins = |lines: &[String]| lines.iter().any(|line| line.contains("begins anew behind"));
+    let program = trio.program(away);
+    program.wait_for_error("that it got a snapshot", TIMEOUT, |lines| begins(lines).then_some(()));
     // One after the other gives way, until it is the leader and answers for itself.
     let mut led_by = leader(&NODES);
     while led_by != away {

@@ -64,7 +64,7 @@ impl CommitCycle {
             trash_name(incarnation, index.get()),
             old,
         );
-        // It was no deletion: it goes as soon as nobody reads it any more.
+        // It was no deletion: it goes now, or with a later look at the trash if it is still read.
         self.background.empty_trash(index.next().get());
         if let Some(log) = self.logs.get(&incarnation) {
             log.show_restart();
