@@ -33,8 +33,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const SNAPSHOTS_SENDING_MAX: usize = 4;
 /// Milliseconds that sending one may take.
 const SENDING_MS_MAX: u64 = 120_000;
-/// Milliseconds from the last chunk to the follower's answer, and for each 10 MB of the state, which
-/// has to be written, a second more.
+/// Milliseconds from the last chunk to the follower's answer, and for each 10 MB of the state,
+/// which has to be written, a second more.
 const INSTALLING_MS_MAX: u64 = 10_000;
 const INSTALLING_BYTES_PER_MS: u64 = 10_000;
 

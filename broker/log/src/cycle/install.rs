@@ -33,7 +33,8 @@ impl CommitCycle {
         let failed = |error| Ok(Done::InstallFailed { incarnation, index, error });
         let dir = install_dir(incarnation, index);
         let mut built = self.build(request, &dir);
-        if matches!(&built, Err(StoreError::Write(error)) if error.kind() == io::ErrorKind::StorageFull)
+        let is_full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+        if matches!(&built, Err(StoreError::Write(error)) if is_full(error))
             && self.logs.get(&incarnation).is_some_and(|log| log.options.vital)
             && self.space.release()
         {
