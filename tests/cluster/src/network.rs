@@ -152,6 +152,8 @@ impl Drop for Network {
     fn drop(&mut self) {
         self.proxies = None;
         for node in &self.nodes {
+            // The kernel takes a network apart later; the name of its link must be free at once.
+            ip(&format!("link del e{node}"));
             ip(&format!("netns del n{node}"));
         }
         ip("link del bridge0");
