@@ -85,6 +85,11 @@ impl Network {
         network
     }
 
+    /// How nodes are kept apart here.
+    pub fn way(&self) -> Way {
+        if self.proxies.is_some() { Way::Proxies } else { Way::Packets }
+    }
+
     /// From now on nothing that `from` sends reaches `to`; the other direction goes on.
     pub fn lose(&mut self, from: usize, to: usize) {
         match &self.proxies {
