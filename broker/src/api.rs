@@ -418,7 +418,7 @@ impl Broker {
             topics.iter().filter(|id| **id != TopicId::ZERO).all(|id| {
                 directory.topic_by_id(*id).is_none_or(|topic| {
                     let mut logs = topic.partitions.iter().map(|part| part.incarnation);
-                    logs.all(|log| directory.view(log).is_some_and(|view| view.is_settled()))
+                    logs.all(|log| directory.is_settled(log))
                 })
             })
         };

@@ -17,7 +17,6 @@ mod opening;
 pub use meeting::meet;
 pub(crate) use meeting::refused;
 pub use opening::Opened;
-pub(crate) use opening::{boot, note_peer};
 
 use crate::api::{Broker, Durability, NodeInfo};
 use crate::clock::Clock;
@@ -26,6 +25,7 @@ use crate::disk_worker::{self, Report};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
 use crate::follower_reads::FollowerReads;
+use crate::peers::Transport;
 use crate::readers::{ColdReader, ReadThread};
 use crate::router::Router;
 use crate::shard::{Ask, Ended, INBOX_ASKS_MAX, ShardLoop, ShardParts};
@@ -36,7 +36,7 @@ use bateau_core::controller::{ListenerAddress, NodeRegistration};
 use bateau_core::node::{NodeEffect, NodeInput, Voter};
 use bateau_core::replica::MetadataStart;
 use bateau_core::shard::{Effects, RecoveredLog, Shard, ShardSettings};
-use bateau_log::{DataDirOptions, Disk, Done, RecoveryProgress, RecoveryReport};
+use bateau_log::{DataDirOptions, Disk, Done, Identity, RecoveryProgress, RecoveryReport};
 use bateau_protocol::ids::{Incarnation, NodeId};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -92,7 +92,7 @@ impl Engine {
     /// what recovery itself may do.
     pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
         let mut opened = Opened::open(disk, settings, &RecoveryProgress::default())?;
-        let mut cluster = opened.cluster();
+        let mut cluster = opened.cluster(Transport::Plain);
         let now = opened.now();
         for effect in cluster.step(now) {
             if let NodeEffect::Found { founders } = effect {
@@ -113,7 +113,7 @@ impl Engine {
         let founders = opened.founders;
         let mut effects = Effects::default();
         let shard = start_shard(&settings, &registration, founders, recovered, &mut effects)?;
-        refuse_foreign_metadata(&shard, settings.node_id, identity.founding_id)?;
+        refuse_foreign_metadata(&shard, &identity)?;
         let (sender, disk_reports) = mpsc::unbounded_channel();
         // A directory may be short of room from the start on; later changes are reported.
         let space = vec![Done::Space(cycle.space())];
@@ -267,18 +267,8 @@ fn start_shard(
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))
 }
 
-/// The founding names every founder's id, and `IDENTITY` this node's: they part where files of
-/// two clusters were mixed.
-fn refuse_foreign_metadata(
-    shard: &Shard,
-    node: NodeId,
-    founding_id: [u8; 16],
-) -> Result<(), Failure> {
-    let founding = shard.metadata().and_then(|metadata| metadata.founding());
-    let recorded = founding.and_then(|founding| {
-        founding.founders.iter().find(|founder| founder.node == node).map(|one| one.founding_id)
-    });
-    if recorded.is_none_or(|recorded| recorded == founding_id) {
+fn refuse_foreign_metadata(shard: &Shard, identity: &Identity) -> Result<(), Failure> {
+    if bateau_storage::is_of_directory(shard.metadata(), identity) {
         return Ok(());
     }
     let message = "the data directory holds the metadata of another cluster than its IDENTITY";

@@ -20,7 +20,7 @@ mod advance;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Heard};
 use crate::disk_worker::{DiskQueue, Report};
-use crate::engine::{boot, note_peer, refused};
+use crate::engine::refused;
 use crate::exit::{Exit, Failure};
 use crate::follower_reads::{FollowerReads, Wanted};
 use crate::partition::PartitionView;
@@ -284,6 +284,7 @@ impl ShardLoop {
             Heard::Raft { node, messages } => {
                 inputs.extend(messages.into_iter().map(|message| Input::Peer { node, message }));
             }
+            Heard::Shard(input) => inputs.push(input),
             Heard::Request { node, number, request } => {
                 let ticket = self.ticket(Waiter::Peer { node, number });
                 inputs.push(Input::Controller { request, ticket });
@@ -293,6 +294,7 @@ impl ShardLoop {
     }
 
     fn let_brain_decide(&mut self, inputs: &mut Vec<Input>) {
+        let mut update = self.router.update();
         for effect in self.cluster.step(self.clock.now()) {
             match effect {
                 NodeEffect::Lost { node } => inputs.push(Input::PeerLost { node }),
@@ -304,16 +306,23 @@ impl ShardLoop {
                     self.reply(ticket, Reply::Controller(response));
                 }
                 NodeEffect::Stop(refusal) => self.failure = Some(refused(&refusal)),
-                NodeEffect::NotePeer { node, boot } => self.disk.push(note_peer(node, boot)),
+                NodeEffect::NotePeer { node, boot } => {
+                    self.disk.push(bateau_storage::note_peer(node, boot));
+                }
+                NodeEffect::LeaderElsewhere { incarnation, leader } => {
+                    update.set_leader_elsewhere(incarnation, leader);
+                }
                 // What concerns links is done, and a founding is over before there is a shard.
                 NodeEffect::Dial { .. }
                 | NodeEffect::HangUp { .. }
                 | NodeEffect::Answer { .. }
                 | NodeEffect::Send { .. }
                 | NodeEffect::Request { .. }
+                | NodeEffect::Announce { .. }
                 | NodeEffect::Found { .. } => {}
             }
         }
+        self.router.publish(update);
     }
 
     fn ticket(&mut self, waiter: Waiter) -> Ticket {
@@ -351,8 +360,8 @@ impl ShardLoop {
             if let Done::Space(space) = &done {
                 self.router.set_space(*space);
             }
-            if let Done::PeerNoted { node, start } = &done {
-                self.cluster.tell(NodeInput::PeerNoted { node: *node, boot: boot(*start) });
+            if let Some(input) = bateau_storage::told_by_disk(&done) {
+                self.cluster.tell(input);
             }
             report_refusal(&done);
             inputs.extend(bateau_storage::answer(&done));
@@ -386,6 +395,9 @@ impl ShardLoop {
 
     fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
         turn.note(&effect);
+        if let Some(input) = bateau_storage::told_by_shard(&effect) {
+            self.cluster.tell(input);
+        }
         match bateau_storage::work(effect, self.clock.wall_ms()) {
             Business::Disk(work) => {
                 self.changes_count += u64::from(changes_a_log(&work));
@@ -394,17 +406,12 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason }) => {
                 self.isolate(incarnation, &reason);
             }
-            Business::Other(Effect::Metadata(metadata)) => {
-                self.cluster.tell(NodeInput::Metadata(Arc::clone(&metadata)));
-                turn.update.set_metadata(metadata);
-            }
+            Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);
             }
-            Business::Other(Effect::LeaderChanged { incarnation, leader, .. }) => {
-                if incarnation == Incarnation::METADATA {
-                    self.cluster.tell(NodeInput::Controller(leader));
-                }
+            Business::Other(Effect::SendSnapshot(snapshot)) => {
+                self.cluster.peers().send_snapshot(*snapshot);
             }
             Business::Other(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max }) => {
                 if let Some(view) = turn.update.view(incarnation) {
@@ -553,6 +560,14 @@ fn report_refusal(done: &Done) {
             let incarnation = request.incarnation.get();
             tracing::warn!(incarnation, %error, "an append was refused");
         }
+        Done::Installed { incarnation, index } => {
+            let (incarnation, index) = (incarnation.get(), index.get());
+            tracing::info!(incarnation, index, "a log begins anew behind a snapshot");
+        }
+        Done::InstallFailed { incarnation, error, .. } => {
+            let incarnation = incarnation.get();
+            tracing::warn!(incarnation, %error, "no snapshot was written");
+        }
         Done::StateFailed { incarnation, error, .. } => {
             let incarnation = incarnation.get();
             tracing::warn!(incarnation, %error, "no state file was written");
@@ -567,6 +582,7 @@ fn changes_a_log(work: &Work) -> bool {
         Work::Create(_)
         | Work::Persist(_)
         | Work::StoreState { .. }
+        | Work::Install(_)
         | Work::Trim { .. }
         | Work::Delete { .. } => true,
         Work::Commit { .. }

@@ -20,7 +20,7 @@
 
 mod record;
 
-pub(crate) use record::{Batch, MetaState, Record, ReplicaMeta, TruncateMark};
+pub(crate) use record::{Batch, MetaState, Record, ReplicaMeta, SnapshotMark, TruncateMark};
 
 use crate::bytes_io::{Fields, PutFields, length, size};
 use crate::disk::{Disk, DiskFile};
@@ -164,6 +164,12 @@ impl MetaLog {
             state: copy.state,
         };
         Ok(Some(log))
+    }
+
+    /// Nothing was promised to any replica: from now on there are none. Flushed.
+    pub(crate) fn forget_replicas(&mut self) -> io::Result<()> {
+        self.state.replicas.clear();
+        self.switch()
     }
 
     /// The active copy, for the flush of a batch.

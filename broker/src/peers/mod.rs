@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   shard ──(a turn's messages)──> Peers ──> dial task ══TCP══> accept task ──PeerEvent──> shard
+//!                                                    (or TLS)
 //! ```
 //!
 //! What is said is decided in `core`; here it is carried. A link keeps the order of what it
@@ -12,44 +13,44 @@
 //! - Nothing of a link is heard before its `Hello` was answered with a welcome.
 //! - A frame that is damaged or nonsense ends its link and nothing else.
 //!
-//! Absent on purpose: retries, which are `Node`'s, and encryption, which a transport adds.
+//! - Where links are encrypted, nobody is heard who has no certificate of its node (`I-TLS-2`).
+//!
+//! Absent on purpose: retries, which are `Node`'s, and whose a certificate is, which `tls` knows.
 
 mod accept;
-mod carried;
+mod complaints;
 mod dial;
 mod frames;
 mod mailbox;
+mod snapshots;
+mod transport;
 
 #[cfg(test)]
 mod tests;
 
 pub use accept::PeersDoor;
-pub use carried::{answer_from_bytes, answer_to_bytes, request_from_bytes, request_to_bytes};
 pub use mailbox::{Letters, Mailbox, mailbox};
+pub use transport::Transport;
 
 use bateau_core::node::NodeEffect;
+use bateau_core::replica::OutgoingSnapshot;
+use bateau_core::shard::Input;
 use bateau_protocol::ids::NodeId;
-use bateau_protocol::limits::{
-    PEER_ENTRIES_MAX, PEER_RAFT_BATCH_BYTES_MAX, PEER_RAFT_MESSAGES_MAX,
-};
 use bateau_protocol::peer::{
-    Hello, HelloAnswer, Idempotency, Liveness, PeerAnswer, PeerMessage, PeerRequest, RaftMessage,
-    Refusal, Welcome,
+    Hello, HelloAnswer, Idempotency, PeerMessage, RaftMessage, Refusal, Welcome,
 };
-use bytes::Bytes;
-use carried::ControllerAnswer;
+use bateau_storage::{ControllerAnswer, Letter, Said, answer_letter, frames_of, letter};
+use complaints::Complaints;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// Bytes that may wait for one peer.
 pub const PEER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that may wait for all peers of this node.
 pub const NODE_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Room that a frame needs beside its messages, in bytes.
-const FRAME_ROOM_BYTES: usize = 64;
 
 /// What happened on a link.
 #[derive(Debug)]
@@ -70,30 +71,14 @@ pub enum PeerEvent {
         /// What became of it.
         outcome: Dialled,
     },
-    /// Raft messages of one turn of a peer; payloads are as their sender stored them.
-    Raft {
-        /// Of this node.
+    /// A snapshot has been carried, or not: what the shard is told.
+    Carried(Input),
+    /// A peer says something on a link of its own.
+    Said {
+        /// Who.
         node: NodeId,
-        /// In order.
-        messages: Vec<RaftMessage>,
-    },
-    /// A sign of life.
-    Liveness(Liveness),
-    /// A request to the controller.
-    Request {
-        /// Of this node.
-        node: NodeId,
-        /// Its number there.
-        number: u64,
-        /// What it asks.
-        payload: Bytes,
-    },
-    /// A controller's answer to a request of this node.
-    Answer {
-        /// The request's number.
-        number: u64,
-        /// The answer.
-        payload: Bytes,
+        /// What.
+        said: Said,
     },
 }
 
@@ -119,6 +104,8 @@ pub struct Peers {
     attempts: u64,
     /// Whose requests these are.
     origin: Idempotency,
+    transport: Transport,
+    complaints: Complaints<NodeId>,
 }
 
 /// One link that we send on.
@@ -149,6 +136,8 @@ struct Held {
     bytes: usize,
     of_link: Arc<AtomicUsize>,
     of_node: Arc<AtomicUsize>,
+    /// Of a snapshot's letter: its place among those that wait.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Held {
@@ -164,7 +153,7 @@ impl Peers {
     ///
     /// - `origin`: node and start id of what is asked; its number does not matter.
     #[must_use]
-    pub fn new(origin: Idempotency) -> (Self, Letters) {
+    pub fn new(origin: Idempotency, transport: Transport) -> (Self, Letters) {
         let (events, letters) = mailbox();
         let peers = Self {
             events,
@@ -173,6 +162,8 @@ impl Peers {
             node_bytes: Arc::default(),
             attempts: 0,
             origin,
+            transport,
+            complaints: Complaints::new(),
         };
         (peers, letters)
     }
@@ -183,41 +174,38 @@ impl Peers {
         self.events.clone()
     }
 
-    /// Performs what concerns links; everything else comes back.
+    /// Performs what concerns links; everything else comes back, and so does a link that had to be
+    /// given up, because it has no room for what must be said on it.
     pub fn perform(&mut self, effect: NodeEffect) -> Option<NodeEffect> {
         match effect {
             NodeEffect::Dial { node, address, hello } => self.dial(node, address, hello),
             NodeEffect::HangUp { node } => drop(self.links.remove(&node)),
-            NodeEffect::Send { node, liveness } => {
-                self.enqueue(node, PeerMessage::Liveness(liveness), FRAME_ROOM_BYTES);
-            }
-            NodeEffect::Request { node, number, request } => {
-                let timeout_ms = u32::try_from(request.timeout_ms()).unwrap_or(u32::MAX);
-                let payload = request_to_bytes(&request);
-                let bytes = payload.len() + FRAME_ROOM_BYTES;
-                // The number is the request's for ever: of this start of this node.
-                let idempotency = Idempotency { number, ..self.origin };
-                let command = PeerRequest::Controller { idempotency, timeout_ms, payload };
-                self.enqueue(node, PeerMessage::Request { id: number, command }, bytes);
-            }
-            other => return Some(other),
+            other => match letter(other, self.origin) {
+                Ok(letter) => {
+                    let (node, breaks_unsaid) = (letter.node, letter.breaks_unsaid);
+                    if !self.post(letter) && breaks_unsaid {
+                        self.links.remove(&node);
+                        return Some(NodeEffect::HangUp { node });
+                    }
+                }
+                Err(other) => return Some(other),
+            },
         }
         None
     }
 
     /// Answers a request of another node; an answer that finds no link is lost.
     pub fn answer(&mut self, node: NodeId, number: u64, answer: &ControllerAnswer) {
-        let payload = answer_to_bytes(answer);
-        let bytes = payload.len() + FRAME_ROOM_BYTES;
-        let result = PeerAnswer::Controller { payload };
-        self.enqueue(node, PeerMessage::Answer { id: number, result }, bytes);
+        self.post(answer_letter(node, number, answer));
     }
 
     fn dial(&mut self, node: NodeId, address: Arc<str>, hello: Hello) {
         self.attempts += 1;
         let attempt = self.attempts;
         let (queue, waiting) = mpsc::unbounded_channel();
-        let link = dial::Link { node, attempt, address, hello, events: self.events.clone() };
+        let (transport, events) = (self.transport.clone(), self.events.clone());
+        let complaints = self.complaints.clone();
+        let link = dial::Link { node, attempt, address, hello, transport, events, complaints };
         let task = tokio::spawn(link.run(waiting)).abort_handle();
         let bytes = Arc::default();
         self.links.insert(node, Outbound { attempt, queue, bytes, task });
@@ -240,7 +228,7 @@ impl Peers {
         let mut dropped = Vec::new();
         for (node, messages) in std::mem::take(&mut self.gathered) {
             for (batch, bytes) in frames_of(messages) {
-                if !self.enqueue(node, PeerMessage::RaftBatch(batch), bytes) {
+                if !self.post(Letter { node, message: batch, bytes, breaks_unsaid: false }) {
                     dropped.push(node);
                     break;
                 }
@@ -249,8 +237,21 @@ impl Peers {
         dropped
     }
 
+    /// Carries a snapshot beside everything else; [`PeerEvent::Carried`] says how it ended. To be
+    /// called inside of a runtime.
+    pub fn send_snapshot(&self, snapshot: OutgoingSnapshot) {
+        let way = self.links.get(&snapshot.node).map(|link| self.way(link));
+        tokio::spawn(snapshots::send(snapshot, way, self.events.clone()));
+    }
+
+    fn way(&self, link: &Outbound) -> snapshots::Way {
+        let (of_link, of_node) = (Arc::clone(&link.bytes), Arc::clone(&self.node_bytes));
+        snapshots::Way { queue: link.queue.clone(), of_link, of_node }
+    }
+
     /// Whether the message waits for its link now.
-    fn enqueue(&mut self, node: NodeId, message: PeerMessage, bytes: usize) -> bool {
+    fn post(&mut self, letter: Letter) -> bool {
+        let Letter { node, message, bytes, .. } = letter;
         let Some(link) = self.links.get(&node) else { return false };
         let of_link = link.bytes.load(Ordering::Relaxed).saturating_add(bytes);
         let of_node = self.node_bytes.load(Ordering::Relaxed).saturating_add(bytes);
@@ -260,33 +261,7 @@ impl Peers {
         link.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.node_bytes.fetch_add(bytes, Ordering::Relaxed);
         let (of_link, of_node) = (Arc::clone(&link.bytes), Arc::clone(&self.node_bytes));
-        let held = Held { bytes, of_link, of_node };
+        let held = Held { bytes, of_link, of_node, _place: None };
         link.queue.send(Queued { message, held }).is_ok()
     }
-}
-
-/// Messages in order, in as few frames as hold them, with about the bytes of each.
-fn frames_of(messages: Vec<RaftMessage>) -> Vec<(Vec<RaftMessage>, usize)> {
-    let limit_bytes = PEER_RAFT_BATCH_BYTES_MAX - FRAME_ROOM_BYTES;
-    let mut frames: Vec<(Vec<RaftMessage>, usize)> = Vec::new();
-    let mut entry_count = 0;
-    for message in messages {
-        let (bytes, entries) = (message.encoded_bytes(), message.body.entries().len());
-        match frames.last_mut() {
-            Some((frame, held))
-                if held.saturating_add(bytes) <= limit_bytes
-                    && frame.len() < PEER_RAFT_MESSAGES_MAX
-                    && entry_count + entries <= PEER_ENTRIES_MAX =>
-            {
-                frame.push(message);
-                *held += bytes;
-                entry_count += entries;
-            }
-            _ => {
-                entry_count = entries;
-                frames.push((vec![message], bytes));
-            }
-        }
-    }
-    frames
 }

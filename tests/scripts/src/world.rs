@@ -189,8 +189,8 @@ impl World {
     }
 
     fn registration(&self) -> NodeRegistration {
-        let listener =
-            ListenerAddress { name: "kafka".into(), host: "127.0.0.1".into(), port: 9092 };
+        let (name, host) = ("kafka".into(), "127.0.0.1".into());
+        let listener = ListenerAddress { name, host, port: 9092, pin: None };
         let boot = BootEpoch { epoch: self.boot_epoch, start_id: self.boot_epoch };
         NodeRegistration { node: NODE, boot, rack: None, listeners: vec![listener] }
     }
@@ -423,7 +423,10 @@ impl World {
                 self.metadata = Some(Arc::clone(metadata));
             }
             Effect::LeaderChanged { .. } => return,
-            Effect::Send { .. } | Effect::ReadFrames { .. } => {
+            Effect::Send { .. }
+            | Effect::SendSnapshot(_)
+            | Effect::Install { .. }
+            | Effect::ReadFrames { .. } => {
                 panic!("a lone voter has no followers: {effect:?}")
             }
             Effect::Configure { .. } | Effect::Leads { .. } | Effect::Deposed { .. } => {}

@@ -11,6 +11,7 @@
 //! Absent on purpose: what a crash keeps of what was not flushed, which is the simulated disk's.
 
 use crate::event::{Event, FramesWanted, NodeAt};
+use crate::promises::Pending;
 use crate::world::World;
 use bateau_core::shard::{FramesFound, Input};
 use bateau_log::Done;
@@ -80,6 +81,7 @@ impl World {
         let mut inputs = Vec::new();
         for done in done {
             inputs.extend(bateau_storage::answer(&done));
+            process.brain.told.extend(bateau_storage::told_by_disk(&done));
             match done {
                 Done::Created { incarnation, reader, .. } => {
                     process.readers.insert(incarnation, reader);
@@ -90,7 +92,8 @@ impl World {
                 _ => {}
             }
         }
-        if !inputs.is_empty() {
+        let is_told = !process.brain.told.is_empty();
+        if is_told || !inputs.is_empty() {
             self.tell(n, inputs);
         }
     }
@@ -111,6 +114,7 @@ impl World {
             self.count("directories failed");
             return self.kill(n);
         }
+        node.promises.end(&Pending::default(), &done);
         self.hear_disk(n, done);
         if !closes {
             self.events.put(self.at + CLOSING_FLUSH_AFTER, Event::DiskQuiet(n, life, number));
@@ -145,6 +149,7 @@ impl World {
     pub fn crash(&mut self, n: NodeAt) {
         self.count("crashes with the power");
         let seed = self.random.next_u64();
+        self.nodes[n].is_without_power = true;
         self.end_process(n);
         self.nodes[n].disk = self.nodes[n].disk.crash(seed);
     }
@@ -158,7 +163,9 @@ impl World {
 
     fn end_process(&mut self, n: NodeAt) {
         self.trace.add_all([10, n as u64, self.at]);
+        let (life, is_told) = (self.nodes[n].life, !self.nodes[n].is_without_power);
         self.nodes[n].process = None;
+        self.break_links_of(n, life, is_told);
         self.nodes[n].cut_at = None;
         self.nodes[n].paused_until = 0;
         let back = if self.is_healing { 50_000 } else { 50_000 + self.random.below(8_000_000) };

@@ -27,6 +27,8 @@ struct Promise {
 #[derive(Clone, Default, Debug)]
 pub struct Promises {
     logs: BTreeMap<Incarnation, Promise>,
+    /// What snapshots that are on their way to the disk will promise.
+    installs: BTreeMap<Incarnation, (LogIndex, Term, ReplicaId)>,
 }
 
 /// What a cycle will make durable, once it is answered.
@@ -36,6 +38,11 @@ pub struct Pending {
 }
 
 impl Promises {
+    /// A log was made, and its directory says that the cluster is founded.
+    pub fn note_made(&mut self, log: &RecoveredLog) {
+        self.logs.entry(log.incarnation).or_default().last_index = log.last_index;
+    }
+
     /// A cycle begins with this work.
     pub fn begin(&mut self, work: &[Work]) -> Pending {
         let mut pending = Pending::default();
@@ -50,6 +57,15 @@ impl Promises {
                         let vote = state.vote.unwrap_or(ReplicaId::ZERO);
                         pending.votes.insert(request.incarnation, (state.term, vote));
                     }
+                }
+                Work::Install(request) => {
+                    // What was there and the snapshot does not reach is of no use any more.
+                    let promise = self.logs.entry(request.incarnation).or_default();
+                    promise.last_index = promise.last_index.min(request.index());
+                    let state = request.hard_state;
+                    let vote = state.vote.unwrap_or(ReplicaId::ZERO);
+                    let new = (request.index(), state.term, vote);
+                    self.installs.insert(request.incarnation, new);
                 }
                 Work::Delete { incarnation, .. } => drop(self.logs.remove(incarnation)),
                 _ => {}
@@ -72,10 +88,27 @@ impl Promises {
                         (promise.term, promise.voted_for) = (*term, *vote);
                     }
                 }
+                Done::Installed { incarnation, .. } => {
+                    if let Some((last_index, term, voted_for)) = self.installs.remove(incarnation) {
+                        let new = Promise { last_index, term, voted_for };
+                        self.logs.insert(*incarnation, new);
+                    }
+                }
                 Done::Deleted { incarnation } => drop(self.logs.remove(incarnation)),
                 _ => {}
             }
         }
+    }
+
+    /// What was durable, and was cut off as if it had not been, in words.
+    pub fn truncated(&self, recovered: &[RecoveredLog]) -> Option<String> {
+        let mut healthy = recovered.iter().filter(|log| !log.is_damaged);
+        healthy.find_map(|log| {
+            let promise = self.logs.get(&log.incarnation)?;
+            let (name, last) = (log.incarnation, log.last_index);
+            (last < promise.last_index)
+                .then(|| format!("{name:?} ends at {last}, {promise:?} was durable"))
+        })
     }
 
     /// What of it a start has not found, in words.

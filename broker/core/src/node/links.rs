@@ -102,6 +102,7 @@ impl Node {
         for node in unwanted.copied().collect::<Vec<_>>() {
             self.links.remove(&node);
             self.effects.push(NodeEffect::HangUp { node });
+            self.forget_leads(node);
         }
         for (node, address) in wanted {
             let link = self.links.entry(node).or_insert_with(|| Link::new(address.clone(), now));
@@ -127,6 +128,7 @@ impl Node {
         if let Some(link) = self.links.get_mut(&node) {
             link.state = LinkState::Up;
             link.redial_ms = REDIAL_MS_MIN;
+            self.tell_leads_to(node);
         }
         self.note_contact(node, now);
     }
@@ -150,6 +152,16 @@ impl Node {
         let Some(link) = self.links.get_mut(&node) else { return };
         link.heard_ms = now.monotonic_ms;
         link.is_alive = true;
+    }
+
+    /// A peer has dialled us, so it is there: a link that waits for its next attempt need not.
+    pub(super) fn dial_soon(&mut self, node: NodeId, now: Now) {
+        if let Some(link) = self.links.get_mut(&node)
+            && let LinkState::Waiting { until_ms } = &mut link.state
+        {
+            *until_ms = now.monotonic_ms;
+            link.redial_ms = REDIAL_MS_MIN;
+        }
     }
 
     pub(super) fn hear_sign(&mut self, sign: &Liveness, now: Now) {

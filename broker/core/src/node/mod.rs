@@ -20,6 +20,7 @@
 mod boots;
 mod bootstrap;
 mod forward;
+mod leaders;
 mod links;
 mod settings;
 
@@ -35,10 +36,11 @@ use crate::controller::{
     BootEpoch, ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
 };
 use crate::ticket::Ticket;
-use bateau_protocol::ids::NodeId;
-use bateau_protocol::peer::{Hello, HelloAnswer, Liveness, Refusal, Welcome};
+use bateau_protocol::ids::{Incarnation, NodeId, Term};
+use bateau_protocol::peer::{Hello, HelloAnswer, Leaderships, Liveness, Refusal, Welcome};
 use boots::Boots;
 use forward::Forwarding;
+use leaders::Leaders;
 use links::Link;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,6 +90,20 @@ pub enum NodeInput {
     },
     /// What [`NodeEffect::Found`] asked for is stored.
     Founded,
+    /// This node leads a partition in this term, or does not lead it any more.
+    Leads {
+        /// The partition.
+        incarnation: Incarnation,
+        /// The term; `None`: no more.
+        term: Option<Term>,
+    },
+    /// What another node leads.
+    Leaderships {
+        /// Who.
+        node: NodeId,
+        /// In its words.
+        leaderships: Leaderships,
+    },
     /// The metadata as applied here.
     Metadata(Arc<Metadata>),
     /// Somebody wants something of the controller. Answered by [`NodeEffect::Reply`].
@@ -153,6 +169,21 @@ pub enum NodeEffect {
         /// The sign.
         liveness: Liveness,
     },
+    /// Say what this node leads. Where it cannot be said, the link is closed: the next one begins
+    /// anew.
+    Announce {
+        /// To whom.
+        node: NodeId,
+        /// What.
+        leaderships: Leaderships,
+    },
+    /// Another node has said that it leads a partition, or has taken it back.
+    LeaderElsewhere {
+        /// The partition, which may be held here too: then raft knows better.
+        incarnation: Incarnation,
+        /// Who leads in which term, as far as others say.
+        leader: Option<(NodeId, Term)>,
+    },
     /// A peer cannot be reached, or has been silent for [`SILENCE_MS`].
     Lost {
         /// Who.
@@ -207,6 +238,7 @@ pub struct Node {
     metadata: Arc<Metadata>,
     links: BTreeMap<NodeId, Link>,
     boots: Boots,
+    leaders: Leaders,
     /// What other voters showed before the founding.
     met: BTreeMap<NodeId, [u8; 16]>,
     forwarding: Forwarding,
@@ -228,6 +260,7 @@ impl Node {
             settings,
             metadata: Arc::new(Metadata::new()),
             links: BTreeMap::new(),
+            leaders: Leaders::default(),
             met: BTreeMap::new(),
             forwarding: Forwarding::default(),
             signs_sent: 0,
@@ -247,6 +280,7 @@ impl Node {
         }
         self.found_if_all_met();
         self.keep_links(now);
+        self.tell_news();
         self.send_signs(now);
         self.forward(now);
         self.effects.drain(..)
@@ -283,6 +317,8 @@ impl Node {
             NodeInput::Liveness(liveness) => self.hear_sign(&liveness, now),
             NodeInput::PeerNoted { node, boot } => self.hear_noted(node, boot, now),
             NodeInput::Founded => self.phase = Phase::Member,
+            NodeInput::Leads { incarnation, term } => self.note_own_lead(incarnation, term),
+            NodeInput::Leaderships { node, leaderships } => self.hear_leads(node, leaderships),
             NodeInput::Metadata(metadata) => self.learn(metadata),
             NodeInput::Ask { request, ticket } => self.ask(request, ticket, now),
             NodeInput::Answered { number, response } => self.hear_answer(number, response, now),

@@ -42,6 +42,9 @@ struct Meeting {
     /// Links that were dialled: who dialled, and the hello.
     dialled: Vec<(NodeId, NodeId, Hello)>,
     signs: Vec<(NodeId, Liveness)>,
+    announced: Vec<(NodeId, NodeId, Leaderships)>,
+    /// Who says that whom leads what in which term.
+    elsewhere: BTreeMap<(u64, u64), Option<(u64, u64)>>,
     /// Who waits for the answer to its hello.
     answering: Option<NodeId>,
 }
@@ -89,6 +92,13 @@ impl Meeting {
                     self.asked.push((id.get(), node.get(), number));
                 }
                 NodeEffect::Reply { ticket, response } => self.replies.push((ticket.0, response)),
+                NodeEffect::Announce { node, leaderships } => {
+                    self.announced.push((id, node, leaderships));
+                }
+                NodeEffect::LeaderElsewhere { incarnation, leader } => {
+                    let leader = leader.map(|(node, term)| (node.get(), term.get()));
+                    self.elsewhere.insert((id.get(), incarnation.get()), leader);
+                }
                 NodeEffect::HangUp { .. } => {}
             }
         }
@@ -119,6 +129,9 @@ impl Meeting {
         }
         for (to, sign) in std::mem::take(&mut self.signs) {
             self.tell(to, NodeInput::Liveness(sign));
+        }
+        for (from, to, leaderships) in std::mem::take(&mut self.announced) {
+            self.tell(to, NodeInput::Leaderships { node: from, leaderships });
         }
     }
 
@@ -298,6 +311,55 @@ fn a_peers_start_is_stored_before_it_is_heard_and_once() {
     let effects: Vec<_> = node.step(at(1_000), [greet(&hello)].into_iter()).collect();
     assert!(effects.iter().any(is_answer), "it is stored already");
     assert!(!effects.contains(&note));
+}
+
+#[test]
+fn who_dials_us_is_dialled_at_once() {
+    let mut meeting = founded_trio();
+    let (one, three) = (NodeId::new(1), NodeId::new(3));
+    let gone = meeting.nodes.remove(&three).unwrap();
+    meeting.tell(one, NodeInput::LinkDown { node: three });
+    meeting.pass(5_000);
+    let hello = gone.hello_to(one);
+    let node = meeting.nodes.get_mut(&one).unwrap();
+    let dials = |effects: Vec<NodeEffect>| {
+        let to =
+            |effect: &NodeEffect| matches!(effect, NodeEffect::Dial { node, .. } if *node == three);
+        effects.iter().any(to)
+    };
+    let now = at(meeting.now_ms + 1);
+    assert!(!dials(node.step(now, std::iter::empty()).collect()), "its next attempt is far off");
+    let hello = NodeInput::Hello { link: 1, hello };
+    assert!(dials(node.step(now, std::iter::once(hello)).collect()));
+}
+
+#[test]
+fn whoever_is_asked_knows_who_leads_by_the_highest_term() {
+    let mut meeting = founded_trio();
+    let log = Incarnation::new(77);
+    let leads = |meeting: &mut Meeting, id, term: Option<u64>| {
+        let term = term.map(Term::new);
+        meeting.tell(NodeId::new(id), NodeInput::Leads { incarnation: log, term });
+        meeting.settle();
+    };
+    leads(&mut meeting, 1, Some(4));
+    assert_eq!(meeting.elsewhere[&(3, 77)], Some((1, 4)));
+    leads(&mut meeting, 2, Some(5));
+    leads(&mut meeting, 1, None);
+    assert_eq!(meeting.elsewhere[&(3, 77)], Some((2, 5)), "the later term");
+    assert_eq!(meeting.elsewhere[&(1, 77)], Some((2, 5)));
+    meeting.nodes.remove(&NodeId::new(3));
+    meeting.elsewhere.clear();
+    meeting.join(started_again(&meeting, 3, 2));
+    meeting.tell(NodeId::new(1), NodeInput::LinkDown { node: NodeId::new(3) });
+    meeting.tell(NodeId::new(2), NodeInput::LinkDown { node: NodeId::new(3) });
+    meeting.pass(2_000);
+    assert_eq!(meeting.elsewhere[&(3, 77)], Some((2, 5)), "it is told all on a new link");
+    meeting.nodes.remove(&NodeId::new(2));
+    meeting.join(started_again(&meeting, 2, 2));
+    meeting.tell(NodeId::new(2), NodeInput::LinkDown { node: NodeId::new(3) });
+    meeting.pass(2_000);
+    assert_eq!(meeting.elsewhere[&(3, 77)], None, "it began anew and leads nothing");
 }
 
 #[test]

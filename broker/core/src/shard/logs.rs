@@ -101,8 +101,10 @@ impl LogBirth {
             end_offset: Offset::ZERO,
             terms,
             state: None,
+            snapshot: None,
             frames: vec![self.first],
             is_damaged: false,
+            readable: None,
         }
     }
 }
@@ -252,6 +254,10 @@ impl Shard {
         let incarnation = placement.incarnation;
         let Some(own) = placement.replica_on(self.node_id) else { return };
         if self.slots.contains_key(&incarnation) {
+            // It is named again by a snapshot of the metadata, which may have changed since.
+            if !placement.internal {
+                self.configure(incarnation, &placement.config, effects);
+            }
             return;
         }
         if !self.recovered.contains_key(&incarnation) && !self.births.may_happen() {
@@ -283,18 +289,22 @@ impl Shard {
             effects.push(Effect::Configure { incarnation, config });
         }
         if log.is_damaged {
-            self.serve_prefix(&log, effects);
+            self.serve_prefix(&log, placement.voters.len() == 1, effects);
         } else {
             self.run(log, settings, derived, now, effects);
         }
     }
 
-    /// What lies before a damaged range may be read; nothing is appended (decision 24).
-    fn serve_prefix(&mut self, log: &RecoveredLog, effects: &mut Effects) {
+    /// What lies before a damaged range may be read; nothing is appended (decision 24). Whoever
+    /// votes alone has committed all of it; of others' logs only what is known to be committed is
+    /// shown, for nobody tells this replica any more what became of the rest.
+    fn serve_prefix(&mut self, log: &RecoveredLog, is_sole_voter: bool, effects: &mut Effects) {
         let incarnation = log.incarnation;
         self.slots.insert(incarnation, Slot::Unavailable);
-        let (commit, high_watermark) = (log.last_index, log.end_offset);
-        effects.push(Effect::Committed { incarnation, commit, high_watermark });
+        let all = is_sole_voter.then_some((log.last_index, log.end_offset));
+        if let Some((commit, high_watermark)) = all.or(log.readable) {
+            effects.push(Effect::Committed { incarnation, commit, high_watermark });
+        }
         let reason = format!("the log is damaged behind index {}", log.last_index);
         effects.push(Effect::Isolated { incarnation, reason });
     }

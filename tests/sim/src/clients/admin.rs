@@ -9,7 +9,7 @@ use bateau_core::controller::{
     ControllerRequest, CreatePartitions, CreateTopics, NewTopic, TopicReference,
 };
 use bateau_core::shard::Reply;
-use bateau_protocol::ids::{Incarnation, TopicId};
+use bateau_protocol::ids::TopicId;
 
 /// How long a request may take, in milliseconds.
 const TIMEOUT_MS: u64 = 1_000;
@@ -23,28 +23,40 @@ pub struct Admin {
 impl World {
     pub(super) fn tick_admin(&mut self, id: ClientId, admin: &mut Admin) {
         admin.ticks += 1;
-        let leader = self.find_leader(Incarnation::METADATA);
-        let metadata = self.metadata_at(leader);
+        // Any node takes what only the controller decides.
+        let n = self.any_node();
+        let metadata = self.metadata_at(n);
+        let nodes = self.nodes.len();
+        let is_complete = metadata.as_ref().is_some_and(|one| one.nodes().len() == nodes);
         let is_there = metadata.is_some_and(|one| one.topic("orders").is_some());
-        if !is_there && admin.ticks.is_multiple_of(4) {
+        if !is_there && is_complete && admin.ticks.is_multiple_of(4) {
             let request = self.create("orders", 4);
-            self.ask(id, leader, Ask::Controller(request));
+            self.ask(id, n, Ask::Controller(request));
         } else if admin.ticks.is_multiple_of(10) && !self.is_draining {
-            let node = self.nodes[leader].id;
+            let node = self.nodes[n].id;
             let request = ControllerRequest::AllocateProducerIds { node, timeout_ms: TIMEOUT_MS };
-            self.ask(id, leader, Ask::Controller(request));
+            self.ask(id, n, Ask::Controller(request));
         } else if self.plan.has(FaultClass::Topics)
             && admin.ticks.is_multiple_of(16)
             && !self.is_draining
         {
             let request = self.change_topics();
-            self.ask(id, leader, Ask::Controller(request));
+            self.ask(id, n, Ask::Controller(request));
         }
     }
 
     fn create(&mut self, name: &str, partition_count: i32) -> ControllerRequest {
         let interval = if self.plan.seed.is_multiple_of(2) { "4096" } else { "512" };
-        let configs = vec![("index.interval.bytes".to_owned(), Some(interval.to_owned()))];
+        let mut configs = vec![("index.interval.bytes".to_owned(), Some(interval.to_owned()))];
+        if self.has_retention() {
+            // By age, of which no record here has any, all that is closed goes; or all but a little.
+            let by_age = [("retention.ms", "1000"), ("segment.ms", "2000")];
+            let by_size = [("retention.bytes", "5000"), ("segment.ms", "1000")];
+            let chosen = if self.plan.seed.is_multiple_of(3) { by_age } else { by_size };
+            let chosen = chosen.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+            configs.extend(chosen);
+            configs.push(("segment.bytes".to_owned(), Some("1048576".to_owned())));
+        }
         ControllerRequest::CreateTopics(CreateTopics {
             topics: vec![NewTopic {
                 name: name.to_owned(),
