@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Heard};
 use crate::tls::tests::authority::{Authority, Identity, write_authority};
 use crate::tls::{NodeTls, Tls, name_of};
 use bateau_core::controller::{BootEpoch, ClusterId, Founder};
-use bateau_core::node::{NodeSettings, Voter};
+use bateau_core::node::{NodeEffect, NodeInput, NodeSettings, Voter};
 use bateau_protocol::peer::{PEER_VERSION_MAX, PEER_VERSION_MIN};
 use bateau_quic::crypto_provider;
 use rcgen::{
@@ -135,7 +135,14 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
     tokio::spawn(async move {
         let clock = Clock::new();
         loop {
-            cluster.step(clock.now());
+            for effect in cluster.step(clock.now()) {
+                if let NodeEffect::NotePeer { node, boot } = effect {
+                    cluster.tell(NodeInput::PeerNoted { node, boot });
+                }
+            }
+            if cluster.is_due(clock.now()) {
+                continue;
+            }
             let event = cluster.next_event().await;
             if let Heard::Raft { messages, .. } = cluster.hear(event) {
                 for message in messages {
