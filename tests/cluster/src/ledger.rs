@@ -34,6 +34,9 @@ pub struct Entry {
     pub leaderless: Vec<Duration>,
     /// For each fault, the longest time without an acknowledgement of an affected partition.
     pub gaps: Vec<Duration>,
+    /// For each fault, the same of the partitions that it did not hit: where these stand still too,
+    /// the machine did.
+    pub gaps_beside: Vec<Duration>,
     /// For each fault, what the row promises beside: a time until something was well again.
     pub recoveries: Vec<Duration>,
     /// Frames that were found equal on all nodes in the end.
@@ -57,6 +60,7 @@ impl Entry {
             operations_in_fault: 0,
             leaderless: Vec::new(),
             gaps: Vec::new(),
+            gaps_beside: Vec::new(),
             recoveries: Vec::new(),
             compared_frames: 0,
             report: Report::default(),
@@ -102,6 +106,7 @@ impl Entry {
             "compared_frames": self.compared_frames,
             "leaderless_ms": milliseconds(&self.leaderless),
             "gap_ms": milliseconds(&self.gaps),
+            "gap_beside_ms": milliseconds(&self.gaps_beside),
             "recovery_ms": milliseconds(&self.recoveries),
             "anomalies": self.report.count(),
             "kinds": anomalies,

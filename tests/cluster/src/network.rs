@@ -85,6 +85,11 @@ impl Network {
         network
     }
 
+    /// How nodes are kept apart here.
+    pub fn way(&self) -> Way {
+        if self.proxies.is_some() { Way::Proxies } else { Way::Packets }
+    }
+
     /// From now on nothing that `from` sends reaches `to`; the other direction goes on.
     pub fn lose(&mut self, from: usize, to: usize) {
         match &self.proxies {
@@ -152,6 +157,8 @@ impl Drop for Network {
     fn drop(&mut self) {
         self.proxies = None;
         for node in &self.nodes {
+            // The kernel takes a network apart later; the name of its link must be free at once.
+            ip(&format!("link del e{node}"));
             ip(&format!("netns del n{node}"));
         }
         ip("link del bridge0");

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long an answer may take here.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause before a leader is asked again that does not lead yet.
+const RETRY_PAUSE: Duration = Duration::from_millis(1);
 /// Partitions of the node that is restarted.
 const MANY_PARTITIONS: u32 = 1_000;
 
@@ -46,6 +48,7 @@ fn created(ids: &[usize], number: u64) -> Duration {
         if wire::produced(&answer).0 == 0 {
             return begun.elapsed();
         }
+        std::thread::sleep(RETRY_PAUSE);
     }
 }
 

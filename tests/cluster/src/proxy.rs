@@ -45,18 +45,19 @@ struct Pair {
     connections: AtomicU64,
     stopped: AtomicBool,
     seed: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    /// Both ends of each connection; those that have ended by themselves stay until a cut.
+    open: Mutex<Vec<(TcpStream, TcpStream)>>,
 }
 
 impl Pair {
-    fn open(&self) -> MutexGuard<'_, Vec<TcpStream>> {
+    fn open(&self) -> MutexGuard<'_, Vec<(TcpStream, TcpStream)>> {
         self.open.lock().expect("nobody panics with it")
     }
 
     /// Cuts what is open.
     fn cut(&self) {
-        for stream in self.open().drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for (near, far) in self.open().drain(..) {
+            let (_, _) = (near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both));
             self.connections.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -171,7 +172,7 @@ fn carry(near: TcpStream, pair: &Arc<Pair>) {
     let (_, _) = (near.set_nodelay(true), far.set_nodelay(true));
     let clones = (near.try_clone(), far.try_clone(), near.try_clone(), far.try_clone());
     let (Ok(near_in), Ok(far_out), Ok(near_open), Ok(far_open)) = clones else { return };
-    pair.open().extend([near_open, far_open]);
+    pair.open().push((near_open, far_open));
     let back = Arc::clone(pair);
     thread::spawn(move || pump(far, near, &back, |pair| &pair.back_lost));
     pump(near_in, far_out, pair, |pair| &pair.forward_lost);

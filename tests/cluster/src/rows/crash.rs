@@ -3,7 +3,7 @@
 //! Invariant: a kill is seen at the target: the process was there, got signal 9 and was reaped.
 //! Absent on purpose: power. The kernel keeps what a process has written.
 
-use super::{RECOVERY_MAX, Run};
+use super::{PARTITIONS, RECOVERY_MAX, Run};
 use std::time::Duration;
 
 /// A new leader is known within so long, each time.
@@ -31,7 +31,7 @@ pub(super) fn leader(run: &mut Run) {
 
 /// P2.
 pub(super) fn all(run: &mut Run) {
-    let all: Vec<u32> = (0..6).collect();
+    let all: Vec<u32> = (0..PARTITIONS).collect();
     for _ in 0..run.form.faults() / 2 {
         run.breathe();
         let since = run.now();

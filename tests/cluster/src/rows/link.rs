@@ -5,12 +5,15 @@
 //! Absent on purpose: clients that are cut off too. They reach every node, the lonely one as well.
 
 use super::{RECOVERY_MAX, Run, Since, acks_of};
+use crate::network::Way;
 use std::time::Duration;
 
 /// New leaders are known within so long of a partition.
 const ELECTION_MAX: Duration = Duration::from_secs(3);
 /// Leadership settles within so long of a loss in one direction.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
+/// How late what goes between nodes may come.
+const LATE_MS_MAX: u64 = 30;
 /// Elections that a minute of one-way loss may cost a partition.
 const ELECTIONS_PER_MINUTE_MAX: f64 = 3.0;
 
@@ -98,4 +101,24 @@ fn healed(run: &mut Run, since: Since, led: &[u32]) {
     run.fault_ended(since, led);
     run.nodes.network.heal();
     run.recovers("all hear each other again", RECOVERY_MAX);
+    if run.nodes.network.way() == Way::Proxies {
+        unsteady(run, led);
+    }
+}
+
+/// What only proxies can do: everything comes late, and then every connection is cut at once.
+fn unsteady(run: &mut Run, led: &[u32]) {
+    let before = run.nodes.network.lost();
+    let since = run.now();
+    run.nodes.network.delay(LATE_MS_MAX);
+    run.recovers("everything comes late", RECOVERY_MAX);
+    run.nodes.network.cut();
+    run.recovers("all connections were cut", RECOVERY_MAX);
+    run.fault_ended(since, led);
+    run.nodes.network.delay(0);
+    let cut = run.nodes.network.lost().connections - before.connections;
+    run.entry.observe("connections", cut);
+    if cut == 0 {
+        run.problem("no connection was there to be cut".to_owned());
+    }
 }

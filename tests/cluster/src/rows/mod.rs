@@ -104,6 +104,8 @@ impl Form {
     }
 }
 
+/// Partitions of the topic.
+const PARTITIONS: u32 = 6;
 /// Nodes of a row's cluster.
 const NODES: usize = 3;
 /// What takes longer than this after a fault has ended is a problem.
@@ -130,7 +132,7 @@ pub fn run(row: Row, seed: u64, run: u64, form: Form) -> Entry {
     let way = if networked { ways[random.usize(..ways.len())] } else { Way::Packets };
     let nodes = Nodes::started(NODES, way, random.u64(..));
     let shape = Shape {
-        partitions: 6,
+        partitions: PARTITIONS,
         ordered: 1,
         plain: 1,
         pause: Duration::from_millis(20),
@@ -235,6 +237,13 @@ impl Run {
         entry.gaps = moments
             .iter()
             .map(|(moment, partitions, until)| load::gap(&acks, partitions, *moment, *until))
+            .collect();
+        entry.gaps_beside = moments
+            .iter()
+            .map(|(moment, hit, until)| {
+                let beside: Vec<u32> = (0..PARTITIONS).filter(|one| !hit.contains(one)).collect();
+                load::gap(&acks, &beside, *moment, *until)
+            })
             .collect();
         entry.report = checker::check(&history);
         entry.problems.extend(problems);
