@@ -2,14 +2,15 @@
 //!
 //! The last line of one run is `seed=N hash=… ok`, or the broken invariant with a smaller script.
 //! Exit code 1 where something did not hold. `--stop` stops there, `--keep DIR` writes the smaller
-//! script into a file of that directory, `--loud` prints counts and panics.
+//! script into a file of that directory, `--loud` prints counts and panics, `--ledger FILE` appends
+//! a line about all of them.
 //!
 //! Absent on purpose: threads; run it once per processor, with other seeds.
 
-use sim::{Outcome, Plan, Totals, run, shrink};
+use rustix::time::{ClockId, clock_gettime};
+use sim::{Campaign, Outcome, Plan, Totals, run, shrink};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Instant;
+use std::process::{Command, ExitCode};
 
 #[derive(Debug)]
 struct Arguments {
@@ -19,13 +20,14 @@ struct Arguments {
     count: u64,
     script: Option<String>,
     keep: Option<PathBuf>,
+    ledger: Option<PathBuf>,
     is_loud: bool,
     stops: bool,
     shrinks: bool,
 }
 
 const USAGE: &str = "sim --seed N [--nodes 1|3|5] [--seconds S] [--count K] [--script LINE] \
-                     [--loud] [--no-shrink] [--stop] [--keep DIR]";
+                     [--loud] [--no-shrink] [--stop] [--keep DIR] [--ledger FILE]";
 
 fn arguments() -> Result<Arguments, String> {
     let mut found = Arguments {
@@ -35,6 +37,7 @@ fn arguments() -> Result<Arguments, String> {
         count: 1,
         script: None,
         keep: None,
+        ledger: None,
         is_loud: false,
         stops: false,
         shrinks: true,
@@ -50,6 +53,7 @@ fn arguments() -> Result<Arguments, String> {
             "--count" => found.count = number(value()?)?,
             "--script" => found.script = Some(value()?),
             "--keep" => found.keep = Some(value()?.into()),
+            "--ledger" => found.ledger = Some(value()?.into()),
             "--stop" => found.stops = true,
             "--loud" => found.is_loud = true,
             "--no-shrink" => found.shrinks = false,
@@ -75,7 +79,6 @@ fn run_all(arguments: &Arguments) -> Result<u64, String> {
     if !arguments.is_loud {
         std::panic::set_hook(Box::new(|_| {}));
     }
-    let began = Instant::now();
     let mut totals = Totals::default();
     let mut last = String::new();
     for seed in arguments.seed..arguments.seed + arguments.count {
@@ -94,17 +97,44 @@ fn run_all(arguments: &Arguments) -> Result<u64, String> {
         }
     }
     if arguments.count > 1 || arguments.is_loud {
-        let passed = began.elapsed().as_secs_f64();
+        let passed = processor_seconds();
         totals.counts.iter().for_each(|(name, count)| println!("{count:>12}  {name}"));
         let simulated = totals.simulated as f64 / 1e6;
-        let (runs, failed, speed) = (totals.runs, totals.failed, simulated / passed);
+        let (runs, failed) = (totals.runs, totals.failed_seeds.len());
+        let speed = simulated / passed;
         println!(
-            "{runs} runs, {failed} failed, {simulated:.0} cluster-seconds in {passed:.1} s: \
+            "{runs} runs, {failed} failed, {simulated:.0} cluster-seconds in {passed:.1} core-seconds: \
              {speed:.0} per core-second"
         );
     }
+    if let Some(path) = &arguments.ledger {
+        let campaign = Campaign {
+            commit: commit(),
+            first_seed: arguments.seed,
+            seconds: arguments.seconds,
+            nodes: arguments.nodes,
+            processor_seconds: processor_seconds(),
+        };
+        let written = campaign.append(&totals, path);
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     println!("{last}");
-    Ok(totals.failed)
+    Ok(totals.failed_seeds.len() as u64)
+}
+
+/// Processor time of this process; other work on the machine does not count.
+fn processor_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// The tree that runs, as git names it.
+fn commit() -> String {
+    let described = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"])
+        .output();
+    let described = described.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    described.map_or_else(|error| error.to_string(), |name| name.trim().to_owned())
 }
 
 fn describe(outcome: &Outcome, arguments: &Arguments) -> Result<String, String> {
