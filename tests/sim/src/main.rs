@@ -3,14 +3,15 @@
 //! The last line of one run is `seed=N hash=… ok`, or the broken invariant with a smaller script.
 //! Exit code 1 where something did not hold. `--stop` stops there, `--keep DIR` writes the smaller
 //! script into a file of that directory, `--loud` prints counts and panics, `--ledger FILE` appends
-//! a line about all of them.
+//! a line about all of them, `--jobs N` runs so many at a time.
 //!
-//! Absent on purpose: threads; run it once per processor, with other seeds.
+//! Absent on purpose: threads within a run.
 
 use rustix::time::{ClockId, clock_gettime};
 use sim::{Campaign, Outcome, Plan, Totals, run, shrink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::{Mutex, PoisonError};
 
 #[derive(Debug)]
 struct Arguments {
@@ -18,6 +19,7 @@ struct Arguments {
     nodes: Option<u64>,
     seconds: u64,
     count: u64,
+    jobs: u64,
     script: Option<String>,
     keep: Option<PathBuf>,
     ledger: Option<PathBuf>,
@@ -27,7 +29,7 @@ struct Arguments {
 }
 
 const USAGE: &str = "sim --seed N [--nodes 1|3|5] [--seconds S] [--count K] [--script LINE] \
-                     [--loud] [--no-shrink] [--stop] [--keep DIR] [--ledger FILE]";
+                     [--loud] [--no-shrink] [--stop] [--keep DIR] [--ledger FILE] [--jobs N]";
 
 fn arguments() -> Result<Arguments, String> {
     let mut found = Arguments {
@@ -35,6 +37,7 @@ fn arguments() -> Result<Arguments, String> {
         nodes: None,
         seconds: 20,
         count: 1,
+        jobs: 1,
         script: None,
         keep: None,
         ledger: None,
@@ -51,6 +54,7 @@ fn arguments() -> Result<Arguments, String> {
             "--nodes" => found.nodes = Some(number(value()?)?),
             "--seconds" => found.seconds = number(value()?)?,
             "--count" => found.count = number(value()?)?,
+            "--jobs" => found.jobs = number(value()?)?,
             "--script" => found.script = Some(value()?),
             "--keep" => found.keep = Some(value()?.into()),
             "--ledger" => found.ledger = Some(value()?.into()),
@@ -74,28 +78,70 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the jobs share.
+#[derive(Default)]
+struct Shared {
+    next_seed: u64,
+    totals: Totals,
+    /// Of the last run, or of the last one that failed.
+    last: String,
+    failure: Option<String>,
+}
+
+/// Runs one more seed; whether there may be another.
+fn run_next(arguments: &Arguments, shared: &Mutex<Shared>) -> bool {
+    let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let seed = {
+        let mut shared = lock();
+        let stops = arguments.stops && !shared.totals.failed_seeds.is_empty();
+        if stops || shared.next_seed >= arguments.seed + arguments.count {
+            return false;
+        }
+        shared.next_seed += 1;
+        shared.next_seed - 1
+    };
+    let plan = match &arguments.script {
+        Some(script) => Plan::parse(script),
+        None => Ok(Plan::of_seed(seed, arguments.nodes, arguments.seconds)),
+    };
+    let ran = plan.and_then(|plan| {
+        let outcome = run(&plan);
+        describe(&outcome, arguments).map(|text| (outcome, text))
+    });
+    let mut shared = lock();
+    match ran {
+        Ok((outcome, text)) => {
+            let is_broken = outcome.broken.is_some();
+            if is_broken && arguments.count > 1 {
+                println!("{text}");
+            }
+            if is_broken || shared.totals.failed_seeds.is_empty() {
+                shared.last = text;
+            }
+            shared.totals.add(&outcome);
+            true
+        }
+        Err(error) => {
+            shared.failure = Some(error);
+            false
+        }
+    }
+}
+
 /// Runs what was asked for; how many runs failed.
 fn run_all(arguments: &Arguments) -> Result<u64, String> {
     if !arguments.is_loud {
         std::panic::set_hook(Box::new(|_| {}));
     }
-    let mut totals = Totals::default();
-    let mut last = String::new();
-    for seed in arguments.seed..arguments.seed + arguments.count {
-        let plan = match &arguments.script {
-            Some(script) => Plan::parse(script)?,
-            None => Plan::of_seed(seed, arguments.nodes, arguments.seconds),
-        };
-        let outcome = run(&plan);
-        totals.add(&outcome);
-        last = describe(&outcome, arguments)?;
-        if outcome.broken.is_some() && arguments.count > 1 {
-            println!("{last}");
+    let shared = Mutex::new(Shared { next_seed: arguments.seed, ..Shared::default() });
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| while run_next(arguments, &shared) {});
         }
-        if outcome.broken.is_some() && arguments.stops {
-            break;
-        }
-    }
+    });
+    let Shared { totals, last, failure, .. } =
+        shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(()), Err)?;
     if arguments.count > 1 || arguments.is_loud {
         let passed = processor_seconds();
         totals.counts.iter().for_each(|(name, count)| println!("{count:>12}  {name}"));
