@@ -24,11 +24,17 @@ impl Replica {
         let is_ours = message.to == self.replica_id && message.incarnation == self.incarnation;
         let sender = self.membership.member(message.from);
         let is_member = sender.is_some_and(|sender| sender.node_id == node);
-        let is_known = !matches!(message.body, RaftBody::InstallSnapshot { .. });
-        if is_ours && is_member && is_known {
-            self.raft.step(message)?;
+        // R8: who puts a snapshot in the place of its log is like one who starts.
+        if !is_ours || !is_member || self.installing.is_some() {
+            return Ok(());
         }
-        Ok(())
+        match message.body {
+            RaftBody::InstallSnapshot { snapshot: head } => {
+                let body = RaftBody::TimeoutNow;
+                self.hear_snapshot(RaftMessage { body, ..message }, *head)
+            }
+            _ => self.raft.step(message),
+        }
     }
 
     /// A node cannot be reached: raft stops sending it what it has not answered.
@@ -36,6 +42,7 @@ impl Replica {
         if let Some(member) = self.membership.member_on(node) {
             self.raft.unreachable(member.replica_id);
         }
+        self.give_up_snapshots_to(node);
     }
 
     /// Whether the leader that this replica follows is on `node`.
@@ -52,12 +59,26 @@ impl Replica {
     /// Safe whoever is wrong: a leader that lives is followed again with its next word, and one
     /// that a majority still hears is not voted down (pre-votes).
     pub fn forget_leader(&mut self, node: NodeId) {
+        if self.installing.is_some() {
+            return;
+        }
         self.raft.forget_leader();
-        let survivors = self.membership.voters.iter().filter(|voter| voter.node_id != node);
-        let ids: Vec<ReplicaId> = survivors.map(|voter| voter.replica_id).collect();
-        let rank = ids.iter().position(|id| *id == self.replica_id);
-        self.candidacy = rank.map(Candidacy::of_rank);
+        self.candidacy = self.turn_among(|voter| voter.node_id != node);
         self.stand_in_turn();
+    }
+
+    /// Whoever starts stands in the order of the placement too, unless somebody leads already: all
+    /// nodes of a cluster may have started at once. By then they have found each other.
+    pub(super) fn look_for_leader(&mut self) {
+        if !self.membership.is_sole_voter(self.replica_id) {
+            let turn = self.turn_among(|_| true);
+            self.candidacy = turn.map(|turn| turn.later_by(Candidacy::START_TICKS));
+        }
+    }
+
+    fn turn_among(&self, is_there: impl Fn(&&Member) -> bool) -> Option<Candidacy> {
+        let mut there = self.membership.voters.iter().filter(is_there);
+        there.position(|voter| voter.replica_id == self.replica_id).map(Candidacy::of_rank)
     }
 
     /// Stands for election when it is this replica's turn, a few times, until somebody leads.
@@ -107,6 +128,7 @@ impl Replica {
 
     /// Sends what may leave, and asks the disk for what followers lack.
     pub(super) fn send_to_peers(&mut self, effects: &mut Effects) {
+        self.send_snapshots(effects);
         for message in self.raft.take_messages() {
             // A member that a change has just removed needs to hear nothing.
             if let Some(member) = self.membership.member(message.to) {
@@ -131,7 +153,7 @@ impl Replica {
     }
 }
 
-/// A voter's turn to stand after the leader's node was lost.
+/// A voter's turn to stand, after a start or after the leader's node was lost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidacy {
     ticks_left: u32,
@@ -141,6 +163,8 @@ pub(super) struct Candidacy {
 impl Candidacy {
     /// Ticks between two voters' turns: enough for an election.
     const TURN_TICKS: u32 = 3;
+    /// Ticks from a start to the first voter's turn.
+    const START_TICKS: u32 = 2;
     /// Others may hear of the loss a moment later, and refuse until then.
     const ATTEMPTS: u32 = 4;
 
@@ -148,6 +172,10 @@ impl Candidacy {
         let rank = u32::try_from(rank).unwrap_or(u32::MAX);
         let ticks_left = rank.saturating_mul(Self::TURN_TICKS);
         Self { ticks_left, attempts_left: Self::ATTEMPTS }
+    }
+
+    fn later_by(self, ticks: u32) -> Self {
+        Self { ticks_left: self.ticks_left.saturating_add(ticks), ..self }
     }
 
     /// Counts a tick, or the moment of the loss; whether to stand now.
