@@ -7,7 +7,7 @@
 //! Absent on purpose: who is welcome, which `Node` decides.
 
 use super::frames::{Messages, write};
-use super::{Mailbox, PeerEvent};
+use super::{Answered, Mailbox, PeerEvent};
 use crate::config::Listener;
 use crate::doors::sockets::bind_both;
 use bateau_protocol::ids::NodeId;
@@ -102,7 +102,7 @@ async fn hear(stream: TcpStream, peer: SocketAddr, events: Mailbox) {
         stream.set_nodelay(true)?;
         let mut link = Messages::new(stream, LinkEnd::Acceptor);
         match tokio::time::timeout(HELLO_TIME_MAX, greet(&mut link, &events)).await {
-            Ok(Ok(Some(node))) => listen(&mut link, node, &events).await,
+            Ok(Ok(Some((node, number)))) => listen(&mut link, (node, number), &events).await,
             Ok(Ok(None)) => Ok(()),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no hello in time")),
@@ -117,7 +117,7 @@ async fn hear(stream: TcpStream, peer: SocketAddr, events: Mailbox) {
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Messages<S>,
     events: &Mailbox,
-) -> io::Result<Option<NodeId>> {
+) -> io::Result<Option<(NodeId, u64)>> {
     let Some(PeerMessage::Hello(hello)) = link.next().await? else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first frame is no Hello"));
     };
@@ -126,19 +126,19 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     if !events.put(PeerEvent::Hello { hello, answer }, 0).await {
         return Ok(None);
     }
-    let Ok(answer) = answered.await else { return Ok(None) };
+    let Ok(Answered { link: number, answer }) = answered.await else { return Ok(None) };
     let is_welcome = matches!(answer, HelloAnswer::Welcome(_));
     if let HelloAnswer::Refused(refusal) = &answer {
         tracing::warn!(%node, reason = refusal.text.as_str(), "a peer's link is refused");
     }
     write(link.stream_mut(), &[PeerMessage::HelloAnswer(answer)]).await?;
-    Ok(is_welcome.then_some(node))
+    Ok(is_welcome.then_some((node, number)))
 }
 
 /// Hands on what a welcome peer says, as fast as the shard takes it.
 async fn listen<S: AsyncRead + Unpin>(
     link: &mut Messages<S>,
-    node: NodeId,
+    (node, number): (NodeId, u64),
     events: &Mailbox,
 ) -> io::Result<()> {
     while let Some(message) = link.next().await? {
@@ -147,7 +147,7 @@ async fn listen<S: AsyncRead + Unpin>(
         if matches!(said, Said::Nothing) {
             continue;
         }
-        if !events.put(PeerEvent::Said { node, said }, bytes).await {
+        if !events.put(PeerEvent::Said { node, link: number, said }, bytes).await {
             return Ok(());
         }
     }
