@@ -60,7 +60,7 @@ pub enum PeerEvent {
         /// What it said.
         hello: Hello,
         /// Where the answer goes.
-        answer: oneshot::Sender<HelloAnswer>,
+        answer: oneshot::Sender<Answered>,
     },
     /// A link that we dialled.
     Dialled {
@@ -77,9 +77,20 @@ pub enum PeerEvent {
     Said {
         /// Who.
         node: NodeId,
+        /// On the link that its hello was answered with.
+        link: u64,
         /// What.
         said: Said,
     },
+}
+
+/// The answer to a hello, and what the link is called from then on.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its number.
+    pub link: u64,
+    /// The answer.
+    pub answer: HelloAnswer,
 }
 
 /// What became of a link that was dialled.
