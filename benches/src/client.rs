@@ -135,10 +135,23 @@ impl Client {
     /// # Errors
     /// It exists, the peer refuses, or no leader appears in time.
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> Result<(), Failure> {
+        self.create_replicated(name, partitions, 1)
+    }
+
+    /// As [`Self::create_topic`], with so many replicas.
+    ///
+    /// # Errors
+    /// As [`Self::create_topic`].
+    pub fn create_replicated(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        replication_factor: i16,
+    ) -> Result<(), Failure> {
         let topic = CreatableTopic {
             name: name.to_owned().into(),
             num_partitions: partitions,
-            replication_factor: 1,
+            replication_factor,
             ..CreatableTopic::default()
         };
         let request = CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() };
@@ -178,6 +191,31 @@ impl Client {
         }
     }
 
+    /// Where each partition of a topic is led, sorted by partition; all of them are led.
+    ///
+    /// # Errors
+    /// The peer names a leader that it does not know.
+    pub fn leaders(&mut self, name: &str) -> Result<Vec<(i32, SocketAddr)>, Failure> {
+        let topic = MetadataRequestTopic {
+            name: Some(name.to_owned().into()),
+            ..MetadataRequestTopic::default()
+        };
+        let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
+        let answer = self.call::<Metadata>(&request, METADATA_VERSION)?;
+        let mut leaders = Vec::new();
+        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
+            let id = partition.leader_id;
+            let broker = answer.brokers.iter().find(|broker| broker.node_id == id);
+            let address = broker.and_then(|broker| {
+                format!("{}:{}", broker.host.as_str(), broker.port).parse().ok()
+            });
+            let unknown = || Failure::unexpected("leader of a partition", id, "a known broker");
+            leaders.push((partition.partition_index, address.ok_or_else(unknown)?));
+        }
+        leaders.sort_unstable();
+        Ok(leaders)
+    }
+
     /// Deletes a topic.
     ///
     /// # Errors
@@ -195,11 +233,15 @@ impl Client {
         Ok(())
     }
 
-    /// Records in a topic whose partitions all begin at offset 0.
+    /// Records in these partitions of a topic, which all begin at offset 0 and are led here.
     ///
     /// # Errors
     /// The peer refuses.
-    pub fn record_count(&mut self, name: &str, partitions: i32) -> Result<i64, Failure> {
+    pub fn record_count(
+        &mut self,
+        name: &str,
+        partitions: impl IntoIterator<Item = i32>,
+    ) -> Result<i64, Failure> {
         let partition = |partition_index| ListOffsetsPartition {
             partition_index,
             timestamp: LATEST,
@@ -207,7 +249,7 @@ impl Client {
         };
         let topic = ListOffsetsTopic {
             name: name.to_owned().into(),
-            partitions: (0..partitions).map(partition).collect(),
+            partitions: partitions.into_iter().map(partition).collect(),
         };
         let request = ListOffsetsRequest {
             replica_id: -1,
@@ -233,7 +275,7 @@ impl Client {
         partitions: i32,
         expected: i64,
     ) -> Result<(), Failure> {
-        match self.record_count(name, partitions)? {
+        match self.record_count(name, 0..partitions)? {
             found if found == expected => Ok(()),
             found => Err(Failure::unexpected(format!("records in {name}"), found, expected)),
         }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   bin/first_light ──┬── command ── rows ──┬── process   the broker as a child, its counters
-//!   bin/native_light ─┘                     ├── loader, fetcher, bystander, abuse   over TCP
-//!                                           ├── native    the same over QUIC, raw frames
-//!                                           ├── probe     bare loops, children too
+//!   bin/native_light ─┤                     ├── loader, fetcher, bystander, abuse   over TCP
+//!   bin/three_nodes ──┘                     ├── native    the same over QUIC, raw frames
+//!                                           ├── probe, chain   bare loops, children too
 //!                                           └── report    rows with contract; `stats`
 //! ```
 //!
@@ -19,6 +19,7 @@
 
 pub mod abuse;
 pub mod bystander;
+pub mod chain;
 pub mod cleanup;
 pub mod client;
 pub mod command;
@@ -35,3 +36,4 @@ pub mod report;
 pub mod rows;
 pub mod stats;
 pub mod testbrokers;
+pub mod volumes;

@@ -36,6 +36,9 @@ pub struct Plan {
     pub inflight: usize,
 }
 
+/// A connection's plan, and the requests that it replays.
+pub type Line = (Plan, Vec<Vec<u8>>);
+
 /// What it took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outcome {
@@ -68,14 +71,22 @@ pub fn replay_then<T>(
     sets: Vec<Vec<Vec<u8>>>,
     then: impl FnOnce() -> T,
 ) -> Result<(Outcome, T), Failure> {
-    let mut connections = Vec::with_capacity(sets.len());
-    for set in sets {
+    replay_each(sets.into_iter().map(|set| (plan, set)).collect(), then)
+}
+
+/// As [`replay_then`], where each connection has a plan of its own.
+///
+/// # Errors
+/// As [`replay`].
+pub fn replay_each<T>(lines: Vec<Line>, then: impl FnOnce() -> T) -> Result<(Outcome, T), Failure> {
+    let mut connections = Vec::with_capacity(lines.len());
+    for (plan, set) in lines {
         if set.len() < plan.inflight {
             return Err(Failure::unexpected("distinct requests", set.len(), plan.inflight));
         }
         connections.push(Connection::new(plan, set)?);
     }
-    let requests = plan.requests * connections.len() as u64;
+    let requests = connections.iter().map(|connection| connection.plan.requests).sum();
     let start = Instant::now();
     let done: Vec<Result<Duration, Failure>> = std::thread::scope(|scope| {
         let run = |connection| scope.spawn(|| Connection::run(connection));

@@ -108,6 +108,12 @@ pub fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Type of the filesystem that holds `path`.
+#[must_use]
+pub fn filesystem_of(path: &Path) -> String {
+    filesystem(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), path)
+}
+
 fn commit() -> String {
     let Ok(commit) = output("git", &["rev-parse", "--short=12", "HEAD"]) else {
         return "unknown".to_owned();

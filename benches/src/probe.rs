@@ -182,7 +182,7 @@ fn commit(file: &File, streams: &[TcpStream], queue: &Queue) -> Result<(), Failu
 }
 
 /// The answer to every request, but for its correlation id.
-fn answer() -> Result<Vec<u8>, Failure> {
+pub(crate) fn answer() -> Result<Vec<u8>, Failure> {
     let partition = PartitionProduceResponse { base_offset: 0, ..Default::default() };
     let topic = TopicProduceResponse { partition_responses: vec![partition], ..Default::default() };
     let response = ProduceResponse { responses: vec![topic], ..Default::default() };

@@ -31,7 +31,7 @@ const BROKER_ARGUMENTS: &[&str] =
 /// A running child. Killed when dropped.
 #[derive(Debug)]
 pub struct Running {
-    child: Child,
+    child: Owned,
     _stdout: ChildStdout,
     /// Where it listens: the Kafka door of a broker, the only door of a bare loop.
     pub address: SocketAddr,
@@ -65,12 +65,7 @@ impl Running {
     pub fn broker_with(binary: &Path, place: &Path, arguments: &[&str]) -> Result<Self, Failure> {
         let mut command = Command::new(binary);
         command.args(BROKER_ARGUMENTS).args(arguments);
-        for (name, _) in std::env::vars_os() {
-            // Settings of whoever runs this would be in no row's contract.
-            if name.to_string_lossy().starts_with("BATEAU_") {
-                command.env_remove(name);
-            }
-        }
+        forget_settings(&mut command);
         // Where it writes the pin of its key, which is nobody else's business.
         let config = place.with_extension("config");
         command.env("BATEAU_CONFIG_DIR", &config);
@@ -84,6 +79,17 @@ impl Running {
         Ok(running)
     }
 
+    /// Starts a node of a cluster. It is ready once the others are there.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn node(binary: &Path, file: &Path) -> Result<Starting, Failure> {
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("-o").arg("json").arg("--config").arg(file);
+        forget_settings(&mut command);
+        Starting::begin(command, &file.with_extension("log"))
+    }
+
     /// Starts one of our own bare loops; see the hidden commands of the programs.
     ///
     /// # Errors
@@ -94,16 +100,14 @@ impl Running {
         Self::start(command, log)
     }
 
-    fn start(mut command: Command, log: &Path) -> Result<Self, Failure> {
-        let stderr = File::create(log).tried(|| log.display().to_string())?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-        let name = command.get_program().to_string_lossy().into_owned();
-        let started = Instant::now();
-        let mut child = command.spawn().tried(|| name.clone())?;
-        if let Some(pid) = pid(&child) {
-            remember_child(pid);
-        }
-        let found = child.stdout.take().map(|stdout| ready_line(stdout, &mut child));
+    fn start(command: Command, log: &Path) -> Result<Self, Failure> {
+        Starting::begin(command, log)?.until_ready()
+    }
+
+    fn of(starting: Starting) -> Result<Self, Failure> {
+        let Starting { mut child, name, log, started } = starting;
+        let stdout = child.0.stdout.take();
+        let found = stdout.map(|stdout| ready_line(stdout, &mut child.0));
         let ready = started.elapsed();
         let found = found.and_then(|(line, stdout)| Some((line?, stdout)));
         if let Some((line, stdout)) = found
@@ -115,8 +119,8 @@ impl Running {
                 Self { child, _stdout, address, native_address, native, started, ready, ready_ms };
             return Ok(running);
         }
-        end(&mut child);
-        let said = std::fs::read_to_string(log).unwrap_or_default();
+        drop(child);
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
         let last = said.lines().rev().take(5).collect::<Vec<_>>();
         let said = last.into_iter().rev().collect::<Vec<_>>().join("; ");
         Err(Failure::Process { what: format!("{name} did not become ready"), said })
@@ -125,7 +129,7 @@ impl Running {
     /// The process's id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// Asks it to end, by the end of its stdin, and waits until it has: what it made goes too.
@@ -133,12 +137,12 @@ impl Running {
     /// # Errors
     /// It failed.
     pub fn stop(mut self) -> Result<(), Failure> {
-        drop(self.child.stdin.take());
+        drop(self.child.0.stdin.take());
         // Until it is reaped its id is its own; forgotten first, it is never killed by mistake.
-        if let Some(pid) = pid(&self.child) {
+        if let Some(pid) = pid(&self.child.0) {
             forget_child(pid);
         }
-        let status = self.child.wait().tried(|| "waiting for a broker".to_owned())?;
+        let status = self.child.0.wait().tried(|| "waiting for a broker".to_owned())?;
         if status.success() {
             return Ok(());
         }
@@ -151,9 +155,53 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+/// A child that has been started.
+#[derive(Debug)]
+pub struct Starting {
+    child: Owned,
+    name: String,
+    log: PathBuf,
+    started: Instant,
+}
+
+impl Starting {
+    fn begin(mut command: Command, log: &Path) -> Result<Self, Failure> {
+        let stderr = File::create(log).tried(|| log.display().to_string())?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        let name = command.get_program().to_string_lossy().into_owned();
+        let started = Instant::now();
+        let child = command.spawn().tried(|| name.clone())?;
+        if let Some(pid) = pid(&child) {
+            remember_child(pid);
+        }
+        Ok(Self { child: Owned(child), name, log: log.to_owned(), started })
+    }
+
+    /// Waits until it has said that it is ready.
+    ///
+    /// # Errors
+    /// It ended or stayed silent instead; its last words are given.
+    pub fn until_ready(self) -> Result<Running, Failure> {
+        Running::of(self)
+    }
+}
+
+/// Settings of whoever runs this would be in no row's contract.
+fn forget_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BATEAU_") {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// A child that ends with its owner.
+#[derive(Debug)]
+struct Owned(Child);
+
+impl Drop for Owned {
     fn drop(&mut self) {
-        end(&mut self.child);
+        end(&mut self.0);
     }
 }
 

@@ -11,6 +11,8 @@ use std::fmt::Write as _;
 pub enum Unit {
     /// 10^6 bytes per second.
     MegabytesPerSecond,
+    /// 2^20 bytes per second.
+    MebibytesPerSecond,
     /// Milliseconds.
     Milliseconds,
     /// Microseconds.
@@ -41,6 +43,7 @@ impl Unit {
     pub const fn symbol(self) -> &'static str {
         match self {
             Self::MegabytesPerSecond => "MB/s",
+            Self::MebibytesPerSecond => "MiB/s",
             Self::Milliseconds => "ms",
             Self::Microseconds => "us",
             Self::CpuMicrosecondsPerRequest => "CPU us/request",
@@ -58,6 +61,7 @@ impl Unit {
     const fn decimals(self) -> usize {
         match self {
             Self::MegabytesPerSecond
+            | Self::MebibytesPerSecond
             | Self::Microseconds
             | Self::Crates
             | Self::RecordsPerSecond

@@ -16,13 +16,9 @@
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::gauges::Gauges;
-use crate::partition::PartitionView;
-use crate::readers::{
-    ColdReader, Fetch, FetchError, FetchRequest, Fetched, epoch_end, locate, unreadable,
-};
+use crate::readers::{ColdReader, Fetch, FetchError, FetchRequest, Fetched, locate};
 use crate::router::{Directory, Router};
 use crate::shard::Ask;
-use crate::time_lookup::{self, FoundRecord};
 use bateau_core::consumer_group::{GroupRequest, GroupResponse};
 use bateau_core::controller::{
     AutoCreateTopicResult, BrokerSettings, ControllerError, ControllerRequest, ControllerResponse,
@@ -31,8 +27,7 @@ use bateau_core::controller::{
 };
 use bateau_core::replica::{Produce, ProduceAck, ProduceError};
 use bateau_log::Disk;
-use bateau_protocol::frame::leader_epoch;
-use bateau_protocol::ids::{NodeId, Offset, Term, TopicId};
+use bateau_protocol::ids::{NodeId, TopicId};
 use bateau_protocol::record::{
     BatchError, TimestampType, ValidationLevel, ValidationLimits, validate,
 };
@@ -138,30 +133,6 @@ impl PendingAck {
             }),
         }
     }
-}
-
-/// What is asked of a partition's offsets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OffsetQuery {
-    /// The high watermark.
-    Latest,
-    /// The log start.
-    Earliest,
-    /// The record with the largest timestamp (KIP-734).
-    MaxTimestamp,
-    /// The first record with at least this timestamp, in Unix milliseconds.
-    AtTimestamp(i64),
-}
-
-/// Where an [`OffsetQuery`] leads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FoundOffset {
-    /// The offset.
-    pub offset: Offset,
-    /// The record's timestamp, where a record was looked for.
-    pub timestamp: Option<i64>,
-    /// The leader's epoch.
-    pub leader_epoch: i32,
 }
 
 /// What the node is, for doors that describe it.
@@ -277,6 +248,12 @@ impl Broker {
         self.ask(|reply| Ask::Advance(by, reply)).await
     }
 
+    /// Gives every leadership away that another node could have, before this one stops. Where there
+    /// is no other, at once. `None` when the node stops.
+    pub(crate) async fn leave(&self) -> Option<()> {
+        self.ask(Ask::Leave).await
+    }
+
     /// Queues an ask. `None` when the node stops, or did before it answered.
     pub(crate) async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
@@ -336,46 +313,6 @@ impl Broker {
     /// Serves a fetch; see [`Fetch::serve`].
     pub async fn fetch(&self, request: &FetchRequest) -> Vec<Result<Fetched, FetchError>> {
         Fetch::new(request, &self.inner.cold).serve(|| self.directory()).await
-    }
-
-    /// Looks an offset up. `Ok(None)`: no record is that young.
-    ///
-    /// Errors: [`FetchError`]. Cost: for a time, the decoding of a batch on the read thread.
-    pub async fn find_offset(
-        &self,
-        topic: &TopicReference,
-        partition: i32,
-        current_leader_epoch: i32,
-        query: OffsetQuery,
-    ) -> Result<Option<FoundOffset>, FetchError> {
-        let view = locate(&self.directory(), topic, partition, current_leader_epoch)?;
-        let epoch = view.leader_term().map_or(-1, leader_epoch);
-        let found = |offset, timestamp| FoundOffset { offset, timestamp, leader_epoch: epoch };
-        match query {
-            OffsetQuery::Latest => Ok(Some(found(view.high_watermark(), None))),
-            OffsetQuery::Earliest => Ok(Some(found(view.log_start(), None))),
-            OffsetQuery::MaxTimestamp | OffsetQuery::AtTimestamp(_) => {
-                let record = self.inner.cold.run(move || find_record(&view, query)).await;
-                let record = record.ok_or(FetchError::NotLeader)??;
-                Ok(record.map(|record| found(record.offset, Some(record.timestamp))))
-            }
-        }
-    }
-
-    /// Where a leader epoch ends in this partition's log (KIP-320): the largest epoch at or below
-    /// the one asked for, and its end. `None`: it is newer than all, or negative.
-    ///
-    /// Errors: [`FetchError`].
-    pub fn epoch_end(
-        &self,
-        topic: &TopicReference,
-        partition: i32,
-        current_leader_epoch: i32,
-        epoch: i32,
-    ) -> Result<Option<(Term, Offset)>, FetchError> {
-        let view = locate(&self.directory(), topic, partition, current_leader_epoch)?;
-        let Ok(term) = u64::try_from(epoch).map(Term::new) else { return Ok(None) };
-        Ok(epoch_end(view.reader(), term))
     }
 
     /// Asks a group's coordinator. `None` when the node stops.
@@ -481,7 +418,7 @@ impl Broker {
             topics.iter().filter(|id| **id != TopicId::ZERO).all(|id| {
                 directory.topic_by_id(*id).is_none_or(|topic| {
                     let mut logs = topic.partitions.iter().map(|part| part.incarnation);
-                    logs.all(|log| directory.view(log).is_some_and(|view| view.is_settled()))
+                    logs.all(|log| directory.is_settled(log))
                 })
             })
         };
@@ -500,31 +437,4 @@ fn validation_limits(config: &TopicConfig, zstd_allowed: bool) -> ValidationLimi
         zstd_allowed,
         keys_required: false,
     }
-}
-
-/// Decodes batches until a record answers. Runs on the read thread.
-fn find_record(
-    view: &PartitionView,
-    query: OffsetQuery,
-) -> Result<Option<FoundRecord>, FetchError> {
-    let (reader, end) = (view.reader(), view.high_watermark());
-    let log_start = view.log_start();
-    let OffsetQuery::AtTimestamp(timestamp) = query else {
-        let latest = reader.max_timestamp(end).map_err(|error| unreadable(error, -1))?;
-        return Ok(latest.and_then(|found| time_lookup::latest([found.batch], log_start)));
-    };
-    let mut failure = None;
-    let mut from = log_start;
-    let candidates = std::iter::from_fn(|| match reader.locate_timestamp(timestamp, from, end) {
-        Ok(found) => found.map(|candidate| {
-            from = candidate.next_offset;
-            candidate.batch
-        }),
-        Err(error) => {
-            failure = Some(unreadable(error, -1));
-            None
-        }
-    });
-    let found = time_lookup::first_at_or_after(candidates, timestamp, log_start);
-    failure.map_or(Ok(found), Err)
 }

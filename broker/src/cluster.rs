@@ -10,12 +10,13 @@
 //!
 //! Absent on purpose: rules, which are `Node`'s, and replicas, which are the shard's.
 
-use crate::peers::{Dialled, Letters, PeerEvent, Peers, answer_from_bytes, request_from_bytes};
+use crate::peers::{Dialled, Letters, PeerEvent, Peers};
 use bateau_core::clock::Now;
 use bateau_core::controller::ControllerRequest;
 use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings};
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{HelloAnswer, RaftMessage};
+use bateau_storage::Said;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
@@ -95,16 +96,7 @@ impl Cluster {
     /// Takes what happened on a link.
     pub fn hear(&mut self, event: PeerEvent) -> Heard {
         match event {
-            PeerEvent::Raft { node, messages } => return Heard::Raft { node, messages },
-            PeerEvent::Request { node, number, payload } => match request_from_bytes(&payload) {
-                Ok(request) => return Heard::Request { node, number, request },
-                Err(error) => tracing::warn!(%node, %error, "a peer's request is dropped"),
-            },
-            PeerEvent::Answer { number, payload } => match answer_from_bytes(&payload) {
-                Ok(response) => self.tell(NodeInput::Answered { number, response }),
-                Err(error) => tracing::warn!(%error, "a controller's answer is dropped"),
-            },
-            PeerEvent::Liveness(sign) => self.tell(NodeInput::Liveness(sign)),
+            PeerEvent::Said { node, said } => return self.hear_peer(node, said),
             PeerEvent::Hello { hello, answer } => {
                 self.newest_hello += 1;
                 self.hellos.insert(self.newest_hello, answer);
@@ -119,6 +111,23 @@ impl Cluster {
                     });
                 }
             }
+        }
+        Heard::Nothing
+    }
+
+    fn hear_peer(&mut self, node: NodeId, said: Said) -> Heard {
+        match said {
+            Said::Raft { messages, damaged } => {
+                for log in damaged {
+                    let incarnation = log.get();
+                    tracing::error!(%node, incarnation, "a peer has sent a damaged entry; dropped");
+                }
+                return Heard::Raft { node, messages };
+            }
+            Said::Request { number, request } => return Heard::Request { node, number, request },
+            Said::Node(input) => self.tell(input),
+            Said::Unknown(error) => tracing::warn!(%node, %error, "a peer's message is dropped"),
+            Said::Nothing => {}
         }
         Heard::Nothing
     }
@@ -146,6 +155,9 @@ impl Cluster {
                         // Who has hung up meanwhile dials again.
                         let _ = waiting.send(answer);
                     }
+                }
+                Some(NodeEffect::HangUp { node }) => {
+                    self.inputs.push(NodeInput::LinkDown { node });
                 }
                 Some(other) => left.push(other),
                 None => {}

@@ -15,6 +15,7 @@ mod meeting;
 mod opening;
 
 pub use meeting::meet;
+pub(crate) use meeting::refused;
 pub use opening::Opened;
 
 use crate::api::{Broker, Durability, NodeInfo};
@@ -35,7 +36,7 @@ use bateau_core::controller::{ListenerAddress, NodeRegistration};
 use bateau_core::node::{NodeEffect, NodeInput, Voter};
 use bateau_core::replica::MetadataStart;
 use bateau_core::shard::{Effects, RecoveredLog, Shard, ShardSettings};
-use bateau_log::{DataDirOptions, Disk, Done, RecoveryProgress, RecoveryReport};
+use bateau_log::{DataDirOptions, Disk, Done, Identity, RecoveryProgress, RecoveryReport};
 use bateau_protocol::ids::{Incarnation, NodeId};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -112,7 +113,7 @@ impl Engine {
         let founders = opened.founders;
         let mut effects = Effects::default();
         let shard = start_shard(&settings, &registration, founders, recovered, &mut effects)?;
-        refuse_foreign_metadata(&shard, settings.node_id, identity.founding_id)?;
+        refuse_foreign_metadata(&shard, &identity)?;
         let (sender, disk_reports) = mpsc::unbounded_channel();
         // A directory may be short of room from the start on; later changes are reported.
         let space = vec![Done::Space(cycle.space())];
@@ -184,8 +185,8 @@ impl RunningEngine {
     /// Runs until `stop` says so or something fails that stops the node, then makes the closing
     /// flush and waits for it and for the node's threads.
     ///
-    /// Errors: what failed, in the operator's words.
-    pub async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), String> {
+    /// Errors: what failed, in the operator's words, with its exit code.
+    pub async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), Failure> {
         let ended = self.shard_loop.run(self.asks, self.disk_reports, stop).await;
         // The loop held the last handle of the disk's queue: the thread closes and ends.
         let read_thread = self.read_thread.end().await;
@@ -196,9 +197,9 @@ impl RunningEngine {
         });
         let closed = closed.await;
         match (ended, closed) {
-            (Ended::Failed(reason), _) => Err(reason),
+            (Ended::Failed(failure), _) => Err(failure),
             (Ended::Stopped, Ok(Ok(()))) => Ok(()),
-            (Ended::Stopped, _) => Err("the disk thread panicked".to_owned()),
+            (Ended::Stopped, _) => Err(Failure::new(Exit::Failed, "the disk thread panicked")),
         }
     }
 }
@@ -266,18 +267,8 @@ fn start_shard(
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))
 }
 
-/// The founding names every founder's id, and `IDENTITY` this node's: they part where files of
-/// two clusters were mixed.
-fn refuse_foreign_metadata(
-    shard: &Shard,
-    node: NodeId,
-    founding_id: [u8; 16],
-) -> Result<(), Failure> {
-    let founding = shard.metadata().and_then(|metadata| metadata.founding());
-    let recorded = founding.and_then(|founding| {
-        founding.founders.iter().find(|founder| founder.node == node).map(|one| one.founding_id)
-    });
-    if recorded.is_none_or(|recorded| recorded == founding_id) {
+fn refuse_foreign_metadata(shard: &Shard, identity: &Identity) -> Result<(), Failure> {
+    if bateau_storage::is_of_directory(shard.metadata(), identity) {
         return Ok(());
     }
     let message = "the data directory holds the metadata of another cluster than its IDENTITY";

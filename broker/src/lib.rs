@@ -26,6 +26,7 @@ pub mod exit;
 pub mod follower_reads;
 pub mod gauges;
 pub mod node;
+pub mod offsets;
 pub mod partition;
 pub mod peers;
 pub mod readers;

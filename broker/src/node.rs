@@ -48,6 +48,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+/// How long a node that leads nothing any more goes on telling its clients so: whoever is told goes
+/// on elsewhere at once, whoever loses its connection waits before it asks again.
+const LEFT_GRACE: Duration = Duration::from_millis(300);
 /// How long the HTTP door may go on answering when everything else has stopped.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
 /// How long a restart waits for the ports that it has just left.
@@ -329,13 +332,20 @@ impl Node {
         }
     }
 
-    /// Lets requests that run end, for `grace` at most, and accepts nothing more.
+    /// Gives the leaderships away, lets requests that run end, for `grace` at most in all, and
+    /// accepts nothing more.
     pub async fn drain(&mut self, grace: Duration) {
         let Some(running) = self.running.as_mut() else { return };
         let broker = running.starting.broker.clone();
-        self.keeper.say(NodeState::Stopping, Some(broker));
+        self.keeper.say(NodeState::Stopping, Some(broker.clone()));
         running.doors.iter().for_each(DoorTask::close);
         let deadline = end_of(grace);
+        if tokio::time::timeout(grace / 2, broker.leave()).await.is_err() {
+            tracing::warn!("some leaderships could not be given away: others will elect");
+        }
+        if broker.directory().metadata.nodes().len() > 1 {
+            tokio::time::sleep(LEFT_GRACE.min(grace / 4)).await;
+        }
         for door in &mut running.doors {
             door.drain(deadline).await;
         }
@@ -488,7 +498,7 @@ fn stopped() -> Failure {
 /// The engine's loop as a task.
 struct EngineTask {
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<Result<(), String>>,
+    task: JoinHandle<Result<(), Failure>>,
     /// How it ended, once that is known.
     ended: Option<Result<(), Failure>>,
 }
@@ -505,7 +515,7 @@ impl EngineTask {
         }
         let ended = match (&mut self.task).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(reason)) => Err(Failure::new(Exit::Failed, reason)),
+            Ok(Err(failure)) => Err(failure),
             Err(error) => Err(Failure::new(Exit::Failed, format!("the engine panicked: {error}"))),
         };
         self.ended.insert(ended).clone()

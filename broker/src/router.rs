@@ -3,13 +3,13 @@
 //! Invariants: a snapshot is consistent and never changes; only the shard publishes, once per
 //! turn at most.
 //!
-//! Absent on purpose: other nodes and other shards. Everything lives on the one shard of this
-//! node; a request for anything else is answered by its door with what the metadata says.
+//! Absent on purpose: other shards. What is here lives on the one shard of this node; of what is on
+//! other nodes only the leader is known.
 
 use crate::partition::PartitionView;
 use bateau_core::controller::{Metadata, Topic};
 use bateau_log::SpaceState;
-use bateau_protocol::ids::{Incarnation, TopicId};
+use bateau_protocol::ids::{Incarnation, NodeId, Term, TopicId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
@@ -20,6 +20,8 @@ pub struct Directory {
     /// The metadata as applied here.
     pub metadata: Arc<Metadata>,
     views: BTreeMap<Incarnation, Arc<PartitionView>>,
+    /// Who leads what is not here or not in service here, as its leaders say.
+    elsewhere: BTreeMap<Incarnation, (NodeId, Term)>,
 }
 
 impl Directory {
@@ -32,6 +34,28 @@ impl Directory {
     /// All views on this node.
     pub fn views(&self) -> impl Iterator<Item = &Arc<PartitionView>> {
         self.views.values()
+    }
+
+    /// The node that leads a partition and its term, as far as is known here.
+    #[must_use]
+    pub fn leader(&self, incarnation: Incarnation) -> Option<(NodeId, Term)> {
+        let here = self.view(incarnation);
+        let known = here.filter(|view| !view.is_unavailable()).and_then(|view| view.leader());
+        known.or_else(|| self.elsewhere.get(&incarnation).copied())
+    }
+
+    /// Whether raft tells here who leads.
+    fn is_followed(&self, incarnation: Incarnation) -> bool {
+        self.view(incarnation).is_some_and(|view| !view.is_unavailable())
+    }
+
+    /// Whether it is known how a partition is served: led by somebody, or not at all.
+    #[must_use]
+    pub fn is_settled(&self, incarnation: Incarnation) -> bool {
+        match self.view(incarnation) {
+            Some(view) => view.is_settled(),
+            None => self.elsewhere.contains_key(&incarnation),
+        }
     }
 
     /// A topic that clients may see.
@@ -128,11 +152,24 @@ impl DirectoryUpdate {
     }
 
     pub fn insert(&mut self, view: Arc<PartitionView>) {
-        self.change().views.insert(view.incarnation(), view);
+        let directory = self.change();
+        directory.elsewhere.remove(&view.incarnation());
+        directory.views.insert(view.incarnation(), view);
     }
 
     pub fn remove(&mut self, incarnation: Incarnation) -> Option<Arc<PartitionView>> {
         self.change().views.remove(&incarnation)
+    }
+
+    /// What others say of a partition that is not here.
+    pub fn set_leader_elsewhere(&mut self, log: Incarnation, leader: Option<(NodeId, Term)>) {
+        if self.directory.as_ref().unwrap_or(&self.before).is_followed(log) {
+            return;
+        }
+        match leader {
+            Some(leader) => self.change().elsewhere.insert(log, leader),
+            None => self.change().elsewhere.remove(&log),
+        };
     }
 
     /// Something that `Router::until` may wait for has changed inside a view.

@@ -20,6 +20,8 @@ mod advance;
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Heard};
 use crate::disk_worker::{DiskQueue, Report};
+use crate::engine::refused;
+use crate::exit::{Exit, Failure};
 use crate::follower_reads::{FollowerReads, Wanted};
 use crate::partition::PartitionView;
 use crate::peers::PeerEvent;
@@ -29,7 +31,7 @@ use advance::Advance;
 use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
 use bateau_core::controller::{ControllerError, ControllerRequest, ControllerResponse};
 use bateau_core::node::{NodeEffect, NodeInput};
-use bateau_core::replica::{Produce, ProduceAck, ProduceError};
+use bateau_core::replica::{NotLeading, Produce, ProduceAck, ProduceError};
 use bateau_core::shard::{Effect, Effects, Input, Reply, Shard};
 use bateau_core::ticket::Ticket;
 use bateau_log::{Done, Work};
@@ -70,8 +72,13 @@ pub enum Ask {
     Group(GroupRequest, oneshot::Sender<GroupResponse>),
     /// Read about groups.
     GroupQuery(GroupQuery, oneshot::Sender<GroupQueryResponse>),
+    /// Ask a majority whether this node leads a partition, and wait until everything that was
+    /// committed by then is visible here.
+    Confirm(Incarnation, oneshot::Sender<Result<(), NotLeading>>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
+    /// Give every leadership away that another node could have.
+    Leave(oneshot::Sender<()>),
     /// Say that the loop turns: answered at the end of the turn that takes it.
     Probe(oneshot::Sender<()>),
     /// Move this node's clock, and answer when what became due is done.
@@ -83,14 +90,17 @@ pub enum Ask {
 pub enum Ended {
     /// Nobody can ask any more.
     Stopped,
-    /// The data directory failed or the metadata partition cannot go on: the process must stop.
-    Failed(String),
+    /// The data directory failed, the metadata partition cannot go on, or the cluster refuses this
+    /// node: the process must stop.
+    Failed(Failure),
 }
 
 enum Waiter {
     Produce(oneshot::Sender<Result<ProduceAck, ProduceError>>),
     Group(oneshot::Sender<GroupResponse>),
     GroupQuery(oneshot::Sender<GroupQueryResponse>),
+    Confirm(oneshot::Sender<Result<(), NotLeading>>),
+    Leave(oneshot::Sender<()>),
     Controller(oneshot::Sender<ControllerResult>),
     /// This node's own brain, which has asked the controller here.
     Brain {
@@ -146,7 +156,7 @@ pub struct ShardLoop {
     next_retention_check: Instant,
     /// Views of logs that were found or made and are not in the directory yet.
     opened: Vec<PartitionView>,
-    failure: Option<String>,
+    failure: Option<Failure>,
     clock: Clock,
     /// Advances that are asked for; the first one is under way.
     advances: VecDeque<Advance>,
@@ -203,9 +213,9 @@ impl ShardLoop {
                     }
                 }
                 report = disk_reports.recv() => match report {
-                    Some(Report::Failed(failed)) => return Ended::Failed(failed.to_string()),
+                    Some(Report::Failed(failed)) => return broken(failed.to_string()),
                     Some(report) => self.hear(report, &mut inputs),
-                    None => return Ended::Failed("the disk thread has ended".to_owned()),
+                    None => return broken("the disk thread has ended"),
                 },
                 event = self.cluster.next_event() => self.hear_peer(event, &mut inputs),
                 found = self.reads.next() => inputs.push(found),
@@ -215,7 +225,7 @@ impl ShardLoop {
             // Whatever else has arrived meanwhile belongs to this turn.
             while let Ok(report) = disk_reports.try_recv() {
                 match report {
-                    Report::Failed(failed) => return Ended::Failed(failed.to_string()),
+                    Report::Failed(failed) => return broken(failed.to_string()),
                     report => self.hear(report, &mut inputs),
                 }
             }
@@ -240,8 +250,8 @@ impl ShardLoop {
                 let _ = probe.send(());
             }
             self.go_on_advancing(&mut inputs);
-            if let Some(reason) = self.failure.take() {
-                return Ended::Failed(reason);
+            if let Some(failure) = self.failure.take() {
+                return Ended::Failed(failure);
             }
         }
     }
@@ -283,6 +293,7 @@ impl ShardLoop {
     }
 
     fn let_brain_decide(&mut self, inputs: &mut Vec<Input>) {
+        let mut update = self.router.update();
         for effect in self.cluster.step(self.clock.now()) {
             match effect {
                 NodeEffect::Lost { node } => inputs.push(Input::PeerLost { node }),
@@ -293,16 +304,24 @@ impl ShardLoop {
                 NodeEffect::Reply { ticket, response } => {
                     self.reply(ticket, Reply::Controller(response));
                 }
-                NodeEffect::Stop(refusal) => self.failure = Some(refusal.to_string()),
+                NodeEffect::Stop(refusal) => self.failure = Some(refused(&refusal)),
+                NodeEffect::NotePeer { node, boot } => {
+                    self.disk.push(bateau_storage::note_peer(node, boot));
+                }
+                NodeEffect::LeaderElsewhere { incarnation, leader } => {
+                    update.set_leader_elsewhere(incarnation, leader);
+                }
                 // What concerns links is done, and a founding is over before there is a shard.
                 NodeEffect::Dial { .. }
                 | NodeEffect::HangUp { .. }
                 | NodeEffect::Answer { .. }
                 | NodeEffect::Send { .. }
                 | NodeEffect::Request { .. }
+                | NodeEffect::Announce { .. }
                 | NodeEffect::Found { .. } => {}
             }
         }
+        self.router.publish(update);
     }
 
     fn ticket(&mut self, waiter: Waiter) -> Ticket {
@@ -340,6 +359,9 @@ impl ShardLoop {
             if let Done::Space(space) = &done {
                 self.router.set_space(*space);
             }
+            if let Some(input) = bateau_storage::told_by_disk(&done) {
+                self.cluster.tell(input);
+            }
             report_refusal(&done);
             inputs.extend(bateau_storage::answer(&done));
             if let Done::Created { incarnation, reader, .. } = done {
@@ -372,6 +394,9 @@ impl ShardLoop {
 
     fn perform_one(&mut self, effect: Effect, turn: &mut Turn) {
         turn.note(&effect);
+        if let Some(input) = bateau_storage::told_by_shard(&effect) {
+            self.cluster.tell(input);
+        }
         match bateau_storage::work(effect, self.clock.wall_ms()) {
             Business::Disk(work) => {
                 self.changes_count += u64::from(changes_a_log(&work));
@@ -380,17 +405,9 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason }) => {
                 self.isolate(incarnation, &reason);
             }
-            Business::Other(Effect::Metadata(metadata)) => {
-                self.cluster.tell(NodeInput::Metadata(Arc::clone(&metadata)));
-                turn.update.set_metadata(metadata);
-            }
+            Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);
-            }
-            Business::Other(Effect::LeaderChanged { incarnation, leader, .. }) => {
-                if incarnation == Incarnation::METADATA {
-                    self.cluster.tell(NodeInput::Controller(leader));
-                }
             }
             Business::Other(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max }) => {
                 if let Some(view) = turn.update.view(incarnation) {
@@ -407,7 +424,8 @@ impl ShardLoop {
     fn isolate(&mut self, incarnation: Incarnation, reason: &str) {
         tracing::error!(incarnation = incarnation.get(), reason, "a partition is out of service");
         if incarnation == Incarnation::METADATA {
-            self.failure = Some(format!("the metadata partition cannot go on: {reason}"));
+            let message = format!("the metadata partition cannot go on: {reason}");
+            self.failure = Some(Failure::new(Exit::Failed, message));
         }
     }
 
@@ -424,6 +442,10 @@ impl ShardLoop {
             Ask::GroupQuery(query, sender) => {
                 Input::GroupQuery { query, ticket: self.ticket(Waiter::GroupQuery(sender)) }
             }
+            Ask::Confirm(incarnation, sender) => {
+                Input::Confirm { incarnation, ticket: self.ticket(Waiter::Confirm(sender)) }
+            }
+            Ask::Leave(sender) => Input::Leave { ticket: self.ticket(Waiter::Leave(sender)) },
             Ask::Controller(request, sender) => {
                 let ticket = self.ticket(Waiter::Controller(sender));
                 return self.cluster.tell(NodeInput::Ask { request, ticket });
@@ -441,6 +463,8 @@ impl ShardLoop {
             (Waiter::Produce(sender), Reply::Produce(reply)) => drop(sender.send(reply)),
             (Waiter::Group(sender), Reply::Group(reply)) => drop(sender.send(reply)),
             (Waiter::GroupQuery(sender), Reply::GroupQuery(reply)) => drop(sender.send(reply)),
+            (Waiter::Confirm(sender), Reply::Confirmed(reply)) => drop(sender.send(reply)),
+            (Waiter::Leave(sender), Reply::Left) => drop(sender.send(())),
             (Waiter::Controller(sender), Reply::Controller(reply)) => drop(sender.send(reply)),
             (Waiter::Brain { number }, Reply::Controller(response)) => {
                 self.cluster.tell(NodeInput::Answered { number, response });
@@ -517,6 +541,10 @@ impl Turn {
     }
 }
 
+fn broken(reason: impl Into<String>) -> Ended {
+    Ended::Failed(Failure::new(Exit::Failed, reason))
+}
+
 /// Tells the operator what the disk refused.
 fn report_refusal(done: &Done) {
     match done {
@@ -547,6 +575,7 @@ fn changes_a_log(work: &Work) -> bool {
         Work::Commit { .. }
         | Work::Roll { .. }
         | Work::Configure { .. }
+        | Work::NotePeer { .. }
         | Work::EmptyTrash { .. } => false,
     }
 }

@@ -10,6 +10,7 @@ use bateau::clock::Clock;
 use bateau::controls::Door;
 use bateau::engine::{Engine, EngineSettings, Starting};
 use bateau::entropy::Entropy;
+use bateau::exit::Failure;
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, DeleteGroupError, DescribeGroupError, GroupRequest,
     GroupResponse, GroupSettings, GroupState, JoinGroup, OffsetCommit, Protocol,
@@ -37,7 +38,7 @@ const TIMEOUT_MS: u64 = 10_000;
 struct Node {
     starting: Starting,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), String>>,
+    task: JoinHandle<Result<(), Failure>>,
 }
 
 /// Runs a test on a node with a disk in memory.

@@ -11,6 +11,7 @@ use bateau::api::{Broker, Durability, ProduceRequest, TopicReference};
 use bateau::clock::Clock;
 use bateau::engine::{Engine, EngineSettings, Starting};
 use bateau::entropy::Entropy;
+use bateau::exit::Failure;
 use bateau::readers::{FetchPartition, FetchRequest};
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, GroupRequest, GroupResponse, GroupSettings, OffsetCommit,
@@ -54,7 +55,7 @@ type Shared = Rc<RefCell<Promises>>;
 struct Node {
     starting: Starting,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), String>>,
+    task: JoinHandle<Result<(), Failure>>,
 }
 
 impl Node {

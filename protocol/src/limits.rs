@@ -95,6 +95,12 @@ pub const PEER_LIVENESS_BYTES_MAX: usize = 128 * 1024;
 /// Stopped replicas in one sign of life.
 pub const PEER_STOPPED_REPLICAS_MAX: usize = 10_000;
 
+/// Limit of a frame that says what its sender leads, in bytes behind the length field.
+pub const PEER_LEADERSHIPS_BYTES_MAX: usize = 128 * 1024;
+
+/// Leaderships in one of them.
+pub const PEER_LEADERSHIPS_MAX: usize = 4_096;
+
 /// Request between nodes, in bytes behind its length field.
 pub const PEER_REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 

@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
     let records = u32::try_from(context.scaled(RECORDS)).unwrap_or(u32::MAX);
     let slice = |client: &mut Client| {
         settle();
-        let offset = client.record_count(&topic, 1)?;
+        let offset = client.record_count(&topic, 0..1)?;
         let (topic, interval) = (topic.clone(), INTERVAL);
         stand_by(&Plan { address: target.address, topic, offset, records, interval })
     };

@@ -6,10 +6,11 @@
 //!   recovery                      killed with -9 and started again
 //!   bystander                     the same with and without abusive clients
 //!   native                        the native protocol, its client, the TestBroker
+//!   replicated                    three nodes, and a bare chain of three
 //! ```
 //!
-//! Absent on purpose: rows that no gate needs. A row is one file and one line in [`FIRST_LIGHT`]
-//! or [`NATIVE_LIGHT`].
+//! Absent on purpose: rows that no gate needs. A row is one file and one line in [`FIRST_LIGHT`],
+//! [`NATIVE_LIGHT`] or [`THREE_NODES`].
 
 mod build;
 mod bystander;
@@ -18,6 +19,7 @@ mod idle;
 mod native;
 mod produce;
 mod recovery;
+mod replicated;
 mod small;
 mod start;
 
@@ -74,6 +76,14 @@ pub const FIRST_LIGHT: &[Kind] = &[
     },
     Kind { name: "bystander", about: "p99 beside abuse", foreign: true, run: bystander::run },
 ];
+
+/// The numbers of three nodes.
+pub const THREE_NODES: &[Kind] = &[Kind {
+    name: "replicated",
+    about: "64 KiB batches, three replicas",
+    foreign: false,
+    run: replicated::run,
+}];
 
 /// A broker that runs already, instead of one of our own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -81,6 +81,8 @@ struct Gathered {
     eager: BTreeSet<Incarnation>,
     created: BTreeSet<Incarnation>,
     removed: Vec<Incarnation>,
+    /// Starts of other nodes.
+    peers: Vec<Record>,
     bytes: u64,
 }
 
@@ -278,6 +280,10 @@ impl CommitCycle {
                 }
                 answers.push(Done::Deleted { incarnation });
             }
+            Work::NotePeer { node, start } => {
+                gathered.peers.push(Record::Peer(node, start));
+                answers.push(Done::PeerNoted { node, start });
+            }
             Work::EmptyTrash { before_wall_ms } => self.background.empty_trash(before_wall_ms),
         }
         Ok(())
@@ -425,6 +431,7 @@ impl CommitCycle {
         named.retain(|id| !gathered.created.contains(id));
         let mut records: Vec<Record> =
             gathered.removed.iter().map(|id| Record::Removed(*id)).collect();
+        records.append(&mut gathered.peers);
         records.extend(self.replica_records(&named));
         let stores_meta = !records.is_empty();
         if stores_meta {

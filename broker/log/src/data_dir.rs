@@ -229,7 +229,7 @@ impl DataDir {
             self.start_over().map_err(failed("start over"))?;
         }
         disk.create_dir("partitions").map_err(failed("make the data directory"))?;
-        let found = MetaLog::open(Arc::clone(disk)).map_err(OpenError::from)?;
+        let found = self.meta_log(identity.founded)?;
         let mut meta = match found {
             Some(meta) => meta,
             None if identity.founded => return Err(OpenError::MetaLogLost),
@@ -257,14 +257,33 @@ impl DataDir {
         Ok(Opened { cycle, logs: recovered.logs, report: recovered.report })
     }
 
-    /// Removes what a first start left that never came to its end.
-    fn start_over(&self) -> io::Result<()> {
-        let disk = &self.disk;
-        for entry in disk.list("")? {
+    /// The meta log of a process before. One whose first start never came to its end has no
+    /// replicas, but its starts go on being counted: others have met them.
+    fn meta_log(&self, is_founded: bool) -> Result<Option<MetaLog>, OpenError> {
+        let found = MetaLog::open(Arc::clone(&self.disk));
+        if is_founded {
+            return found.map_err(OpenError::from);
+        }
+        let forgotten = match found {
+            Ok(Some(mut meta)) => meta.forget_replicas().map(|()| Some(meta)),
+            Ok(None) | Err(MetaError::Corrupt { .. }) => self.remove_meta_log().map(|()| None),
+            Err(error) => return Err(error.into()),
+        };
+        forgotten.map_err(failed("start over"))
+    }
+
+    fn remove_meta_log(&self) -> io::Result<()> {
+        for entry in self.disk.list("")? {
             if COPIES.contains(&entry.name.as_str()) {
-                disk.unlink(&entry.name)?;
+                self.disk.unlink(&entry.name)?;
             }
         }
+        self.disk.flush(&[], &[String::new()])
+    }
+
+    /// Removes the logs that a first start left which never came to its end.
+    fn start_over(&self) -> io::Result<()> {
+        let disk = &self.disk;
         for log in disk.list("partitions")? {
             let dir = format!("partitions/{}", log.name);
             for entry in disk.list(&dir)? {
@@ -443,10 +462,29 @@ mod tests {
     fn a_first_start_that_did_not_end_starts_over() {
         let disk = SimDisk::new(1, 1 << 30);
         let unfounded = Identity { founded: false, ..identity() };
-        for start in 0..3 {
+        for start in 1..4 {
             let dir = lock(&disk);
             let opened = dir.open(&unfounded, DataDirOptions::default()).unwrap();
-            assert_eq!(opened.report.boot_epoch, 1, "start {start}");
+            assert_eq!(opened.report.boot_epoch, start, "others have met the starts before");
+            assert!(opened.logs.is_empty());
+        }
+    }
+
+    #[test]
+    fn starts_are_counted_wherever_a_first_start_ends() {
+        let unfounded = Identity { founded: false, ..identity() };
+        for nth in 0..40 {
+            let disk = SimDisk::new(nth, 1 << 30);
+            let opened = lock(&disk).open(&unfounded, DataDirOptions::default()).unwrap();
+            assert_eq!(opened.report.boot_epoch, 1);
+            drop(opened);
+            disk.cut_power_at(nth);
+            let second = DataDir::lock(Arc::new(disk.clone()), 1)
+                .and_then(|dir| dir.open(&unfounded, DataDirOptions::default()));
+            let shown = second.map_or(1, |opened| opened.report.boot_epoch);
+            let disk = disk.crash(nth);
+            let opened = lock(&disk).open(&unfounded, DataDirOptions::default()).unwrap();
+            assert!(opened.report.boot_epoch > shown, "call {nth}");
             assert!(opened.logs.is_empty());
         }
     }

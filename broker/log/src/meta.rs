@@ -166,6 +166,12 @@ impl MetaLog {
         Ok(Some(log))
     }
 
+    /// Nothing was promised to any replica: from now on there are none. Flushed.
+    pub(crate) fn forget_replicas(&mut self) -> io::Result<()> {
+        self.state.replicas.clear();
+        self.switch()
+    }
+
     /// The active copy, for the flush of a batch.
     pub(crate) fn file(&self) -> Arc<dyn DiskFile> {
         Arc::clone(&self.file)

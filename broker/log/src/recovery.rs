@@ -32,9 +32,9 @@ use crate::meta::{MetaLog, Record, ReplicaMeta, TruncateMark};
 use crate::reader::LogReader;
 use crate::segment::{Segment, log_dir, segment_name, side_name};
 use crate::shared::{LogShared, Published};
-use crate::work::{HardState, LogOptions, LogStart};
+use crate::work::{HardState, LogOptions, LogStart, NodeStart};
 use crate::writer::{FlushSet, LogWriter, Sealing, Side, WriterState};
-use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, ReplicaId};
+use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset, ReplicaId};
 use bytes::Bytes;
 use files::LogFiles;
 use scan::LogScan;
@@ -118,6 +118,8 @@ pub struct RecoveryReport {
     pub clean: bool,
     /// How often this directory has been started, this start included.
     pub boot_epoch: u64,
+    /// The newest start of each other node that was met here.
+    pub peers: BTreeMap<NodeId, NodeStart>,
     /// Logs found.
     pub logs: u64,
     /// Frames walked, and their bytes.
@@ -161,6 +163,7 @@ pub(crate) fn recover(
     let mut report = RecoveryReport {
         clean: meta.state.clean,
         boot_epoch: meta.state.boot_epoch + 1,
+        peers: meta.state.peers.clone(),
         logs: meta.state.replicas.len() as u64,
         ..RecoveryReport::default()
     };

@@ -8,7 +8,7 @@
 
 use crate::reader::LogReader;
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, ReplicaId, Term};
+use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -53,6 +53,16 @@ pub struct HardState {
     pub vote: Option<ReplicaId>,
     /// Highest index known to be committed.
     pub commit: LogIndex,
+}
+
+/// One start of a node's process: starts of one data directory count up, and two with one epoch
+/// and different ids are two copies of it (D10).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NodeStart {
+    /// How often the directory had been started by then.
+    pub boot_epoch: u64,
+    /// Drawn at random by that start.
+    pub start_id: u64,
 }
 
 /// Where a log starts: the four values of a committed trim frame. `term` and `chain_crc` are those
@@ -158,6 +168,13 @@ pub enum Work {
         /// Now, in Unix milliseconds: names the trash entry.
         wall_ms: u64,
     },
+    /// Remember the newest start of another node that was met here. Answer: [`Done::PeerNoted`].
+    NotePeer {
+        /// The node.
+        node: NodeId,
+        /// Its start.
+        start: NodeStart,
+    },
     /// Remove trash that is older than a moment. No answer.
     EmptyTrash {
         /// Entries that came before this moment go, in Unix milliseconds.
@@ -205,6 +222,13 @@ pub enum Done {
         request: Box<Persist>,
         /// Why.
         error: WriteError,
+    },
+    /// The start of another node is durable.
+    PeerNoted {
+        /// The node.
+        node: NodeId,
+        /// Its start.
+        start: NodeStart,
     },
     /// The log's start is durable.
     Trimmed {

@@ -54,10 +54,9 @@ pub fn served_by(
     incarnation: Incarnation,
     own: NodeId,
 ) -> Option<(NodeId, i32)> {
-    let view = directory.view(incarnation)?;
-    match view.leader() {
+    match directory.leader(incarnation) {
         Some((node, term)) => Some((node, wire_epoch(term))),
-        None => served_epoch(view).map(|epoch| (own, epoch)),
+        None => served_epoch(directory.view(incarnation)?).map(|epoch| (own, epoch)),
     }
 }
 
@@ -80,6 +79,5 @@ pub fn text(text: &str) -> Text {
 pub fn coordinator(directory: &Directory, group: &str) -> Option<NodeId> {
     let topic = directory.metadata.group_topic()?;
     let partition = topic.partition(partition_of(group))?;
-    let view = directory.view(partition.incarnation)?;
-    view.leader().filter(|_| !view.is_unavailable()).map(|(node, _)| node)
+    directory.leader(partition.incarnation).map(|(node, _)| node)
 }

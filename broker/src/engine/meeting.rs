@@ -26,8 +26,13 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
         for effect in cluster.step(opened.now()) {
             match effect {
                 NodeEffect::Found { founders } => {
-                    opened = found(opened, founders).await?;
+                    opened = on_the_disk(opened, |opened| opened.found(founders)).await?;
                     cluster.tell(NodeInput::Founded);
+                }
+                NodeEffect::NotePeer { node, boot } => {
+                    opened =
+                        on_the_disk(opened, move |opened| opened.note_peer(node, boot)).await?;
+                    cluster.tell(NodeInput::PeerNoted { node, boot });
                 }
                 NodeEffect::Stop(found) => {
                     refusal.get_or_insert_with(|| (refused(&found), Instant::now() + LINGER));
@@ -62,13 +67,13 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
     }
 }
 
-async fn found(
+/// Waits for the disk on a thread of its own.
+async fn on_the_disk(
     mut opened: Opened,
-    founders: Vec<bateau_core::controller::Founder>,
+    act: impl FnOnce(&mut Opened) -> Result<(), Failure> + Send + 'static,
 ) -> Result<Opened, Failure> {
-    let stored = tokio::task::spawn_blocking(move || opened.found(founders).map(|()| opened));
-    let stored = stored.await;
-    stored.map_err(|panic| Failure::new(Exit::Failed, format!("the founding panicked: {panic}")))?
+    let done = tokio::task::spawn_blocking(move || act(&mut opened).map(|()| opened)).await;
+    done.map_err(|panic| Failure::new(Exit::Failed, format!("the founding panicked: {panic}")))?
 }
 
 /// The exit code of a refusal, and its line.

@@ -1,9 +1,6 @@
 //! A data directory that is open, before anything votes: recovered, and founded or about to be.
 //!
-//! Invariants
-//! - The identity of a new directory is stored before anything else is.
-//! - The metadata log exists and is flushed before `IDENTITY` says "founded" (decision 16).
-//! - A damaged metadata log stops the start.
+//! Invariants: a damaged metadata log stops the start.
 //!
 //! Absent on purpose: when a cluster is founded, and by whom. That is `Node`'s.
 
@@ -16,9 +13,9 @@ use crate::telemetry;
 use bateau_core::clock::Now;
 use bateau_core::controller::{BootEpoch, ClusterId, Founder, NodeRegistration};
 use bateau_core::node::NodeSettings;
-use bateau_core::shard::{LogBirth, RecoveredLog};
+use bateau_core::shard::RecoveredLog;
 use bateau_log::{
-    CommitCycle, DataDir, Disk, Done, Identity, OpenError, RecoveryProgress, RecoveryReport, Work,
+    CommitCycle, DataDir, Disk, Identity, OpenError, RecoveryProgress, RecoveryReport,
 };
 use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_protocol::peer::Idempotency;
@@ -55,7 +52,8 @@ impl Opened {
         let data_dir =
             DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
         let founding_id = settings.entropy.bytes();
-        let identity = identity(&data_dir, settings.node_id, founding_id)?;
+        let identity = bateau_storage::identity(&data_dir, settings.node_id, founding_id)
+            .map_err(open_failure)?;
         let opened = data_dir.open_watched(&identity, settings.data_dir, progress);
         let opened = opened.map_err(open_failure)?;
         let (cycle, mut report) = (opened.cycle, opened.report);
@@ -64,7 +62,7 @@ impl Opened {
         telemetry::report_recovery(&report);
         refuse_damaged_metadata(&report)?;
         let registration = registration(&settings, report.boot_epoch);
-        let founders = founders(&identity);
+        let founders = bateau_storage::founders(&identity);
         Ok(Self {
             disk,
             data_dir,
@@ -105,6 +103,7 @@ impl Opened {
             founding_id: self.identity.founding_id,
             boot,
             cluster_id: self.identity.cluster_id.map(ClusterId),
+            peer_boots: bateau_storage::peer_boots(&self.report),
             founders: self.founders.clone(),
             voters: self.settings.voters.clone(),
         };
@@ -116,40 +115,23 @@ impl Opened {
     ///
     /// Errors: the disk refuses; nothing is founded then.
     pub fn found(&mut self, founders: Vec<Founder>) -> Result<(), Failure> {
-        let nodes: Vec<NodeId> = founders.iter().map(|founder| founder.node).collect();
-        let birth = LogBirth::of_metadata(self.settings.node_id, &nodes);
-        self.views.extend(make_log(&mut self.cycle, birth.clone())?);
-        self.identity.founded = true;
-        self.identity.founders = founders.iter().map(founder_entry).collect();
-        self.data_dir.store_identity(&self.identity).map_err(open_failure)?;
-        self.recovered.push(birth.into_recovered());
+        let made =
+            bateau_storage::found(&self.data_dir, &mut self.cycle, &mut self.identity, &founders);
+        let (log, reader) = made.map_err(open_failure)?;
+        self.views.push(PartitionView::new(log.incarnation, reader));
+        self.recovered.push(log);
         self.founders = founders;
         Ok(())
     }
-}
 
-/// The founders as stored; none before the founding.
-fn founders(identity: &Identity) -> Vec<Founder> {
-    if !identity.founded {
-        return Vec::new();
+    /// Stores the newest start of a peer.
+    ///
+    /// Errors: the disk refuses.
+    pub fn note_peer(&mut self, node: NodeId, boot: BootEpoch) -> Result<(), Failure> {
+        let mut work = vec![bateau_storage::note_peer(node, boot)];
+        let stored = self.cycle.run(&mut work, &mut Vec::new());
+        stored.map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     }
-    let founder = |stored: &bateau_log::Founder| Founder {
-        node: stored.node,
-        founding_id: stored.founding_id,
-        peers_address: stored.address.as_str().into(),
-    };
-    identity.founders.iter().map(founder).collect()
-}
-
-/// The directory's identity; a new one is stored before anything else is.
-fn identity(data_dir: &DataDir, node: NodeId, founding_id: [u8; 16]) -> Result<Identity, Failure> {
-    if let Some(identity) = data_dir.identity(node).map_err(open_failure)? {
-        return Ok(identity);
-    }
-    let (founders, cluster_id) = (Vec::new(), None);
-    let identity = Identity { node, founding_id, founded: false, founders, cluster_id };
-    data_dir.store_identity(&identity).map_err(open_failure)?;
-    Ok(identity)
 }
 
 /// The views of recovered logs, and the logs as the shard takes them; what turns out to be
@@ -181,33 +163,6 @@ fn refuse_damaged_metadata(report: &RecoveryReport) -> Result<(), Failure> {
          byte {position}: {reason}; it was durable by {proof}"
     );
     Err(Failure::new(Exit::Refused, message))
-}
-
-fn make_log(cycle: &mut CommitCycle, birth: LogBirth) -> Result<Option<PartitionView>, Failure> {
-    let failed = |reason: String| Failure::new(Exit::Failed, reason);
-    let mut done = Vec::new();
-    let mut work = vec![Work::Create(bateau_storage::birth(birth))];
-    cycle.run(&mut work, &mut done).map_err(|error| failed(error.to_string()))?;
-    for answer in done {
-        match answer {
-            Done::Created { incarnation, reader, .. } => {
-                return Ok(Some(PartitionView::new(incarnation, reader)));
-            }
-            Done::CreateFailed { error, .. } => {
-                return Err(failed(format!("the metadata log cannot be made: {error}")));
-            }
-            _ => {}
-        }
-    }
-    Ok(None)
-}
-
-fn founder_entry(founder: &Founder) -> bateau_log::Founder {
-    bateau_log::Founder {
-        node: founder.node,
-        address: founder.peers_address.to_string(),
-        founding_id: founder.founding_id,
-    }
 }
 
 fn registration(settings: &EngineSettings, boot_epoch: u64) -> NodeRegistration {

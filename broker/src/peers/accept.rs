@@ -10,8 +10,6 @@
 //! - A link is heard only after its hello was answered with a welcome, and only as the node that
 //!   the hello named; on an encrypted link the certificate names that node too (`I-TLS-2`).
 //! - Who has not been welcomed yet is one of a bounded number, and for a bounded time.
-//! - A payload that does not match its checksum takes its message away, not its link: one group's
-//!   trouble is not another's.
 //!
 //! Absent on purpose: who is welcome, which `Node` decides.
 
@@ -24,9 +22,10 @@ use crate::doors::admission::{Admission, Admitted};
 use crate::doors::sockets::bind_both;
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{
-    HelloAnswer, LinkEnd, PeerAnswer, PeerMessage, PeerRequest, RaftBody, RaftMessage, Refusal,
+    HelloAnswer, LinkEnd, PeerAnswer, PeerMessage, PeerRequest, RaftMessage, Refusal,
     RefusalReason, operator_text,
 };
+use bateau_storage::{Said, said};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -264,24 +263,11 @@ async fn listen<S: AsyncRead + Unpin>(
 ) -> io::Result<()> {
     while let Some(message) = link.next().await? {
         let bytes = held_bytes(&message);
-        let event = match message {
-            PeerMessage::RaftBatch(messages) => {
-                let messages = messages.into_iter().filter(|message| is_whole(node, message));
-                PeerEvent::Raft { node, messages: messages.collect() }
-            }
-            PeerMessage::Liveness(liveness) if liveness.node_id == node => {
-                PeerEvent::Liveness(liveness)
-            }
-            PeerMessage::Request { id, command: PeerRequest::Controller { payload, .. } } => {
-                PeerEvent::Request { node, number: id, payload }
-            }
-            PeerMessage::Answer { id, result: PeerAnswer::Controller { payload } } => {
-                PeerEvent::Answer { number: id, payload }
-            }
-            // Of a later version, or of what this build does not serve.
-            _ => continue,
-        };
-        if !events.put(event, bytes).await {
+        let said = said(node, message);
+        if matches!(said, Said::Nothing) {
+            continue;
+        }
+        if !events.put(PeerEvent::Said { node, said }, bytes).await {
             return Ok(());
         }
     }
@@ -294,17 +280,7 @@ fn held_bytes(message: &PeerMessage) -> usize {
         PeerMessage::RaftBatch(messages) => messages.iter().map(RaftMessage::encoded_bytes).sum(),
         PeerMessage::Request { command: PeerRequest::Controller { payload, .. }, .. }
         | PeerMessage::Answer { result: PeerAnswer::Controller { payload }, .. } => payload.len(),
+        PeerMessage::Leaderships(leaderships) => size_of_val(leaderships.leads.as_slice()),
         _ => 0,
     }
-}
-
-/// Whether every payload is what its sender stored.
-fn is_whole(node: NodeId, message: &RaftMessage) -> bool {
-    let RaftBody::AppendEntries { entries, .. } = &message.body else { return true };
-    let damaged = entries.iter().find(|entry| !entry.payload_crc_matches());
-    if let Some(entry) = damaged {
-        let (incarnation, index) = (message.incarnation.get(), entry.index.get());
-        tracing::error!(%node, incarnation, index, "a peer has sent a damaged entry; dropped");
-    }
-    damaged.is_none()
 }

@@ -7,9 +7,11 @@ use std::fmt::Display;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
-/// How long nothing of a frame may come once it has begun.
-const FRAME_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a frame may take once it has begun. A limit on silence would not do: behind a length
+/// that is damaged signs of life go on coming, and none of them is ever heard.
+const FRAME_TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes that are read at once, at least.
 const READ_BYTES: usize = 64 * 1024;
 /// Slices that one system call writes.
@@ -19,11 +21,13 @@ const SLICES_MAX: usize = 64;
 pub(super) struct Messages<S> {
     stream: S,
     frames: PeerFrames,
+    /// Until when the frame that has begun must end.
+    ends: Option<Instant>,
 }
 
 impl<S> Messages<S> {
     pub fn new(stream: S, end: LinkEnd) -> Self {
-        Self { stream, frames: PeerFrames::new(end) }
+        Self { stream, frames: PeerFrames::new(end), ends: None }
     }
 
     /// To write on.
@@ -40,6 +44,7 @@ impl<S: AsyncRead + Unpin> Messages<S> {
         loop {
             match self.frames.take_frame().map_err(nonsense)? {
                 Split::Frame(frame) => {
+                    self.ends = None;
                     return PeerMessage::decode(frame).map(Some).map_err(nonsense);
                 }
                 Split::Incomplete { missing_bytes } => {
@@ -59,7 +64,8 @@ impl<S: AsyncRead + Unpin> Messages<S> {
         let read = self.stream.read_buf(buffer);
         let count = if has_begun {
             let late = || io::Error::new(io::ErrorKind::TimedOut, "a frame does not end");
-            tokio::time::timeout(FRAME_TIME_MAX, read).await.map_err(|_| late())??
+            let ends = *self.ends.get_or_insert_with(|| Instant::now() + FRAME_TIME_MAX);
+            tokio::time::timeout_at(ends, read).await.map_err(|_| late())??
         } else {
             read.await?
         };

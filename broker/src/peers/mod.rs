@@ -12,13 +12,11 @@
 //! - What waits for a link is bounded in bytes (R15); beyond that it is dropped and reported.
 //! - Nothing of a link is heard before its `Hello` was answered with a welcome.
 //! - A frame that is damaged or nonsense ends its link and nothing else.
-//!
 //! - Where links are encrypted, nobody is heard who has no certificate of its node (`I-TLS-2`).
 //!
 //! Absent on purpose: retries, which are `Node`'s, and whose a certificate is, which `tls` knows.
 
 mod accept;
-mod carried;
 mod complaints;
 mod dial;
 mod frames;
@@ -29,21 +27,15 @@ mod transport;
 mod tests;
 
 pub use accept::PeersDoor;
-pub use carried::{answer_from_bytes, answer_to_bytes, request_from_bytes, request_to_bytes};
 pub use mailbox::{Letters, Mailbox, mailbox};
 pub use transport::Transport;
 
 use bateau_core::node::NodeEffect;
 use bateau_protocol::ids::NodeId;
-use bateau_protocol::limits::{
-    PEER_ENTRIES_MAX, PEER_RAFT_BATCH_BYTES_MAX, PEER_RAFT_MESSAGES_MAX,
-};
 use bateau_protocol::peer::{
-    Hello, HelloAnswer, Idempotency, Liveness, PeerAnswer, PeerMessage, PeerRequest, RaftMessage,
-    Refusal, Welcome,
+    Hello, HelloAnswer, Idempotency, PeerMessage, RaftMessage, Refusal, Welcome,
 };
-use bytes::Bytes;
-use carried::ControllerAnswer;
+use bateau_storage::{ControllerAnswer, Letter, Said, answer_letter, frames_of, letter};
 use complaints::Complaints;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,8 +47,6 @@ use tokio::task::AbortHandle;
 pub const PEER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes that may wait for all peers of this node.
 pub const NODE_QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Room that a frame needs beside its messages, in bytes.
-const FRAME_ROOM_BYTES: usize = 64;
 
 /// What happened on a link.
 #[derive(Debug)]
@@ -77,30 +67,12 @@ pub enum PeerEvent {
         /// What became of it.
         outcome: Dialled,
     },
-    /// Raft messages of one turn of a peer; payloads are as their sender stored them.
-    Raft {
-        /// Of this node.
+    /// A peer says something on a link of its own.
+    Said {
+        /// Who.
         node: NodeId,
-        /// In order.
-        messages: Vec<RaftMessage>,
-    },
-    /// A sign of life.
-    Liveness(Liveness),
-    /// A request to the controller.
-    Request {
-        /// Of this node.
-        node: NodeId,
-        /// Its number there.
-        number: u64,
-        /// What it asks.
-        payload: Bytes,
-    },
-    /// A controller's answer to a request of this node.
-    Answer {
-        /// The request's number.
-        number: u64,
-        /// The answer.
-        payload: Bytes,
+        /// What.
+        said: Said,
     },
 }
 
@@ -194,34 +166,29 @@ impl Peers {
         self.events.clone()
     }
 
-    /// Performs what concerns links; everything else comes back.
+    /// Performs what concerns links; everything else comes back, and so does a link that had to be
+    /// given up, because it has no room for what must be said on it.
     pub fn perform(&mut self, effect: NodeEffect) -> Option<NodeEffect> {
         match effect {
             NodeEffect::Dial { node, address, hello } => self.dial(node, address, hello),
             NodeEffect::HangUp { node } => drop(self.links.remove(&node)),
-            NodeEffect::Send { node, liveness } => {
-                self.enqueue(node, PeerMessage::Liveness(liveness), FRAME_ROOM_BYTES);
-            }
-            NodeEffect::Request { node, number, request } => {
-                let timeout_ms = u32::try_from(request.timeout_ms()).unwrap_or(u32::MAX);
-                let payload = request_to_bytes(&request);
-                let bytes = payload.len() + FRAME_ROOM_BYTES;
-                // The number is the request's for ever: of this start of this node.
-                let idempotency = Idempotency { number, ..self.origin };
-                let command = PeerRequest::Controller { idempotency, timeout_ms, payload };
-                self.enqueue(node, PeerMessage::Request { id: number, command }, bytes);
-            }
-            other => return Some(other),
+            other => match letter(other, self.origin) {
+                Ok(letter) => {
+                    let (node, breaks_unsaid) = (letter.node, letter.breaks_unsaid);
+                    if !self.post(letter) && breaks_unsaid {
+                        self.links.remove(&node);
+                        return Some(NodeEffect::HangUp { node });
+                    }
+                }
+                Err(other) => return Some(other),
+            },
         }
         None
     }
 
     /// Answers a request of another node; an answer that finds no link is lost.
     pub fn answer(&mut self, node: NodeId, number: u64, answer: &ControllerAnswer) {
-        let payload = answer_to_bytes(answer);
-        let bytes = payload.len() + FRAME_ROOM_BYTES;
-        let result = PeerAnswer::Controller { payload };
-        self.enqueue(node, PeerMessage::Answer { id: number, result }, bytes);
+        self.post(answer_letter(node, number, answer));
     }
 
     fn dial(&mut self, node: NodeId, address: Arc<str>, hello: Hello) {
@@ -253,7 +220,7 @@ impl Peers {
         let mut dropped = Vec::new();
         for (node, messages) in std::mem::take(&mut self.gathered) {
             for (batch, bytes) in frames_of(messages) {
-                if !self.enqueue(node, PeerMessage::RaftBatch(batch), bytes) {
+                if !self.post(Letter { node, message: batch, bytes, breaks_unsaid: false }) {
                     dropped.push(node);
                     break;
                 }
@@ -263,7 +230,8 @@ impl Peers {
     }
 
     /// Whether the message waits for its link now.
-    fn enqueue(&mut self, node: NodeId, message: PeerMessage, bytes: usize) -> bool {
+    fn post(&mut self, letter: Letter) -> bool {
+        let Letter { node, message, bytes, .. } = letter;
         let Some(link) = self.links.get(&node) else { return false };
         let of_link = link.bytes.load(Ordering::Relaxed).saturating_add(bytes);
         let of_node = self.node_bytes.load(Ordering::Relaxed).saturating_add(bytes);
@@ -276,30 +244,4 @@ impl Peers {
         let held = Held { bytes, of_link, of_node };
         link.queue.send(Queued { message, held }).is_ok()
     }
-}
-
-/// Messages in order, in as few frames as hold them, with about the bytes of each.
-fn frames_of(messages: Vec<RaftMessage>) -> Vec<(Vec<RaftMessage>, usize)> {
-    let limit_bytes = PEER_RAFT_BATCH_BYTES_MAX - FRAME_ROOM_BYTES;
-    let mut frames: Vec<(Vec<RaftMessage>, usize)> = Vec::new();
-    let mut entry_count = 0;
-    for message in messages {
-        let (bytes, entries) = (message.encoded_bytes(), message.body.entries().len());
-        match frames.last_mut() {
-            Some((frame, held))
-                if held.saturating_add(bytes) <= limit_bytes
-                    && frame.len() < PEER_RAFT_MESSAGES_MAX
-                    && entry_count + entries <= PEER_ENTRIES_MAX =>
-            {
-                frame.push(message);
-                *held += bytes;
-                entry_count += entries;
-            }
-            _ => {
-                entry_count = entries;
-                frames.push((vec![message], bytes));
-            }
-        }
-    }
-    frames
 }

@@ -4,7 +4,7 @@ mod encrypted;
 
 use super::*;
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};
-use bateau_protocol::peer::{LinkEnd, RaftBody, RefusalReason, operator_text};
+use bateau_protocol::peer::{LinkEnd, Liveness, RaftBody, RefusalReason, operator_text};
 use frames::{Messages, write};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -147,7 +147,7 @@ async fn a_welcome_peer_is_heard_as_who_it_said_it_is() {
     let messages = [PeerMessage::Liveness(foreign), PeerMessage::RaftBatch(vec![heartbeat(5)])];
     write(link.stream_mut(), &messages).await.unwrap();
     match heard.next().await {
-        Some(PeerEvent::Raft { node, messages }) => {
+        Some(PeerEvent::Said { node, said: Said::Raft { messages, .. } }) => {
             assert_eq!((node.get(), messages), (1, vec![heartbeat(5)]));
         }
         other => panic!("found {other:?}"),
@@ -183,26 +183,13 @@ async fn damage_ends_its_own_link_and_no_other() {
     let mut stranger = Messages::new(stranger, LinkEnd::Dialler);
     assert!(matches!(stranger.next().await, Ok(None) | Err(_)), "the link is closed");
     write(healthy.stream_mut(), &[PeerMessage::RaftBatch(vec![heartbeat(6)])]).await.unwrap();
-    assert!(matches!(heard.next().await, Some(PeerEvent::Raft { .. })));
-}
-
-#[test]
-fn a_turn_that_is_too_large_for_one_frame_takes_several() {
-    let messages: Vec<RaftMessage> = (0..200_000).map(heartbeat).collect();
-    let frames = frames_of(messages.clone());
-    assert!(frames.len() > 1);
-    for (frame, bytes) in &frames {
-        assert!(*bytes <= PEER_RAFT_BATCH_BYTES_MAX - FRAME_ROOM_BYTES);
-        assert!(PeerMessage::RaftBatch(frame.clone()).encode().is_ok());
-    }
-    let carried: Vec<RaftMessage> = frames.into_iter().flat_map(|(frame, _)| frame).collect();
-    assert_eq!(carried.len(), messages.len());
+    assert!(matches!(heard.next().await, Some(PeerEvent::Said { said: Said::Raft { .. }, .. })));
 }
 
 #[tokio::test]
 async fn a_mailbox_without_room_makes_links_wait_until_something_is_taken() {
     let (events, mut letters) = mailbox();
-    let sign = || PeerEvent::Liveness(Liveness::default());
+    let sign = || PeerEvent::Said { node: OTHER, said: Said::Nothing };
     assert!(events.put(sign(), mailbox::EVENT_BYTES_MAX as usize).await);
     let mut second = Box::pin(events.put(sign(), 1));
     tokio::select! {

@@ -29,6 +29,6 @@ pub fn answer(done: &Done) -> Option<Input> {
             Input::StateStored { incarnation, applied, is_stored: false }
         }
         Done::Space(space) => Input::DiskFull(*space != SpaceState::Ok),
-        Done::Trimmed { .. } | Done::Deleted { .. } => return None,
+        Done::Trimmed { .. } | Done::Deleted { .. } | Done::PeerNoted { .. } => return None,
     })
 }

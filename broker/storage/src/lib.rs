@@ -6,6 +6,9 @@
 //!   RecoveredLog (log) ──> recovered ──> RecoveredLog (core)
 //! ```
 //!
+//! Beside it stands what a node as a whole needs of both: the founding on the disk, and what nodes
+//! write to each other.
+//!
 //! `core` and `log` do not know each other. The broker and the simulator join them by this crate,
 //! so that both run the same joint.
 //!
@@ -15,11 +18,19 @@
 //! Absent on purpose: the thread that works, readers' views, and everything that waits.
 
 mod answer;
+mod boots;
+mod carried;
+mod founding;
+mod letters;
 mod recovery;
 mod segments;
 mod work;
 
 pub use answer::answer;
+pub use boots::{note_peer, peer_boots, told_by_disk};
+pub use carried::ControllerAnswer;
+pub use founding::{found, founders, identity, is_of_directory};
+pub use letters::{Letter, Said, answer_letter, frames_of, letter, said, told_by_shard};
 pub use recovery::{frames_found, recovered};
 pub use segments::segments;
 pub use work::{Business, birth, work};

@@ -7,7 +7,7 @@ use bateau_core::replica::Vote;
 use bateau_core::shard::{FramesFound, RecoveredLog};
 use bateau_log::{CorruptRange, LogReader, ReadError};
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{LogIndex, ReplicaId};
+use bateau_protocol::ids::{LogIndex, Offset, ReplicaId};
 
 /// What recovery found, in the brain's words. The frames behind the state file are read now;
 /// those at or below the durable mark for the first time, so some may turn out to be damaged.
@@ -24,6 +24,7 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
             Err(error) => unreadable = Some(unreadable_range(log, from, &error)),
         }
     }
+    let is_damaged = log.corrupt.is_some() || unreadable.is_some();
     let recovered = RecoveredLog {
         incarnation: log.incarnation,
         replica_id: log.replica,
@@ -38,9 +39,24 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
         terms: log.reader.terms().as_ref().clone(),
         state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
         frames: frames.into_iter().map(frame).collect(),
-        is_damaged: log.corrupt.is_some() || unreadable.is_some(),
+        is_damaged,
+        readable: if is_damaged { readable(log) } else { None },
     };
     (recovered, unreadable)
+}
+
+/// The newest index at or below the stored commit that can be read, and the offset behind it.
+fn readable(log: &bateau_log::RecoveredLog) -> Option<(LogIndex, Offset)> {
+    let mut index = log.hard_state.commit.min(log.last_index);
+    while index >= log.start.index && index > LogIndex::ZERO {
+        if let Ok(found) = log.reader.frames(index, index, index, usize::MAX)
+            && let Some(frame) = found.last()
+        {
+            return Some((index, frame.header.next_coordinates().1));
+        }
+        index = index.previous();
+    }
+    None
 }
 
 /// From the first to the last frame that cannot be read, among those from `from` on.

@@ -2,7 +2,7 @@
 
 mod support;
 
-use bateau::api::OffsetQuery;
+use bateau::offsets::OffsetQuery;
 use bateau_core::consumer_group::HeartbeatError;
 use bateau_testing::{TestBroker, TestBrokerError};
 use std::time::{Duration, Instant};

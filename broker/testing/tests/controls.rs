@@ -2,7 +2,7 @@
 
 mod support;
 
-use bateau::api::OffsetQuery;
+use bateau::offsets::OffsetQuery;
 use bateau_client::codec::{Codec, CodecError, CodecStep};
 use bateau_client::{Compression, Header, Record};
 use bateau_testing::{Api, Door, ErrorCode, Store, TestBroker, TestBrokerError};

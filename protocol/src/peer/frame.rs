@@ -18,9 +18,9 @@
 
 use super::error::PeerFrameError;
 use crate::limits::{
-    PEER_ANSWER_BYTES_MAX, PEER_HELLO_BYTES_MAX, PEER_LIVENESS_BYTES_MAX,
-    PEER_RAFT_BATCH_BYTES_MAX, PEER_REQUEST_BYTES_MAX, PEER_SNAPSHOT_CHUNK_FRAME_BYTES_MAX,
-    PEER_UNKNOWN_BYTES_MAX,
+    PEER_ANSWER_BYTES_MAX, PEER_HELLO_BYTES_MAX, PEER_LEADERSHIPS_BYTES_MAX,
+    PEER_LIVENESS_BYTES_MAX, PEER_RAFT_BATCH_BYTES_MAX, PEER_REQUEST_BYTES_MAX,
+    PEER_SNAPSHOT_CHUNK_FRAME_BYTES_MAX, PEER_UNKNOWN_BYTES_MAX,
 };
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -51,11 +51,13 @@ pub enum PeerKind {
     Request = 6,
     /// The answer to a request that came on the other link.
     Answer = 7,
+    /// What the sender leads.
+    Leaderships = 8,
 }
 
 impl PeerKind {
     /// All kinds of this version.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Hello,
         Self::HelloAnswer,
         Self::RaftBatch,
@@ -63,6 +65,7 @@ impl PeerKind {
         Self::Liveness,
         Self::Request,
         Self::Answer,
+        Self::Leaderships,
     ];
 
     /// Its number on the wire.
@@ -82,6 +85,7 @@ impl PeerKind {
             5 => Self::Liveness,
             6 => Self::Request,
             7 => Self::Answer,
+            8 => Self::Leaderships,
             _ => return None,
         })
     }
@@ -97,6 +101,7 @@ impl PeerKind {
             Self::Liveness => "Liveness",
             Self::Request => "Request",
             Self::Answer => "Answer",
+            Self::Leaderships => "Leaderships",
         }
     }
 
@@ -110,6 +115,7 @@ impl PeerKind {
             Self::Liveness => PEER_LIVENESS_BYTES_MAX,
             Self::Request => PEER_REQUEST_BYTES_MAX,
             Self::Answer => PEER_ANSWER_BYTES_MAX,
+            Self::Leaderships => PEER_LEADERSHIPS_BYTES_MAX,
         }
     }
 }

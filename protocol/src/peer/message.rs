@@ -5,6 +5,7 @@
 use super::error::{PeerDecodeError, PeerEncodeError, PeerFault};
 use super::frame::{PeerFrame, PeerKind};
 use super::hello::{Hello, HelloAnswer};
+use super::leaderships::Leaderships;
 use super::liveness::Liveness;
 use super::raft::{self, RaftMessage};
 use super::reader::Reader;
@@ -41,6 +42,8 @@ pub enum PeerMessage {
         /// What came of it.
         result: PeerAnswer,
     },
+    /// What the sender leads.
+    Leaderships(Leaderships),
     /// A frame of a kind that this build does not know, to be skipped. It cannot be encoded.
     Unknown {
         /// The kind's number.
@@ -68,6 +71,7 @@ impl PeerMessage {
             PeerKind::RaftBatch => Self::RaftBatch(raft::read_batch(reader)?),
             PeerKind::SnapshotChunk => Self::SnapshotChunk(SnapshotChunk::read(reader)?),
             PeerKind::Liveness => Self::Liveness(Liveness::read(reader)?),
+            PeerKind::Leaderships => Self::Leaderships(Leaderships::read(reader)?),
             PeerKind::Request => {
                 Self::Request { id: reader.u64("id")?, command: PeerRequest::read(reader)? }
             }
@@ -108,6 +112,7 @@ impl PeerMessage {
                 writer.u64(*id);
                 result.write(&mut writer)?;
             }
+            Self::Leaderships(leaderships) => leaderships.write(&mut writer)?,
             Self::Unknown { .. } => {}
         }
         writer.seal(kind)
@@ -126,6 +131,7 @@ impl PeerMessage {
             Self::Liveness(_) => PeerKind::Liveness,
             Self::Request { .. } => PeerKind::Request,
             Self::Answer { .. } => PeerKind::Answer,
+            Self::Leaderships(_) => PeerKind::Leaderships,
             Self::Unknown { kind } => return Err(*kind),
         })
     }

@@ -1,7 +1,7 @@
 //! The protocol between brokers: checked frames on TCP, one small codec for every Raft message.
 //!
 //! ```text
-//!   node 1 ──dials──> Hello ─> RaftBatch, SnapshotChunk, Liveness, Request, Answer ──> node 2
+//!   node 1 ──dials──> Hello ─> RaftBatch, SnapshotChunk, Liveness, Request, … ──> node 2
 //!          <───────── HelloAnswer, once
 //!   node 1 <──────────────── the same the other way, on a link that node 2 dials ───── node 2
 //!
@@ -27,6 +27,7 @@ pub mod entry;
 pub mod error;
 pub mod frame;
 pub mod hello;
+pub mod leaderships;
 pub mod liveness;
 pub mod message;
 pub mod raft;
@@ -41,6 +42,7 @@ pub use entry::{EntryStamp, PeerEntry};
 pub use error::{PeerDecodeError, PeerEncodeError, PeerFault, PeerFrameError};
 pub use frame::{LinkEnd, PEER_HEAD_BYTES, PeerFrame, PeerFrames, PeerKind, Split};
 pub use hello::{Hello, HelloAnswer, Refusal, RefusalReason, VoterEntry, Welcome};
+pub use leaderships::{Leadership, Leaderships};
 pub use liveness::Liveness;
 pub use message::PeerMessage;
 pub use raft::{RaftBody, RaftMessage, Rejection};

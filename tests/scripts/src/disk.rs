@@ -223,6 +223,7 @@ impl DiskLog {
             state: self.state.clone(),
             frames: if self.is_damaged { Vec::new() } else { behind.cloned().collect() },
             is_damaged: self.is_damaged,
+            readable: None,
         }
     }
 }

@@ -14,10 +14,10 @@
 
 use crate::clients::Asked;
 use crate::event::NodeAt;
-use crate::node::Process;
 use crate::plan::FaultClass;
+use crate::process::Process;
 use crate::world::World;
-use bateau_core::controller::ControllerResponse;
+use bateau_core::controller::{ClusterId, ControllerResponse};
 use bateau_core::replica::ProduceAck;
 use bateau_core::shard::Reply;
 use bateau_protocol::frame::FrameKind;
@@ -140,6 +140,8 @@ pub struct Checker {
     pub logs: BTreeMap<Incarnation, History>,
     /// First ids of the blocks of producer ids that were given away.
     id_blocks: BTreeSet<u64>,
+    /// The cluster that everybody is of.
+    pub cluster_id: Option<ClusterId>,
 }
 
 impl World {
@@ -236,7 +238,10 @@ impl World {
         let history = self.checker.logs.entry(log).or_default();
         let other = *history.leaders.entry(term).or_insert(n);
         let earlier = history.entries.partition_point(|entry| entry.term < term);
-        let applied = process.shard.replica(log).map_or(LogIndex::ZERO, |one| one.applied());
+        let applied = process
+            .shard()
+            .and_then(|shard| shard.replica(log))
+            .map_or(LogIndex::ZERO, |one| one.applied());
         let is_settling = applied.get() > history.entries.len() as u64 + 1;
         if is_settling {
             self.count("mark: a leader settles what an earlier one has left");
@@ -261,7 +266,10 @@ impl World {
         process.readers.remove(&log);
         process.seen.remove(&log);
         self.checker.logs.entry(log).or_default().is_deleted = true;
-        let is_tombstone = process.shard.metadata().is_some_and(|one| one.is_tombstone(log));
+        let is_tombstone = process
+            .shard()
+            .and_then(|shard| shard.metadata())
+            .is_some_and(|one| one.is_tombstone(log));
         if !is_tombstone {
             self.fail(format!("I16: {log:?} on node {} goes without a tombstone", n + 1));
         }

@@ -80,6 +80,7 @@ impl World {
         let mut inputs = Vec::new();
         for done in done {
             inputs.extend(bateau_storage::answer(&done));
+            process.brain.told.extend(bateau_storage::told_by_disk(&done));
             match done {
                 Done::Created { incarnation, reader, .. } => {
                     process.readers.insert(incarnation, reader);
@@ -90,7 +91,8 @@ impl World {
                 _ => {}
             }
         }
-        if !inputs.is_empty() {
+        let is_told = !process.brain.told.is_empty();
+        if is_told || !inputs.is_empty() {
             self.tell(n, inputs);
         }
     }
@@ -145,6 +147,7 @@ impl World {
     pub fn crash(&mut self, n: NodeAt) {
         self.count("crashes with the power");
         let seed = self.random.next_u64();
+        self.nodes[n].is_without_power = true;
         self.end_process(n);
         self.nodes[n].disk = self.nodes[n].disk.crash(seed);
     }
@@ -158,7 +161,9 @@ impl World {
 
     fn end_process(&mut self, n: NodeAt) {
         self.trace.add_all([10, n as u64, self.at]);
+        let (life, is_told) = (self.nodes[n].life, !self.nodes[n].is_without_power);
         self.nodes[n].process = None;
+        self.break_links_of(n, life, is_told);
         self.nodes[n].cut_at = None;
         self.nodes[n].paused_until = 0;
         let back = if self.is_healing { 50_000 } else { 50_000 + self.random.below(8_000_000) };

@@ -5,6 +5,7 @@
 //! Absent on purpose: what an event does.
 
 use crate::clients::{Answer, Ask, ClientId, Operation};
+use crate::links::LinkId;
 use bateau_log::Done;
 use bateau_protocol::ids::{Incarnation, LogIndex};
 use bytes::Bytes;
@@ -36,15 +37,25 @@ pub enum Event {
     SpaceCheck(NodeAt, Life),
     /// The read thread comes to a follower's frames.
     ReadFrames(NodeAt, Life, FramesWanted),
-    /// A frame of peers' bytes arrives.
-    Deliver {
-        /// From this node.
-        from: NodeAt,
-        /// At that one.
-        to: NodeAt,
+    /// A frame arrives on a link.
+    Carry {
+        /// Which.
+        link: LinkId,
+        /// Whether it goes back to the dialler.
+        is_answer: bool,
+        /// Which one of those that are held where a way is cut, and not lost.
+        sure: Option<u64>,
         /// A whole frame.
         bytes: Bytes,
     },
+    /// A node learns that a link that it has dialled is down.
+    LinkDown(NodeAt, Life, LinkId),
+    /// A node waits no longer for the answer to its greeting.
+    DialEnds(NodeAt, Life, LinkId),
+    /// A node waits no longer for the rest of a frame.
+    FrameEnds(NodeAt, Life, LinkId),
+    /// A node makes itself known, if it is not.
+    Register(NodeAt, Life),
     /// A node learns that a link of its own does not carry.
     Unreachable(NodeAt, Life, NodeAt),
     /// A process is started again.

@@ -12,9 +12,8 @@ use crate::plan::FaultClass;
 use crate::world::World;
 use bateau_core::shard::Input;
 use bateau_log::Disk;
-use bateau_log::sim_disk::{Fault as DiskFault, SECTOR_BYTES, SimDisk};
+use bateau_log::sim_disk::Fault as DiskFault;
 use bateau_protocol::ids::Incarnation;
-use std::io;
 
 /// Something that goes wrong, or better again.
 #[derive(Clone, Copy, Debug)]
@@ -207,6 +206,8 @@ impl World {
                 self.network.set_blocked(from, to, is_cut && from != to);
             }
         }
+        let percent = self.random.below(100);
+        self.break_some_links(percent);
     }
 
     /// Leaves a filesystem some MiB, or gives it back all that it had.
@@ -249,55 +250,4 @@ impl World {
         self.count("transfers of leadership");
         self.tell(n, [Input::Transfer { incarnation: led[at], node }]);
     }
-
-    /// Damages a file of one of the few nodes whose disks may lie.
-    fn corrupt(&mut self) {
-        // Topics have three replicas: two bad disks may be the majority of one of them.
-        if self.nodes.len() < 3 {
-            return;
-        }
-        let n = 0;
-        // What goes bad is known to be durable: damage to what a crash may have torn as well is the
-        // double fault that recovery accepts.
-        let node = &mut self.nodes[n];
-        let Some(process) = &mut node.process else { return };
-        if process.cycle.on_idle(&mut Vec::new()).is_err() {
-            return self.kill(n);
-        }
-        // A file goes bad behind the page cache's back: only a start without it can tell.
-        self.crash(n);
-        let contents = self.nodes[n].disk.contents();
-        let logs = contents.iter().filter(|(path, bytes)| {
-            path.starts_with("partitions/") && path.ends_with(".log") && !bytes.is_empty()
-        });
-        let logs: Vec<(&String, usize)> = logs.map(|(path, bytes)| (path, bytes.len())).collect();
-        let at = usize::try_from(self.random.below(logs.len().max(1) as u64)).unwrap_or(0);
-        let Some((path, bytes)) = logs.get(at) else { return };
-        let position = self.random.below(*bytes as u64);
-        let kind = self.random.below(10);
-        let disk = &self.nodes[n].disk;
-        let result = match kind {
-            0..=4 => disk.flip_bit(path, position, u8::try_from(position % 8).unwrap_or(0)),
-            5 | 6 => disk.damage_sector(path, position),
-            // A write that went elsewhere: what belongs here is not here, or somebody else's is.
-            7 => overwrite(disk, path, position, &[0; SECTOR_BYTES]),
-            _ => {
-                let other = logs.get(at / 2).map_or(path, |(path, _)| path);
-                let bytes = contents.get(*other).map_or(&[][..], Vec::as_slice);
-                overwrite(disk, path, position, bytes.get(..SECTOR_BYTES).unwrap_or_default())
-            }
-        };
-        if result.is_ok() {
-            self.nodes[n].is_corrupted = true;
-            self.count("corruptions");
-        }
-    }
-}
-
-/// Puts a sector where it does not belong.
-fn overwrite(disk: &SimDisk, path: &str, position: u64, sector: &[u8]) -> io::Result<()> {
-    let file = disk.open(path)?;
-    let start = position / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
-    file.write_at(start, &[sector])?;
-    disk.flush(&[file], &[])
 }

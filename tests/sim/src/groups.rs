@@ -9,7 +9,7 @@
 
 use crate::clients::Asked;
 use crate::event::NodeAt;
-use crate::node::Process;
+use crate::process::Process;
 use crate::world::World;
 use bateau_core::consumer_group::{GroupRequest, GroupResponse, Name};
 use bateau_protocol::ids::Incarnation;

@@ -20,6 +20,8 @@ use std::sync::Arc;
 const SETTLING: Micros = 6_000_000;
 /// Five election timeouts of at most two seconds.
 const ELECTED_WITHIN: Micros = 10_000_000;
+/// Until every node is registered, and has heard of every other.
+const KNOWN_WITHIN: Micros = 10_000_000;
 /// Until all copies are equal.
 const CONVERGED_WITHIN: Micros = 120_000_000;
 /// Between two looks.
@@ -31,6 +33,7 @@ impl World {
         self.is_healing = true;
         self.network.mend();
         self.network.quality = Quality::GOOD;
+        self.break_stuck_links();
         for n in 0..self.nodes.len() {
             self.nodes[n].slowness = 1;
             self.nodes[n].is_full = false;
@@ -47,6 +50,8 @@ impl World {
         }
         self.live_until(self.at + SETTLING);
         self.wait("I20: elected within five timeouts", ELECTED_WITHIN, Self::unled);
+        self.wait("I20: every node is known and lives", KNOWN_WITHIN, Self::unknown);
+        self.wait("I20: every node knows who leads", KNOWN_WITHIN, Self::misled);
         self.is_draining = true;
         self.wait("I20: everything is acknowledged", CONVERGED_WITHIN, Self::unfinished);
         self.wait("I20: all copies are equal", CONVERGED_WITHIN, Self::unequal);
@@ -65,7 +70,7 @@ impl World {
     }
 
     /// The newest metadata on any node.
-    fn newest_metadata(&self) -> Option<Arc<Metadata>> {
+    pub(crate) fn newest_metadata(&self) -> Option<Arc<Metadata>> {
         let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let metadata = processes.filter_map(|process| process.metadata.clone());
         metadata.max_by_key(|metadata| metadata.applied())
@@ -106,7 +111,55 @@ impl World {
             })
         };
         let unled = placed.iter().find(|(log, _)| !is_led(log));
-        unled.map(|(log, nodes)| format!("nobody leads {log:?} of nodes {nodes:?}"))
+        let states = |log: &Incarnation| {
+            let nodes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+            nodes.map(|process| process.describe(*log)).collect::<Vec<_>>().join("; ")
+        };
+        unled.map(|(log, nodes)| format!("nobody leads {log:?} of {nodes:?}: {}", states(log)))
+    }
+
+    /// A node that its cluster does not know, or that another takes for dead.
+    fn unknown(&self) -> Option<String> {
+        let metadata = self.newest_metadata()?;
+        for node in self.nodes.iter().filter(|node| !node.is_corrupted) {
+            let Some(process) = &node.process else {
+                return Some(format!("node {} is down", node.id));
+            };
+            let registered = metadata.node(node.id).map(|known| known.boot);
+            let boot = process.brain.registration.boot;
+            if registered != Some(boot) {
+                return Some(format!("node {} is {boot:?}, known as {registered:?}", node.id));
+            }
+            let others = self.nodes.iter().filter(|other| !other.is_corrupted);
+            let mut others = others.map(|other| other.id);
+            if let Some(other) = others.find(|other| !process.brain.node.lives(*other)) {
+                let (from, to) = (self.place_of(other)?, self.place_of(node.id)?);
+                let (link, back) = (self.describe_link(from, to), self.describe_link(to, from));
+                return Some(format!("node {} takes {other} for dead: {link}; {back}", node.id));
+            }
+        }
+        None
+    }
+
+    /// A node that would send clients to somebody who does not lead.
+    fn misled(&self) -> Option<String> {
+        for (log, _) in self.placed().ok()? {
+            let leads = |n: &NodeAt| {
+                let process = self.nodes[*n].process.as_ref();
+                process.and_then(|process| process.seen.get(&log)?.leads).is_some()
+            };
+            let Some(leader) = (0..self.nodes.len()).find(leads) else {
+                return Some(format!("nobody leads {log:?}"));
+            };
+            for node in self.nodes.iter().filter(|node| !node.is_corrupted) {
+                let known = node.process.as_ref().and_then(|process| process.leader_of(log));
+                if known != Some(leader) {
+                    let (id, leader) = (node.id, leader + 1);
+                    return Some(format!("node {id} takes {known:?} for {log:?}'s, not {leader}"));
+                }
+            }
+        }
+        None
     }
 
     fn unfinished(&self) -> Option<String> {

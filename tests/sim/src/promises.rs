@@ -36,6 +36,11 @@ pub struct Pending {
 }
 
 impl Promises {
+    /// A log was made, and its directory says that the cluster is founded.
+    pub fn note_made(&mut self, log: &RecoveredLog) {
+        self.logs.entry(log.incarnation).or_default().last_index = log.last_index;
+    }
+
     /// A cycle begins with this work.
     pub fn begin(&mut self, work: &[Work]) -> Pending {
         let mut pending = Pending::default();
@@ -76,6 +81,17 @@ impl Promises {
                 _ => {}
             }
         }
+    }
+
+    /// What was durable, and was cut off as if it had not been, in words.
+    pub fn truncated(&self, recovered: &[RecoveredLog]) -> Option<String> {
+        let mut healthy = recovered.iter().filter(|log| !log.is_damaged);
+        healthy.find_map(|log| {
+            let promise = self.logs.get(&log.incarnation)?;
+            let (name, last) = (log.incarnation, log.last_index);
+            (last < promise.last_index)
+                .then(|| format!("{name:?} ends at {last}, {promise:?} was durable"))
+        })
     }
 
     /// What of it a start has not found, in words.

@@ -5,18 +5,18 @@
 //! Absent on purpose: what single events do; that stands with whom they happen to.
 
 use crate::checker::Checker;
-use crate::clients::{self, Asked, Client, Operation};
+use crate::clients::{self, Client};
 use crate::event::{Event, Events, Micros, NodeAt};
 use crate::groups::Groups;
+use crate::links::Links;
 use crate::network::Network;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::report::{Broken, Outcome};
+use crate::requests::Taken;
 use crate::trace::Trace;
 use bateau_core::shard::Input;
-use bateau_core::ticket::Ticket;
 use bateau_log::sim_disk::SimRandom;
-use bateau_protocol::ids::NodeId;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -37,7 +37,7 @@ pub struct World {
     pub trace: Trace,
     /// The nodes.
     pub nodes: Vec<Node>,
-    /// Their links.
+    /// What lies between them.
     pub network: Network,
     /// The clients; one is taken out while it acts.
     pub clients: Vec<Option<Client>>,
@@ -59,8 +59,10 @@ pub struct World {
     pub operations: u64,
     /// Tickets so far.
     pub last_ticket: u64,
-    /// Requests that nodes have not answered.
-    pub asked: BTreeMap<Ticket, (Operation, Asked)>,
+    /// Links between them.
+    pub links: Links,
+    /// Requests that controllers have taken.
+    pub taken: Taken,
 }
 
 /// Runs a plan to its end, or to the first thing that does not hold.
@@ -105,17 +107,15 @@ impl World {
             is_draining: false,
             operations: 0,
             last_ticket: 0,
-            asked: BTreeMap::new(),
+            links: Links::default(),
+            taken: Taken::default(),
         }
     }
 
     fn live(&mut self) {
-        let founders = self.founders();
         for n in 0..self.nodes.len() {
-            if let Err(error) = self.nodes[n].found(&founders) {
-                return self.fail(format!("a founder does not begin: {error}"));
-            }
-            let begins = self.random.below(500_000);
+            let is_late = self.random.chance(10);
+            let begins = self.random.below(if is_late { 4_000_000 } else { 400_000 });
             self.events.put(begins, Event::Restart(n));
         }
         for client in 0..self.clients.len() {
@@ -128,12 +128,6 @@ impl World {
             self.heal();
         }
         self.trace.add(self.step);
-    }
-
-    /// All nodes, as founders.
-    #[must_use]
-    pub fn founders(&self) -> Vec<NodeId> {
-        self.nodes.iter().map(|node| node.id).collect()
     }
 
     /// Lets everything happen that happens before `end`.
@@ -171,14 +165,16 @@ impl World {
             Event::DiskQuiet(n, _, number) => self.quiet_disk(n, number),
             Event::SpaceCheck(n, _) => self.check_space(n),
             Event::ReadFrames(n, _, wanted) => self.read_frames(n, wanted),
-            Event::Deliver { from, to, bytes } => self.deliver(from, to, &bytes),
+            Event::Carry { link, is_answer, sure, bytes } => {
+                self.arrive(link, is_answer, sure, bytes);
+            }
+            Event::LinkDown(n, _, link) => self.note_link_down(n, link),
+            Event::DialEnds(n, _, link) => self.end_dial(n, link),
+            Event::FrameEnds(_, _, link) => self.end_frame(link),
+            Event::Register(n, _) => self.register(n),
             Event::Unreachable(n, _, to) => {
                 let node = self.nodes[to].id;
-                // A link that drops what it carries, or one that breaks.
-                let is_lost = self.random.chance(50);
-                let input =
-                    if is_lost { Input::PeerLost { node } } else { Input::Unreachable { node } };
-                self.tell(n, [input]);
+                self.tell(n, [Input::Unreachable { node }]);
             }
             Event::Restart(n) => self.start(n),
             Event::ClientTick(id) => self.tick_client(id),
@@ -214,6 +210,10 @@ fn concerns(event: &Event) -> Option<(NodeAt, u64)> {
         | Event::DiskQuiet(n, life, _)
         | Event::ReadFrames(n, life, _)
         | Event::SpaceCheck(n, life)
+        | Event::LinkDown(n, life, _)
+        | Event::DialEnds(n, life, _)
+        | Event::FrameEnds(n, life, _)
+        | Event::Register(n, life)
         | Event::Unreachable(n, life, _) => Some((*n, *life)),
         _ => None,
     }

@@ -51,6 +51,12 @@ impl GroupRequest {
             Self::DeleteGroup(request) => &request.group_id,
         }
     }
+
+    /// Whether it changes nothing and does not keep anybody a member.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        matches!(self, Self::OffsetFetch(_))
+    }
 }
 
 /// The answer to a [`GroupRequest`] of the same name.

@@ -105,13 +105,19 @@ impl Node {
         }
     }
 
-    pub(super) fn hear_hello(&mut self, link: u64, hello: &Hello, now: Now) {
-        let answer = match self.judge_hello(hello) {
+    pub(super) fn hear_hello(&mut self, link: u64, hello: Hello, now: Now) {
+        let start = boot(hello.boot_epoch, hello.start_id);
+        let answer = match self.judge_hello(&hello) {
+            Ok(_) if !self.is_noted(hello.node_id, start) => {
+                return self.boots.hold_hello(link, hello);
+            }
             Ok(version) => {
                 if !hello.is_founded {
                     self.meet(hello.node_id, hello.founding_id);
                 }
-                self.note_contact(hello.node_id, boot(hello.boot_epoch, hello.start_id), now);
+                self.note_contact(hello.node_id, now);
+                self.repeat(hello.node_id, now);
+                self.dial_soon(hello.node_id, now);
                 HelloAnswer::Welcome(self.welcome(version))
             }
             Err(refusal) => HelloAnswer::Refused(refusal),
@@ -180,7 +186,7 @@ impl Node {
         } else if !face.is_founded {
             self.judge_by_list(face)?;
         }
-        let seen = self.links.get(&other).map_or(BootEpoch::default(), |link| link.boot());
+        let seen = self.boots.newest(other);
         if !seen.admits(face.boot) {
             let text = format!(
                 "node {other} has started since: boot epoch {} is not above {}; its data \
@@ -217,7 +223,7 @@ impl Node {
     fn judge_by_list(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
         let theirs: Vec<Voter> = face.voters.iter().map(voter).collect();
         if sorted(&theirs) == sorted(&self.settings.voters) {
-            return Ok(());
+            return self.judge_by_place(face.node);
         }
         let unequal = StartRefusal::UnequalVoters {
             own: self.settings.node_id,
@@ -230,7 +236,16 @@ impl Node {
         Err(refusal(RefusalReason::UnequalVoters, &text))
     }
 
-    pub(super) fn hear_welcome(&mut self, node: NodeId, welcome: &Welcome, now: Now) {
+    fn judge_by_place(&self, other: NodeId) -> Result<(), Refusal> {
+        if self.settings.voters.iter().any(|voter| voter.node == other) {
+            return Ok(());
+        }
+        let listed = listed(&self.settings.voters);
+        let text = format!("node {other} is not one of cluster.voters, which are [{listed}]");
+        Err(refusal(RefusalReason::UnknownNode, &text))
+    }
+
+    pub(super) fn hear_welcome(&mut self, node: NodeId, welcome: Welcome, now: Now) {
         let face = Face {
             node: welcome.node_id,
             founding_id: welcome.founding_id,
@@ -244,10 +259,13 @@ impl Node {
             self.note_link_down(node, now);
             return;
         }
+        if !self.is_noted(node, boot(welcome.boot_epoch, welcome.start_id)) {
+            return self.boots.hold_welcome(node, welcome);
+        }
         if !welcome.is_founded {
             self.meet(node, welcome.founding_id);
         }
-        self.note_link_up(node, face.boot, now);
+        self.note_link_up(node, now);
         if welcome.is_founded && self.phase == Phase::Meeting {
             // It let us in, so it has us on its record, and knows the others.
             let recorded = welcome.voters.iter();

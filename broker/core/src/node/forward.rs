@@ -114,6 +114,17 @@ impl Node {
         }
     }
 
+    /// `node` has dialled anew: an answer may have been lost with its former link. What may be
+    /// asked again is; whoever asked for anything else waits until its deadline.
+    pub(super) fn repeat(&mut self, node: NodeId, now: Now) {
+        for pending in self.forwarding.pending.values_mut() {
+            let is_sent = pending.state == State::Sent { to: node };
+            if is_sent && pending.request.is_repeatable() {
+                pending.state = State::Waiting { until_ms: now.monotonic_ms };
+            }
+        }
+    }
+
     pub(super) fn hear_answer(
         &mut self,
         number: u64,

@@ -31,8 +31,6 @@ pub(super) struct Link {
     address: Arc<str>,
     state: LinkState,
     redial_ms: u64,
-    /// The newest start of it that was met.
-    boot: BootEpoch,
     heard_ms: u64,
     is_alive: bool,
 }
@@ -50,14 +48,9 @@ impl Link {
             address,
             state: LinkState::Waiting { until_ms: now.monotonic_ms },
             redial_ms: REDIAL_MS_MIN,
-            boot: BootEpoch::default(),
             heard_ms: 0,
             is_alive: false,
         }
-    }
-
-    pub fn boot(&self) -> BootEpoch {
-        self.boot
     }
 
     pub fn is_up(&self) -> bool {
@@ -109,6 +102,7 @@ impl Node {
         for node in unwanted.copied().collect::<Vec<_>>() {
             self.links.remove(&node);
             self.effects.push(NodeEffect::HangUp { node });
+            self.forget_leads(node);
         }
         for (node, address) in wanted {
             let link = self.links.entry(node).or_insert_with(|| Link::new(address.clone(), now));
@@ -130,15 +124,17 @@ impl Node {
         }
     }
 
-    pub(super) fn note_link_up(&mut self, node: NodeId, boot: BootEpoch, now: Now) {
+    pub(super) fn note_link_up(&mut self, node: NodeId, now: Now) {
         if let Some(link) = self.links.get_mut(&node) {
             link.state = LinkState::Up;
             link.redial_ms = REDIAL_MS_MIN;
+            self.tell_leads_to(node);
         }
-        self.note_contact(node, boot, now);
+        self.note_contact(node, now);
     }
 
     pub(super) fn note_link_down(&mut self, node: NodeId, now: Now) {
+        self.boots.forget_welcome(node);
         let Some(link) = self.links.get_mut(&node) else { return };
         let was_up = link.state == LinkState::Up;
         link.state = LinkState::Waiting { until_ms: now.monotonic_ms + link.redial_ms };
@@ -152,18 +148,26 @@ impl Node {
     }
 
     /// A peer has shown itself under a start that may be heard.
-    pub(super) fn note_contact(&mut self, node: NodeId, boot: BootEpoch, now: Now) {
+    pub(super) fn note_contact(&mut self, node: NodeId, now: Now) {
         let Some(link) = self.links.get_mut(&node) else { return };
-        link.boot = boot;
         link.heard_ms = now.monotonic_ms;
         link.is_alive = true;
     }
 
+    /// A peer has dialled us, so it is there: a link that waits for its next attempt need not.
+    pub(super) fn dial_soon(&mut self, node: NodeId, now: Now) {
+        if let Some(link) = self.links.get_mut(&node)
+            && let LinkState::Waiting { until_ms } = &mut link.state
+        {
+            *until_ms = now.monotonic_ms;
+            link.redial_ms = REDIAL_MS_MIN;
+        }
+    }
+
     pub(super) fn hear_sign(&mut self, sign: &Liveness, now: Now) {
         let boot = BootEpoch { epoch: sign.boot_epoch, start_id: sign.start_id };
-        let known = self.links.get(&sign.node_id).map(Link::boot);
-        if known.is_some_and(|known| known.admits(boot)) && !sign.is_leaving {
-            self.note_contact(sign.node_id, boot, now);
+        if boot == self.boots.newest(sign.node_id) && !sign.is_leaving {
+            self.note_contact(sign.node_id, now);
         }
     }
 

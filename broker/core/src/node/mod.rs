@@ -17,8 +17,10 @@
 //!
 //! Absent on purpose: sockets, files, and the replicas: a shard's business.
 
+mod boots;
 mod bootstrap;
 mod forward;
+mod leaders;
 mod links;
 mod settings;
 
@@ -31,12 +33,14 @@ pub use settings::{NodeSettings, Voter};
 
 use crate::clock::Now;
 use crate::controller::{
-    ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
+    BootEpoch, ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
 };
 use crate::ticket::Ticket;
-use bateau_protocol::ids::NodeId;
-use bateau_protocol::peer::{Hello, HelloAnswer, Liveness, Refusal, Welcome};
+use bateau_protocol::ids::{Incarnation, NodeId, Term};
+use bateau_protocol::peer::{Hello, HelloAnswer, Leaderships, Liveness, Refusal, Welcome};
+use boots::Boots;
 use forward::Forwarding;
+use leaders::Leaders;
 use links::Link;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,8 +81,29 @@ pub enum NodeInput {
     },
     /// A sign of life.
     Liveness(Liveness),
+    /// What [`NodeEffect::NotePeer`] asked for is flushed.
+    PeerNoted {
+        /// Who.
+        node: NodeId,
+        /// Its start.
+        boot: BootEpoch,
+    },
     /// What [`NodeEffect::Found`] asked for is stored.
     Founded,
+    /// This node leads a partition in this term, or does not lead it any more.
+    Leads {
+        /// The partition.
+        incarnation: Incarnation,
+        /// The term; `None`: no more.
+        term: Option<Term>,
+    },
+    /// What another node leads.
+    Leaderships {
+        /// Who.
+        node: NodeId,
+        /// In its words.
+        leaderships: Leaderships,
+    },
     /// The metadata as applied here.
     Metadata(Arc<Metadata>),
     /// Somebody wants something of the controller. Answered by [`NodeEffect::Reply`].
@@ -129,12 +154,35 @@ pub enum NodeEffect {
         /// In the order of their ids. Their founding ids are known where this node met them.
         founders: Vec<Founder>,
     },
+    /// Store the newest start of a peer in the meta log, then say [`NodeInput::PeerNoted`].
+    /// Nothing of that start is heard before.
+    NotePeer {
+        /// Who.
+        node: NodeId,
+        /// Its start.
+        boot: BootEpoch,
+    },
     /// Send a sign of life.
     Send {
         /// To whom.
         node: NodeId,
         /// The sign.
         liveness: Liveness,
+    },
+    /// Say what this node leads. Where it cannot be said, the link is closed: the next one begins
+    /// anew.
+    Announce {
+        /// To whom.
+        node: NodeId,
+        /// What.
+        leaderships: Leaderships,
+    },
+    /// Another node has said that it leads a partition, or has taken it back.
+    LeaderElsewhere {
+        /// The partition, which may be held here too: then raft knows better.
+        incarnation: Incarnation,
+        /// Who leads in which term, as far as others say.
+        leader: Option<(NodeId, Term)>,
     },
     /// A peer cannot be reached, or has been silent for [`SILENCE_MS`].
     Lost {
@@ -189,6 +237,8 @@ pub struct Node {
     cluster_id: Option<ClusterId>,
     metadata: Arc<Metadata>,
     links: BTreeMap<NodeId, Link>,
+    boots: Boots,
+    leaders: Leaders,
     /// What other voters showed before the founding.
     met: BTreeMap<NodeId, [u8; 16]>,
     forwarding: Forwarding,
@@ -206,9 +256,11 @@ impl Node {
             phase,
             founders: settings.founders.clone(),
             cluster_id: settings.cluster_id,
+            boots: Boots::stored(&settings.peer_boots),
             settings,
             metadata: Arc::new(Metadata::new()),
             links: BTreeMap::new(),
+            leaders: Leaders::default(),
             met: BTreeMap::new(),
             forwarding: Forwarding::default(),
             signs_sent: 0,
@@ -228,6 +280,7 @@ impl Node {
         }
         self.found_if_all_met();
         self.keep_links(now);
+        self.tell_news();
         self.send_signs(now);
         self.forward(now);
         self.effects.drain(..)
@@ -257,12 +310,15 @@ impl Node {
 
     fn handle(&mut self, input: NodeInput, now: Now) {
         match input {
-            NodeInput::Hello { link, hello } => self.hear_hello(link, &hello, now),
-            NodeInput::Welcomed { node, welcome } => self.hear_welcome(node, &welcome, now),
+            NodeInput::Hello { link, hello } => self.hear_hello(link, hello, now),
+            NodeInput::Welcomed { node, welcome } => self.hear_welcome(node, welcome, now),
             NodeInput::Refused { node, refusal } => self.hear_refusal(node, &refusal, now),
             NodeInput::LinkDown { node } => self.note_link_down(node, now),
             NodeInput::Liveness(liveness) => self.hear_sign(&liveness, now),
+            NodeInput::PeerNoted { node, boot } => self.hear_noted(node, boot, now),
             NodeInput::Founded => self.phase = Phase::Member,
+            NodeInput::Leads { incarnation, term } => self.note_own_lead(incarnation, term),
+            NodeInput::Leaderships { node, leaderships } => self.hear_leads(node, leaderships),
             NodeInput::Metadata(metadata) => self.learn(metadata),
             NodeInput::Ask { request, ticket } => self.ask(request, ticket, now),
             NodeInput::Answered { number, response } => self.hear_answer(number, response, now),

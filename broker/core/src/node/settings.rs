@@ -4,6 +4,7 @@
 
 use crate::controller::{BootEpoch, ClusterId, Founder};
 use bateau_protocol::ids::NodeId;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub struct NodeSettings {
     pub boot: BootEpoch,
     /// Its cluster, once it is known.
     pub cluster_id: Option<ClusterId>,
+    /// The newest start of each peer that was met, as stored.
+    pub peer_boots: BTreeMap<NodeId, BootEpoch>,
     /// Who founded the cluster, as stored; empty while it is not founded here.
     pub founders: Vec<Founder>,
     /// The configured voters. This node is among them unless it is founded.

@@ -19,6 +19,7 @@ fn settings(id: u64, ids: &[u64]) -> NodeSettings {
         founding_id: [u8::try_from(id).unwrap(); 16],
         boot: BootEpoch { epoch: 1, start_id: id },
         cluster_id: None,
+        peer_boots: BTreeMap::new(),
         founders: Vec::new(),
         voters: voters(ids),
     }
@@ -32,6 +33,8 @@ struct Meeting {
     /// Who stored which founders, in this order.
     founded: Vec<(u64, Vec<Founder>)>,
     stopped: Vec<(u64, StartRefusal)>,
+    /// Whose start who has stored.
+    noted: BTreeMap<(NodeId, NodeId), BootEpoch>,
     lost: Vec<(u64, u64)>,
     /// Requests on their way: from whom, to whom, their number.
     asked: Vec<(u64, u64, u64)>,
@@ -39,6 +42,9 @@ struct Meeting {
     /// Links that were dialled: who dialled, and the hello.
     dialled: Vec<(NodeId, NodeId, Hello)>,
     signs: Vec<(NodeId, Liveness)>,
+    announced: Vec<(NodeId, NodeId, Leaderships)>,
+    /// Who says that whom leads what in which term.
+    elsewhere: BTreeMap<(u64, u64), Option<(u64, u64)>>,
     /// Who waits for the answer to its hello.
     answering: Option<NodeId>,
 }
@@ -70,6 +76,10 @@ impl Meeting {
                     self.founded.push((id.get(), founders));
                     self.tell(id, NodeInput::Founded);
                 }
+                NodeEffect::NotePeer { node, boot } => {
+                    self.noted.insert((id, node), boot);
+                    self.tell(id, NodeInput::PeerNoted { node, boot });
+                }
                 NodeEffect::Stop(refusal) => {
                     self.stopped.push((id.get(), refusal));
                     self.nodes.remove(&id);
@@ -82,6 +92,13 @@ impl Meeting {
                     self.asked.push((id.get(), node.get(), number));
                 }
                 NodeEffect::Reply { ticket, response } => self.replies.push((ticket.0, response)),
+                NodeEffect::Announce { node, leaderships } => {
+                    self.announced.push((id, node, leaderships));
+                }
+                NodeEffect::LeaderElsewhere { incarnation, leader } => {
+                    let leader = leader.map(|(node, term)| (node.get(), term.get()));
+                    self.elsewhere.insert((id.get(), incarnation.get()), leader);
+                }
                 NodeEffect::HangUp { .. } => {}
             }
         }
@@ -112,6 +129,9 @@ impl Meeting {
         }
         for (to, sign) in std::mem::take(&mut self.signs) {
             self.tell(to, NodeInput::Liveness(sign));
+        }
+        for (from, to, leaderships) in std::mem::take(&mut self.announced) {
+            self.tell(to, NodeInput::Leaderships { node: from, leaderships });
         }
     }
 
@@ -241,6 +261,105 @@ fn an_old_copy_of_a_disk_is_refused_by_its_boot_epoch() {
     let (id, refusal) = &meeting.stopped[0];
     assert_eq!(*id, 3);
     assert!(refusal.to_string().contains("old copy"), "{refusal}");
+}
+
+#[test]
+fn an_old_copy_is_refused_by_who_has_started_again_meanwhile() {
+    let mut meeting = founded_trio();
+    meeting.nodes.remove(&NodeId::new(3));
+    meeting.join(started_again(&meeting, 3, 5));
+    meeting.pass(2_000);
+    meeting.nodes.clear();
+    for id in [1, 2] {
+        let met = meeting.noted.iter().filter(|((by, _), _)| by.get() == id);
+        let peer_boots = met.map(|((_, node), boot)| (*node, *boot)).collect();
+        meeting.join(NodeSettings { peer_boots, ..started_again(&meeting, id, 2) });
+    }
+    meeting.join(started_again(&meeting, 3, 4));
+    meeting.pass(2_000);
+    let (id, refusal) = &meeting.stopped[0];
+    assert_eq!(*id, 3);
+    assert!(refusal.to_string().contains("old copy"), "{refusal}");
+}
+
+#[test]
+fn a_peers_start_is_stored_before_it_is_heard_and_once() {
+    let mut meeting = founded_trio();
+    let (one, two) = (NodeId::new(1), NodeId::new(2));
+    let again = Node::new(started_again(&meeting, 2, 7));
+    let hello = again.hello_to(one);
+    let node = meeting.nodes.get_mut(&one).unwrap();
+    let boot = BootEpoch { epoch: 7, start_id: 700 };
+    let greet = |hello: &Hello| NodeInput::Hello { link: 9, hello: hello.clone() };
+    let note = NodeEffect::NotePeer { node: two, boot };
+    let effects: Vec<_> = node.step(at(1_000), [greet(&hello)].into_iter()).collect();
+    assert_eq!(effects.iter().filter(|effect| **effect == note).count(), 1);
+    let is_answer = |effect: &NodeEffect| matches!(effect, NodeEffect::Answer { .. });
+    assert!(!effects.iter().any(is_answer));
+    let copy = Hello { start_id: 4_711, ..hello.clone() };
+    let effects: Vec<_> = node.step(at(1_000), [greet(&copy)].into_iter()).collect();
+    let refused = |effect: &NodeEffect| match effect {
+        NodeEffect::Answer { answer: HelloAnswer::Refused(refusal), .. } => {
+            refusal.reason == RefusalReason::OlderBoot
+        }
+        _ => false,
+    };
+    assert!(effects.iter().any(refused), "two of one epoch: the first one counts");
+    let noted = NodeInput::PeerNoted { node: two, boot };
+    let effects: Vec<_> = node.step(at(1_000), [noted].into_iter()).collect();
+    assert_eq!(effects.iter().filter(|effect| is_answer(effect)).count(), 1);
+    let effects: Vec<_> = node.step(at(1_000), [greet(&hello)].into_iter()).collect();
+    assert!(effects.iter().any(is_answer), "it is stored already");
+    assert!(!effects.contains(&note));
+}
+
+#[test]
+fn who_dials_us_is_dialled_at_once() {
+    let mut meeting = founded_trio();
+    let (one, three) = (NodeId::new(1), NodeId::new(3));
+    let gone = meeting.nodes.remove(&three).unwrap();
+    meeting.tell(one, NodeInput::LinkDown { node: three });
+    meeting.pass(5_000);
+    let hello = gone.hello_to(one);
+    let node = meeting.nodes.get_mut(&one).unwrap();
+    let dials = |effects: Vec<NodeEffect>| {
+        let to =
+            |effect: &NodeEffect| matches!(effect, NodeEffect::Dial { node, .. } if *node == three);
+        effects.iter().any(to)
+    };
+    let now = at(meeting.now_ms + 1);
+    assert!(!dials(node.step(now, std::iter::empty()).collect()), "its next attempt is far off");
+    let hello = NodeInput::Hello { link: 1, hello };
+    assert!(dials(node.step(now, std::iter::once(hello)).collect()));
+}
+
+#[test]
+fn whoever_is_asked_knows_who_leads_by_the_highest_term() {
+    let mut meeting = founded_trio();
+    let log = Incarnation::new(77);
+    let leads = |meeting: &mut Meeting, id, term: Option<u64>| {
+        let term = term.map(Term::new);
+        meeting.tell(NodeId::new(id), NodeInput::Leads { incarnation: log, term });
+        meeting.settle();
+    };
+    leads(&mut meeting, 1, Some(4));
+    assert_eq!(meeting.elsewhere[&(3, 77)], Some((1, 4)));
+    leads(&mut meeting, 2, Some(5));
+    leads(&mut meeting, 1, None);
+    assert_eq!(meeting.elsewhere[&(3, 77)], Some((2, 5)), "the later term");
+    assert_eq!(meeting.elsewhere[&(1, 77)], Some((2, 5)));
+    meeting.nodes.remove(&NodeId::new(3));
+    meeting.elsewhere.clear();
+    meeting.join(started_again(&meeting, 3, 2));
+    meeting.tell(NodeId::new(1), NodeInput::LinkDown { node: NodeId::new(3) });
+    meeting.tell(NodeId::new(2), NodeInput::LinkDown { node: NodeId::new(3) });
+    meeting.pass(2_000);
+    assert_eq!(meeting.elsewhere[&(3, 77)], Some((2, 5)), "it is told all on a new link");
+    meeting.nodes.remove(&NodeId::new(2));
+    meeting.join(started_again(&meeting, 2, 2));
+    meeting.tell(NodeId::new(2), NodeInput::LinkDown { node: NodeId::new(3) });
+    meeting.pass(2_000);
+    assert_eq!(meeting.elsewhere[&(3, 77)], None, "it began anew and leads nothing");
 }
 
 #[test]

@@ -45,6 +45,7 @@ impl Replica {
             // What gathered is given back by the log's end as it was when it gathered.
             self.follow_raft_role(effects);
             self.admit_held(effects);
+            self.take_confirmed(now);
             self.take_machine_effects(effects);
             self.propose_gathered(effects);
             self.ask_majority();

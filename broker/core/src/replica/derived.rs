@@ -258,8 +258,8 @@ impl Derived {
 }
 
 impl Replica {
-    /// Asks the coordinator of a group partition.
-    pub fn ask_group(&mut self, request: GroupRequest, ticket: Ticket, now: Now) {
+    /// Hands a request to the coordinator.
+    pub(super) fn coordinate(&mut self, request: GroupRequest, ticket: Ticket, now: Now) {
         if let Derived::Groups(groups) = &mut self.derived {
             groups.coordinator.handle(now, request, ticket, &mut groups.effects);
         }

@@ -53,11 +53,22 @@ impl Replica {
     /// that a majority still hears is not voted down (pre-votes).
     pub fn forget_leader(&mut self, node: NodeId) {
         self.raft.forget_leader();
-        let survivors = self.membership.voters.iter().filter(|voter| voter.node_id != node);
-        let ids: Vec<ReplicaId> = survivors.map(|voter| voter.replica_id).collect();
-        let rank = ids.iter().position(|id| *id == self.replica_id);
-        self.candidacy = rank.map(Candidacy::of_rank);
+        self.candidacy = self.turn_among(|voter| voter.node_id != node);
         self.stand_in_turn();
+    }
+
+    /// Whoever starts stands in the order of the placement too, unless somebody leads already: all
+    /// nodes of a cluster may have started at once. By then they have found each other.
+    pub(super) fn look_for_leader(&mut self) {
+        if !self.membership.is_sole_voter(self.replica_id) {
+            let turn = self.turn_among(|_| true);
+            self.candidacy = turn.map(|turn| turn.later_by(Candidacy::START_TICKS));
+        }
+    }
+
+    fn turn_among(&self, is_there: impl Fn(&&Member) -> bool) -> Option<Candidacy> {
+        let mut there = self.membership.voters.iter().filter(is_there);
+        there.position(|voter| voter.replica_id == self.replica_id).map(Candidacy::of_rank)
     }
 
     /// Stands for election when it is this replica's turn, a few times, until somebody leads.
@@ -89,6 +100,22 @@ impl Replica {
         }
     }
 
+    /// Asks the voter that is closest behind to lead instead of this one. It may come to nothing
+    /// (R13): whoever asks goes on asking while [`Self::has_successor`].
+    pub fn hand_over(&mut self) {
+        if let Some(successor) = self.raft.successor()
+            && !self.raft.is_handing_over()
+        {
+            self.raft.transfer_to(successor);
+        }
+    }
+
+    /// Whether this replica leads and another one could.
+    #[must_use]
+    pub fn has_successor(&self) -> bool {
+        self.raft.successor().is_some()
+    }
+
     /// Sends what may leave, and asks the disk for what followers lack.
     pub(super) fn send_to_peers(&mut self, effects: &mut Effects) {
         for message in self.raft.take_messages() {
@@ -115,7 +142,7 @@ impl Replica {
     }
 }
 
-/// A voter's turn to stand after the leader's node was lost.
+/// A voter's turn to stand, after a start or after the leader's node was lost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidacy {
     ticks_left: u32,
@@ -125,6 +152,8 @@ pub(super) struct Candidacy {
 impl Candidacy {
     /// Ticks between two voters' turns: enough for an election.
     const TURN_TICKS: u32 = 3;
+    /// Ticks from a start to the first voter's turn.
+    const START_TICKS: u32 = 2;
     /// Others may hear of the loss a moment later, and refuse until then.
     const ATTEMPTS: u32 = 4;
 
@@ -132,6 +161,10 @@ impl Candidacy {
         let rank = u32::try_from(rank).unwrap_or(u32::MAX);
         let ticks_left = rank.saturating_mul(Self::TURN_TICKS);
         Self { ticks_left, attempts_left: Self::ATTEMPTS }
+    }
+
+    fn later_by(self, ticks: u32) -> Self {
+        Self { ticks_left: self.ticks_left.saturating_add(ticks), ..self }
     }
 
     /// Counts a tick, or the moment of the loss; whether to stand now.

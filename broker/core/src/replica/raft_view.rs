@@ -387,6 +387,25 @@ impl RaftView {
         (origin == own).then(|| ReadNumber(u64::from_le_bytes(*number)))
     }
 
+    /// The other voter that could lead at once: it answers, and holds most of the log. `None` for
+    /// whoever does not lead.
+    pub fn successor(&self) -> Option<ReplicaId> {
+        let raft = &self.node.raft;
+        let voters = raft.prs().conf().voters().ids();
+        let others = raft.prs().iter().filter(|(peer, progress)| {
+            let (peer, is_told) = (**peer, progress.state == ProgressState::Replicate);
+            peer != raft.id && voters.contains(peer) && is_told && self.is_live(peer)
+        });
+        let best =
+            others.max_by_key(|(peer, progress)| (progress.matched, std::cmp::Reverse(**peer)));
+        best.filter(|_| self.is_leader()).map(|(peer, _)| ReplicaId::new(*peer))
+    }
+
+    /// Whether a successor has been asked and the answer is not known.
+    pub fn is_handing_over(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
     /// Asks `peer` to take the leadership over. It may come to nothing: whoever asks watches.
     pub fn transfer_to(&mut self, peer: ReplicaId) {
         self.node.transfer_leader(peer.get());

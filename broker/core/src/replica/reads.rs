@@ -13,10 +13,12 @@
 //!   leader's term was applied: before that raft drops it in silence.
 //! - Every ticket leaves once; all of them leave when the leadership is lost.
 //!
-//! Absent on purpose: what is read. Whoever asked reads it when it hears the answer.
+//! Absent on purpose: what is read of records. Whoever asked reads it when it hears the answer.
 
 use super::raft_view::ReadNumber;
 use super::{Replica, Role};
+use crate::clock::Now;
+use crate::consumer_group::{CoordinatorError, GroupRequest, GroupResponse};
 use crate::shard::{Effect, Effects, Reply};
 use crate::ticket::Ticket;
 use bateau_protocol::ids::LogIndex;
@@ -28,23 +30,37 @@ use thiserror::Error;
 #[error("this replica does not lead the partition")]
 pub struct NotLeading;
 
-/// Questions on their way to an answer.
+/// What waits for a majority's word.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// Whether this replica leads.
+    Leads(Ticket),
+    /// What its groups have committed.
+    Group(GroupRequest, Ticket),
+}
+
+/// Questions on their way to an answer. Bounded by the requests that doors admit.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    waiting: Vec<Ticket>,
-    asked: VecDeque<(ReadNumber, Vec<Ticket>)>,
-    confirmed: VecDeque<(LogIndex, Vec<Ticket>)>,
+    waiting: Vec<Question>,
+    asked: VecDeque<(ReadNumber, Vec<Question>)>,
+    confirmed: VecDeque<(LogIndex, Vec<Question>)>,
+    /// Confirmed and applied; told once the turn's commits are published.
+    leads: Vec<Ticket>,
 }
 
 impl Reads {
-    fn take_all(&mut self) -> Vec<Ticket> {
-        let asked = self.asked.drain(..).flat_map(|(_, tickets)| tickets);
-        let confirmed = self.confirmed.drain(..).flat_map(|(_, tickets)| tickets);
+    fn take_all(&mut self) -> Vec<Question> {
+        let asked = self.asked.drain(..).flat_map(|(_, questions)| questions);
+        let confirmed = self.confirmed.drain(..).flat_map(|(_, questions)| questions);
         asked.chain(confirmed).chain(self.waiting.drain(..)).collect()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.asked.is_empty() && self.confirmed.is_empty()
+        self.waiting.is_empty()
+            && self.asked.is_empty()
+            && self.confirmed.is_empty()
+            && self.leads.is_empty()
     }
 }
 
@@ -57,40 +73,71 @@ impl Replica {
         if self.role == Role::Follower {
             effects.push(Effect::Reply(ticket, Reply::Confirmed(Err(NotLeading))));
         } else {
-            self.reads.waiting.push(ticket);
+            self.reads.waiting.push(Question::Leads(ticket));
+        }
+    }
+
+    /// Asks the coordinator of a group partition. What only reads waits for a majority's word
+    /// first: one that is deposed and has not heard of it would answer what was (D12).
+    pub fn ask_group(&mut self, request: GroupRequest, ticket: Ticket, now: Now) {
+        let is_alone = self.membership.is_sole_voter(self.replica_id);
+        if request.is_read() && self.role == Role::Leader && !is_alone {
+            self.reads.waiting.push(Question::Group(request, ticket));
+        } else {
+            self.coordinate(request, ticket, now);
         }
     }
 
     /// Begins a round for what was asked in this turn.
     pub(super) fn ask_majority(&mut self) {
         if self.role == Role::Leader && !self.reads.waiting.is_empty() {
-            let tickets = std::mem::take(&mut self.reads.waiting);
-            self.reads.asked.push_back((self.raft.begin_read(), tickets));
+            let questions = std::mem::take(&mut self.reads.waiting);
+            self.reads.asked.push_back((self.raft.begin_read(), questions));
         }
     }
 
     /// A majority has confirmed this round, and with it every earlier one.
     pub(super) fn note_confirmed(&mut self, number: ReadNumber, index: LogIndex) {
-        while let Some((_, tickets)) = self.reads.asked.pop_front_if(|(asked, _)| *asked <= number)
+        while let Some((_, questions)) =
+            self.reads.asked.pop_front_if(|(asked, _)| *asked <= number)
         {
-            self.reads.confirmed.push_back((index, tickets));
+            self.reads.confirmed.push_back((index, questions));
         }
     }
 
-    pub(super) fn answer_reads(&mut self, effects: &mut Effects) {
+    /// Acts on what is confirmed and applied.
+    pub(super) fn take_confirmed(&mut self, now: Now) {
         let applied = self.applied;
-        while let Some((_, tickets)) =
+        while let Some((_, questions)) =
             self.reads.confirmed.pop_front_if(|(index, _)| *index <= applied)
         {
-            for ticket in tickets {
-                effects.push(Effect::Reply(ticket, Reply::Confirmed(Ok(()))));
+            for question in questions {
+                match question {
+                    Question::Leads(ticket) => self.reads.leads.push(ticket),
+                    Question::Group(request, ticket) => self.coordinate(request, ticket, now),
+                }
             }
         }
     }
 
+    pub(super) fn answer_reads(&mut self, effects: &mut Effects) {
+        for ticket in self.reads.leads.drain(..) {
+            effects.push(Effect::Reply(ticket, Reply::Confirmed(Ok(()))));
+        }
+    }
+
+    /// What had been confirmed before the leadership went is true all the same.
     pub(super) fn fail_reads(&mut self, effects: &mut Effects) {
-        for ticket in self.reads.take_all() {
-            effects.push(Effect::Reply(ticket, Reply::Confirmed(Err(NotLeading))));
+        self.answer_reads(effects);
+        for question in self.reads.take_all() {
+            let (ticket, reply) = match question {
+                Question::Leads(ticket) => (ticket, Reply::Confirmed(Err(NotLeading))),
+                Question::Group(request, ticket) => {
+                    let error = CoordinatorError::NotCoordinator;
+                    (ticket, Reply::Group(GroupResponse::refused(&request, error)))
+                }
+            };
+            effects.push(Effect::Reply(ticket, reply));
         }
     }
 }

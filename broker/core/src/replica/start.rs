@@ -58,6 +58,9 @@ pub struct RecoveredLog {
     pub frames: Vec<Frame>,
     /// A range that had been durable is gone: what lies before it is served, nothing appended.
     pub is_damaged: bool,
+    /// Of a damaged log: the newest index at or below the stored commit that can be read, and the
+    /// offset behind it.
+    pub readable: Option<(LogIndex, Offset)>,
 }
 
 /// How a replica begins.
@@ -129,6 +132,7 @@ impl Replica {
             replica.state_file.note_trim();
         }
         replica.replay(settled.frames, now)?;
+        replica.look_for_leader();
         Ok(replica)
     }
 

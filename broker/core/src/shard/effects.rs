@@ -143,6 +143,8 @@ pub enum Reply {
     /// To a question whether this replica leads and has applied all that was committed when it was
     /// asked.
     Confirmed(Result<(), NotLeading>),
+    /// This node leads nothing more that another could lead.
+    Left,
     /// To a controller request.
     Controller(Result<ControllerResponse, ControllerError>),
 }

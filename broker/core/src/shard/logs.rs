@@ -9,6 +9,7 @@
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
 use super::births::Births;
+use super::leaving::Leaving;
 use super::peers::EarlyMessages;
 use super::timers::Timers;
 use super::{Effect, Effects, Shard, ShardSettings, Slot, panic_message};
@@ -102,6 +103,7 @@ impl LogBirth {
             state: None,
             frames: vec![self.first],
             is_damaged: false,
+            readable: None,
         }
     }
 }
@@ -129,6 +131,7 @@ impl Shard {
             reads: ReadOrigin { node: settings.node_id, boot_epoch: settings.boot_epoch },
             tail_budget: TailBudget::default(),
             births: Births::default(),
+            leaving: Leaving::default(),
             early: EarlyMessages::default(),
             groups: settings.groups,
             min_insync_replicas: settings.min_insync_replicas,
@@ -281,18 +284,22 @@ impl Shard {
             effects.push(Effect::Configure { incarnation, config });
         }
         if log.is_damaged {
-            self.serve_prefix(&log, effects);
+            self.serve_prefix(&log, placement.voters.len() == 1, effects);
         } else {
             self.run(log, settings, derived, now, effects);
         }
     }
 
-    /// What lies before a damaged range may be read; nothing is appended (decision 24).
-    fn serve_prefix(&mut self, log: &RecoveredLog, effects: &mut Effects) {
+    /// What lies before a damaged range may be read; nothing is appended (decision 24). Whoever
+    /// votes alone has committed all of it; of others' logs only what is known to be committed is
+    /// shown, for nobody tells this replica any more what became of the rest.
+    fn serve_prefix(&mut self, log: &RecoveredLog, is_sole_voter: bool, effects: &mut Effects) {
         let incarnation = log.incarnation;
         self.slots.insert(incarnation, Slot::Unavailable);
-        let (commit, high_watermark) = (log.last_index, log.end_offset);
-        effects.push(Effect::Committed { incarnation, commit, high_watermark });
+        let all = is_sole_voter.then_some((log.last_index, log.end_offset));
+        if let Some((commit, high_watermark)) = all.or(log.readable) {
+            effects.push(Effect::Committed { incarnation, commit, high_watermark });
+        }
         let reason = format!("the log is damaged behind index {}", log.last_index);
         effects.push(Effect::Isolated { incarnation, reason });
     }

@@ -21,6 +21,7 @@
 mod births;
 mod effects;
 mod invariants;
+mod leaving;
 mod logs;
 mod peers;
 mod queries;
@@ -45,6 +46,7 @@ use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
 use bateau_protocol::peer::RaftMessage;
 use births::Births;
+use leaving::Leaving;
 use logs::Creation;
 use peers::EarlyMessages;
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,6 +158,11 @@ pub enum Input {
         /// To the replica on this node.
         node: NodeId,
     },
+    /// Give every leadership away that another node could have, and say when it is done.
+    Leave {
+        /// Who waits.
+        ticket: Ticket,
+    },
     /// The segments of a log, for retention.
     Segments {
         /// Of this log.
@@ -211,6 +218,7 @@ pub struct Shard {
     min_insync_replicas: Option<u32>,
     /// What the metadata has to reach before a log is made that is not there.
     births: Births,
+    leaving: Leaving,
     /// Messages that came before their replica.
     early: EarlyMessages,
     slots: BTreeMap<Incarnation, Slot>,
@@ -233,6 +241,7 @@ impl Shard {
         }
         self.tick(now, effects);
         self.end_turn(now, effects);
+        self.answer_leaving(effects);
     }
 
     fn handle(&mut self, input: Input, now: Now, effects: &mut Effects) {
@@ -266,6 +275,7 @@ impl Shard {
             Input::Transfer { incarnation, node } => {
                 self.with(incarnation, effects, |replica, _| replica.transfer_leadership(node));
             }
+            Input::Leave { ticket } => self.leave(ticket, effects),
             Input::Persisted { incarnation, ready } => {
                 self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
             }

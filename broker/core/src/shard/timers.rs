@@ -97,6 +97,7 @@ impl Shard {
             for incarnation in self.timers.ticking.clone() {
                 self.with(incarnation, effects, |replica, effects| replica.tick(now, effects));
             }
+            self.go_on_leaving(effects);
         }
         let due = self.timers.deadlines.iter().filter(|(_, deadline)| deadline.is_due(now));
         for incarnation in due.map(|(incarnation, _)| *incarnation).collect::<Vec<_>>() {

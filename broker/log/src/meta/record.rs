@@ -5,8 +5,8 @@
 
 use crate::bytes_io::{Fields, PutFields, length, size};
 use crate::tail::Tail;
-use crate::work::{HardState, LogStart};
-use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, ReplicaId, Term};
+use crate::work::{HardState, LogStart, NodeStart};
+use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use std::collections::BTreeMap;
 
 const BATCH_MAGIC: u32 = 0x4842_4D42;
@@ -44,6 +44,8 @@ pub(crate) enum Record {
     Clean,
     /// The other copy is sealed: this one is of no use any more.
     Superseded,
+    /// The newest start of another node that was met.
+    Peer(NodeId, NodeStart),
 }
 
 /// What all records add up to.
@@ -51,6 +53,7 @@ pub(crate) enum Record {
 pub(crate) struct MetaState {
     pub(crate) replicas: BTreeMap<Incarnation, ReplicaMeta>,
     pub(crate) boot_epoch: u64,
+    pub(crate) peers: BTreeMap<NodeId, NodeStart>,
     pub(crate) clean: bool,
     /// Highest flush sequence of any batch.
     pub(crate) flush_sequence: FlushSequence,
@@ -59,6 +62,7 @@ pub(crate) struct MetaState {
 impl MetaState {
     pub(crate) fn to_records(&self) -> Vec<Record> {
         let mut records = vec![Record::Boot(self.boot_epoch)];
+        records.extend(self.peers.iter().map(|(node, start)| Record::Peer(*node, *start)));
         records.extend(
             self.replicas.iter().map(|(id, meta)| Record::Replica(*id, Box::new(meta.clone()))),
         );
@@ -96,6 +100,9 @@ impl Batch {
                     state.replicas.remove(id);
                 }
                 Record::Boot(epoch) => state.boot_epoch = *epoch,
+                Record::Peer(node, start) => {
+                    state.peers.insert(*node, *start);
+                }
                 Record::Clean | Record::Superseded => {}
             }
         }
@@ -176,6 +183,12 @@ impl Record {
             }
             Self::Clean => into.push(4),
             Self::Superseded => into.push(5),
+            Self::Peer(node, start) => {
+                into.push(6);
+                into.put_u64(node.get());
+                into.put_u64(start.boot_epoch);
+                into.put_u64(start.start_id);
+            }
         }
     }
 
@@ -189,6 +202,11 @@ impl Record {
             3 => Self::Boot(fields.u64()?),
             4 => Self::Clean,
             5 => Self::Superseded,
+            6 => {
+                let node = NodeId::new(fields.u64()?);
+                let (boot_epoch, start_id) = (fields.u64()?, fields.u64()?);
+                Self::Peer(node, NodeStart { boot_epoch, start_id })
+            }
             _ => return None,
         })
     }

@@ -4,6 +4,8 @@ use super::SEEDS;
 use super::harness::{Model, Node, adopt, check_crashed, check_reader, found, open};
 use super::model::turn;
 use crate::sim_disk::SimDisk;
+use crate::{NodeStart, Work};
+use bateau_protocol::ids::NodeId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,4 +90,30 @@ fn an_ack_before_the_flush_is_caught() {
         (0..20).find(|seed| catch_unwind(AssertUnwindSafe(|| run_seed(*seed, true))).is_err());
     std::panic::set_hook(silent);
     assert!(caught.is_some(), "twenty seeds did not notice");
+}
+
+#[test]
+fn the_newest_start_of_a_peer_is_there_whenever_the_power_goes() {
+    let peer = NodeId::new(3);
+    let start = |boot_epoch| NodeStart { boot_epoch, start_id: 100 + boot_epoch };
+    let note = |boot_epoch| vec![Work::NotePeer { node: peer, start: start(boot_epoch) }];
+    let mut unanswered = 0;
+    for cut in 0..40 {
+        let disk = SimDisk::new(cut, 1 << 30);
+        found(&disk);
+        let mut cycle = open(&disk).unwrap().cycle;
+        cycle.run(&mut note(1), &mut Vec::new()).unwrap();
+        disk.cut_power_at(cut);
+        let mut answered = 1;
+        for epoch in 2..6 {
+            if cycle.run(&mut note(epoch), &mut Vec::new()).is_err() {
+                unanswered += 1;
+                break;
+            }
+            answered = epoch;
+        }
+        let found = open(&disk.crash(cut)).unwrap().report.peers[&peer];
+        assert!([start(answered), start(answered + 1)].contains(&found), "{found:?}, {answered}");
+    }
+    assert!(unanswered > 3, "some cuts were in the midst of it");
 }

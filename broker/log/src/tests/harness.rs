@@ -273,7 +273,7 @@ impl Node {
             Done::StateFailed { incarnation, .. } => {
                 model.get_mut(&incarnation.get()).unwrap().pending_states.remove(0);
             }
-            Done::Space(_) => {}
+            Done::Space(_) | Done::PeerNoted { .. } => {}
         }
     }
 

@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use bateau::api::{Broker, OffsetQuery, ProduceRefused, ProduceRequest, TopicReference};
+use bateau::api::{Broker, ProduceRefused, ProduceRequest, TopicReference};
+use bateau::offsets::OffsetQuery;
 use bateau_core::consumer_group::{
     CommitPartition, CommitTopic, GroupRequest, GroupResponse, Heartbeat, HeartbeatError,
     JoinGroup, OffsetCommit, OffsetFetch, Protocol, SyncGroup,

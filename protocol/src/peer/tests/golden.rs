@@ -213,6 +213,22 @@ fn a_sign_of_life_travels_in_these_bytes() {
 }
 
 #[test]
+fn what_a_node_leads_travels_in_these_bytes() {
+    let lead = |incarnation, term| Leadership {
+        incarnation: Incarnation::new(incarnation),
+        term: Term::new(term),
+    };
+    message_is(
+        PeerMessage::Leaderships(Leaderships {
+            is_anew: true,
+            leads: vec![lead(9, 2), lead(7, 3)],
+        }),
+        "35000000 affd5885 08000000 01 02000000 10000000 0900000000000000 0200000000000000 \
+         10000000 0700000000000000 0300000000000000",
+    );
+}
+
+#[test]
 fn requests_travel_in_these_bytes() {
     let request_is = |command, bytes| message_is(PeerMessage::Request { id: 8, command }, bytes);
     request_is(

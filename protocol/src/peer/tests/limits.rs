@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{appending, bytes_of, frame_of, records};
 use crate::frame::FrameKind;
-use crate::ids::{LogIndex, NodeId, Offset, ReplicaId, Term};
+use crate::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use crate::limits::*;
 use crate::wire::Text;
 use bytes::Bytes;
@@ -214,6 +214,13 @@ fn every_other_list_text_and_run_of_bytes_has_its_limit() {
     };
     assert!(stopped(PEER_STOPPED_REPLICAS_MAX).encode().is_ok());
     assert!(refused(&stopped(PEER_STOPPED_REPLICAS_MAX + 1)).contains("at most 10000 allowed"));
+
+    let leads = |count| {
+        let one = Leadership { incarnation: Incarnation::new(u64::MAX), term: Term::new(u64::MAX) };
+        PeerMessage::Leaderships(Leaderships { is_anew: true, leads: vec![one; count] })
+    };
+    assert!(leads(PEER_LEADERSHIPS_MAX).encode().is_ok());
+    assert!(refused(&leads(PEER_LEADERSHIPS_MAX + 1)).contains("at most 4096 allowed"));
 
     let refusal = |text: Text| {
         let reason = RefusalReason::NotReady;

@@ -238,6 +238,13 @@ impl Said {
                     said.number("stopped", replica.get());
                 });
             }
+            PeerMessage::Leaderships(leaderships) => {
+                self.number("is_anew", leaderships.is_anew);
+                self.list("leads", &leaderships.leads, |said, one| {
+                    said.number("incarnation", one.incarnation.get());
+                    said.number("term", one.term.get());
+                });
+            }
             PeerMessage::Request { id, command } => self.number("id", *id).command(command),
             PeerMessage::Answer { id, result } => self.number("id", *id).result(result),
             PeerMessage::Unknown { .. } => panic!("it has no bytes"),

@@ -8,7 +8,7 @@ use crate::wire::tests::Source;
 use bytes::Bytes;
 
 /// Kinds and choices together: so many seeds in a row have all of them.
-pub(super) const SHAPES: u64 = 18;
+pub(super) const SHAPES: u64 = 19;
 
 /// The message of a seed. Its records are stamped, so that it comes back as it was.
 pub(super) fn message(seed: u64) -> PeerMessage {
@@ -44,6 +44,15 @@ pub(super) fn message(seed: u64) -> PeerMessage {
             stopped: (0..source.below(5)).map(|_| ReplicaId::new(number(source))).collect(),
         }),
         14 | 15 => PeerMessage::Request { id: number(source), command: request(source) },
+        18 => PeerMessage::Leaderships(Leaderships {
+            is_anew: source.one_in(2),
+            leads: (0..source.below(5))
+                .map(|_| Leadership {
+                    incarnation: Incarnation::new(number(source)),
+                    term: term(source),
+                })
+                .collect(),
+        }),
         _ => PeerMessage::Answer { id: number(source), result: answer(source) },
     }
 }

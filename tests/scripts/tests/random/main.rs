@@ -423,7 +423,7 @@ impl Run {
                     assert!(self.id_blocks.insert(first), "producer ids from {first} came twice");
                 }
                 Reply::Group(_) | Reply::GroupQuery(_) | Reply::Controller(_) => {}
-                Reply::Confirmed(_) => panic!("nobody asked who leads"),
+                Reply::Confirmed(_) | Reply::Left => panic!("nobody asked for that"),
             }
         }
     }

@@ -9,7 +9,7 @@ use bateau_core::controller::{
     ControllerRequest, CreatePartitions, CreateTopics, NewTopic, TopicReference,
 };
 use bateau_core::shard::Reply;
-use bateau_protocol::ids::{Incarnation, TopicId};
+use bateau_protocol::ids::TopicId;
 
 /// How long a request may take, in milliseconds.
 const TIMEOUT_MS: u64 = 1_000;
@@ -23,22 +23,25 @@ pub struct Admin {
 impl World {
     pub(super) fn tick_admin(&mut self, id: ClientId, admin: &mut Admin) {
         admin.ticks += 1;
-        let leader = self.find_leader(Incarnation::METADATA);
-        let metadata = self.metadata_at(leader);
+        // Any node takes what only the controller decides.
+        let n = self.any_node();
+        let metadata = self.metadata_at(n);
+        let nodes = self.nodes.len();
+        let is_complete = metadata.as_ref().is_some_and(|one| one.nodes().len() == nodes);
         let is_there = metadata.is_some_and(|one| one.topic("orders").is_some());
-        if !is_there && admin.ticks.is_multiple_of(4) {
+        if !is_there && is_complete && admin.ticks.is_multiple_of(4) {
             let request = self.create("orders", 4);
-            self.ask(id, leader, Ask::Controller(request));
+            self.ask(id, n, Ask::Controller(request));
         } else if admin.ticks.is_multiple_of(10) && !self.is_draining {
-            let node = self.nodes[leader].id;
+            let node = self.nodes[n].id;
             let request = ControllerRequest::AllocateProducerIds { node, timeout_ms: TIMEOUT_MS };
-            self.ask(id, leader, Ask::Controller(request));
+            self.ask(id, n, Ask::Controller(request));
         } else if self.plan.has(FaultClass::Topics)
             && admin.ticks.is_multiple_of(16)
             && !self.is_draining
         {
             let request = self.change_topics();
-            self.ask(id, leader, Ask::Controller(request));
+            self.ask(id, n, Ask::Controller(request));
         }
     }
 

@@ -174,7 +174,8 @@ impl Member {
         for topic in topics {
             for (partition, found) in &topic.partitions {
                 if let (Some(next), Some(found)) = (self.positions.get_mut(partition), found) {
-                    *next = found.offset;
+                    // What it has sent and given up may be committed behind this answer.
+                    *next = found.offset.max(*next);
                 }
             }
         }

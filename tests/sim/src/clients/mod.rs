@@ -11,13 +11,14 @@ mod read;
 
 use crate::event::{Event, Micros, NodeAt};
 use crate::groups::AskedGroup;
+use crate::process::{Process, Waiter};
 use crate::world::World;
 use admin::Admin;
 use bateau_core::consumer_group::GroupRequest;
 use bateau_core::controller::{ControllerRequest, Metadata};
+use bateau_core::node::NodeInput;
 use bateau_core::replica::Produce;
 use bateau_core::shard::{Input, Reply};
-use bateau_core::ticket::Ticket;
 use bateau_protocol::ids::{Incarnation, Offset};
 use bateau_protocol::record::{BatchHeader, ProducerSequence};
 use bytes::Bytes;
@@ -157,9 +158,9 @@ impl World {
         self.operations += 1;
         self.count("client operations");
         let operation = Operation { client, number: self.operations };
-        let arrivals = self.network.arrivals(self.at, n, n);
-        for arrival in arrivals.into_iter().take(1) {
-            self.events.put(arrival, Event::Ask(n, operation, Box::new(ask.clone())));
+        if !self.network.loses(n, n) {
+            let arrival = self.network.arrival(self.at, n, n);
+            self.events.put(arrival, Event::Ask(n, operation, Box::new(ask)));
         }
         operation.number
     }
@@ -167,13 +168,14 @@ impl World {
     /// A request arrives.
     pub fn take_ask(&mut self, n: NodeAt, operation: Operation, ask: Ask) {
         let is_given_up = matches!(&ask, Ask::Group(_, until) if *until <= self.at);
-        if self.nodes[n].process.is_none() || is_given_up {
+        let has_shard = |process: &Process| process.shard.is_some();
+        if is_given_up || !self.nodes[n].process.as_ref().is_some_and(has_shard) {
             return;
         }
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
         let asked = self.remember(n, &ask);
-        self.asked.insert(ticket, (operation, asked));
+        let Some(mut process) = self.nodes[n].process.take() else { return };
+        let ticket = self.ticket(&mut process, Waiter::Client(operation, asked));
+        self.nodes[n].process = Some(process);
         let monotonic_ms = self.nodes[n].clock.now(self.at).monotonic_ms;
         let input = match ask {
             Ask::Produce(incarnation, batch, timeout_ms) => {
@@ -187,7 +189,9 @@ impl World {
                 };
                 Input::Produce { incarnation, produce }
             }
-            Ask::Controller(request) => Input::Controller { request, ticket },
+            Ask::Controller(request) => {
+                return self.tell_node(n, NodeInput::Ask { request, ticket });
+            }
             Ask::Group(request, _) => Input::Group { request, ticket },
             Ask::Confirm(incarnation) => Input::Confirm { incarnation, ticket },
         };
@@ -212,7 +216,7 @@ impl World {
 
     fn replicas_of(&self, n: NodeAt, log: Incarnation) -> usize {
         let process = self.nodes[n].process.as_ref();
-        let replica = process.and_then(|process| process.shard.replica(log));
+        let replica = process.and_then(|process| process.shard()?.replica(log));
         replica.map_or(0, |replica| replica.membership().voters.len())
     }
 
@@ -234,7 +238,6 @@ impl World {
     pub fn find_leader(&mut self, log: Incarnation) -> NodeAt {
         let n = self.any_node();
         let process = self.nodes[n].process.as_ref();
-        let seen = process.and_then(|process| process.seen.get(&log));
-        seen.and_then(|seen| seen.leader).unwrap_or(n)
+        process.and_then(|process| process.leader_of(log)).unwrap_or(n)
     }
 }

@@ -2,6 +2,9 @@
 //! says.
 
 use super::*;
+use crate::consumer_group::{
+    CoordinatorError, GroupRequest, GroupResponse, GroupSettings, OffsetFetch, OffsetFetchError,
+};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
 use std::collections::BTreeMap;
 
@@ -22,10 +25,12 @@ struct Seat {
     writes: Vec<Asked>,
     answers: Vec<Answered>,
     confirmed: Vec<(u64, bool)>,
+    group_answers: Vec<(u64, GroupResponse)>,
     leader: Option<u64>,
 }
 
 struct Trio {
+    derived: fn() -> DerivedStart,
     seats: BTreeMap<u64, Seat>,
     network: Vec<RaftMessage>,
     now_ms: u64,
@@ -58,8 +63,9 @@ fn recovered(id: u64, log: &[Frame], vote: Vote) -> RecoveredLog {
 }
 
 impl Seat {
-    fn start(id: u64, log: Vec<Frame>, vote: Vote, now: Now) -> Self {
-        let replica = Replica::start(recovered(id, &log, vote), of_records(), now).unwrap();
+    fn start(id: u64, log: Vec<Frame>, vote: Vote, derived: DerivedStart, now: Now) -> Self {
+        let start = ReplicaStart { derived, ..of_records() };
+        let replica = Replica::start(recovered(id, &log, vote), start, now).unwrap();
         Self {
             replica,
             effects: Effects::default(),
@@ -68,6 +74,7 @@ impl Seat {
             writes: Vec::new(),
             answers: Vec::new(),
             confirmed: Vec::new(),
+            group_answers: Vec::new(),
             leader: None,
         }
     }
@@ -94,6 +101,9 @@ impl Seat {
                 }
                 Effect::Reply(Ticket(ticket), Reply::Confirmed(result)) => {
                     self.confirmed.push((ticket, result.is_ok()));
+                }
+                Effect::Reply(Ticket(ticket), Reply::Group(answer)) => {
+                    self.group_answers.push((ticket, answer));
                 }
                 _ => {}
             }
@@ -123,16 +133,21 @@ impl Seat {
 }
 
 impl Trio {
-    fn new() -> Self {
+    fn new(derived: fn() -> DerivedStart) -> Self {
         let now = later(0);
         let vote = Vote { term: Term::new(1), voted_for: ReplicaId::ZERO };
-        let seat = |id| (id, Seat::start(id, vec![birth()], vote, now));
-        Self { seats: VOTERS.map(seat).into(), network: Vec::new(), now_ms: 0 }
+        let seat = |id| (id, Seat::start(id, vec![birth()], vote, derived(), now));
+        Self { derived, seats: VOTERS.map(seat).into(), network: Vec::new(), now_ms: 0 }
     }
 
     /// Three replicas of which the first leads and has said so to the others.
     fn led_by_1() -> Self {
-        let mut trio = Self::new();
+        Self::of(|| DerivedStart::Records)
+    }
+
+    /// As [`Self::led_by_1`], with this derived state.
+    fn of(derived: fn() -> DerivedStart) -> Self {
+        let mut trio = Self::new(derived);
         assert!(trio.seats[&1].replica.stands_first());
         assert!(!trio.seats[&2].replica.stands_first());
         trio.seat(1).replica.campaign();
@@ -221,9 +236,9 @@ impl Trio {
     }
 
     fn restart(&mut self, id: u64) {
-        let now = self.now();
+        let (now, derived) = (self.now(), (self.derived)());
         let seat = self.seats.remove(&id).unwrap();
-        self.seats.insert(id, Seat::start(id, seat.log, seat.vote, now));
+        self.seats.insert(id, Seat::start(id, seat.log, seat.vote, derived, now));
     }
 
     fn assert_equal_logs(&self) {
@@ -335,6 +350,32 @@ fn a_leader_is_confirmed_by_a_majority_and_an_isolated_one_is_not() {
 }
 
 #[test]
+fn a_coordinator_reads_offsets_for_a_group_only_while_a_majority_follows_it() {
+    let mut trio = Trio::of(|| DerivedStart::Groups(GroupSettings::default()));
+    let ask = |trio: &mut Trio, ticket| {
+        let fetch = OffsetFetch { group_id: "g".into(), topics: None, require_stable: false };
+        let now = trio.now();
+        trio.seat(1).replica.ask_group(GroupRequest::OffsetFetch(fetch), Ticket(ticket), now);
+        trio.drain(1);
+    };
+    ask(&mut trio, 1);
+    assert_eq!(trio.seat(1).group_answers, [], "nobody was asked whether it leads");
+    trio.settle(&[1, 3]);
+    assert_eq!(trio.seat(1).group_answers, [(1, GroupResponse::OffsetFetch(Ok(Vec::new())))]);
+    ask(&mut trio, 2);
+    trio.network.clear();
+    let new = trio.elect_among(&[2, 3]);
+    let now = trio.now();
+    for id in [1, new].repeat(4) {
+        let seat = trio.seat(id);
+        seat.replica.tick(now, &mut seat.effects);
+        trio.settle(&VOTERS);
+    }
+    let error = OffsetFetchError::Coordinator(CoordinatorError::NotCoordinator);
+    assert_eq!(trio.seat(1).group_answers[1..], [(2, GroupResponse::OffsetFetch(Err(error)))]);
+}
+
+#[test]
 fn a_leader_that_counts_on_what_a_follower_has_lost_silences_it() {
     let mut trio = Trio::led_by_1();
     trio.produce(1, 7, b"a");
@@ -363,6 +404,26 @@ fn leadership_moves_when_it_is_asked_to() {
     trio.settle(&VOTERS);
     assert!(trio.seats[&3].replica.is_leader());
     assert!(!trio.seats[&1].replica.is_leader());
+}
+
+#[test]
+fn leadership_is_handed_to_the_voter_that_answers_and_to_nobody_else() {
+    let mut trio = Trio::led_by_1();
+    for ticket in 0..3 {
+        trio.produce(1, ticket, b"only two hear of it");
+        trio.settle(&[1, 3]);
+    }
+    assert!(trio.seats[&1].replica.has_successor());
+    trio.seat(1).replica.hand_over();
+    trio.settle(&VOTERS);
+    assert!(trio.seats[&3].replica.is_leader(), "it holds more of the log than the other one");
+    assert!(!trio.seats[&1].replica.has_successor(), "whoever follows has nothing to give");
+    for _ in 0..25 {
+        let now = trio.now();
+        let seat = trio.seat(3);
+        seat.replica.tick(now, &mut seat.effects);
+    }
+    assert!(!trio.seats[&3].replica.has_successor(), "nobody answers any more");
 }
 
 #[test]

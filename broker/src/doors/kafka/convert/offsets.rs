@@ -7,8 +7,9 @@
 
 use super::super::dispatch::Call;
 use super::{wire_epoch, wire_offset};
-use crate::api::{OffsetQuery, TopicReference};
+use crate::api::TopicReference;
 use crate::doors::codes;
+use crate::offsets::OffsetQuery;
 use bateau_protocol::kafka::api::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
     ListOffsetsTopicResponse,
@@ -18,6 +19,7 @@ use bateau_protocol::kafka::api::offset_for_leader_epoch::{
     OffsetForLeaderEpochResponse,
 };
 use bateau_protocol::kafka::{ErrorCode, Text};
+use futures_util::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a timestamp on the wire stands for.
@@ -30,37 +32,50 @@ enum Meaning {
     Unknown,
 }
 
-/// Answers with one offset per partition.
+/// Answers with one offset per partition. They are looked up side by side: one that has no
+/// majority must not hold up the others.
 pub async fn list(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut repeated = repeated(&request);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let reference = TopicReference::Name(topic.name.as_str().to_owned());
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
-            let partition_index = partition.partition_index;
-            let key = (topic.name.clone(), partition_index);
-            // One answer for all mentions of it, as in Kafka.
-            let found = match repeated.get_mut(&key) {
-                Some(is_answered) if *is_answered => continue,
-                Some(is_answered) => {
-                    *is_answered = true;
-                    Err(ErrorCode::INVALID_REQUEST)
-                }
-                None => find(call, &reference, &partition).await,
-            };
-            partitions.push(match found {
-                Ok(found) => ListOffsetsPartitionResponse { partition_index, ..found },
-                Err(error_code) => ListOffsetsPartitionResponse {
-                    partition_index,
-                    error_code,
-                    ..ListOffsetsPartitionResponse::default()
-                },
-            });
+    let topics = request.topics.into_iter().map(|topic| {
+        // One answer for all mentions of a partition, as in Kafka.
+        let mut mention = |partition: &ListOffsetsPartition| {
+            let key = (topic.name.clone(), partition.partition_index);
+            match repeated.get_mut(&key) {
+                Some(is_answered) => (!std::mem::replace(is_answered, true)).then_some(true),
+                None => Some(false),
+            }
+        };
+        let asked = topic.partitions.into_iter();
+        let asked = asked.filter_map(|partition| Some((mention(&partition)?, partition))).collect();
+        list_topic(call, topic.name, asked)
+    });
+    ListOffsetsResponse { topics: join_all(topics).await, ..ListOffsetsResponse::default() }
+}
+
+/// `asked`: partitions, and whether each was named more than once.
+async fn list_topic(
+    call: &Call,
+    name: Text,
+    asked: Vec<(bool, ListOffsetsPartition)>,
+) -> ListOffsetsTopicResponse {
+    let reference = &TopicReference::Name(name.as_str().to_owned());
+    let partitions = asked.into_iter().map(|(is_repeated, partition)| async move {
+        let found = if is_repeated {
+            Err(ErrorCode::INVALID_REQUEST)
+        } else {
+            find(call, reference, &partition).await
+        };
+        let partition_index = partition.partition_index;
+        match found {
+            Ok(found) => ListOffsetsPartitionResponse { partition_index, ..found },
+            Err(error_code) => ListOffsetsPartitionResponse {
+                partition_index,
+                error_code,
+                ..ListOffsetsPartitionResponse::default()
+            },
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
-    }
-    ListOffsetsResponse { topics, ..ListOffsetsResponse::default() }
+    });
+    ListOffsetsTopicResponse { partitions: join_all(partitions).await, name }
 }
 
 /// Partitions that a request names more than once; none of them is answered yet.

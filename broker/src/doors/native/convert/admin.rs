@@ -187,17 +187,19 @@ fn describe_partition(
     placed: &Partition,
 ) -> PartitionDescription {
     let replicas = replicas(placed);
-    let Some(view) = directory.view(placed.incarnation) else {
-        return PartitionDescription { partition, replicas, ..PartitionDescription::default() };
-    };
     let served = served_by(directory, placed.incarnation, node);
-    PartitionDescription {
+    let described = PartitionDescription {
         partition,
         leader_id: served.map_or(-1, |(leader, _)| wire_node(leader)),
         leader_epoch: served.map_or(-1, |(_, epoch)| epoch),
         replicas,
+        ..PartitionDescription::default()
+    };
+    let Some(view) = directory.view(placed.incarnation) else { return described };
+    PartitionDescription {
         log_start: wire_offset(view.log_start()),
         high_watermark: wire_offset(view.high_watermark()),
         log_bytes: i64::try_from(view.reader().size_bytes()).unwrap_or(i64::MAX),
+        ..described
     }
 }

@@ -6,11 +6,11 @@ use super::super::dispatch::Call;
 use super::super::session::error;
 use super::fetch_error;
 use crate::api::{
-    Broker, Durability, OffsetQuery, PendingAck, ProduceRefused, ProduceRequest as Produce,
-    TopicReference,
+    Broker, Durability, PendingAck, ProduceRefused, ProduceRequest as Produce, TopicReference,
 };
 use crate::doors::codes;
 use crate::doors::words::{milliseconds, served_epoch, wire_offset};
+use crate::offsets::OffsetQuery;
 use crate::readers::{FetchPartition, FetchRequest as Fetch};
 use bateau_core::replica::ProduceAck;
 use bateau_protocol::ids::TopicId;
@@ -19,6 +19,7 @@ use bateau_protocol::native::{
     Position, ProduceRequest, ProduceResponse, ProducerIdResponse, Reply,
 };
 use bateau_protocol::wire::{Chain, ErrorCode, Text};
+use futures_util::future::join_all;
 use std::time::Duration;
 
 /// Submits a batch; it has entered the shard's inbox when this returns.
@@ -91,13 +92,10 @@ pub fn epoch(broker: &Broker, topic: TopicId, partition: i32) -> i32 {
     view.and_then(|view| served_epoch(view)).unwrap_or(-1)
 }
 
-/// Looks offsets up, one after the other.
+/// Looks offsets up, side by side.
 pub async fn find_offsets(call: &Call, request: FindOffsetsRequest) -> FindOffsetsResponse {
-    let mut offsets = Vec::with_capacity(request.positions.len());
-    for query in &request.positions {
-        offsets.push(find_offset(call, query).await);
-    }
-    FindOffsetsResponse { offsets }
+    let offsets = request.positions.iter().map(|query| find_offset(call, query));
+    FindOffsetsResponse { offsets: join_all(offsets).await }
 }
 
 async fn find_offset(call: &Call, query: &Position) -> FoundOffset {

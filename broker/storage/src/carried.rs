@@ -16,27 +16,27 @@ pub type ControllerAnswer = Result<ControllerResponse, ControllerError>;
 
 /// The request as another node reads it.
 #[must_use]
-pub fn request_to_bytes(request: &ControllerRequest) -> Bytes {
+pub(crate) fn request_to_bytes(request: &ControllerRequest) -> Bytes {
     encoded(request)
 }
 
 /// What another node asks.
 ///
 /// Errors: [`DecodeError`]: it is of a version that asks for something else.
-pub fn request_from_bytes(bytes: &[u8]) -> Result<ControllerRequest, DecodeError> {
+pub(crate) fn request_from_bytes(bytes: &[u8]) -> Result<ControllerRequest, DecodeError> {
     decoded("controller request", bytes)
 }
 
 /// The answer as another node reads it.
 #[must_use]
-pub fn answer_to_bytes(answer: &ControllerAnswer) -> Bytes {
+pub(crate) fn answer_to_bytes(answer: &ControllerAnswer) -> Bytes {
     encoded(answer)
 }
 
 /// What the controller on another node answers.
 ///
 /// Errors: [`DecodeError`]: it is of a version that answers something else.
-pub fn answer_from_bytes(bytes: &[u8]) -> Result<ControllerAnswer, DecodeError> {
+pub(crate) fn answer_from_bytes(bytes: &[u8]) -> Result<ControllerAnswer, DecodeError> {
     decoded("controller answer", bytes)
 }
 

@@ -1,0 +1,300 @@
+//! Produce to three replicas, against a bare chain of three processes.
+//!
+//! Each node has a filesystem of its own where this program may mount one, for a flush of one node
+//! must not do the work of another's. Every slice is a new cluster on empty directories.
+
+use super::{Context, Slice, compare, cpu_per_gigabyte};
+use crate::client::Client;
+use crate::counters::{process_cpu, settle};
+use crate::failure::{Failure, Tried};
+use crate::loader::{Line, Outcome, Plan, replay_each};
+use crate::machine::filesystem_of;
+use crate::payload::{Noise, Shape, produce_requests};
+use crate::process::{Running, Starting};
+use crate::report::{Gate, Row, Unit};
+use crate::stats::{Summary, interleave};
+use crate::volumes::{self, Volume};
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const NODES: usize = 3;
+const PARTITIONS: i32 = 12;
+/// Batches of a slice: 252 MiB, which are 756 MiB on the disks.
+const REQUESTS_EACH: u64 = 336;
+/// Batches that differ from each other, on each connection.
+const DISTINCT: usize = 24;
+/// On all connections together.
+const INFLIGHT: usize = 16;
+/// Of each volume: a slice of either side, preallocated, and room.
+const VOLUME_BYTES: u64 = 3 << 30;
+/// Flushes that are timed.
+const FLUSHES: u32 = 200;
+
+/// What both sides work on.
+struct Field<'a> {
+    context: &'a Context,
+    places: Vec<PathBuf>,
+    volumes: Vec<Volume>,
+}
+
+/// The row.
+pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
+    let field = Field::prepare(context)?;
+    let flush_us = field.flush_us()?;
+    field.on_cluster()?;
+    let (ours, bare) =
+        interleave(context.settings.pairs, |_| field.on_cluster(), |_| field.on_chain(false))?;
+    let again = (0..context.settings.pairs).map(|_| field.on_chain(true));
+    let again = again.collect::<Result<Vec<_>, Failure>>()?;
+    let (speeds, bare_speeds) = (speeds(&ours), speeds(&bare));
+    let mut row = context.row("replicated", Unit::MebibytesPerSecond, &speeds)?;
+    let chain =
+        "leader and two followers: CRC-32C, pwrite, fdatasync; ack after two of three flushes";
+    compare(&mut row, chain, &speeds, &bare_speeds);
+    row.gates = vec![Gate::RatioAtLeast(0.5)];
+    row.contract = field.contract();
+    cpu_per_gigabyte(&mut row, &ours, &bare);
+    if let Some(again) = Summary::of(&self::speeds(&again)) {
+        let text = format!("{:.0} MiB/s [{:.0} - {:.0}]", again.median, again.min, again.max);
+        row.beside.push(("the chain on files that were written before", text));
+    }
+    row.beside
+        .push(("4 KiB and its flush, on a node's filesystem", format!("{flush_us} us (p50)")));
+    Ok(vec![row])
+}
+
+/// In 2^20 bytes per second.
+fn speeds(slices: &[Slice]) -> Vec<f64> {
+    let each = |slice: &Slice| slice.amount as f64 / 1_048_576.0 / slice.wall.as_secs_f64();
+    slices.iter().map(each).collect()
+}
+
+impl<'a> Field<'a> {
+    fn prepare(context: &'a Context) -> Result<Self, Failure> {
+        let (mut places, mut volumes) = (Vec::new(), Vec::new());
+        for node in 1..=NODES {
+            let name = context.unique(&format!("node{node}"));
+            let parent = context.scratch.path();
+            match volumes::mount(parent, &name, VOLUME_BYTES)? {
+                Some(volume) => {
+                    places.push(volume.place().to_owned());
+                    volumes.push(volume);
+                }
+                None => {
+                    let place = parent.join(format!("{name}-shared"));
+                    fs::create_dir_all(&place).tried(|| place.display().to_string())?;
+                    places.push(place);
+                }
+            }
+        }
+        Ok(Self { context, places, volumes })
+    }
+
+    fn has_volumes(&self) -> bool {
+        self.volumes.len() == NODES
+    }
+
+    fn requests_each(&self) -> u64 {
+        self.context.scaled(REQUESTS_EACH)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.requests_each() * PARTITIONS as u64 * Shape::BULK.batch_bytes as u64
+    }
+
+    /// One connection to each leader, and the requests of the partitions that it leads.
+    fn lines(&self, topic: &str, leaders: &[(Vec<i32>, SocketAddr)]) -> Result<Vec<Line>, Failure> {
+        let mut lines = Vec::new();
+        for (at, (partitions, address)) in leaders.iter().enumerate() {
+            let inflight = INFLIGHT / leaders.len() + usize::from(at < INFLIGHT % leaders.len());
+            let requests = self.requests_each() * partitions.len() as u64;
+            let mut noise = Noise::new(at as u64 + 1);
+            let mut set = Vec::new();
+            for partition in partitions.iter().cycle().take(DISTINCT.max(partitions.len())) {
+                let one = *partition..*partition + 1;
+                set.extend(produce_requests(topic, one, 1, Shape::BULK, &mut noise)?);
+            }
+            lines.push((Plan { address: *address, requests, inflight }, set));
+        }
+        Ok(lines)
+    }
+
+    fn on_cluster(&self) -> Result<Slice, Failure> {
+        let nodes = self.start_nodes()?;
+        let pids: Vec<u32> = nodes.iter().map(Running::pid).collect();
+        let address = nodes.first().map(|node| node.address);
+        let address = address.ok_or_else(|| Failure::unexpected("nodes", 0, NODES))?;
+        let topic = self.context.topic("replicated");
+        let mut client = Client::connect(address)?;
+        client.create_replicated(&topic, PARTITIONS, 3)?;
+        let mut leaders: Vec<(Vec<i32>, SocketAddr)> = Vec::new();
+        for (partition, address) in client.leaders(&topic)? {
+            match leaders.iter_mut().find(|(_, of)| *of == address) {
+                Some((partitions, _)) => partitions.push(partition),
+                None => leaders.push((vec![partition], address)),
+            }
+        }
+        let lines = self.lines(&topic, &leaders)?;
+        settle();
+        let before = cpu_of(&pids)?;
+        let (outcome, after) = replay_each(lines, || cpu_of(&pids))?;
+        let mut found = 0;
+        for (partitions, address) in &leaders {
+            let mut client = Client::connect(*address)?;
+            found += client.record_count(&topic, partitions.iter().copied())?;
+        }
+        let expected =
+            self.requests_each() as i64 * i64::from(PARTITIONS) * Shape::BULK.records as i64;
+        if found != expected {
+            return Err(Failure::unexpected(format!("records in {topic}"), found, expected));
+        }
+        nodes.into_iter().for_each(Running::kill);
+        self.clear()?;
+        Ok(self.slice(outcome, after?.saturating_sub(before)))
+    }
+
+    /// Three nodes on empty directories, found by addresses that were free a moment ago.
+    fn start_nodes(&self) -> Result<Vec<Running>, Failure> {
+        let listeners = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0"));
+        let listeners: Vec<_> =
+            listeners.collect::<Result<_, _>>().tried(|| "free ports".to_owned())?;
+        let ports = listeners.iter().map(|one| one.local_addr().map(|address| address.port()));
+        let ports: Vec<u16> = ports.collect::<Result<_, _>>().tried(|| "free ports".to_owned())?;
+        drop(listeners);
+        let voters: Vec<String> =
+            (1..).zip(&ports).map(|(id, port)| format!("\"{id}@127.0.0.1:{port}\"")).collect();
+        let mut starting: Vec<Starting> = Vec::new();
+        for (id, (place, port)) in (1..).zip(self.places.iter().zip(&ports)) {
+            let text = format!(
+                "[node]\nid = {id}\ndata_dir = \"{}\"\ndata_dir_exclusive = {}\n\
+                 [listeners]\nkafka = \"127.0.0.1:0\"\nnative = \"off\"\nhttp = \"off\"\n\
+                 peers = \"127.0.0.1:{port}\"\n[cluster]\nvoters = [{}]\n\
+                 [limits]\ndisk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
+                 disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n",
+                place.join("data").display(),
+                self.has_volumes(),
+                voters.join(", "),
+            );
+            let file = self.context.file(&format!("node{id}.toml"));
+            fs::write(&file, text).tried(|| file.display().to_string())?;
+            starting.push(Running::node(&self.context.settings.binary, &file)?);
+        }
+        starting.into_iter().map(Starting::until_ready).collect()
+    }
+
+    /// - `again`: over files that a chain has written before.
+    fn on_chain(&self, again: bool) -> Result<Slice, Failure> {
+        if again {
+            // Whatever the files hold: their blocks are there.
+            self.chain_once()?;
+        }
+        let slice = self.chain_once()?;
+        self.clear()?;
+        Ok(slice)
+    }
+
+    fn chain_once(&self) -> Result<Slice, Failure> {
+        let bytes = (self.bytes() + self.bytes() / 16).to_string();
+        let mut followers = Vec::new();
+        for place in self.places.iter().skip(1) {
+            let file = place.join("chain").to_string_lossy().into_owned();
+            let arguments = ["chain-follower", "--file", &file, "--bytes", &bytes];
+            followers.push(self.context.bare_loop(&arguments)?);
+        }
+        let file = self.places.first().map(|place| place.join("chain")).unwrap_or_default();
+        let file = file.to_string_lossy().into_owned();
+        let count = NODES.to_string();
+        let mut arguments =
+            vec!["chain-leader", "--file", &file, "--bytes", &bytes, "--connections", &count];
+        let addresses: Vec<String> =
+            followers.iter().map(|follower| follower.address.to_string()).collect();
+        addresses.iter().for_each(|address| arguments.extend(["--follower", address.as_str()]));
+        let leader = self.context.bare_loop(&arguments)?;
+        let third = PARTITIONS / NODES as i32;
+        let leaders: Vec<_> = (0..NODES as i32)
+            .map(|at| ((at * third..(at + 1) * third).collect(), leader.address))
+            .collect();
+        let lines = self.lines("chain", &leaders)?;
+        let mut pids = vec![leader.pid()];
+        pids.extend(followers.iter().map(Running::pid));
+        settle();
+        let before = cpu_of(&pids)?;
+        let (outcome, after) = replay_each(lines, || cpu_of(&pids))?;
+        leader.kill();
+        followers.into_iter().for_each(Running::kill);
+        Ok(self.slice(outcome, after?.saturating_sub(before)))
+    }
+
+    fn slice(&self, outcome: Outcome, cpu: Duration) -> Slice {
+        Slice {
+            wall: outcome.wall,
+            server_cpu: Some(cpu),
+            loader_cpu: outcome.loader_cpu,
+            amount: self.bytes(),
+        }
+    }
+
+    /// Empties the places.
+    fn clear(&self) -> Result<(), Failure> {
+        for place in &self.places {
+            let what = || place.display().to_string();
+            let data = place.join("data");
+            if data.exists() {
+                fs::remove_dir_all(&data).tried(what)?;
+            }
+            let chain = place.join("chain");
+            if chain.exists() {
+                fs::remove_file(&chain).tried(what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Median time of a flush of 4 KiB on the first node's filesystem.
+    fn flush_us(&self) -> Result<u128, Failure> {
+        let path = self.places.first().map(|place| place.join("flush")).unwrap_or_default();
+        let what = || path.display().to_string();
+        let file = fs::File::create(&path).tried(what)?;
+        let mut took = Vec::new();
+        for at in 0..FLUSHES {
+            use std::os::unix::fs::FileExt;
+            let begun = Instant::now();
+            file.write_all_at(&[1; 4096], u64::from(at) * 4096).tried(what)?;
+            file.sync_data().tried(what)?;
+            took.push(begun.elapsed().as_micros());
+        }
+        fs::remove_file(&path).tried(what)?;
+        took.sort_unstable();
+        Ok(took.get(took.len() / 2).copied().unwrap_or_default())
+    }
+
+    fn contract(&self) -> Vec<(&'static str, String)> {
+        let place = self.places.first().map(|place| filesystem_of(place)).unwrap_or_default();
+        let filesystem = if self.has_volumes() {
+            format!("{place}, a loop-mounted volume for each node")
+        } else {
+            format!("{place}, shared by the nodes: flushes help each other")
+        };
+        let Shape { records, batch_bytes } = Shape::BULK;
+        vec![
+            ("nodes", "3 processes on this machine, replication factor 3".to_owned()),
+            ("batch", format!("{batch_bytes} bytes, {records} records, seeded noise")),
+            ("partitions", PARTITIONS.to_string()),
+            ("connections", "one to each leader; the chain gets as many".to_owned()),
+            ("in flight", format!("{INFLIGHT} in all")),
+            ("slice", format!("{} MiB, burst, a new cluster each", self.bytes() >> 20)),
+            ("durability", "acks=all, flushed by two of three before the ack".to_owned()),
+            ("filesystem", filesystem),
+            ("files", "new, allocated, per slice; both sides".to_owned()),
+            ("page cache", "synced before each slice, nothing dropped".to_owned()),
+            ("pins", "none".to_owned()),
+            ("pairs", self.context.pairs_text()),
+        ]
+    }
+}
+
+fn cpu_of(pids: &[u32]) -> Result<Duration, Failure> {
+    pids.iter().map(|pid| process_cpu(*pid)).sum()
+}

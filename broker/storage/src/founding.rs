@@ -1,0 +1,103 @@
+//! The founding on the disk: the identity of a data directory, and its metadata's first log.
+//!
+//! ```text
+//!   new directory ──> IDENTITY, not founded ──(Node: all have met)──> metadata log, flushed
+//!                                                                 ──> IDENTITY, founded
+//! ```
+//!
+//! Invariants
+//! - The identity of a new directory is stored before anything else is.
+//! - The metadata log exists and is flushed before `IDENTITY` says "founded" (decision 16).
+//!
+//! Absent on purpose: when a cluster is founded, and by whom. That is `Node`'s.
+
+use crate::work::birth;
+use bateau_core::controller::{Founder, Metadata};
+use bateau_core::shard::{LogBirth, RecoveredLog};
+use bateau_log::{CommitCycle, DataDir, Done, Identity, LogReader, OpenError, Work};
+use bateau_protocol::ids::NodeId;
+
+/// The directory's identity; a new one is stored before anything else is.
+///
+/// - `founding_id`: of a directory that was never used.
+///
+/// Errors: as of [`DataDir::identity`].
+pub fn identity(
+    data_dir: &DataDir,
+    node: NodeId,
+    founding_id: [u8; 16],
+) -> Result<Identity, OpenError> {
+    if let Some(identity) = data_dir.identity(node)? {
+        return Ok(identity);
+    }
+    let (founders, cluster_id) = (Vec::new(), None);
+    let identity = Identity { node, founding_id, founded: false, founders, cluster_id };
+    data_dir.store_identity(&identity)?;
+    Ok(identity)
+}
+
+/// The founders as stored; none before the founding.
+#[must_use]
+pub fn founders(identity: &Identity) -> Vec<Founder> {
+    if !identity.founded {
+        return Vec::new();
+    }
+    let founder = |stored: &bateau_log::Founder| Founder {
+        node: stored.node,
+        founding_id: stored.founding_id,
+        peers_address: stored.address.as_str().into(),
+    };
+    identity.founders.iter().map(founder).collect()
+}
+
+/// Makes the metadata log of these founders, and stores that the cluster is founded. Returns the
+/// log as the shard takes it up, and who reads it.
+///
+/// Errors: the disk refuses; nothing is founded then, and the next start begins anew.
+pub fn found(
+    data_dir: &DataDir,
+    cycle: &mut CommitCycle,
+    identity: &mut Identity,
+    founders: &[Founder],
+) -> Result<(RecoveredLog, LogReader), OpenError> {
+    let nodes: Vec<NodeId> = founders.iter().map(|founder| founder.node).collect();
+    let first = LogBirth::of_metadata(identity.node, &nodes);
+    let mut done = Vec::new();
+    let made = cycle.run(&mut vec![Work::Create(birth(first.clone()))], &mut done);
+    made.map_err(|error| refused(error.to_string()))?;
+    let reader = done.into_iter().find_map(|answer| match answer {
+        Done::Created { reader, .. } => Some(Ok(reader)),
+        Done::CreateFailed { error, .. } => Some(Err(refused(error.to_string()))),
+        _ => None,
+    });
+    let reader = reader.unwrap_or_else(|| Err(refused("nothing was answered".to_owned())))?;
+    identity.founded = true;
+    identity.founders = founders.iter().map(stored).collect();
+    data_dir.store_identity(identity)?;
+    Ok((first.into_recovered(), reader))
+}
+
+/// Whether the metadata is of the cluster that this directory belongs to: the founding names every
+/// founder's id, and `IDENTITY` this node's. They part where files of two clusters were mixed.
+#[must_use]
+pub fn is_of_directory(metadata: Option<&Metadata>, identity: &Identity) -> bool {
+    let founding = metadata.and_then(Metadata::founding);
+    let recorded = founding.and_then(|founding| {
+        let own = founding.founders.iter().find(|founder| founder.node == identity.node);
+        own.map(|founder| founder.founding_id)
+    });
+    recorded.is_none_or(|recorded| recorded == identity.founding_id)
+}
+
+fn refused(reason: String) -> OpenError {
+    let operation = "make the metadata log".to_owned();
+    OpenError::Io { operation, source: std::io::Error::other(reason) }
+}
+
+fn stored(founder: &Founder) -> bateau_log::Founder {
+    bateau_log::Founder {
+        node: founder.node,
+        address: founder.peers_address.to_string(),
+        founding_id: founder.founding_id,
+    }
+}

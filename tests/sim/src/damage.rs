@@ -1,0 +1,131 @@
+//! Disks that lie: bits that flip, sectors that cannot be read, writes that went elsewhere.
+//!
+//! ```text
+//!   quiet directory, all of it marked durable ──> anywhere
+//!   power lost while it works ──> a frame that a later flush proves durable, above the mark
+//! ```
+//!
+//! Invariants: what goes bad was durable, and can be known to have been. Damage to what a crash may
+//! have torn as well is the double fault that recovery accepts.
+//!
+//! Absent on purpose: more than a minority of disks.
+
+use crate::event::NodeAt;
+use crate::world::World;
+use bateau_log::sim_disk::{SECTOR_BYTES, SimDisk};
+use bateau_log::{Disk, SEGMENT_HEADER_BYTES};
+use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use std::collections::BTreeMap;
+use std::io;
+
+/// Newest proven frames of a log, one of which goes bad: older ones lie below the durable mark.
+const NEWEST: usize = 6;
+
+impl World {
+    /// Damages a file of one of the few nodes whose disks may lie.
+    pub(crate) fn corrupt(&mut self) {
+        // Topics have three replicas: two bad disks may be the majority of one of them.
+        let known = self.newest_metadata().map_or(0, |metadata| metadata.nodes().len());
+        if self.nodes.len() < 3 || known < self.nodes.len() {
+            // Who founds a cluster needs everybody else's word.
+            return;
+        }
+        let n = 0;
+        let is_quiet = self.random.chance(50);
+        let Some(process) = &mut self.nodes[n].process else { return };
+        if is_quiet && process.cycle.on_idle(&mut Vec::new()).is_err() {
+            return self.kill(n);
+        }
+        // A file goes bad behind the page cache's back: only a start without it can tell.
+        self.crash(n);
+        let contents = self.nodes[n].disk.contents();
+        let place = if is_quiet { self.any_place(&contents) } else { self.proven(&contents) };
+        let Some((path, position)) = place else { return };
+        if self.damage(n, &contents, &path, position).is_ok() {
+            self.nodes[n].is_corrupted = true;
+            self.count("corruptions");
+            if !is_quiet {
+                self.count("mark: damage above the durable mark");
+            }
+        }
+    }
+
+    fn any_place(&mut self, contents: &BTreeMap<String, Vec<u8>>) -> Option<(String, u64)> {
+        let logs: Vec<_> = segments(contents).collect();
+        let at = usize::try_from(self.random.below(logs.len().max(1) as u64)).ok()?;
+        let (path, bytes) = logs.get(at)?;
+        Some(((*path).clone(), self.random.below(bytes.len() as u64)))
+    }
+
+    /// Somewhere in a frame behind which a frame of an earlier flush than the last two lives.
+    fn proven(&mut self, contents: &BTreeMap<String, Vec<u8>>) -> Option<(String, u64)> {
+        let logs: Vec<_> =
+            segments(contents).map(|(path, bytes)| (path, frames(path, bytes))).collect();
+        let sequences = logs.iter().flat_map(|(_, frames)| frames);
+        let newest = sequences.map(|(_, header)| header.flush_sequence.get()).max()?;
+        let mut places = Vec::new();
+        for (path, frames) in &logs {
+            let pairs = frames.iter().zip(frames.iter().skip(1));
+            let proven = pairs.filter(|(_, (_, next))| next.flush_sequence.get() + 2 <= newest);
+            let proven: Vec<_> = proven.map(|(frame, _)| frame).collect();
+            let newest = proven.iter().rev().take(NEWEST);
+            places
+                .extend(newest.map(|(position, header)| (*path, *position, header.frame_bytes())));
+        }
+        let at = usize::try_from(self.random.below(places.len().max(1) as u64)).ok()?;
+        let (path, position, bytes) = places.get(at)?;
+        Some(((*path).clone(), position + self.random.below(*bytes)))
+    }
+
+    fn damage(
+        &mut self,
+        n: NodeAt,
+        contents: &BTreeMap<String, Vec<u8>>,
+        path: &str,
+        position: u64,
+    ) -> io::Result<()> {
+        let kind = self.random.below(10);
+        let disk = &self.nodes[n].disk;
+        match kind {
+            0..=4 => disk.flip_bit(path, position, u8::try_from(position % 8).unwrap_or(0)),
+            5 | 6 => disk.damage_sector(path, position),
+            // A write that went elsewhere: what belongs here is not here, or somebody else's is.
+            7 => overwrite(disk, path, position, &[0; SECTOR_BYTES]),
+            _ => {
+                let other = segments(contents).next().map_or(&[][..], |(_, bytes)| bytes);
+                overwrite(disk, path, position, other.get(..SECTOR_BYTES).unwrap_or_default())
+            }
+        }
+    }
+}
+
+fn segments(contents: &BTreeMap<String, Vec<u8>>) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+    contents.iter().filter(|(path, bytes)| {
+        path.starts_with("partitions/") && path.ends_with(".log") && !bytes.is_empty()
+    })
+}
+
+/// The frames of a segment with their places, as far as they are this log's.
+fn frames(path: &str, bytes: &[u8]) -> Vec<(u64, FrameHeader)> {
+    let mut found: Vec<(u64, FrameHeader)> = Vec::new();
+    let mut position = usize::try_from(SEGMENT_HEADER_BYTES).unwrap_or_default();
+    while let Some(head) = bytes.get(position..position + FRAME_HEADER_BYTES)
+        && let Ok(head) = <&[u8; FRAME_HEADER_BYTES]>::try_from(head)
+        && let Ok(header) = FrameHeader::decode(head)
+        && path.contains(&format!("{:016x}", header.incarnation.get()))
+        && found.last().is_none_or(|(_, last)| last.index.next() == header.index)
+    {
+        let bytes = usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
+        found.push((position as u64, header));
+        position = position.saturating_add(bytes);
+    }
+    found
+}
+
+/// Puts a sector where it does not belong.
+fn overwrite(disk: &SimDisk, path: &str, position: u64, sector: &[u8]) -> io::Result<()> {
+    let file = disk.open(path)?;
+    let start = position / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
+    file.write_at(start, &[sector])?;
+    disk.flush(&[file], &[])
+}
