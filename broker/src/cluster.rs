@@ -14,6 +14,7 @@ use crate::peers::{Dialled, Letters, PeerEvent, Peers};
 use bateau_core::clock::Now;
 use bateau_core::controller::ControllerRequest;
 use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings};
+use bateau_core::shard::Input;
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{HelloAnswer, RaftMessage};
 use bateau_storage::Said;
@@ -30,6 +31,8 @@ pub enum Heard {
         /// In order.
         messages: Vec<RaftMessage>,
     },
+    /// For the shard as it is.
+    Shard(Input),
     /// For the controller, if it is here.
     Request {
         /// From this node.
@@ -96,6 +99,7 @@ impl Cluster {
     /// Takes what happened on a link.
     pub fn hear(&mut self, event: PeerEvent) -> Heard {
         match event {
+            PeerEvent::Carried(input) => return Heard::Shard(input),
             PeerEvent::Said { node, said } => return self.hear_peer(node, said),
             PeerEvent::Hello { hello, answer } => {
                 self.newest_hello += 1;
@@ -124,6 +128,7 @@ impl Cluster {
                 }
                 return Heard::Raft { node, messages };
             }
+            Said::Chunk(chunk) => return Heard::Shard(Input::SnapshotChunk { node, chunk }),
             Said::Request { number, request } => return Heard::Request { node, number, request },
             Said::Node(input) => self.tell(input),
             Said::Unknown(error) => tracing::warn!(%node, %error, "a peer's message is dropped"),

@@ -284,6 +284,7 @@ impl ShardLoop {
             Heard::Raft { node, messages } => {
                 inputs.extend(messages.into_iter().map(|message| Input::Peer { node, message }));
             }
+            Heard::Shard(input) => inputs.push(input),
             Heard::Request { node, number, request } => {
                 let ticket = self.ticket(Waiter::Peer { node, number });
                 inputs.push(Input::Controller { request, ticket });
@@ -408,6 +409,9 @@ impl ShardLoop {
             Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);
+            }
+            Business::Other(Effect::SendSnapshot(snapshot)) => {
+                self.cluster.peers().send_snapshot(*snapshot);
             }
             Business::Other(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max }) => {
                 if let Some(view) = turn.update.view(incarnation) {
@@ -556,6 +560,14 @@ fn report_refusal(done: &Done) {
             let incarnation = request.incarnation.get();
             tracing::warn!(incarnation, %error, "an append was refused");
         }
+        Done::Installed { incarnation, index } => {
+            let (incarnation, index) = (incarnation.get(), index.get());
+            tracing::info!(incarnation, index, "a log begins anew behind a snapshot");
+        }
+        Done::InstallFailed { incarnation, error, .. } => {
+            let incarnation = incarnation.get();
+            tracing::warn!(incarnation, %error, "no snapshot was written");
+        }
         Done::StateFailed { incarnation, error, .. } => {
             let incarnation = incarnation.get();
             tracing::warn!(incarnation, %error, "no state file was written");
@@ -570,6 +582,7 @@ fn changes_a_log(work: &Work) -> bool {
         Work::Create(_)
         | Work::Persist(_)
         | Work::StoreState { .. }
+        | Work::Install(_)
         | Work::Trim { .. }
         | Work::Delete { .. } => true,
         Work::Commit { .. }

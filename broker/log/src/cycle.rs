@@ -20,6 +20,7 @@
 //! (what gathers while a flush runs is the next batch); a shared journal.
 
 mod background;
+mod install;
 
 use crate::disk::{Disk, LockGuard};
 use crate::meta::{MetaLog, Record, TruncateMark};
@@ -30,6 +31,7 @@ use crate::writer::{FlushSet, LogWriter, write_error};
 use background::Background;
 pub(crate) use background::{REMOVED_SUFFIX, TRASH, trash_name};
 use bateau_protocol::ids::{FlushSequence, Incarnation};
+pub(crate) use install::finish_installs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -261,6 +263,7 @@ impl CommitCycle {
             Work::StoreState { incarnation, applied, state } => {
                 self.background.store_state(incarnation, applied, state);
             }
+            Work::Install(request) => self.background.install(*request),
             Work::Roll { incarnation } => {
                 if let Some(log) = self.logs.get_mut(&incarnation) {
                     log.request_roll();

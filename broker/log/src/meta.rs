@@ -20,7 +20,7 @@
 
 mod record;
 
-pub(crate) use record::{Batch, MetaState, Record, ReplicaMeta, TruncateMark};
+pub(crate) use record::{Batch, MetaState, Record, ReplicaMeta, SnapshotMark, TruncateMark};
 
 use crate::bytes_io::{Fields, PutFields, length, size};
 use crate::disk::{Disk, DiskFile};

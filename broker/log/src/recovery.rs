@@ -25,7 +25,7 @@ mod scan;
 pub use progress::RecoveryProgress;
 
 use crate::bytes_io::{from_hex, size};
-use crate::cycle::{REMOVED_SUFFIX, TRASH, trash_name};
+use crate::cycle::{REMOVED_SUFFIX, TRASH, finish_installs, trash_name};
 use crate::data_dir::OpenError;
 use crate::disk::{Disk, DiskFile};
 use crate::meta::{MetaLog, Record, ReplicaMeta, TruncateMark};
@@ -63,6 +63,9 @@ pub struct RecoveredLog {
     pub end_offset: Offset,
     /// The newest valid state file. The frames behind it are read through `reader`.
     pub state: Option<StoredState>,
+    /// Index that the state of the snapshot includes with which the log began anew: a state of
+    /// this index, and no other, may include more than the log holds.
+    pub snapshot: Option<LogIndex>,
     /// For everybody who reads the log.
     pub reader: LogReader,
     /// The damaged range, if there is one. Such a log serves what lies before it and takes no
@@ -167,6 +170,7 @@ pub(crate) fn recover(
         logs: meta.state.replicas.len() as u64,
         ..RecoveryReport::default()
     };
+    finish_installs(&**disk, meta).map_err(failed("put a snapshot in the place of a log"))?;
     report.orphans = move_orphans(&**disk, meta, wall_ms).map_err(failed("move an orphan"))?;
     let scans = scan_all(&**disk, meta, options, progress).map_err(failed("read the logs"))?;
     let highest = scans
@@ -345,7 +349,10 @@ fn proof_of_durability(scan: &LogScan, highest: FlushSequence) -> Option<(LogInd
     let bad = scan.tail.index.next();
     let durable = scan.meta.durable.map(|durable| durable.index);
     let commit = scan.meta.hard_state.commit;
+    // A snapshot's state may be ahead of the log that it came with (R6).
+    let snapshot = scan.meta.snapshot.map(|mark| mark.applied);
     let state = scan.state.as_ref().map(|state| state.applied);
+    let state = state.filter(|applied| Some(*applied) != snapshot);
     let settled = highest.get().saturating_sub(2);
     let frame = scan
         .found
@@ -437,6 +444,7 @@ impl Recovered {
             last_index: scan.tail.index,
             end_offset: scan.tail.next_offset,
             state: scan.state.clone(),
+            snapshot: scan.meta.snapshot.map(|mark| mark.applied),
             reader: LogReader::new(Arc::clone(&shared)),
             corrupt: corrupt.clone(),
         });
@@ -490,6 +498,8 @@ fn hard_state(scan: &LogScan) -> HardState {
         state.vote = None;
     }
     let applied = scan.state.as_ref().map_or(LogIndex::ZERO, |state| state.applied);
+    let is_snapshot = scan.meta.snapshot.is_some_and(|mark| mark.applied == applied);
+    let applied = if is_snapshot { applied.min(scan.tail.index) } else { applied };
     state.commit = state.commit.max(applied);
     state
 }
@@ -537,6 +547,7 @@ fn build_writer(
             start: scan.meta.start,
             state_applied: scan.state.as_ref().map(|state| state.applied),
             truncations: stored.as_ref().map_or(Vec::new(), |stored| stored.truncations.clone()),
+            snapshot: scan.meta.snapshot,
         },
     );
     let waiting = segments.into_iter().filter(|(.., is_sealed)| !is_sealed);

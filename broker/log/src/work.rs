@@ -116,6 +116,29 @@ pub struct Persist {
     pub frames: Vec<Frame>,
 }
 
+/// A log that begins anew behind a snapshot: what a follower gets that is behind the leader's log.
+#[derive(Clone, Debug)]
+pub struct Install {
+    /// The log, which stays what it is for its readers.
+    pub incarnation: Incarnation,
+    /// Term and vote; the commit is the snapshot's index.
+    pub hard_state: HardState,
+    /// Where the log begins: right behind the snapshot's index. The first frame carries its offset.
+    pub start: LogStart,
+    /// Index that the state includes; at or above the snapshot's own.
+    pub applied: LogIndex,
+    /// The encoded state, as [`Work::StoreState`] has it.
+    pub state: Bytes,
+}
+
+impl Install {
+    /// The entry that the snapshot stands for.
+    #[must_use]
+    pub fn index(&self) -> LogIndex {
+        self.start.index.previous()
+    }
+}
+
 /// One request to the disk thread.
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -148,6 +171,10 @@ pub enum Work {
         /// The encoded state; the log adds length and checksum.
         state: Bytes,
     },
+    /// Replace all that a log holds by a snapshot, between cycles: a crash leaves the old log or the
+    /// new one. Until the answer the log takes no other request but a deletion. Answer:
+    /// [`Done::Installed`] or [`Done::InstallFailed`].
+    Install(Box<Install>),
     /// Close the active segment before it is full (`segment.ms`). No answer.
     Roll {
         /// The log.
@@ -250,6 +277,22 @@ pub enum Done {
         incarnation: Incarnation,
         /// Index that it would have included.
         applied: LogIndex,
+        /// Why.
+        error: WriteError,
+    },
+    /// The log begins anew, durably, and its readers see so.
+    Installed {
+        /// The log.
+        incarnation: Incarnation,
+        /// The entry that the snapshot stands for.
+        index: LogIndex,
+    },
+    /// The snapshot was not written; the log is as it was.
+    InstallFailed {
+        /// The log.
+        incarnation: Incarnation,
+        /// The entry that the snapshot stands for.
+        index: LogIndex,
         /// Why.
         error: WriteError,
     },

@@ -13,15 +13,17 @@
 //!
 //! Absent on purpose: flushing. Who flushes calls [`LogWriter::flushed`] after it.
 
+mod restart;
 mod segments;
 mod truncate;
 
+pub(crate) use restart::install_dir;
 pub(crate) use segments::{PREPARED_NAME, Prepared, Sealing};
 
 use crate::bytes_io::length;
 use crate::disk::{Disk, DiskFile};
 use crate::index::payload_timestamp;
-use crate::meta::{ReplicaMeta, TruncateMark};
+use crate::meta::{ReplicaMeta, SnapshotMark, TruncateMark};
 use crate::reader::LogReader;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, log_dir, next_capacity};
 use crate::shared::LogShared;
@@ -113,6 +115,8 @@ pub(crate) struct LogWriter {
     /// Index of the newest durable state file.
     pub(crate) state_applied: Option<LogIndex>,
     pub(crate) truncations: Vec<TruncateMark>,
+    /// The snapshot that the log began anew with.
+    snapshot: Option<SnapshotMark>,
     /// An append failed: later ones fail with a gap until it is repeated.
     refuses: bool,
     roll_requested: bool,
@@ -140,6 +144,7 @@ pub(crate) struct WriterState {
     pub(crate) start: LogStart,
     pub(crate) state_applied: Option<LogIndex>,
     pub(crate) truncations: Vec<TruncateMark>,
+    pub(crate) snapshot: Option<SnapshotMark>,
 }
 
 /// One frame with its header and place.
@@ -179,6 +184,7 @@ impl LogWriter {
             start: from.start,
             state_applied: from.state_applied,
             truncations: from.truncations,
+            snapshot: from.snapshot,
             refuses: false,
             roll_requested: false,
             failed_sequence: None,
@@ -326,7 +332,8 @@ impl LogWriter {
 
     /// Undoes what a failed append did to the files.
     fn discard(&mut self, runs: &[Run<'_>]) {
-        for segment in runs.iter().filter_map(|run| run.new.as_ref()) {
+        let is_other = |segment: &&Arc<Segment>| segment.base_index() != self.active.base_index();
+        for segment in runs.iter().filter_map(|run| run.new.as_ref()).filter(is_other) {
             // Nothing refers to it; what cannot be removed now, the next start removes.
             let _ = self.disk.unlink(&segment.path());
             self.unlinked = true;
@@ -413,6 +420,10 @@ impl LogWriter {
             start: self.start,
             durable: Some(self.durable),
             truncations: self.truncations.clone(),
+            snapshot: self.snapshot.filter(|mark| {
+                let durable = self.durable.index;
+                durable <= mark.index || durable < mark.applied
+            }),
         }
     }
 

@@ -278,6 +278,7 @@ async fn listen<S: AsyncRead + Unpin>(
 fn held_bytes(message: &PeerMessage) -> usize {
     match message {
         PeerMessage::RaftBatch(messages) => messages.iter().map(RaftMessage::encoded_bytes).sum(),
+        PeerMessage::SnapshotChunk(chunk) => chunk.bytes.len(),
         PeerMessage::Request { command: PeerRequest::Controller { payload, .. }, .. }
         | PeerMessage::Answer { result: PeerAnswer::Controller { payload }, .. } => payload.len(),
         PeerMessage::Leaderships(leaderships) => size_of_val(leaderships.leads.as_slice()),

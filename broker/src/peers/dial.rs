@@ -17,8 +17,14 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How long a connect, the handshake of TLS and the answer to the hello may take together.
-const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a connect, the handshake of TLS and the answer to the hello may take together. A few
+/// seconds: what is lost on the way is sent again after one second, and after three.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(4);
+/// How long what was sent may stay without the kernel's acknowledgement before the link is lost.
+/// TCP alone would wait ever longer between its attempts, and a peer that can be reached again
+/// would not be reached for as long as it could not be.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MS_MAX: u32 = 3_000;
 /// Messages that are taken off the queue for one write.
 const MESSAGES_PER_WRITE_MAX: usize = 64;
 
@@ -102,6 +108,8 @@ impl Link {
     async fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(&*self.address).await?;
         stream.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)?;
         Ok(stream)
     }
 

@@ -21,6 +21,7 @@ mod complaints;
 mod dial;
 mod frames;
 mod mailbox;
+mod snapshots;
 mod transport;
 
 #[cfg(test)]
@@ -31,6 +32,8 @@ pub use mailbox::{Letters, Mailbox, mailbox};
 pub use transport::Transport;
 
 use bateau_core::node::NodeEffect;
+use bateau_core::replica::OutgoingSnapshot;
+use bateau_core::shard::Input;
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{
     Hello, HelloAnswer, Idempotency, PeerMessage, RaftMessage, Refusal, Welcome,
@@ -40,7 +43,7 @@ use complaints::Complaints;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// Bytes that may wait for one peer.
@@ -67,6 +70,8 @@ pub enum PeerEvent {
         /// What became of it.
         outcome: Dialled,
     },
+    /// A snapshot has been carried, or not: what the shard is told.
+    Carried(Input),
     /// A peer says something on a link of its own.
     Said {
         /// Who.
@@ -130,6 +135,8 @@ struct Held {
     bytes: usize,
     of_link: Arc<AtomicUsize>,
     of_node: Arc<AtomicUsize>,
+    /// Of a snapshot's letter: its place among those that wait.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Held {
@@ -229,6 +236,18 @@ impl Peers {
         dropped
     }
 
+    /// Carries a snapshot beside everything else; [`PeerEvent::Carried`] says how it ended. To be
+    /// called inside of a runtime.
+    pub fn send_snapshot(&self, snapshot: OutgoingSnapshot) {
+        let way = self.links.get(&snapshot.node).map(|link| self.way(link));
+        tokio::spawn(snapshots::send(snapshot, way, self.events.clone()));
+    }
+
+    fn way(&self, link: &Outbound) -> snapshots::Way {
+        let (of_link, of_node) = (Arc::clone(&link.bytes), Arc::clone(&self.node_bytes));
+        snapshots::Way { queue: link.queue.clone(), of_link, of_node }
+    }
+
     /// Whether the message waits for its link now.
     fn post(&mut self, letter: Letter) -> bool {
         let Letter { node, message, bytes, .. } = letter;
@@ -241,7 +260,7 @@ impl Peers {
         link.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.node_bytes.fetch_add(bytes, Ordering::Relaxed);
         let (of_link, of_node) = (Arc::clone(&link.bytes), Arc::clone(&self.node_bytes));
-        let held = Held { bytes, of_link, of_node };
+        let held = Held { bytes, of_link, of_node, _place: None };
         link.queue.send(Queued { message, held }).is_ok()
     }
 }

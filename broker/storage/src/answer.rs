@@ -28,6 +28,14 @@ pub fn answer(done: &Done) -> Option<Input> {
             let (incarnation, applied) = (*incarnation, *applied);
             Input::StateStored { incarnation, applied, is_stored: false }
         }
+        Done::Installed { incarnation, index } => {
+            let (incarnation, index) = (*incarnation, *index);
+            Input::Installed { incarnation, index, is_installed: true }
+        }
+        Done::InstallFailed { incarnation, index, .. } => {
+            let (incarnation, index) = (*incarnation, *index);
+            Input::Installed { incarnation, index, is_installed: false }
+        }
         Done::Space(space) => Input::DiskFull(*space != SpaceState::Ok),
         Done::Trimmed { .. } | Done::Deleted { .. } | Done::PeerNoted { .. } => return None,
     })

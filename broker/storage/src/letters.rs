@@ -4,6 +4,7 @@
 //! ```text
 //!   messages of a turn ── frames_of ──> RaftBatch ┐              ┌─ Said::Raft
 //!   NodeEffect ──────────── letter ──> PeerMessage ├──(a link)──> said ── Said::Request
+//!   snapshot ─────── snapshot_letters ────────────┤              ├─ Said::Chunk
 //!   controller's answer ── answer_letter ────────┘              └─ Said::Node(input)
 //! ```
 //!
@@ -18,13 +19,14 @@ use crate::carried::{
 use bateau_core::codec::DecodeError;
 use bateau_core::controller::ControllerRequest;
 use bateau_core::node::{NodeEffect, NodeInput};
+use bateau_core::replica::OutgoingSnapshot;
 use bateau_core::shard::Effect;
 use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_protocol::limits::{
     PEER_ENTRIES_MAX, PEER_RAFT_BATCH_BYTES_MAX, PEER_RAFT_MESSAGES_MAX,
 };
 use bateau_protocol::peer::{
-    Idempotency, PeerAnswer, PeerMessage, PeerRequest, RaftBody, RaftMessage,
+    Idempotency, PeerAnswer, PeerMessage, PeerRequest, RaftBody, RaftMessage, SnapshotChunk,
 };
 use std::sync::Arc;
 
@@ -41,6 +43,8 @@ pub enum Said {
         /// The logs of those that are not.
         damaged: Vec<Incarnation>,
     },
+    /// A piece of a snapshot, for a replica.
+    Chunk(SnapshotChunk),
     /// For the controller, if it is here.
     Request {
         /// Its number where it comes from.
@@ -65,6 +69,7 @@ pub fn said(node: NodeId, message: PeerMessage) -> Said {
             let damaged = damaged.into_iter().map(|message| message.incarnation).collect();
             Said::Raft { messages, damaged }
         }
+        PeerMessage::SnapshotChunk(chunk) => Said::Chunk(chunk),
         PeerMessage::Liveness(sign) if sign.node_id == node => {
             Said::Node(NodeInput::Liveness(sign))
         }
@@ -134,6 +139,24 @@ pub fn letter(effect: NodeEffect, origin: Idempotency) -> Result<Letter, NodeEff
         }
         other => Err(other),
     }
+}
+
+/// A snapshot's head and its chunks, to be carried in this order; each chunk is cut when it is asked
+/// for.
+pub fn snapshot_letters(
+    snapshot: &OutgoingSnapshot,
+) -> impl Iterator<Item = Letter> + Send + use<> {
+    let node = snapshot.node;
+    let head = snapshot.message.clone();
+    let bytes = head.encoded_bytes() + FRAME_ROOM_BYTES;
+    let message = PeerMessage::RaftBatch(vec![head]);
+    let head = Letter { node, message, bytes, breaks_unsaid: false };
+    let chunks = snapshot.chunks().map(move |chunk| {
+        let bytes = chunk.bytes.len() + FRAME_ROOM_BYTES;
+        let message = PeerMessage::SnapshotChunk(chunk);
+        Letter { node, message, bytes, breaks_unsaid: false }
+    });
+    std::iter::once(head).chain(chunks)
 }
 
 /// The controller's answer to a request that `node` has given this number.

@@ -30,7 +30,9 @@ pub use answer::answer;
 pub use boots::{note_peer, peer_boots, told_by_disk};
 pub use carried::ControllerAnswer;
 pub use founding::{found, founders, identity, is_of_directory};
-pub use letters::{Letter, Said, answer_letter, frames_of, letter, said, told_by_shard};
+pub use letters::{
+    Letter, Said, answer_letter, frames_of, letter, said, snapshot_letters, told_by_shard,
+};
 pub use recovery::{frames_found, recovered};
 pub use segments::segments;
 pub use work::{Business, birth, work};

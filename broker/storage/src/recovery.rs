@@ -13,8 +13,11 @@ use bateau_protocol::ids::{LogIndex, Offset, ReplicaId};
 /// those at or below the durable mark for the first time, so some may turn out to be damaged.
 #[must_use]
 pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<CorruptRange>) {
-    let replayed = log.state.as_ref().map(|state| state.applied.next());
-    let from = replayed.unwrap_or(log.start.index);
+    // Frames before the log's start are there for as long as no state file holds what they have
+    // built. The state of a snapshot may be ahead of the log: then all of the log is read.
+    let applied = log.state.as_ref().map_or(LogIndex::ZERO, |state| state.applied);
+    let is_ahead = applied > log.last_index;
+    let from = if is_ahead { log.start.index } else { applied.next() };
     let (last, commit) = (log.last_index, log.hard_state.commit);
     let mut unreadable = None;
     let mut frames = Vec::new();
@@ -38,6 +41,7 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
         end_offset: log.end_offset,
         terms: log.reader.terms().as_ref().clone(),
         state: log.state.as_ref().map(|state| (state.applied, state.bytes.clone())),
+        snapshot: log.snapshot,
         frames: frames.into_iter().map(frame).collect(),
         is_damaged,
         readable: if is_damaged { readable(log) } else { None },

@@ -6,7 +6,7 @@ use bateau_core::controller::TopicConfig;
 use bateau_core::replica::Vote;
 use bateau_core::replica::trim::LogStart;
 use bateau_core::shard::{Effect, LogBirth};
-use bateau_log::{Create, HardState, LogOptions, Persist, Work};
+use bateau_log::{Create, HardState, Install, LogOptions, Persist, Work};
 use bateau_protocol::ids::{LogIndex, ReplicaId};
 
 /// Whose business an effect is.
@@ -32,6 +32,11 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
         Effect::StoreState { incarnation, applied, state } => {
             Work::StoreState { incarnation, applied, state }
         }
+        Effect::Install { incarnation, vote, start, applied, state } => {
+            let hard_state = hard_state(vote, start.index.previous());
+            let start = to_log_start(start);
+            Work::Install(Box::new(Install { incarnation, hard_state, start, applied, state }))
+        }
         Effect::Trim { incarnation, start } => {
             Work::Trim { incarnation, start: to_log_start(start) }
         }
@@ -42,6 +47,7 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
         }
         Effect::Committed { incarnation, commit, .. } => Work::Commit { incarnation, commit },
         other @ (Effect::Send { .. }
+        | Effect::SendSnapshot(_)
         | Effect::ReadFrames { .. }
         | Effect::Leads { .. }
         | Effect::Deposed { .. }

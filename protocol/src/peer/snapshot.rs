@@ -70,6 +70,12 @@ pub struct SnapshotChunk {
 }
 
 impl SnapshotHead {
+    /// The checksum of a derived state, for [`SnapshotHead::state_crc`].
+    #[must_use]
+    pub fn crc_of(state: &[u8]) -> u32 {
+        crc32fast::hash(state)
+    }
+
     /// Bytes of a head whose membership is empty: nine numbers of 64 bits and three of 32.
     const BYTES_MIN: usize = 9 * 8 + 3 * 4;
 

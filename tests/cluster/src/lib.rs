@@ -1,6 +1,15 @@
-//! Three real brokers, each started from a file of its own, that are one cluster.
+//! Clusters of real processes under real faults, and the clients that judge them.
 //!
-//! To be used inside of a network namespace of the test's own, where every port is free.
+//! ```text
+//!   rows ── Nodes ──┬── Network: a namespace per node; routes into a void, or proxies
+//!     │             ├── Disk: an ext4 of its own, whose device can be made to fail
+//!     │             └── Program: killed, stopped, continued
+//!     ├──── Load: producers, readers, askers ──> history ──> checker ──> Report
+//!     └──── ledger: a line of JSON per run
+//! ```
+//!
+//! [`Trio`] is the small cluster on one network, for founding and refusals. All of it is to be used
+//! inside of a network namespace of the test's own, where every port is free.
 //!
 //! # Invariants
 //!
@@ -10,6 +19,17 @@
 //! # Absent on purpose
 //!
 //! What clients see: that is for the test to ask.
+
+pub mod disk;
+pub mod ledger;
+pub mod load;
+pub mod network;
+pub mod nodes;
+pub mod numbers;
+pub mod proxy;
+pub mod replicas;
+pub mod rows;
+pub mod wire;
 
 use kafka_clients_tests::broker::binary;
 use kafka_clients_tests::program::Program;

@@ -3,6 +3,7 @@
 //	kafka_clients CLIENT BOOTSTRAP produce PREFIX        one topic for each codec: PREFIX-gzip, ...
 //	kafka_clients CLIENT BOOTSTRAP verify TOPIC...       reads what any client has produced
 //	kafka_clients CLIENT BOOTSTRAP group TOPIC GROUP     consumes in a group, commits, resumes
+//	kafka_clients franz-go BOOTSTRAP steady TOPIC PARTITIONS FIRST     writes on (steady.go)
 //
 // Prints one JSON line for each step done; a step that fails ends the program with its reason.
 package main
@@ -185,6 +186,9 @@ func run(arguments []string) error {
 		return fmt.Errorf("unknown client %s", name)
 	}
 	report("client", map[string]any{"name": name, "version": version(c.module())})
+	if command == "steady" && name == "franz-go" {
+		return steadyOf(bootstrap, rest)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*timeout)
 	defer cancel()
 	switch {

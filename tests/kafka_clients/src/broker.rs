@@ -415,11 +415,14 @@ fn build() -> PathBuf {
     binary
 }
 
-/// `target/<profile>` of the running test, which lies in `target/<profile>/deps`.
+/// `target/<profile>` of what runs: a test lies in `target/<profile>/deps`, a program beside it.
 fn profile_directory() -> PathBuf {
     let test = env::current_exe().expect("a process knows its own executable");
-    let directory = test.parent().and_then(Path::parent);
-    directory.expect("cargo puts tests two levels below the target directory").to_owned()
+    let directory = test.parent().expect("an executable lies in a directory");
+    if !directory.ends_with("deps") {
+        return directory.to_owned();
+    }
+    directory.parent().expect("cargo puts tests two levels below the target directory").to_owned()
 }
 
 /// The target directory that the running test was built into; packages are installed there.

@@ -18,32 +18,75 @@
 //!
 //! # Absent on purpose
 //!
-//! Networks between namespaces: nothing inside can reach a registry. Whatever must be built or
-//! installed is built and installed before [`enter`].
+//! A way out: nothing inside can reach a registry. Whatever must be built or installed is built
+//! and installed before [`enter`].
 
 use std::env;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use crate::broker;
 use crate::runtimes;
 
 const INSIDE_VARIABLE: &str = "BATEAU_TEST_NAMESPACE";
 
+/// What every body finds.
+const LOOPBACK: &str = "ip link set lo up";
+
+/// What a body finds that makes networks. A process in one of them has mounts of its own, which
+/// follow those out here: what is unmounted is unmounted for all.
+const NETWORKS: &str = "mount --make-rshared / && ip link set lo up && mount -t proc proc /proc \
+    && mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns";
+
+/// Tries it, and whether links between networks can be made.
+const NETWORKS_PROBE: &str = "ip link set lo up && mount -t proc proc /proc \
+    && mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip netns add probe \
+    && ip link add bridge0 type bridge && ip link add veth0 type veth peer name veth1 netns probe";
+
 /// Returns true inside the namespace, where the caller then runs the test's body. Outside, runs
 /// the test `name` inside and returns false once it has passed or was skipped.
 ///
 /// Panics when the test failed inside.
 pub fn enter(name: &str) -> bool {
-    enter_with(name, &[], "ip link set lo up")
+    enter_with(name, &[], "ip link set lo up", LOOPBACK)
 }
 
 /// The same with mounts of its own, and only where a tmpfs can be mounted ([`crate::tmpfs`]).
 pub fn enter_to_mount(name: &str) -> bool {
-    enter_with(name, &["--mount"], "ip link set lo up && mount -t tmpfs tmpfs /tmp")
+    enter_with(name, &["--mount"], "ip link set lo up && mount -t tmpfs tmpfs /tmp", LOOPBACK)
+}
+
+/// The same for a test that makes networks below its own: with mounts, with a `/proc` of its own
+/// processes, and with names for networks that nobody else sees.
+pub fn enter_to_network(name: &str) -> bool {
+    enter_with(name, &["--mount"], NETWORKS_PROBE, NETWORKS)
+}
+
+/// As [`enter_to_network`] for a whole program, which runs again inside with the same arguments.
+/// Returns `None` inside, and outside how that run ended.
+pub fn enter_program() -> Option<ExitCode> {
+    if env::var_os(INSIDE_VARIABLE).is_some() {
+        end_with_the_outside();
+        return None;
+    }
+    let Some(mut command) = unshare(&["--mount"], NETWORKS_PROBE) else {
+        eprintln!("neither root nor user namespaces, or no unshare, ip and mount here");
+        return Some(ExitCode::FAILURE);
+    };
+    let program = env::current_exe().expect("a process knows its own executable");
+    command.args(["sh", "-c", &format!("{NETWORKS} && exec \"$0\" \"$@\"")]);
+    command.arg(program).args(env::args_os().skip(1)).env(INSIDE_VARIABLE, "program");
+    command.env(broker::BINARY_VARIABLE, broker::binary()).stdin(Stdio::piped());
+    let mut child = command.spawn().expect("unshare was there a moment ago");
+    let stdin = child.stdin.take();
+    let status = child.wait().expect("a child can be waited for");
+    drop(stdin);
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// - `probe`: a shell command that says by its success whether the body can do what it wants.
-fn enter_with(name: &str, namespaces: &[&str], probe: &str) -> bool {
+/// - `setup`: the one that runs before the body.
+fn enter_with(name: &str, namespaces: &[&str], probe: &str, setup: &str) -> bool {
     if env::var_os(INSIDE_VARIABLE).is_some() {
         end_with_the_outside();
         return true;
@@ -53,7 +96,7 @@ fn enter_with(name: &str, namespaces: &[&str], probe: &str) -> bool {
         return false;
     };
     let test = env::current_exe().expect("a process knows its own executable");
-    command.args(["sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+    command.args(["sh", "-c", &format!("{setup} && exec \"$0\" \"$@\"")]);
     command.arg(test).args(["--exact", name, "--nocapture", "--test-threads=1"]);
     command.env(INSIDE_VARIABLE, name).env(broker::BINARY_VARIABLE, broker::binary());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -215,6 +215,16 @@ impl Program {
         self.signal(Signal::INT);
     }
 
+    /// Sends SIGSTOP: the process stands still until [`Program::resume`].
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Sends SIGCONT.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Writes a line to the child's standard input.
     ///
     /// Panics when the child does not read any more.

@@ -147,8 +147,15 @@ pub fn go() -> Option<Installed> {
     static ONCE: OnceLock<Option<Installed>> = OnceLock::new();
     ONCE.get_or_init(|| {
         present("go", "version").then(|| {
-            let sources =
-                ["go.mod", "go.sum", "main.go", "franz_go.go", "sarama.go", "kafka_go.go"];
+            let sources = [
+                "go.mod",
+                "go.sum",
+                "main.go",
+                "franz_go.go",
+                "sarama.go",
+                "kafka_go.go",
+                "steady.go",
+            ];
             let directory = install("go", "go", &sources, |source, target| {
                 let mut go = Command::new("go");
                 go.args(["build", "-mod=readonly", "-trimpath", "-o"]);
@@ -196,6 +203,13 @@ pub fn java_batches() -> Option<Installed> {
 pub fn java_members() -> Option<Installed> {
     static ONCE: OnceLock<Option<Installed>> = OnceLock::new();
     let install = || has_java().then(|| java_program("java-members", "pom.xml", "Members"));
+    ONCE.get_or_init(install).clone()
+}
+
+/// The Java producer that writes on while brokers die. `None` without a JDK and Maven.
+pub fn java_steady() -> Option<Installed> {
+    static ONCE: OnceLock<Option<Installed>> = OnceLock::new();
+    let install = || has_java().then(|| java_program("java-steady", "pom.xml", "Steady"));
     ONCE.get_or_init(install).clone()
 }
 

@@ -221,6 +221,7 @@ impl DiskLog {
             end_offset: self.next_offset,
             terms,
             state: self.state.clone(),
+            snapshot: None,
             frames: if self.is_damaged { Vec::new() } else { behind.cloned().collect() },
             is_damaged: self.is_damaged,
             readable: None,

@@ -75,6 +75,8 @@ impl Renderer<'_> {
                 return Some(format!("{}: {reason}", self.about("isolated", *incarnation)));
             }
             Effect::Send { .. }
+            | Effect::SendSnapshot(_)
+            | Effect::Install { .. }
             | Effect::ReadFrames { .. }
             | Effect::LeaderChanged { .. }
             | Effect::Metadata(_)

@@ -423,7 +423,10 @@ impl World {
                 self.metadata = Some(Arc::clone(metadata));
             }
             Effect::LeaderChanged { .. } => return,
-            Effect::Send { .. } | Effect::ReadFrames { .. } => {
+            Effect::Send { .. }
+            | Effect::SendSnapshot(_)
+            | Effect::Install { .. }
+            | Effect::ReadFrames { .. } => {
                 panic!("a lone voter has no followers: {effect:?}")
             }
             Effect::Configure { .. } | Effect::Leads { .. } | Effect::Deposed { .. } => {}

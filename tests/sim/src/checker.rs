@@ -63,6 +63,8 @@ pub struct History {
     pub acked: BTreeMap<u64, u32>,
     /// Next sequence of each producer.
     sequences: BTreeMap<(i64, i16), i32>,
+    /// Where the log starts on a node, at most: what lies before may be gone.
+    pub start: Offset,
     /// A node has deleted it, for a committed tombstone. One that hears of that later, or again
     /// after a restart, may have it, and even make it anew, until it does: nothing is judged then.
     pub is_deleted: bool,
@@ -84,6 +86,12 @@ impl History {
     /// The newest term that somebody has led.
     pub fn newest_term(&self) -> Option<Term> {
         self.leaders.last_key_value().map(|(term, _)| *term)
+    }
+
+    /// Offset behind an entry, its term and its chain CRC.
+    pub fn end_and_chain(&self, index: LogIndex) -> Option<(Offset, Term, u32)> {
+        let entry = self.entries.get(place(index)?)?;
+        Some((entry.base_offset.plus(counted(entry)), entry.term, entry.chain_crc))
     }
 
     fn end_at(&self, index: LogIndex) -> Option<Offset> {
@@ -164,10 +172,17 @@ impl World {
             return;
         }
         let Some(reader) = process.readers.get(&log) else { return };
-        let from = before.commit.next();
+        // What retention has taken, or a snapshot has skipped, was looked at with the log's start.
+        let start = reader.bounds().start.index;
+        let from = if self.has_retention() {
+            before.commit.next().max(start)
+        } else {
+            before.commit.next()
+        };
         match reader.frames(from, commit, commit, usize::MAX) {
             Ok(frames) => {
-                if frames.last().map_or(before.commit, |last| last.header.index) != commit {
+                let before = from.previous();
+                if frames.last().map_or(before, |last| last.header.index) != commit.max(before) {
                     self.fail(format!("D2: {log:?} on node {}: {commit} is not here", n + 1));
                 }
                 for frame in frames {
@@ -209,6 +224,9 @@ impl World {
         payload: &Bytes,
     ) {
         let history = self.checker.logs.entry(log).or_default();
+        if entry.kind == FrameKind::Command && index == history.last_index().next() {
+            self.groups.note_commands(payload);
+        }
         let known = place(index).and_then(|place| history.entries.get(place));
         let result = match known {
             Some(known) if *known == entry => Ok(()),
@@ -338,6 +356,9 @@ impl World {
         let is_looked_at = self.counts.get("acks").is_some_and(|count| count.is_multiple_of(4));
         if self.plan.has(FaultClass::Corruption) || !is_looked_at {
             return;
+        }
+        if self.checker.logs.get(&log).is_some_and(|one| one.start > ack.base_offset) {
+            return self.count("mark: an ack of what retention has taken");
         }
         let dir = format!("partitions/{:016x}", log.get());
         // What the log stamps on a batch lies before its attributes.

@@ -11,6 +11,7 @@
 //! Absent on purpose: what a crash keeps of what was not flushed, which is the simulated disk's.
 
 use crate::event::{Event, FramesWanted, NodeAt};
+use crate::promises::Pending;
 use crate::world::World;
 use bateau_core::shard::{FramesFound, Input};
 use bateau_log::Done;
@@ -113,6 +114,7 @@ impl World {
             self.count("directories failed");
             return self.kill(n);
         }
+        node.promises.end(&Pending::default(), &done);
         self.hear_disk(n, done);
         if !closes {
             self.events.put(self.at + CLOSING_FLUSH_AFTER, Event::DiskQuiet(n, life, number));

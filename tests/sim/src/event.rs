@@ -35,6 +35,8 @@ pub enum Event {
     DiskQuiet(NodeAt, Life, u64),
     /// The disk thread looks at the free space.
     SpaceCheck(NodeAt, Life),
+    /// A node looks at what retention allows to go.
+    SegmentsLook(NodeAt, Life),
     /// The read thread comes to a follower's frames.
     ReadFrames(NodeAt, Life, FramesWanted),
     /// A frame arrives on a link.

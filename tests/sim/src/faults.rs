@@ -42,6 +42,8 @@ pub enum Fault {
     ClockJump,
     /// A leader is asked to hand over.
     Transfer,
+    /// A node stays away for a while.
+    Away,
     /// A bit flips, or a sector becomes unreadable.
     Corrupt,
 }
@@ -62,6 +64,7 @@ fn pause(fault: Fault) -> (Micros, Micros) {
         Fault::Fill => (S, 6 * S),
         Fault::ClockJump => (S, 6 * S),
         Fault::Transfer => (S / 2, 4 * S),
+        Fault::Away => (2 * S, 10 * S),
         Fault::Corrupt => (2 * S, 10 * S),
     }
 }
@@ -85,6 +88,7 @@ impl World {
             (FaultClass::ClockJumps, Fault::ClockJump),
             (FaultClass::Transfers, Fault::Transfer),
             (FaultClass::Corruption, Fault::Corrupt),
+            (FaultClass::Retention, Fault::Away),
         ];
         for (class, fault) in of_class {
             if self.plan.has(class) {
@@ -148,6 +152,7 @@ impl World {
                 self.nodes[n].clock.jump(&mut self.random);
             }
             Fault::Transfer => self.transfer(n),
+            Fault::Away => self.keep_away(n),
             Fault::Corrupt => self.corrupt(),
         }
         self.plan_fault(fault);

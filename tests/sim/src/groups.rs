@@ -22,6 +22,27 @@ pub struct Groups {
     committed: BTreeMap<Name, BTreeMap<i32, i64>>,
 }
 
+/// Number of the command that removes a group, of which its name comes first.
+const GROUP_REMOVED: u16 = 4;
+
+impl Groups {
+    /// Commands have been committed, to whatever they are: a group that is removed begins again with
+    /// generation 1 when it is made anew.
+    pub fn note_commands(&mut self, mut payload: &[u8]) {
+        while let Some((head, rest)) = payload.split_first_chunk::<8>() {
+            let [one, two, _, _, length @ ..] = *head;
+            let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+            let Some((body, rest)) = rest.split_at_checked(length) else { return };
+            payload = rest;
+            if u16::from_le_bytes([one, two]) == GROUP_REMOVED {
+                self.owners.retain(|(name, ..), _| {
+                    !body.get(4..).is_some_and(|body| body.starts_with(name.as_bytes()))
+                });
+            }
+        }
+    }
+}
+
 /// A request of a group that is under way.
 #[derive(Clone, Debug)]
 pub struct AskedGroup {

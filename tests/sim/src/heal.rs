@@ -39,6 +39,7 @@ impl World {
             self.nodes[n].is_full = false;
             self.nodes[n].disk.set_capacity(DISK_BYTES);
             self.nodes[n].paused_until = 0;
+            self.nodes[n].away_until = 0;
             self.events.put(self.at + 100_000, Event::Restart(n));
             let isolates = |node: &crate::node::Node| {
                 node.process.as_ref().is_some_and(|process| !process.isolated.is_empty())
@@ -177,10 +178,9 @@ impl World {
         for (log, nodes) in placed {
             let history = self.checker.logs.get(&log);
             let last = history.map_or(LogIndex::ZERO, |history| history.last_index());
-            for n in nodes {
-                if self.is_silenced(n, log) {
-                    continue;
-                }
+            let sound = nodes.iter().copied().filter(|n| !self.is_silenced(*n, log));
+            let sound: Vec<NodeAt> = sound.collect();
+            for n in sound.iter().copied() {
                 let Some(process) = &self.nodes[n].process else {
                     return Some(format!("node {} is down", n + 1));
                 };
@@ -191,6 +191,9 @@ impl World {
                     let why = process.isolated.get(&log);
                     return Some(format!("{log:?} on node {}: {found}, {why:?}", n + 1));
                 }
+            }
+            if let Some(unequal) = self.unequal_states(log, &sound) {
+                return Some(unequal);
             }
         }
         None

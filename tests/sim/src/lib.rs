@@ -34,6 +34,7 @@ mod process;
 mod promises;
 mod report;
 mod requests;
+mod retention;
 mod shrink;
 mod trace;
 mod turn;

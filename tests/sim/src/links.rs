@@ -79,7 +79,10 @@ enum Stage {
 
 /// Whether a message of TCP would be repeated until it arrives, and is here.
 fn is_carried_surely(message: &PeerMessage) -> bool {
-    !matches!(message, PeerMessage::RaftBatch(_) | PeerMessage::Liveness(_))
+    !matches!(
+        message,
+        PeerMessage::RaftBatch(_) | PeerMessage::SnapshotChunk(_) | PeerMessage::Liveness(_)
+    )
 }
 
 impl World {
@@ -395,6 +398,7 @@ impl World {
                 }
                 self.tell(to, messages.into_iter().map(|message| Input::Peer { node, message }));
             }
+            Said::Chunk(chunk) => self.tell(to, [Input::SnapshotChunk { node, chunk }]),
             Said::Request { number, request } => {
                 let Some(link) = self.links.links.get(&id) else { return };
                 let origin = (from, link.dialler, number);

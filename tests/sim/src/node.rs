@@ -26,6 +26,8 @@ pub struct Node {
     pub process: Option<Process>,
     /// Until then it stands still.
     pub paused_until: Micros,
+    /// Until then nobody starts it.
+    pub away_until: Micros,
     /// By how much its disk is slower than usual.
     pub slowness: u64,
     /// Its disk has lied: what is damaged on it may silence it.
@@ -53,6 +55,7 @@ impl Node {
             life: 0,
             process: None,
             paused_until: 0,
+            away_until: 0,
             slowness: 1,
             is_corrupted: false,
             is_silenced: false,

@@ -41,6 +41,11 @@ impl World {
                 seen.leader = leader.map(|node| usize::try_from(node.get()).unwrap_or(1) - 1);
                 self.check_term(n, process, *incarnation, *term);
             }
+            Effect::Trim { incarnation, start } => self.check_start(n, *incarnation, start, None),
+            Effect::Install { incarnation, start, applied, .. } => {
+                self.trace.add_all([11, incarnation.get(), number(start.index)]);
+                self.check_start(n, *incarnation, start, Some(*applied));
+            }
             Effect::Delete { incarnation } => self.check_delete(n, process, *incarnation),
             Effect::Isolated { incarnation, reason } => {
                 self.count("replicas isolated");

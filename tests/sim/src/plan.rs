@@ -39,11 +39,13 @@ pub enum FaultClass {
     Transfers,
     /// On a minority of the nodes bits flip and sectors cannot be read.
     Corruption,
+    /// Logs lose their beginnings, and nodes are away for longer than that.
+    Retention,
 }
 
 impl FaultClass {
     /// All classes with their names.
-    pub const ALL: [(Self, &'static str); 15] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::Loss, "loss"),
         (Self::Duplication, "duplication"),
         (Self::Reordering, "reordering"),
@@ -59,6 +61,7 @@ impl FaultClass {
         (Self::Topics, "topics"),
         (Self::Transfers, "transfers"),
         (Self::Corruption, "corruption"),
+        (Self::Retention, "retention"),
     ];
 
     /// Its name in a script.

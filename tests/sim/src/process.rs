@@ -172,6 +172,10 @@ impl World {
         if self.nodes[n].process.is_some() || self.nodes[n].is_silenced {
             return;
         }
+        let away_until = self.nodes[n].away_until;
+        if away_until > self.at {
+            return self.events.put(away_until, Event::Restart(n));
+        }
         self.nodes[n].life += 1;
         self.nodes[n].is_without_power = false;
         let life = self.nodes[n].life;
@@ -184,6 +188,10 @@ impl World {
             Ok(()) => {
                 self.turn_soon(n);
                 self.events.put(self.at + SPACE_CHECK_EVERY, Event::SpaceCheck(n, life));
+                if self.has_retention() {
+                    let pause = self.until_next_look();
+                    self.events.put(self.at + pause, Event::SegmentsLook(n, life));
+                }
             }
             Err(error) => {
                 self.nodes[n].process = None;

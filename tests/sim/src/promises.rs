@@ -27,6 +27,8 @@ struct Promise {
 #[derive(Clone, Default, Debug)]
 pub struct Promises {
     logs: BTreeMap<Incarnation, Promise>,
+    /// What snapshots that are on their way to the disk will promise.
+    installs: BTreeMap<Incarnation, (LogIndex, Term, ReplicaId)>,
 }
 
 /// What a cycle will make durable, once it is answered.
@@ -56,6 +58,15 @@ impl Promises {
                         pending.votes.insert(request.incarnation, (state.term, vote));
                     }
                 }
+                Work::Install(request) => {
+                    // What was there and the snapshot does not reach is of no use any more.
+                    let promise = self.logs.entry(request.incarnation).or_default();
+                    promise.last_index = promise.last_index.min(request.index());
+                    let state = request.hard_state;
+                    let vote = state.vote.unwrap_or(ReplicaId::ZERO);
+                    let new = (request.index(), state.term, vote);
+                    self.installs.insert(request.incarnation, new);
+                }
                 Work::Delete { incarnation, .. } => drop(self.logs.remove(incarnation)),
                 _ => {}
             }
@@ -75,6 +86,12 @@ impl Promises {
                     promise.last_index = *last_index;
                     if let Some((term, vote)) = pending.votes.get(incarnation) {
                         (promise.term, promise.voted_for) = (*term, *vote);
+                    }
+                }
+                Done::Installed { incarnation, .. } => {
+                    if let Some((last_index, term, voted_for)) = self.installs.remove(incarnation) {
+                        let new = Promise { last_index, term, voted_for };
+                        self.logs.insert(*incarnation, new);
                     }
                 }
                 Done::Deleted { incarnation } => drop(self.logs.remove(incarnation)),

@@ -152,7 +152,7 @@ impl World {
         let mut effects = std::mem::take(&mut process.effects);
         let wall_ms = self.nodes[n].clock.now(self.at).wall_ms;
         let mut outbox: BTreeMap<NodeId, Vec<RaftMessage>> = BTreeMap::new();
-        let mut failure = None;
+        let (mut failure, mut snapshots) = (None, Vec::new());
         for effect in effects.drain() {
             self.note(n, process, &effect);
             process.brain.told.extend(bateau_storage::told_by_shard(&effect));
@@ -161,6 +161,7 @@ impl World {
                 Business::Other(Effect::Send { node, message }) => {
                     outbox.entry(node).or_default().push(message);
                 }
+                Business::Other(Effect::SendSnapshot(snapshot)) => snapshots.push(snapshot),
                 Business::Other(Effect::ReadFrames {
                     incarnation,
                     fetch,
@@ -191,6 +192,7 @@ impl World {
             }
         }
         process.effects = effects;
+        snapshots.iter().for_each(|snapshot| self.send_snapshot(process, snapshot));
         failure.map_or(Ok(outbox), |reason| Err(Ending::Failed(reason)))
     }
 

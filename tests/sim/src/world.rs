@@ -164,6 +164,7 @@ impl World {
             Event::CycleEnds(n, _, done) => self.end_cycle(n, done),
             Event::DiskQuiet(n, _, number) => self.quiet_disk(n, number),
             Event::SpaceCheck(n, _) => self.check_space(n),
+            Event::SegmentsLook(n, _) => self.look_at_segments(n),
             Event::ReadFrames(n, _, wanted) => self.read_frames(n, wanted),
             Event::Carry { link, is_answer, sure, bytes } => {
                 self.arrive(link, is_answer, sure, bytes);
@@ -210,6 +211,7 @@ fn concerns(event: &Event) -> Option<(NodeAt, u64)> {
         | Event::DiskQuiet(n, life, _)
         | Event::ReadFrames(n, life, _)
         | Event::SpaceCheck(n, life)
+        | Event::SegmentsLook(n, life)
         | Event::LinkDown(n, life, _)
         | Event::DialEnds(n, life, _)
         | Event::FrameEnds(n, life, _)

@@ -45,6 +45,16 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "tests/sim/tests/command_line.rs",
         "\"--seed\", \"1\", \"--count\"",
     ),
+    (
+        "cargo run --release -p cluster-tests --bin rows -- --row P1 --runs 1 --seed 7",
+        "tests/cluster/tests/command_line.rs",
+        "\"--row\", \"P1\", \"--runs\", \"1\", \"--seed\", \"7\"",
+    ),
+    (
+        "cargo run --release -p cluster-tests --bin rows -- --number created --runs 3",
+        "tests/cluster/tests/command_line.rs",
+        "\"--number\", \"created\", \"--runs\", \"3\"",
+    ),
 ];
 
 /// Pages of which a test runs every command: the page, the test, and a text in it.

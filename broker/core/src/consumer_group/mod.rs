@@ -154,6 +154,11 @@ impl GroupCoordinator {
         }
     }
 
+    /// What it was made with.
+    pub(crate) fn settings(&self) -> &GroupSettings {
+        &self.settings
+    }
+
     /// A follower with the state of a snapshot, and the index up to which it has applied.
     ///
     /// # Errors

@@ -140,6 +140,12 @@ impl Controller {
         Self { settings, founding, entropy, metadata, last_token: 0, leading: None }
     }
 
+    /// Goes on with another replica's state. Not for a leader, whose requests rest on its own.
+    pub(crate) fn replace_metadata(&mut self, metadata: Metadata) {
+        assert!(self.leading.is_none(), "I-META-5: the look-ahead of another state");
+        self.metadata = metadata;
+    }
+
     /// The applied state.
     #[must_use]
     pub const fn metadata(&self) -> &Metadata {

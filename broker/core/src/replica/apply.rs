@@ -40,6 +40,12 @@ impl Replica {
     /// Errors: [`DecodeError`] where a committed command does not decode. The log's checksums are
     /// fine, so this replica must not go on: the caller isolates it.
     pub fn drain_ready(&mut self, now: Now, effects: &mut Effects) -> Result<(), DecodeError> {
+        if self.installing.is_some() {
+            // Raft is asked nothing any more; who waits for the state machine is answered.
+            self.take_machine_effects(effects);
+            self.publish(effects);
+            return Ok(());
+        }
         self.repeat_writes(now, effects);
         loop {
             // What gathered is given back by the log's end as it was when it gathered.
@@ -108,6 +114,11 @@ impl Replica {
     ) -> Result<(), DecodeError> {
         assert!(applied.index > self.applied, "I5: an entry is applied once, in order");
         match applied.kind {
+            FrameKind::Records | FrameKind::Command | FrameKind::Membership
+                if applied.index <= self.ahead =>
+            {
+                Ok(())
+            }
             FrameKind::Records | FrameKind::Command => self.derived.apply(applied, payload, now),
             FrameKind::Membership => {
                 self.membership = Membership::decode(payload)?;
@@ -141,7 +152,7 @@ impl Replica {
         Some(token)
     }
 
-    fn follow_raft_role(&mut self, effects: &mut Effects) {
+    pub(super) fn follow_raft_role(&mut self, effects: &mut Effects) {
         let (incarnation, term) = (self.incarnation, self.raft.term());
         let leads = self.raft.is_leader().then_some(term);
         if self.role != Role::Follower && leads != Some(self.role_term) {
@@ -182,7 +193,7 @@ impl Replica {
         }
         if self.state_file.take_trim() {
             let start = self.log_start;
-            self.raft.trim_to(start.index, start.previous_term, start.offset);
+            self.raft.trim_to(start);
             effects.push(Effect::Trim { incarnation: self.incarnation, start });
         }
     }
@@ -199,7 +210,8 @@ impl Replica {
     }
 
     fn store_state_if_due(&mut self, now: Now, effects: &mut Effects) {
-        if self.state_file.is_due(now) {
+        // The state is ahead of the log for as long as the log has not caught up with a snapshot.
+        if self.applied >= self.ahead && self.state_file.is_due(now) {
             let state = self.encode_state();
             self.state_file.note_asked(state.len());
             let (incarnation, applied) = (self.incarnation, self.applied);

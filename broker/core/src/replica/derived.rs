@@ -77,6 +77,14 @@ impl MetadataMachine {
     }
 }
 
+/// A state out of a snapshot, decoded and not yet in use.
+#[derive(Debug)]
+pub(super) enum Restored {
+    Records(Producers),
+    Groups(GroupCoordinator),
+    Metadata(Box<Metadata>),
+}
+
 /// A committed frame's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Applied {
@@ -120,6 +128,45 @@ impl Derived {
                     .map_err(|error| DecodeError::because("metadata", error.to_string()))?;
                 Ok(Self::metadata_machine(metadata, start))
             }
+        }
+    }
+
+    /// Decodes another replica's state of this partition.
+    ///
+    /// Errors: [`DecodeError`]; nothing has changed.
+    pub(super) fn restore(&self, state: &[u8]) -> Result<Restored, DecodeError> {
+        match self {
+            Self::Records(_) => {
+                let mut reader = Reader::new(state);
+                let producers = Producers::decode(&mut reader)?;
+                reader.finish("producers")?;
+                Ok(Restored::Records(producers))
+            }
+            Self::Groups(groups) => {
+                let settings = groups.coordinator.settings().clone();
+                let restored = GroupCoordinator::restore(settings, state);
+                let (coordinator, _) =
+                    restored.map_err(|error| DecodeError::because("groups", error.to_string()))?;
+                Ok(Restored::Groups(coordinator))
+            }
+            Self::Metadata(_) => {
+                let restored = Metadata::restore(state);
+                let metadata = restored
+                    .map_err(|error| DecodeError::because("metadata", error.to_string()))?;
+                Ok(Restored::Metadata(Box::new(metadata)))
+            }
+        }
+    }
+
+    /// Takes a state of the same kind over. Nobody waits for the one that was here.
+    pub(super) fn replace(&mut self, restored: Restored) {
+        match (self, restored) {
+            (Self::Records(producers), Restored::Records(new)) => *producers = new,
+            (Self::Groups(groups), Restored::Groups(new)) => groups.coordinator = new,
+            (Self::Metadata(machine), Restored::Metadata(new)) => {
+                machine.controller.replace_metadata(*new);
+            }
+            _ => unreachable!("a state is restored by the partition that takes it over"),
         }
     }
 

@@ -18,11 +18,12 @@
 //! - Offsets are handed out in the order in which raft takes entries, and without holes.
 //! - A produce is admitted only after the no-op of the leader's own term is applied.
 //!
-//! Absent on purpose: I/O, clocks and threads; snapshots and membership changes.
+//! Absent on purpose: I/O, clocks and threads; membership changes.
 
 mod acks;
 mod apply;
 mod derived;
+mod install;
 mod invariants;
 pub mod membership;
 mod peers;
@@ -30,6 +31,7 @@ mod producers;
 mod propose;
 mod raft_view;
 mod reads;
+mod sending;
 mod stamp;
 mod start;
 mod state_file;
@@ -41,9 +43,11 @@ mod writes;
 mod tests;
 
 pub use derived::{Derived, DerivedStart, MetadataStart};
+pub use install::RECEIVING_BYTES_MAX;
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
 pub use raft_view::{ReadOrigin, ReplicaFault, StartError, Vote};
 pub use reads::NotLeading;
+pub use sending::{OutgoingSnapshot, SNAPSHOTS_SENDING_MAX};
 pub use start::{RecoveredLog, ReplicaStart};
 pub use tail::{KEPT_BYTES_MAX, TailBudget};
 
@@ -54,11 +58,13 @@ use acks::Acks;
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
 use bateau_protocol::record::ProducerSequence;
 use bytes::Bytes;
+use install::{Incoming, Installing};
 use membership::Membership;
 use propose::Gathered;
 use raft_view::RaftView;
 use reads::Reads;
-use std::collections::VecDeque;
+use sending::Sending;
+use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 use trim::{LogStart, Retention};
 use writes::Writes;
@@ -170,6 +176,18 @@ pub struct Replica {
     /// Who leads in which term, as the outside was last told.
     told_leader: Option<(Option<ReplicaId>, Term)>,
     writes: Writes,
+    /// What the replicas of the node share.
+    budget: TailBudget,
+    /// Snapshots on their way to followers.
+    sending: BTreeMap<ReplicaId, Sending>,
+    newest_snapshot: u64,
+    /// A snapshot that is being received.
+    incoming: Option<Incoming>,
+    /// A snapshot that is being made durable: nothing else happens meanwhile.
+    installing: Option<Box<Installing>>,
+    /// Up to here membership and derived state are those of a snapshot, also where the log has not
+    /// come as far; what the log says of them again is ignored.
+    ahead: LogIndex,
     /// Whether the data directory is too full for new records (D20).
     is_disk_full: bool,
     state_file: state_file::Schedule,
@@ -253,10 +271,12 @@ impl Replica {
 
     /// Advances timers: produce timeouts and raft's clock.
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
-        if self.raft.needs_ticks() {
+        if self.installing.is_none() && self.raft.needs_ticks() {
             self.raft.tick();
             self.stand_in_turn();
         }
+        self.look_after_snapshots(now);
+        self.look_after_incoming(now);
         let commit = self.raft.commit();
         for (ticket, index) in self.acks.expire(now.monotonic_ms) {
             let error = if index <= commit {
@@ -291,6 +311,7 @@ impl Replica {
         self.fail_waiters(error, effects);
         self.fail_reads(effects);
         self.tokens.clear();
+        self.sending.clear();
     }
 
     /// This replica is out of service for the rest of the process.

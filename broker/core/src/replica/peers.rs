@@ -24,11 +24,17 @@ impl Replica {
         let is_ours = message.to == self.replica_id && message.incarnation == self.incarnation;
         let sender = self.membership.member(message.from);
         let is_member = sender.is_some_and(|sender| sender.node_id == node);
-        let is_known = !matches!(message.body, RaftBody::InstallSnapshot { .. });
-        if is_ours && is_member && is_known {
-            self.raft.step(message)?;
+        // R8: who puts a snapshot in the place of its log is like one who starts.
+        if !is_ours || !is_member || self.installing.is_some() {
+            return Ok(());
         }
-        Ok(())
+        match message.body {
+            RaftBody::InstallSnapshot { snapshot: head } => {
+                let body = RaftBody::TimeoutNow;
+                self.hear_snapshot(RaftMessage { body, ..message }, *head)
+            }
+            _ => self.raft.step(message),
+        }
     }
 
     /// A node cannot be reached: raft stops sending it what it has not answered.
@@ -36,6 +42,7 @@ impl Replica {
         if let Some(member) = self.membership.member_on(node) {
             self.raft.unreachable(member.replica_id);
         }
+        self.give_up_snapshots_to(node);
     }
 
     /// Whether the leader that this replica follows is on `node`.
@@ -52,6 +59,9 @@ impl Replica {
     /// Safe whoever is wrong: a leader that lives is followed again with its next word, and one
     /// that a majority still hears is not voted down (pre-votes).
     pub fn forget_leader(&mut self, node: NodeId) {
+        if self.installing.is_some() {
+            return;
+        }
         self.raft.forget_leader();
         self.candidacy = self.turn_among(|voter| voter.node_id != node);
         self.stand_in_turn();
@@ -118,6 +128,7 @@ impl Replica {
 
     /// Sends what may leave, and asks the disk for what followers lack.
     pub(super) fn send_to_peers(&mut self, effects: &mut Effects) {
+        self.send_snapshots(effects);
         for message in self.raft.take_messages() {
             // A member that a change has just removed needs to hear nothing.
             if let Some(member) = self.membership.member(message.to) {

@@ -31,7 +31,7 @@ use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
 use bateau_protocol::terms::TermTable;
 use bytes::Bytes;
 use raft::eraftpb::HardState;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What recovery found of one log.
 #[derive(Clone, Debug)]
@@ -54,7 +54,11 @@ pub struct RecoveredLog {
     pub terms: TermTable,
     /// The newest valid state file and the index that it includes.
     pub state: Option<(LogIndex, Bytes)>,
-    /// The frames behind that index (or from the log's start), to the last one.
+    /// Index that the state of the snapshot includes which the log began anew with. A state of this
+    /// index, and no other, may include more than the log holds.
+    pub snapshot: Option<LogIndex>,
+    /// The frames behind the state's index, to the last one: from the first one where there is no
+    /// state, and from the log's start where the state is ahead of the log.
     pub frames: Vec<Frame>,
     /// A range that had been durable is gone: what lies before it is served, nothing appended.
     pub is_damaged: bool,
@@ -83,24 +87,30 @@ impl Replica {
     /// Errors: [`StartError`]: the partition is not opened, and its files are left as they are.
     /// Cost: one pass over the frames behind the state file.
     pub fn start(log: RecoveredLog, start: ReplicaStart, now: Now) -> Result<Self, StartError> {
-        let stored = log.state.as_ref();
-        let replayed_from = stored.map_or(log.log_start.index.previous(), |(index, _)| *index);
+        let before_log = log.log_start.index.previous();
+        // Without a state everything is replayed, also what lies before a log start that was moved
+        // meanwhile: it is kept until a state holds what it has built.
+        let stored = log.state.as_ref().map_or(LogIndex::ZERO, |(index, _)| *index);
+        // R6: a state that is ahead of the log, with the snapshot that brought both.
+        let is_ahead = stored > log.last_index && log.snapshot == Some(stored);
+        let replayed_from = if is_ahead { before_log } else { stored };
         let state = match &log.state {
             Some((_, bytes)) => State::decode(bytes, start.derived)?,
             None => State::empty(log.log_start, start.derived),
         };
-        if log.state.is_none() && log.log_start.index > LogIndex::new(1) {
-            let (expected, found) = (LogIndex::new(1), log.log_start.index);
-            return Err(StartError::MissingFrames { expected, found });
-        }
         check_frames(&log, replayed_from)?;
         let log_start = if state.log_start.index > log.log_start.index {
             state.log_start
         } else {
             log.log_start
         };
-        let settled = Settled::of(&log, replayed_from, &state.membership)?;
-        let raft = RaftView::new(raft_start(&log, &settled, start.reads, start.budget))?;
+        let settled = Settled::of(&log, replayed_from, stored, &state.membership)?;
+        if settled.end.index < before_log {
+            // A trim that nobody has committed.
+            let (commit, last) = (before_log, settled.end.index);
+            return Err(StartError::CommitBehindLog { commit, last });
+        }
+        let raft = RaftView::new(raft_start(&log, &settled, start.reads, start.budget.clone()))?;
         let state_bytes = log.state.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut replica = Self {
             incarnation: log.incarnation,
@@ -124,8 +134,14 @@ impl Replica {
             candidacy: None,
             told_leader: None,
             writes: Writes::default(),
+            budget: start.budget,
+            sending: BTreeMap::new(),
+            newest_snapshot: 0,
+            incoming: None,
+            installing: None,
+            ahead: stored,
             is_disk_full: false,
-            state_file: Schedule::starting_at(replayed_from, state_bytes),
+            state_file: Schedule::starting_at(stored, state_bytes),
         };
         if log_start.index > log.log_start.index {
             // The disk has not heard of the newest trim before the state file.
@@ -186,16 +202,17 @@ impl<'a> Settled<'a> {
     fn of(
         log: &'a RecoveredLog,
         replayed_from: LogIndex,
-        stored: &Membership,
+        stored: LogIndex,
+        membership: &Membership,
     ) -> Result<Self, StartError> {
-        let mut membership = stored.clone();
+        let mut membership = membership.clone();
         let mut count = 0;
         for frame in &log.frames {
             let is_committed = frame.index <= log.commit;
             if !is_committed && !membership.is_sole_voter(log.replica_id) {
                 break;
             }
-            if frame.kind == FrameKind::Membership {
+            if frame.kind == FrameKind::Membership && frame.index > stored {
                 membership = Membership::decode(&frame.payload)?;
             }
             count += 1;
@@ -242,8 +259,7 @@ fn raft_start(
         tail: TailStart {
             hard_state,
             membership: settled.membership.clone(),
-            first_index: log.log_start.index,
-            previous_term: log.log_start.previous_term,
+            start: log.log_start,
             terms: log.terms.clone(),
             applied: settled.end,
             uncommitted: settled.uncommitted.to_vec(),

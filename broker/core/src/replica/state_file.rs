@@ -141,10 +141,15 @@ impl State {
 impl Replica {
     pub(super) fn encode_state(&self) -> Bytes {
         let mut writer = Writer::default();
-        writer.u16(STATE_VERSION);
-        self.log_start.write(&mut writer);
-        writer.bytes(&self.membership.encode());
+        Self::write_state(&mut writer, &self.log_start, &self.membership);
         self.derived.encode(self.applied, &mut writer);
         writer.into_bytes()
+    }
+
+    /// What comes before the derived state.
+    pub(super) fn write_state(writer: &mut Writer, start: &LogStart, membership: &Membership) {
+        writer.u16(STATE_VERSION);
+        start.write(writer);
+        writer.bytes(&membership.encode());
     }
 }

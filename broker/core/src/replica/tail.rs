@@ -18,7 +18,9 @@
 //!
 //! Absent on purpose: reading files. What is wanted of the disk is an effect.
 
+use super::sending::SnapshotBudget;
 use super::stamp::Stamp;
+use super::trim::LogStart;
 use crate::replica::membership::Membership;
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{LogIndex, Offset, Term};
@@ -33,10 +35,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes of applied entries that all tails of a node keep for followers that lag.
 pub const KEPT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// What the tails of one node keep together beyond what they must.
+/// What the tails of one node keep together beyond what they must, and how many snapshots of them
+/// are on their way.
 #[derive(Clone, Debug, Default)]
 pub struct TailBudget {
     kept_bytes: Arc<AtomicUsize>,
+    /// See there.
+    pub(super) snapshots: SnapshotBudget,
 }
 
 impl TailBudget {
@@ -69,10 +74,7 @@ pub(super) struct TailStart {
     pub hard_state: HardState,
     /// As applied at `applied`.
     pub membership: Membership,
-    /// First index on disk.
-    pub first_index: LogIndex,
-    /// Term of the entry before `first_index`; zero where the log starts at 1.
-    pub previous_term: Term,
+    pub start: LogStart,
     pub terms: TermTable,
     /// The last applied entry. Recovery applies all that it knows to be committed.
     pub applied: Coordinates,
@@ -113,8 +115,7 @@ pub(super) struct Appended {
 pub(super) struct Tail {
     hard_state: HardState,
     conf_state: ConfState,
-    first_index: LogIndex,
-    previous_term: Term,
+    start: LogStart,
     terms: TermTable,
     /// The entry before `entries`.
     before: Coordinates,
@@ -139,8 +140,7 @@ impl Tail {
         let mut tail = Self {
             hard_state: start.hard_state,
             conf_state: start.membership.conf_state(),
-            first_index: start.first_index,
-            previous_term: start.previous_term,
+            start: start.start,
             terms: start.terms,
             before: start.applied,
             entries: VecDeque::new(),
@@ -251,15 +251,19 @@ impl Tail {
         usize::try_from(self.applied.get() - self.before.index.get()).unwrap_or(usize::MAX)
     }
 
-    /// The log's beginning has moved up to `first_index`.
-    pub fn trim_to(&mut self, first_index: LogIndex, previous_term: Term, offset: Offset) {
-        assert!(first_index >= self.first_index, "I5: a log start never moves back");
-        while self.entries.front().is_some_and(|first| first.entry.index < first_index.get()) {
+    /// The log's beginning has moved up to `start`.
+    pub fn trim_to(&mut self, start: LogStart) {
+        assert!(start.index >= self.start.index, "I5: a log start never moves back");
+        while self.entries.front().is_some_and(|first| first.entry.index < start.index.get()) {
             self.release_first();
         }
-        self.first_index = first_index;
-        self.previous_term = previous_term;
-        self.terms.trim_to(first_index, offset);
+        self.start = start;
+        self.terms.trim_to(start.index, start.offset);
+    }
+
+    /// Where the log starts, as raft was last told.
+    pub fn start(&self) -> LogStart {
+        self.start
     }
 
     /// What raft asked for since the last call and did not find here.
@@ -389,8 +393,8 @@ impl Storage for Tail {
         if index > self.last().index {
             return Err(Error::Store(StorageError::Unavailable));
         }
-        if index == self.first_index.previous() {
-            return Ok(self.previous_term.get());
+        if index == self.start.index.previous() {
+            return Ok(self.start.previous_term.get());
         }
         let term = self.terms.term_at(index).map(Term::get);
         term.ok_or(Error::Store(StorageError::Compacted))
@@ -398,15 +402,26 @@ impl Storage for Tail {
 
     /// Never below 2: frame 1 is the log's base, committed from birth.
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.first_index.get().max(2))
+        Ok(self.start.index.get().max(2))
     }
 
     fn last_index(&self) -> raft::Result<u64> {
         Ok(self.last().index.get())
     }
 
+    /// The entry before the log's start. What a snapshot consists of beside its index, whoever sends
+    /// it adds; raft asks again later where too many are on their way.
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+        let index = self.start.index.previous();
+        if index == LogIndex::ZERO || !self.budget.snapshots.has_room() {
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let mut snapshot = Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = index.get();
+        metadata.term = self.start.previous_term.get();
+        metadata.set_conf_state(self.conf_state.clone());
+        Ok(snapshot)
     }
 }
 
@@ -421,8 +436,7 @@ mod tests {
         Tail::new(TailStart {
             hard_state: HardState::default(),
             membership: Membership::default(),
-            first_index: LogIndex::new(1),
-            previous_term: Term::ZERO,
+            start: LogStart { index: LogIndex::new(1), ..LogStart::default() },
             terms,
             applied: Coordinates { index: LogIndex::new(1), next_offset: Offset::ZERO },
             uncommitted: Vec::new(),
@@ -503,11 +517,29 @@ mod tests {
         let mut tail = tail();
         tail.append(vec![entry(2, 2, 0, 5), entry(4, 3, 5, 5), entry(4, 4, 10, 5)]);
         tail.release_to(LogIndex::new(4), LogIndex::new(5));
-        tail.trim_to(LogIndex::new(3), Term::new(2), Offset::new(5));
+        let (index, offset) = (LogIndex::new(3), Offset::new(5));
+        tail.trim_to(LogStart { offset, index, previous_term: Term::new(2), previous_crc: 7 });
         assert_eq!(tail.first_index().unwrap(), 3);
         assert_eq!(tail.term(2).unwrap(), 2);
         assert_eq!(tail.term(3).unwrap(), 4);
         assert!(tail.term(1).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_stands_for_the_entry_before_the_log_and_waits_for_room() {
+        let mut tail = tail();
+        let unavailable = Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        assert_eq!(tail.snapshot(0, 2), unavailable, "the log has all of its entries");
+        tail.append(vec![entry(2, 2, 0, 5), entry(4, 3, 5, 5)]);
+        tail.release_to(LogIndex::new(3), LogIndex::new(4));
+        let (index, offset) = (LogIndex::new(3), Offset::new(5));
+        tail.trim_to(LogStart { offset, index, previous_term: Term::new(2), previous_crc: 7 });
+        let snapshot = tail.snapshot(0, 2).unwrap();
+        assert_eq!((snapshot.get_metadata().index, snapshot.get_metadata().term), (2, 2));
+        let held: Vec<_> = std::iter::from_fn(|| tail.budget.snapshots.take()).take(100).collect();
+        assert_eq!(tail.snapshot(0, 2), unavailable, "{} are on their way", held.len());
+        drop(held);
+        assert!(tail.snapshot(0, 2).is_ok());
     }
 
     #[test]
@@ -556,8 +588,7 @@ mod tests {
         let tail = Tail::new(TailStart {
             hard_state: HardState::default(),
             membership: Membership::default(),
-            first_index: LogIndex::new(1),
-            previous_term: Term::ZERO,
+            start: LogStart { index: LogIndex::new(1), ..LogStart::default() },
             terms,
             applied: Coordinates { index: LogIndex::new(2), next_offset: Offset::new(5) },
             uncommitted: frames[1..].to_vec(),

@@ -250,7 +250,9 @@ fn frames_that_are_not_there_are_named() {
     assert_eq!(lost, StartError::MissingFrames { expected, found });
     let log_start = LogStart { index: LogIndex::new(2), ..LogStart::default() };
     let (expected, found) = (LogIndex::new(1), LogIndex::new(2));
-    let lost = refusal(RecoveredLog { log_start, last_index: found, ..newborn() });
+    let noop = Frame::new(FrameKind::Noop, (Term::new(1), found), Offset::ZERO, 0, Bytes::new());
+    let frames = vec![noop];
+    let lost = refusal(RecoveredLog { log_start, last_index: found, frames, ..newborn() });
     assert_eq!(lost, StartError::MissingFrames { expected, found });
 }
 

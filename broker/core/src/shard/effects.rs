@@ -5,7 +5,7 @@
 use crate::consumer_group::{GroupQueryResponse, GroupResponse};
 use crate::controller::{ControllerError, ControllerResponse, Metadata, TopicConfig};
 use crate::replica::trim::LogStart;
-use crate::replica::{NotLeading, ProduceAck, ProduceError, Vote};
+use crate::replica::{NotLeading, OutgoingSnapshot, ProduceAck, ProduceError, Vote};
 use crate::shard::LogBirth;
 use crate::ticket::Ticket;
 use bateau_protocol::frame::Frame;
@@ -39,6 +39,23 @@ pub enum Effect {
         node: NodeId,
         /// What.
         message: RaftMessage,
+    },
+    /// Carry a snapshot to its node: the head, then the chunks, in order. Answered by
+    /// [`OutgoingSnapshot::outcome`].
+    SendSnapshot(Box<OutgoingSnapshot>),
+    /// Put a snapshot in the place of everything that the log holds. Answered by
+    /// `Input::Installed`; until then the log is asked for nothing else.
+    Install {
+        /// The log.
+        incarnation: Incarnation,
+        /// Term and vote to go on with.
+        vote: Vote,
+        /// Where the log begins: behind the snapshot's index, which is committed.
+        start: LogStart,
+        /// Index that the state includes.
+        applied: LogIndex,
+        /// The encoded state, as for `StoreState`.
+        state: Bytes,
     },
     /// Read frames for a follower that lags. Answered by `Input::FramesRead`.
     ReadFrames {

@@ -101,6 +101,7 @@ impl LogBirth {
             end_offset: Offset::ZERO,
             terms,
             state: None,
+            snapshot: None,
             frames: vec![self.first],
             is_damaged: false,
             readable: None,
@@ -253,6 +254,10 @@ impl Shard {
         let incarnation = placement.incarnation;
         let Some(own) = placement.replica_on(self.node_id) else { return };
         if self.slots.contains_key(&incarnation) {
+            // It is named again by a snapshot of the metadata, which may have changed since.
+            if !placement.internal {
+                self.configure(incarnation, &placement.config, effects);
+            }
             return;
         }
         if !self.recovered.contains_key(&incarnation) && !self.births.may_happen() {

@@ -43,8 +43,8 @@ use crate::replica::trim::Segments;
 use crate::replica::{MetadataStart, Produce, ProduceError, ReadOrigin, Replica, TailBudget};
 use crate::ticket::Ticket;
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
-use bateau_protocol::peer::RaftMessage;
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, TopicId};
+use bateau_protocol::peer::{RaftMessage, SnapshotChunk};
 use births::Births;
 use leaving::Leaving;
 use logs::Creation;
@@ -117,6 +117,33 @@ pub enum Input {
         applied: LogIndex,
         /// Whether it is durable.
         is_stored: bool,
+    },
+    /// A snapshot is durable in the place of the log, or could not be written.
+    Installed {
+        /// Of this log.
+        incarnation: Incarnation,
+        /// The entry that the snapshot stands for.
+        index: LogIndex,
+        /// Whether it is durable; otherwise the log is as it was.
+        is_installed: bool,
+    },
+    /// A node has sent a piece of a snapshot. Its bytes have been checked as a message's.
+    SnapshotChunk {
+        /// Which.
+        node: NodeId,
+        /// The piece.
+        chunk: SnapshotChunk,
+    },
+    /// A snapshot has been carried, or not.
+    SnapshotSent {
+        /// Of this log.
+        incarnation: Incarnation,
+        /// To this replica.
+        to: ReplicaId,
+        /// Which one.
+        number: u64,
+        /// Whether all of it has left.
+        is_sent: bool,
     },
     /// A node has sent this. Its bytes have been checked, and that the node is who it says.
     Peer {
@@ -260,6 +287,19 @@ impl Shard {
             Input::Created { incarnation } => self.open_created(incarnation, now, effects),
             Input::CreateFailed { incarnation } => self.timers.retry_create(incarnation, now),
             Input::Peer { node, message } => self.hear_peer(node, message, now, effects),
+            Input::Installed { incarnation, index, is_installed } => {
+                self.begin_anew(incarnation, index, is_installed, effects);
+            }
+            Input::SnapshotChunk { node, chunk } => {
+                self.with(chunk.incarnation, effects, |replica, effects| {
+                    replica.hear_chunk(node, &chunk, effects);
+                });
+            }
+            Input::SnapshotSent { incarnation, to, number, is_sent } => {
+                self.with(incarnation, effects, |replica, _| {
+                    replica.handle_snapshot_sent(to, number, is_sent);
+                });
+            }
             Input::Unreachable { node } => self.note_unreachable(node, effects),
             Input::PeerLost { node } => self.note_lost(node, effects),
             Input::FramesRead { incarnation, fetch, found } => {

@@ -13,7 +13,7 @@ use super::{Effect, Effects, Reply, Shard, Slot, TICK_MS};
 use crate::clock::Now;
 use crate::replica::{NotLeading, Replica};
 use crate::ticket::Ticket;
-use bateau_protocol::ids::{Incarnation, NodeId};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -125,6 +125,27 @@ impl Shard {
         }
     }
 
+    /// A replica begins anew behind a snapshot. What the metadata says then is said of all of it: the
+    /// commands in between have not been heard here.
+    pub(super) fn begin_anew(
+        &mut self,
+        incarnation: Incarnation,
+        index: LogIndex,
+        is_installed: bool,
+        effects: &mut Effects,
+    ) {
+        let mut fault = None;
+        self.with(incarnation, effects, |replica, effects| {
+            fault = replica.handle_installed(index, is_installed, effects).err();
+            if is_installed {
+                replica.announce_metadata();
+            }
+        });
+        if let Some(fault) = fault {
+            self.isolate(incarnation, fault.to_string(), effects);
+        }
+    }
+
     /// Tells a replica that has just begun what was said to it before.
     pub(super) fn tell_early(&mut self, incarnation: Incarnation, now: Now, effects: &mut Effects) {
         for (node, message) in self.early.take(incarnation, now) {
@@ -168,7 +189,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bateau_protocol::ids::{LogIndex, ReplicaId, Term};
+    use bateau_protocol::ids::{ReplicaId, Term};
 
     fn heartbeat(incarnation: u64) -> RaftMessage {
         RaftMessage {

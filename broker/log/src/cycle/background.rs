@@ -12,7 +12,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::segment::{Segment, log_dir, side_name};
 use crate::shared::LogShared;
 use crate::state_file::{self, StoreError, state_name};
-use crate::work::{DiskFailed, Done};
+use crate::work::{DiskFailed, Done, Install};
 use crate::writer::{FlushSet, LogWriter, write_error};
 use bateau_protocol::ids::{Incarnation, LogIndex};
 use bytes::Bytes;
@@ -38,6 +38,7 @@ pub(crate) const TRASH: &str = "trash";
 #[derive(Debug, Default)]
 pub(super) struct Background {
     states: VecDeque<(Incarnation, LogIndex, Bytes)>,
+    installs: VecDeque<Install>,
     /// Logs that may have a segment to close, to prepare or to drop.
     attention: BTreeSet<Incarnation>,
     side_backlog: usize,
@@ -80,6 +81,12 @@ impl Background {
         self.states.push_back((log, applied, state));
     }
 
+    /// States of the log that this replaces are of no use any more.
+    pub(super) fn install(&mut self, request: Install) {
+        self.states.retain(|(id, ..)| *id != request.incarnation);
+        self.installs.push_back(request);
+    }
+
     pub(super) fn empty_trash(&mut self, before_wall_ms: u64) {
         let before = self.empty_trash_before.unwrap_or(0).max(before_wall_ms);
         self.empty_trash_before = Some(before);
@@ -88,6 +95,7 @@ impl Background {
     pub(super) fn delete(&mut self, log: &LogShared, wall_ms: u64) {
         let segments = (*log.segments()).clone();
         self.states.retain(|(id, ..)| *id != log.incarnation);
+        self.installs.retain(|request| request.incarnation != log.incarnation);
         self.attention.remove(&log.incarnation);
         self.deletions.push_back((log.incarnation, wall_ms, segments));
     }
@@ -111,6 +119,20 @@ impl Background {
 
     pub(super) fn look_at(&mut self, log: Incarnation) {
         self.attention.insert(log);
+    }
+
+    /// The directory `dir` has become the trash entry `name`, with segments that may be lent.
+    pub(super) fn note_trashed(&mut self, dir: &str, name: String, mut held: Vec<Arc<Segment>>) {
+        // Files of this log that are on their way out have moved along, and go with the rest.
+        let prefix = format!("{dir}/");
+        self.removals.retain_mut(|removal| {
+            let inside = removal.path.starts_with(&prefix);
+            if inside {
+                held.extend(removal.segment.take());
+            }
+            !inside
+        });
+        self.trashed.insert(name, held);
     }
 
     pub(super) fn sides_are_due(&mut self) {
@@ -147,7 +169,10 @@ impl Background {
 impl CommitCycle {
     /// One slice; whether there is more that can be done now.
     pub(super) fn step(&mut self, done: &mut Vec<Done>) -> Result<bool, DiskFailed> {
-        if let Some((log, applied, state)) = self.background.states.pop_front() {
+        if let Some(request) = self.background.installs.pop_front() {
+            let answer = self.install(&request)?;
+            done.push(answer);
+        } else if let Some((log, applied, state)) = self.background.states.pop_front() {
             let answer = self.store_state(log, applied, &state)?;
             done.push(answer);
         } else if self.background.side_backlog >= SIDE_BACKLOG_BYTES {
@@ -318,17 +343,8 @@ impl CommitCycle {
         }
         let dirs = [String::new(), "partitions".to_owned(), TRASH.to_owned()];
         self.disk.flush(&[], &dirs).map_err(failure("flush the trash"))?;
-        let Some((.., mut held)) = self.background.deletions.pop_front() else { return Ok(()) };
-        // Files of this log that are on their way out have moved along, and go with the rest.
-        let prefix = format!("{dir}/");
-        self.background.removals.retain_mut(|removal| {
-            let inside = removal.path.starts_with(&prefix);
-            if inside {
-                held.extend(removal.segment.take());
-            }
-            !inside
-        });
-        self.background.trashed.insert(name, held);
+        let Some((.., held)) = self.background.deletions.pop_front() else { return Ok(()) };
+        self.background.note_trashed(&dir, name, held);
         Ok(())
     }
 

@@ -20,6 +20,16 @@ pub(crate) struct TruncateMark {
     pub(crate) flush_sequence: FlushSequence,
 }
 
+/// A snapshot that the log began anew with. Beside this mark, and nowhere else, a state file may
+/// include more than the log holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SnapshotMark {
+    /// The entry that the snapshot stands for.
+    pub(crate) index: LogIndex,
+    /// Index that its state includes.
+    pub(crate) applied: LogIndex,
+}
+
 /// All that is stored of one replica beside its frames.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ReplicaMeta {
@@ -29,6 +39,8 @@ pub(crate) struct ReplicaMeta {
     /// Everything up to here was durable when this was written: the mark D.
     pub(crate) durable: Option<Tail>,
     pub(crate) truncations: Vec<TruncateMark>,
+    /// The snapshot that the log began anew with, until it holds all that the state includes.
+    pub(crate) snapshot: Option<SnapshotMark>,
 }
 
 /// One record.
@@ -169,8 +181,12 @@ impl Record {
     fn encode(&self, into: &mut Vec<u8>) {
         match self {
             Self::Replica(id, meta) => {
-                into.push(1);
+                into.push(if meta.snapshot.is_some() { 8 } else { 1 });
                 into.put_u64(id.get());
+                if let Some(mark) = &meta.snapshot {
+                    into.put_u64(mark.index.get());
+                    into.put_u64(mark.applied.get());
+                }
                 meta.encode(into);
             }
             Self::Removed(id) => {
@@ -197,6 +213,13 @@ impl Record {
             1 => {
                 let id = Incarnation::new(fields.u64()?);
                 Self::Replica(id, Box::new(ReplicaMeta::decode(fields)?))
+            }
+            8 => {
+                let id = Incarnation::new(fields.u64()?);
+                let index = LogIndex::new(fields.u64()?);
+                let mark = SnapshotMark { index, applied: LogIndex::new(fields.u64()?) };
+                let meta = ReplicaMeta::decode(fields)?;
+                Self::Replica(id, Box::new(ReplicaMeta { snapshot: Some(mark), ..meta }))
             }
             2 => Self::Removed(Incarnation::new(fields.u64()?)),
             3 => Self::Boot(fields.u64()?),
@@ -261,6 +284,6 @@ impl ReplicaMeta {
                 flush_sequence: FlushSequence::new(fields.u64()?),
             });
         }
-        Some(Self { replica, hard_state, start, durable, truncations })
+        Some(Self { replica, hard_state, start, durable, truncations, snapshot: None })
     }
 }

@@ -29,6 +29,7 @@ fn replica(term: u64) -> ReplicaMeta {
             index: LogIndex::new(9),
             flush_sequence: FlushSequence::new(term),
         }],
+        snapshot: None,
     }
 }
 

@@ -6,8 +6,8 @@
 use crate::RecoveryProgress;
 use crate::sim_disk::{SimDisk, SimRandom};
 use crate::{
-    Create, DataDir, DataDirOptions, DiskFailed, Done, HardState, Identity, LogOptions, LogReader,
-    LogStart, OpenError, Opened, Persist, RecoveredLog, Work, WriteError,
+    Create, DataDir, DataDirOptions, DiskFailed, Done, HardState, Identity, Install, LogOptions,
+    LogReader, LogStart, OpenError, Opened, Persist, RecoveredLog, Work, WriteError,
 };
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
@@ -28,6 +28,8 @@ pub(super) struct LogModel {
     pub(super) pending_start: Option<LogStart>,
     pub(super) state: Option<(LogIndex, Bytes)>,
     pub(super) pending_states: Vec<(LogIndex, Bytes)>,
+    /// A snapshot that was asked for and not answered.
+    pub(super) installing: Option<Install>,
     pub(super) created: bool,
     pub(super) deleting: bool,
     pub(super) deleted: bool,
@@ -98,6 +100,15 @@ pub(super) fn batch(timestamp: i64, bytes: usize, fill: u8) -> Bytes {
 impl LogModel {
     pub(super) fn last(&self) -> LogIndex {
         LogIndex::new(self.acked.len() as u64)
+    }
+
+    /// The snapshot has taken the log's place.
+    pub(super) fn take_over(&mut self) {
+        let request = self.installing.take().expect("there is one on its way");
+        self.acked = before_snapshot(&request);
+        self.hard_state = request.hard_state;
+        self.start = Some(request.start);
+        self.state = Some((request.applied, request.state.clone()));
     }
 
     /// Frames as they will be once everything pending is answered.
@@ -273,6 +284,14 @@ impl Node {
             Done::StateFailed { incarnation, .. } => {
                 model.get_mut(&incarnation.get()).unwrap().pending_states.remove(0);
             }
+            Done::Installed { incarnation, index } => {
+                let log = model.get_mut(&incarnation.get()).unwrap();
+                assert_eq!(log.installing.as_ref().map(Install::index), Some(index));
+                log.take_over();
+            }
+            Done::InstallFailed { incarnation, .. } => {
+                model.get_mut(&incarnation.get()).unwrap().installing = None;
+            }
             Done::Space(_) | Done::PeerNoted { .. } => {}
         }
     }
@@ -363,7 +382,15 @@ pub(super) fn check_recovered(found: &RecoveredLog, log: &LogModel) {
         }
     }
     let frames = all_frames(&found.reader);
-    let skipped = frames.first().map_or(0, |first| first.header.index.get() as usize - 1);
+    let skipped = found.last_index.get() as usize - frames.len();
+    if let Some(request) = &log.installing {
+        histories.push(before_snapshot(request));
+        let has_taken_over = found.last_index == request.index();
+        let is_whole = found.start == request.start
+            && found.state.as_ref().is_some_and(|state| state.bytes == request.state)
+            && (found.hard_state, found.snapshot) == (request.hard_state, Some(request.applied));
+        assert_eq!(has_taken_over && frames.is_empty(), is_whole, "{id:?} is half a snapshot");
+    }
     let fits = |history: &Vec<Frame>| {
         history.len() == skipped + frames.len()
             && history[skipped..].iter().zip(&frames).all(|(wanted, got)| check_frame(got, wanted))
@@ -377,8 +404,10 @@ pub(super) fn check_recovered(found: &RecoveredLog, log: &LogModel) {
     );
     assert_eq!(found.last_index.get() as usize, skipped + frames.len());
     let term = frames.last().map_or(Term::ZERO, |last| last.header.term);
-    let hard_states: Vec<HardState> =
-        std::iter::once(log.hard_state).chain(log.pending_hard_states.iter().copied()).collect();
+    let hard_states =
+        std::iter::once(log.hard_state).chain(log.pending_hard_states.iter().copied());
+    let installing = log.installing.as_ref().map(|request| request.hard_state);
+    let hard_states: Vec<HardState> = hard_states.chain(installing).collect();
     let same = |wanted: &HardState| {
         let raised = found.hard_state.term == term && found.hard_state.vote.is_none();
         (found.hard_state.term, found.hard_state.vote) == (wanted.term, wanted.vote)
@@ -386,11 +415,17 @@ pub(super) fn check_recovered(found: &RecoveredLog, log: &LogModel) {
     };
     assert!(hard_states.iter().any(same), "{:?} of {hard_states:?}", found.hard_state);
     assert!(found.hard_state.commit <= found.last_index, "I-LOG-4");
-    let starts = [Some(log.start.unwrap_or(LogStart::BIRTH)), log.pending_start];
+    let installing = log.installing.as_ref();
+    let starts = [
+        Some(log.start.unwrap_or(LogStart::BIRTH)),
+        log.pending_start,
+        installing.map(|request| request.start),
+    ];
     assert!(starts.contains(&Some(found.start)), "{:?} of {starts:?}", found.start);
     let state = found.state.as_ref().map(|state| (state.applied, state.bytes.clone()));
     let states: Vec<_> = std::iter::once(log.state.clone())
         .chain(log.pending_states.iter().cloned().map(Some))
+        .chain(installing.map(|request| Some((request.applied, request.state.clone()))))
         .collect();
     assert!(states.contains(&state), "{id:?}: a state that nobody stored");
 }
@@ -418,6 +453,11 @@ pub(super) fn adopt(opened: &Opened, model: &Model) -> Model {
     let mut adopted = Model::new();
     for found in &opened.logs {
         let mut log = model[&found.incarnation.get()].clone();
+        let is_new = |request: &Install| found.start == request.start;
+        if log.installing.as_ref().is_some_and(is_new) {
+            log.take_over();
+        }
+        log.installing = None;
         let frames = all_frames(&found.reader);
         let all = candidates(&log);
         log.acked.truncate(found.last_index.get() as usize);
@@ -442,6 +482,16 @@ pub(super) fn adopt(opened: &Opened, model: &Model) -> Model {
         adopted.insert(found.incarnation.get(), log);
     }
     adopted
+}
+
+/// Stand-ins for the entries that a snapshot stands for: nobody can read them.
+fn before_snapshot(request: &Install) -> Vec<Frame> {
+    let start = request.start;
+    let stand_in = |index| {
+        let entry = (start.term, LogIndex::new(index));
+        Frame::new(FrameKind::Noop, entry, start.offset, 0, Bytes::new())
+    };
+    (1..start.index.get()).map(stand_in).collect()
 }
 
 fn candidates(log: &LogModel) -> Vec<Frame> {

@@ -1,8 +1,8 @@
 //! A random workload, and the log against a plain vector of frames.
 
-use super::harness::{Node, batch, found, options};
+use super::harness::{LogModel, Node, batch, found, options};
 use crate::sim_disk::{SimDisk, SimRandom};
-use crate::{DiskFailed, HardState, LogReader, LogStart, Work};
+use crate::{DiskFailed, HardState, Install, LogReader, LogStart, Work};
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
 use bytes::Bytes;
@@ -30,7 +30,8 @@ fn random_frame(random: &mut SimRandom) -> (FrameKind, u32, Bytes) {
 pub(super) fn random_request(node: &mut Node) {
     let known: Vec<u64> = {
         let model = node.model.lock().unwrap();
-        model.iter().filter(|(_, log)| log.created && !log.deleting).map(|(id, _)| *id).collect()
+        let is_ready = |log: &LogModel| log.created && !log.deleting && log.installing.is_none();
+        model.iter().filter(|(_, log)| is_ready(log)).map(|(id, _)| *id).collect()
     };
     let total = node.model.lock().unwrap().len() as u64;
     if known.is_empty() || (total < 4 && node.random.chance(5)) {
@@ -49,6 +50,7 @@ pub(super) fn random_request(node: &mut Node) {
         4 => trim(node, id),
         5 => truncate(node, id),
         6 => vote(node, id),
+        8 if node.random.chance(40) => install(node, id),
         7 if total >= 3 && node.random.chance(10) => {
             node.model.lock().unwrap().get_mut(&id).unwrap().deleting = true;
             node.push(Work::Delete { incarnation, wall_ms: 77 });
@@ -155,6 +157,43 @@ fn trim(node: &mut Node, id: u64) {
     log.pending_start = Some(start);
     drop(model);
     node.push(Work::Trim { incarnation: Incarnation::new(id), start });
+}
+
+/// A snapshot of a log that is far ahead of this one, or a little.
+fn install(node: &mut Node, id: u64) {
+    let term = current_term(node, id) + node.random.below(2);
+    let mut model = node.model.lock().unwrap();
+    let log = model.get_mut(&id).unwrap();
+    let is_quiet = log.pending.is_empty()
+        && log.pending_states.is_empty()
+        && log.pending_start.is_none()
+        && log.pending_hard_states.is_empty();
+    if !is_quiet {
+        return;
+    }
+    // Uncommitted entries may reach beyond the snapshot: they are not the leader's.
+    let index = log.hard_state.commit.get() + 1 + node.random.below(20);
+    let applied = LogIndex::new(index + node.random.below(3) * 4);
+    let end = log.acked.last().unwrap().next_coordinates().1;
+    let request = Install {
+        incarnation: Incarnation::new(id),
+        hard_state: HardState {
+            term: Term::new(term),
+            vote: log.hard_state.vote.filter(|_| term == log.hard_state.term.get()),
+            commit: LogIndex::new(index),
+        },
+        start: LogStart {
+            offset: Offset::new(end.get() + node.random.below(100)),
+            index: LogIndex::new(index + 1),
+            term: Term::new(term),
+            chain_crc: 77,
+        },
+        applied,
+        state: Bytes::from(format!("snapshot of {id} at {applied}")),
+    };
+    log.installing = Some(request.clone());
+    drop(model);
+    node.push(Work::Install(Box::new(request)));
 }
 
 /// One turn: some requests, a cycle, and now and then what follows a cycle.

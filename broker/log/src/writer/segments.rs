@@ -23,9 +23,9 @@ use std::sync::atomic::AtomicU64;
 /// A segment that has its room but no frame and no name yet.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    file: Arc<dyn DiskFile>,
-    map: Box<dyn FileMap>,
-    capacity: u64,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) map: Box<dyn FileMap>,
+    pub(super) capacity: u64,
 }
 
 /// A full segment whose checkpoint is still to be written.
@@ -39,7 +39,7 @@ pub(crate) struct Sealing {
 /// Name of a prepared segment.
 pub(crate) const PREPARED_NAME: &str = "next";
 
-fn allocate(disk: &dyn Disk, path: &str, capacity: u64) -> io::Result<Prepared> {
+pub(super) fn allocate(disk: &dyn Disk, path: &str, capacity: u64) -> io::Result<Prepared> {
     let file = disk.create(path)?;
     let made = file.allocate(capacity).and_then(|()| file.map());
     match made {
@@ -168,6 +168,7 @@ impl LogWriter {
             start: LogStart::BIRTH,
             state_applied: None,
             truncations: Vec::new(),
+            snapshot: None,
         };
         Ok(Self::new(disk, state))
     }
@@ -184,6 +185,9 @@ impl LogWriter {
         let base_index = tail.index.next();
         let path = format!("{}/{}", self.dir, segment_name(base_index));
         let needed = SEGMENT_HEADER_BYTES + frame_bytes + length(FRAME_HEADER_BYTES);
+        if base_index == self.active.base_index() {
+            return self.enlarge(capacity.max(needed));
+        }
         let prepared = match self.prepared.take_if(|prepared| prepared.capacity >= needed) {
             Some(prepared) => {
                 self.disk.rename(&format!("{}/{PREPARED_NAME}", self.dir), &path)?;
@@ -204,8 +208,29 @@ impl LogWriter {
         Ok(Arc::new(Segment::new(header, path, file, map, capacity, index)))
     }
 
+    /// The active segment, which is empty and too small for a frame, with more room: the same file,
+    /// mapped once more.
+    fn enlarge(&self, capacity: u64) -> io::Result<Arc<Segment>> {
+        let active = &self.active;
+        let file = Arc::clone(&active.file);
+        file.allocate(capacity)?;
+        let map = file.map()?;
+        let index = SparseIndex::new(self.options.index_interval_bytes);
+        let larger = Segment::new(active.header, active.path(), file, map, capacity, index);
+        Ok(Arc::new(larger))
+    }
+
     /// Makes a written segment the active one.
     pub(super) fn roll_to(&mut self, segment: Arc<Segment>) {
+        if segment.base_index() == self.active.base_index() {
+            let mut segments = (*self.shared.segments()).clone();
+            segments.pop();
+            segments.push(Arc::clone(&segment));
+            self.active = segment;
+            self.side = Side::new(0);
+            self.shared.set_segments(segments);
+            return;
+        }
         let old = std::mem::replace(&mut self.active, Arc::clone(&segment));
         let side = std::mem::replace(&mut self.side, Side::new(0));
         self.sealing.push_back(Sealing { segment: old, side, tail: self.tail });

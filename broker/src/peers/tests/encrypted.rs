@@ -125,6 +125,7 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
         boot: BootEpoch { epoch: 1, start_id: 2 },
         cluster_id: Some(ClusterId(OURS)),
         founders: vec![founder(1), founder(2)],
+        peer_boots: Default::default(),
         voters: vec![voter(1), voter(2)],
     };
     let mut cluster = Cluster::new(settings, Peers::new(Idempotency::default(), transport));

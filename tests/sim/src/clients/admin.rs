@@ -47,7 +47,16 @@ impl World {
 
     fn create(&mut self, name: &str, partition_count: i32) -> ControllerRequest {
         let interval = if self.plan.seed.is_multiple_of(2) { "4096" } else { "512" };
-        let configs = vec![("index.interval.bytes".to_owned(), Some(interval.to_owned()))];
+        let mut configs = vec![("index.interval.bytes".to_owned(), Some(interval.to_owned()))];
+        if self.has_retention() {
+            // By age, of which no record here has any, all that is closed goes; or all but a little.
+            let by_age = [("retention.ms", "1000"), ("segment.ms", "2000")];
+            let by_size = [("retention.bytes", "5000"), ("segment.ms", "1000")];
+            let chosen = if self.plan.seed.is_multiple_of(3) { by_age } else { by_size };
+            let chosen = chosen.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+            configs.extend(chosen);
+            configs.push(("segment.bytes".to_owned(), Some("1048576".to_owned())));
+        }
         ControllerRequest::CreateTopics(CreateTopics {
             topics: vec![NewTopic {
                 name: name.to_owned(),

@@ -8,6 +8,7 @@ use super::{Ask, ClientId, partition};
 use crate::event::NodeAt;
 use crate::plan::FaultClass;
 use crate::world::World;
+use bateau_log::ReadError;
 use bateau_protocol::ids::{Incarnation, Offset};
 use bateau_protocol::record::BatchHeader;
 
@@ -68,6 +69,10 @@ impl World {
             Ok(range) => {
                 reader.next = reader.next.max(range.next_offset);
                 range.batches
+            }
+            Err(ReadError::OutOfRange { start, .. }) if self.has_retention() && start > from => {
+                reader.next = reader.next.max(start);
+                return self.count("reads before the log's start");
             }
             Err(error) => {
                 let excused = self.nodes[n].is_corrupted || self.plan.has(FaultClass::FlushErrors);

@@ -1,11 +1,15 @@
 //! Stories of three replicas that speak to each other: the network and the disks do what a story
 //! says.
 
+mod snapshots;
+
 use super::*;
 use crate::consumer_group::{
     CoordinatorError, GroupRequest, GroupResponse, GroupSettings, OffsetFetch, OffsetFetchError,
 };
-use bateau_protocol::peer::{RaftBody, RaftMessage};
+use crate::replica::trim::LogStart;
+use crate::shard::Input;
+use bateau_protocol::peer::{RaftBody, RaftMessage, SnapshotChunk};
 use std::collections::BTreeMap;
 
 const VOTERS: [u64; 3] = [1, 2, 3];
@@ -22,7 +26,14 @@ struct Seat {
     effects: Effects,
     log: Vec<Frame>,
     vote: Vote,
+    start: LogStart,
+    state: Option<(LogIndex, Bytes)>,
+    /// Index of the state with which the log began anew.
+    snapshot: Option<LogIndex>,
     writes: Vec<Asked>,
+    /// Snapshots that are to be made durable.
+    installs: Vec<(LogStart, LogIndex, Bytes)>,
+    refuses_installs: bool,
     answers: Vec<Answered>,
     confirmed: Vec<(u64, bool)>,
     group_answers: Vec<(u64, GroupResponse)>,
@@ -32,8 +43,25 @@ struct Seat {
 struct Trio {
     derived: fn() -> DerivedStart,
     seats: BTreeMap<u64, Seat>,
-    network: Vec<RaftMessage>,
+    network: Network,
     now_ms: u64,
+}
+
+/// What is on its way.
+#[derive(Default)]
+struct Network {
+    messages: Vec<RaftMessage>,
+    chunks: Vec<SnapshotChunk>,
+}
+
+impl Network {
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.chunks.is_empty()
+    }
 }
 
 fn birth() -> Frame {
@@ -54,13 +82,20 @@ fn recovered(id: u64, log: &[Frame], vote: Vote) -> RecoveredLog {
         replica_id: ReplicaId::new(id),
         vote,
         commit: LogIndex::new(1),
-        last_index: log.last().unwrap().index,
+        last_index: log.last().map_or(LogIndex::ZERO, |last| last.index),
         end_offset,
         terms,
         frames: log.to_vec(),
         ..newborn()
     }
 }
+
+const BIRTH: LogStart = LogStart {
+    offset: Offset::ZERO,
+    index: LogIndex::new(1),
+    previous_term: Term::ZERO,
+    previous_crc: 0,
+};
 
 impl Seat {
     fn start(id: u64, log: Vec<Frame>, vote: Vote, derived: DerivedStart, now: Now) -> Self {
@@ -71,6 +106,11 @@ impl Seat {
             effects: Effects::default(),
             log,
             vote,
+            start: BIRTH,
+            state: None,
+            snapshot: None,
+            installs: Vec::new(),
+            refuses_installs: false,
             writes: Vec::new(),
             answers: Vec::new(),
             confirmed: Vec::new(),
@@ -80,10 +120,10 @@ impl Seat {
     }
 
     /// Drains the replica; messages go to `network`, everything else is kept.
-    fn drain(&mut self, now: Now, network: &mut Vec<RaftMessage>) {
+    fn drain(&mut self, now: Now, network: &mut Network) {
         self.replica.drain_ready(now, &mut self.effects).unwrap();
         self.replica.check_invariants();
-        let mut reads = Vec::new();
+        let (mut reads, mut sent, mut stored) = (Vec::new(), Vec::new(), Vec::new());
         for effect in self.effects.drain() {
             match effect {
                 Effect::Persist { ready, vote, truncate_from, frames, .. } => {
@@ -91,7 +131,27 @@ impl Seat {
                 }
                 Effect::Send { node, message } => {
                     assert_eq!(node.get(), message.to.get());
-                    network.push(message);
+                    network.messages.push(message);
+                }
+                Effect::SendSnapshot(snapshot) => {
+                    network.messages.push(snapshot.message.clone());
+                    network.chunks.extend(snapshot.chunks());
+                    if let Input::SnapshotSent { to, number, is_sent, .. } = snapshot.outcome(true)
+                    {
+                        sent.push((to, number, is_sent));
+                    }
+                }
+                Effect::Install { vote, start, applied, state, .. } => {
+                    self.vote = vote;
+                    self.installs.push((start, applied, state));
+                }
+                Effect::StoreState { applied, state, .. } => {
+                    self.state = Some((applied, state));
+                    stored.push(applied);
+                }
+                Effect::Trim { start, .. } => {
+                    self.start = start;
+                    self.log.retain(|frame| frame.index >= start.index);
                 }
                 Effect::ReadFrames { fetch, first, last, .. } => reads.push((fetch, first, last)),
                 Effect::LeaderChanged { leader, .. } => self.leader = leader.map(NodeId::get),
@@ -108,6 +168,12 @@ impl Seat {
                 _ => {}
             }
         }
+        for applied in stored {
+            self.replica.handle_state_stored(applied, true, now);
+        }
+        for (to, number, is_sent) in sent {
+            self.replica.handle_snapshot_sent(to, number, is_sent);
+        }
         for (fetch, first, last) in reads {
             let wanted = |frame: &&Frame| frame.index >= first && frame.index <= last;
             let frames = self.log.iter().filter(wanted).cloned().collect();
@@ -116,19 +182,35 @@ impl Seat {
         }
     }
 
-    fn flush(&mut self, now: Now, network: &mut Vec<RaftMessage>) {
+    /// Puts snapshots in the place of the log.
+    fn install(&mut self, now: Now, network: &mut Network) {
+        for (start, applied, state) in std::mem::take(&mut self.installs) {
+            if !self.refuses_installs {
+                self.log.clear();
+                (self.start, self.snapshot) = (start, Some(applied));
+                self.state = Some((applied, state));
+            }
+            let (index, is_installed) = (start.index.previous(), !self.refuses_installs);
+            self.replica.handle_installed(index, is_installed, &mut self.effects).unwrap();
+            self.drain(now, network);
+        }
+    }
+
+    fn flush(&mut self, now: Now, network: &mut Network) {
         while !self.writes.is_empty() {
             let (ready, vote, truncate_from, frames) = self.writes.remove(0);
             self.vote = vote.unwrap_or(self.vote);
             if let Some(index) = truncate_from {
                 self.log.retain(|frame| frame.index < index);
             }
-            let next = self.log.last().unwrap().index.next();
+            let last = self.log.last().map_or(self.start.index.previous(), |last| last.index);
+            let next = last.next();
             assert!(frames.first().is_none_or(|first| first.index == next), "I-LOG-1");
             self.log.extend(frames);
             self.replica.handle_persisted(ready);
             self.drain(now, network);
         }
+        self.install(now, network);
     }
 }
 
@@ -137,7 +219,7 @@ impl Trio {
         let now = later(0);
         let vote = Vote { term: Term::new(1), voted_for: ReplicaId::ZERO };
         let seat = |id| (id, Seat::start(id, vec![birth()], vote, derived(), now));
-        Self { derived, seats: VOTERS.map(seat).into(), network: Vec::new(), now_ms: 0 }
+        Self { derived, seats: VOTERS.map(seat).into(), network: Network::default(), now_ms: 0 }
     }
 
     /// Three replicas of which the first leads and has said so to the others.
@@ -176,10 +258,19 @@ impl Trio {
 
     /// Delivers what was sent between `ids`, once; the rest is lost. Nobody's disk does anything.
     fn deliver(&mut self, ids: &[u64]) {
-        for message in std::mem::take(&mut self.network) {
+        let Network { messages, chunks } = std::mem::take(&mut self.network);
+        for message in messages {
             let (from, to) = (message.from.get(), message.to.get());
             if ids.contains(&from) && ids.contains(&to) {
                 self.seat(to).replica.hear_peer(NodeId::new(from), message).unwrap();
+                self.drain(to);
+            }
+        }
+        for chunk in chunks {
+            let (from, to) = (chunk.from.get(), chunk.to.get());
+            if ids.contains(&from) && ids.contains(&to) {
+                let seat = self.seat(to);
+                seat.replica.hear_chunk(NodeId::new(from), &chunk, &mut seat.effects);
                 self.drain(to);
             }
         }
@@ -238,7 +329,38 @@ impl Trio {
     fn restart(&mut self, id: u64) {
         let (now, derived) = (self.now(), (self.derived)());
         let seat = self.seats.remove(&id).unwrap();
-        self.seats.insert(id, Seat::start(id, seat.log, seat.vote, derived, now));
+        let mut log = recovered(id, &seat.log, seat.vote);
+        log.log_start = seat.start;
+        let before = seat.start.index.previous();
+        log.last_index = seat.log.last().map_or(before, |last| last.index);
+        if seat.log.is_empty() {
+            log.end_offset = seat.start.offset;
+        }
+        log.commit = log.commit.max(before);
+        log.snapshot = seat.snapshot;
+        if let Some((applied, _)) = &seat.state
+            && *applied <= log.last_index
+        {
+            log.frames.retain(|frame| frame.index > *applied);
+            log.commit = log.commit.max(*applied);
+        }
+        log.state = seat.state.clone();
+        let replica = Replica::start(log, ReplicaStart { derived, ..of_records() }, now).unwrap();
+        let empty = Seat::start(id, vec![birth()], seat.vote, (self.derived)(), now);
+        let Seat { log, vote, start, state, snapshot, .. } = seat;
+        let new = Seat { replica, log, vote, start, state, snapshot, ..empty };
+        self.seats.insert(id, new);
+    }
+
+    /// One tick of everybody's clock, and what follows from it among `ids`.
+    fn tick(&mut self, ids: &[u64]) {
+        self.now_ms += 100;
+        let now = self.now();
+        for id in ids {
+            let seat = self.seats.get_mut(id).unwrap();
+            seat.replica.tick(now, &mut seat.effects);
+        }
+        self.settle(ids);
     }
 
     fn assert_equal_logs(&self) {

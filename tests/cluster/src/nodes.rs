@@ -1,0 +1,152 @@
+//! Brokers that are one cluster, each with a network and a filesystem of its own.
+//!
+//! Invariants
+//! - A node keeps its address and its disk over its restarts.
+//! - No process outlives its [`Nodes`]; disks and networks go after the processes.
+//!
+//! Absent on purpose: what clients see ([`crate::load`]).
+
+use crate::TIMEOUT;
+use crate::disk::Disk;
+use crate::network::{self, KAFKA_PORT, Network, PEERS_PORT, Way};
+use kafka_clients_tests::broker::binary;
+use kafka_clients_tests::program::Program;
+use kafka_clients_tests::scratch::ScratchDirectory;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+
+/// Nodes by their ids, from 1 on.
+#[derive(Debug)]
+pub struct Nodes {
+    programs: BTreeMap<usize, Program>,
+    disks: BTreeMap<usize, Disk>,
+    /// How they reach each other.
+    pub network: Network,
+    place: ScratchDirectory,
+}
+
+impl Nodes {
+    /// Makes networks, disks and files for so many nodes; nothing runs yet.
+    pub fn new(count: usize, way: Way, seed: u64) -> Self {
+        let ids: Vec<usize> = (1..=count).collect();
+        let network = Network::new(&ids, way, seed);
+        let disks = ids.iter().map(|id| (*id, Disk::new(*id))).collect();
+        let place = ScratchDirectory::new("nodes");
+        let nodes = Self { programs: BTreeMap::new(), disks, network, place };
+        for id in nodes.ids() {
+            std::fs::write(nodes.file(id), nodes.configuration(id)).expect("it is written");
+        }
+        nodes
+    }
+
+    /// Starts all of them and waits until they are ready.
+    pub fn started(count: usize, way: Way, seed: u64) -> Self {
+        let mut nodes = Self::new(count, way, seed);
+        nodes.ids().into_iter().for_each(|id| nodes.launch(id));
+        for id in nodes.ids() {
+            nodes.until_ready(id);
+        }
+        nodes
+    }
+
+    /// All ids.
+    pub fn ids(&self) -> Vec<usize> {
+        self.disks.keys().copied().collect()
+    }
+
+    /// All ids but this one.
+    pub fn others(&self, id: usize) -> Vec<usize> {
+        self.ids().into_iter().filter(|other| *other != id).collect()
+    }
+
+    fn file(&self, id: usize) -> PathBuf {
+        self.place.path().join(format!("node{id}.toml"))
+    }
+
+    fn configuration(&self, id: usize) -> String {
+        let disk = self.disk(id);
+        let voters: Vec<String> = self
+            .ids()
+            .iter()
+            .map(|voter| format!("\"{voter}@{}:{PEERS_PORT}\"", network::address(*voter)))
+            .collect();
+        let address = network::address(id);
+        format!(
+            "[node]\nid = {id}\ndata_dir = \"{}\"\ndata_dir_exclusive = {}\n\
+             [listeners]\nkafka = \"{address}:{KAFKA_PORT}\"\n\
+             kafka_advertised = \"{address}:{KAFKA_PORT}\"\nnative = \"off\"\nhttp = \"off\"\n\
+             peers = \"{address}:{PEERS_PORT}\"\nallow_plaintext = true\n\
+             [cluster]\nvoters = [{}]\n\
+             [limits]\nconnections_per_ip_max = 10000\nconnections_per_ip_second_max = 100000\n\
+             disk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
+             disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n",
+            disk.data().display(),
+            disk.is_own(),
+            voters.join(", "),
+        )
+    }
+
+    /// Where a node's data lies.
+    pub fn disk(&self, id: usize) -> &Disk {
+        self.disks.get(&id).expect("every node has a disk")
+    }
+
+    /// Takes a node's filesystem away and brings it back, as a new start of its machine does.
+    pub fn remount(&mut self, id: usize) {
+        self.disks.get_mut(&id).expect("every node has a disk").remount();
+    }
+
+    /// Starts a node.
+    pub fn launch(&mut self, id: usize) {
+        let mut command = network::command(id, binary());
+        command.arg("serve").arg("--config").arg(self.file(id)).env_remove("RUST_LOG");
+        self.programs.insert(id, Program::start(&format!("node {id}"), command));
+    }
+
+    /// Waits until a node has said that it is ready, and returns what it says it took, in ms.
+    pub fn until_ready(&self, id: usize) -> u64 {
+        self.program(id).wait_for("ready line", TIMEOUT, |lines| {
+            let ready = lines.iter().find_map(|line| line.json.as_ref())?;
+            (ready["ready"] == true).then(|| ready["ready_ms"].as_u64().unwrap_or_default())
+        })
+    }
+
+    /// Ends a node without a word.
+    pub fn kill(&mut self, id: usize) {
+        self.programs.remove(&id).expect("it runs").kill();
+    }
+
+    /// Whether a node's process runs.
+    pub fn running(&mut self, id: usize) -> bool {
+        self.programs.get_mut(&id).is_some_and(Program::running)
+    }
+
+    /// Waits until a node has ended by itself; its status and what it said on standard error.
+    pub fn ended(&mut self, id: usize) -> (ExitStatus, String) {
+        let mut program = self.programs.remove(&id).expect("it was started");
+        let status = program.wait_for_exit(TIMEOUT);
+        (status, program.errors().join("\n"))
+    }
+
+    /// What a node has said on standard error.
+    pub fn said(&self, id: usize) -> String {
+        self.program(id).errors().join("\n")
+    }
+
+    /// The end of what a node has said, for messages.
+    pub fn tail(&self, id: usize) -> String {
+        self.programs.get(&id).map(Program::tail).unwrap_or_default()
+    }
+
+    /// A node's process.
+    pub fn program(&self, id: usize) -> &Program {
+        self.programs.get(&id).expect("it runs")
+    }
+
+    /// The state of a node's process as the kernel tells it: `T` where it stands still.
+    pub fn state(&self, id: usize) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.program(id).id())).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+}

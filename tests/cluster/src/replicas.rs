@@ -1,0 +1,84 @@
+//! Whether the copies of every log are equal, frame by frame.
+//!
+//! Invariant: equal means the same term, kind, offset and payload at each index; where a frame lies
+//! and which flush made it durable is each node's own.
+//! Absent on purpose: nodes that are behind. A difference counts only if it does not go away.
+
+use crate::nodes::Nodes;
+use kafka_clients_tests::broker::binary;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// What tells one frame from another.
+type Frame = (u64, String, u64, u64);
+/// Frames of one copy by their index.
+type Frames = BTreeMap<u64, Frame>;
+
+/// Waits until all copies are equal; how many frames were compared, or what differs in the end.
+///
+/// # Errors
+/// The first difference, in words.
+pub fn agree(nodes: &Nodes, timeout: Duration) -> Result<u64, String> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let compared = compare(nodes);
+        if compared.is_ok() || Instant::now() > deadline {
+            return compared;
+        }
+    }
+}
+
+fn compare(nodes: &Nodes) -> Result<u64, String> {
+    let homes = |id: usize| nodes.disk(id).data().join("partitions");
+    let names: BTreeSet<_> = nodes.ids().into_iter().flat_map(|id| listed(&homes(id))).collect();
+    let mut compared = 0;
+    for path in names {
+        let name = path.to_string_lossy().into_owned();
+        let mut copies = nodes.ids().into_iter().map(|id| (id, frames(&homes(id).join(&path))));
+        let Some((first, frames)) = copies.next() else { continue };
+        for (other, copy) in copies {
+            let differs = frames.iter().find(|(index, frame)| copy.get(index) != Some(frame));
+            if let Some((index, frame)) = differs {
+                let there = copy.get(index);
+                return Err(format!(
+                    "log {name} at {index}: node {first} has {frame:?}, node {other} {there:?}"
+                ));
+            }
+            if copy.len() != frames.len() {
+                let (here, there) = (frames.len(), copy.len());
+                return Err(format!("log {name}: node {first} {here} frames, {other} {there}"));
+            }
+        }
+        compared += frames.len() as u64;
+    }
+    Ok(compared)
+}
+
+/// Names in a directory.
+fn listed(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = directory.read_dir() else { return Vec::new() };
+    entries.filter_map(|entry| Some(PathBuf::from(entry.ok()?.file_name()))).collect()
+}
+
+/// What the broker's own command finds in the segments of a log, of a running node too.
+fn frames(log: &Path) -> Frames {
+    let mut segments = listed(log);
+    segments.retain(|name| name.extension().is_some_and(|ending| ending == "log"));
+    segments.sort();
+    let mut frames = Frames::new();
+    for segment in segments {
+        let output = Command::new(binary()).args(["log", "dump"]).arg(log.join(segment)).output();
+        let output = output.expect("the binary is there");
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let Ok(frame) = serde_json::from_str::<Value>(line) else { continue };
+            let number = |key: &str| frame[key].as_u64().unwrap_or(u64::MAX);
+            let kind = frame["kind"].as_str().unwrap_or_default().to_owned();
+            let identity = (number("term"), kind, number("base_offset"), number("payload_crc"));
+            frames.insert(number("index"), identity);
+        }
+    }
+    frames
+}

@@ -1,0 +1,101 @@
+//! P4 and P5: nodes that do not hear each other.
+//!
+//! Invariant: the loss is seen where it happens: packets that went into a void, or bytes and
+//! connections that a proxy took.
+//! Absent on purpose: clients that are cut off too. They reach every node, the lonely one as well.
+
+use super::{RECOVERY_MAX, Run, Since, acks_of};
+use std::time::Duration;
+
+/// New leaders are known within so long of a partition.
+const ELECTION_MAX: Duration = Duration::from_secs(3);
+/// Leadership settles within so long of a loss in one direction.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+/// Elections that a minute of one-way loss may cost a partition.
+const ELECTIONS_PER_MINUTE_MAX: f64 = 3.0;
+
+/// P4: no node hears the victim, and it hears none.
+pub(super) fn isolated(run: &mut Run) {
+    let mut pinned = Vec::new();
+    for _ in 0..run.form.faults().div_ceil(2) {
+        run.breathe();
+        let (victim, led) = run.leader();
+        if !pinned.contains(&victim) {
+            run.load.pin(victim);
+            pinned.push(victim);
+        }
+        run.breathe();
+        let before = run.nodes.network.lost();
+        let since = run.now();
+        run.nodes.network.isolate(victim);
+        // What is sent to it from here on can reach no majority.
+        let alone = run.load.now();
+        run.elects(victim, &led, ELECTION_MAX);
+        run.recovers("beside a lonely node", ELECTION_MAX);
+        let stay = run.form.stay(&mut run.random);
+        std::thread::sleep(stay.saturating_sub(since.at.elapsed()));
+        let until = run.load.now();
+        let acked = acks_of(&run.load.acks(), victim, alone, until);
+        if acked > 0 {
+            run.problem(format!("a lonely node acknowledged {acked} batches"));
+        }
+        observed(run, before);
+        healed(run, since, &led);
+    }
+    run.load.unpin();
+}
+
+/// P5: nobody hears the leader; and then it hears nobody.
+pub(super) fn one_way(run: &mut Run) {
+    for round in 0..run.form.faults() {
+        run.breathe();
+        let (victim, led) = run.leader();
+        let others = run.nodes.others(victim);
+        let epochs = epochs(run);
+        let before = run.nodes.network.lost();
+        let since = run.now();
+        for other in others {
+            let (from, to) = if round % 2 == 0 { (victim, other) } else { (other, victim) };
+            run.nodes.network.lose(from, to);
+        }
+        run.recovers("under a loss in one direction", SETTLE_MAX);
+        let settled = since.at.elapsed();
+        run.entry.recoveries.push(settled);
+        if settled > SETTLE_MAX {
+            run.problem(format!("leadership settled after {settled:?}"));
+        }
+        let stay = run.form.stay(&mut run.random);
+        std::thread::sleep(stay.saturating_sub(since.at.elapsed()));
+        run.recovers("still under a loss in one direction", SETTLE_MAX);
+        let minutes = (since.at.elapsed().as_secs_f64() / 60.0).max(1.0);
+        let most = elections(run, &epochs);
+        run.entry.observe("elections_most", u64::try_from(most).unwrap_or(0));
+        if f64::from(most) / minutes > ELECTIONS_PER_MINUTE_MAX {
+            run.problem(format!("{most} elections of one partition in {minutes:.1} minutes"));
+        }
+        observed(run, before);
+        healed(run, since, &led);
+    }
+}
+
+fn epochs(run: &Run) -> Vec<i32> {
+    run.load.directory().refresh(None);
+    run.load.directory().partitions().iter().map(|led| led.epoch).collect()
+}
+
+/// The most elections of one partition since then.
+fn elections(run: &Run, before: &[i32]) -> i32 {
+    epochs(run).iter().zip(before).map(|(now, before)| now - before).max().unwrap_or(0)
+}
+
+fn observed(run: &mut Run, before: crate::network::Lost) {
+    let lost = run.nodes.network.lost();
+    run.entry.observe("packets", lost.packets - before.packets);
+    run.entry.observe("bytes", lost.bytes - before.bytes);
+}
+
+fn healed(run: &mut Run, since: Since, led: &[u32]) {
+    run.fault_ended(since, led);
+    run.nodes.network.heal();
+    run.recovers("all hear each other again", RECOVERY_MAX);
+}

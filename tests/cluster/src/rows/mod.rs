@@ -1,0 +1,269 @@
+//! The rows: one kind of fault each, under load, with a judgement at the end.
+//!
+//! ```text
+//!   run(row, seed, form) ─> Nodes + Load ─> warm ─> faults ─> all healed ─> drain ─> checker
+//!                                                     └ seen at the target, times measured
+//! ```
+//!
+//! | Row | Fault | Beside the checker |
+//! |---|---|---|
+//! | P1 | `kill -9` of a leader | a new leader, and acks again, within limits |
+//! | P2 | `kill -9` of all nodes at once | writes resume |
+//! | P3 | a leader stands still, and goes on | a zombie acks nothing, answers nothing stale |
+//! | P4 | a leader that nobody hears | the others go on; it acknowledges nothing that came later |
+//! | P5 | a leader that is not heard, then one that hears nothing | leadership settles |
+//! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
+//!
+//! Invariants
+//! - Everything that is drawn is drawn from the seed.
+//! - A limit that is exceeded is a problem of the entry, like an anomaly.
+//!
+//! Absent on purpose: rows that need more than three nodes, and those of other faults.
+
+mod crash;
+mod disk;
+mod link;
+mod pause;
+
+use crate::ledger::Entry;
+use crate::load::{self, Ack, Finished, Load, Shape};
+use crate::network::Way;
+use crate::nodes::Nodes;
+use crate::replicas;
+use kafka_clients_tests::program::wait_until;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// A row by its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Row {
+    /// `kill -9` of a leader.
+    P1,
+    /// `kill -9` of all nodes at once.
+    P2,
+    /// SIGSTOP of a leader, and on.
+    P3,
+    /// A leader is isolated.
+    P4,
+    /// One-way loss, from the leader and then to it.
+    P5,
+    /// A flush fails.
+    P13,
+}
+
+impl Row {
+    /// All rows.
+    pub const ALL: [Self; 6] = [Self::P1, Self::P2, Self::P3, Self::P4, Self::P5, Self::P13];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::P1 => "P1",
+            Self::P2 => "P2",
+            Self::P3 => "P3",
+            Self::P4 => "P4",
+            Self::P5 => "P5",
+            Self::P13 => "P13",
+        }
+    }
+}
+
+impl FromStr for Row {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|row| row.name().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| format!("no row {text}; there are P1, P2, P3, P4, P5 and P13"))
+    }
+}
+
+/// How much of a row is done in one run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// For every change: one or two faults, seconds long.
+    Short,
+    /// For the ledger: ten faults.
+    Long,
+}
+
+impl Form {
+    /// Faults of one run.
+    pub(crate) fn faults(self) -> usize {
+        match self {
+            Self::Short => 2,
+            Self::Long => 10,
+        }
+    }
+
+    /// How long a fault stays that ends by itself.
+    pub(crate) fn stay(self, random: &mut fastrand::Rng) -> Duration {
+        match self {
+            Self::Short => Duration::from_millis(random.u64(2_500..3_500)),
+            Self::Long => Duration::from_millis(random.u64(1_000..15_000)),
+        }
+    }
+}
+
+/// Nodes of a row's cluster.
+const NODES: usize = 3;
+/// What takes longer than this after a fault has ended is a problem.
+const RECOVERY_MAX: Duration = Duration::from_secs(15);
+/// How long a test looks for what should come within a limit: it reports what it saw.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+
+/// A cluster at work under one row.
+pub(crate) struct Run {
+    pub nodes: Nodes,
+    pub load: Load,
+    pub random: fastrand::Rng,
+    pub form: Form,
+    pub entry: Entry,
+    /// Moments of faults, with what they hit, for the gaps: partitions and end of the window.
+    pub moments: Vec<(u64, Vec<u32>, u64)>,
+}
+
+/// Runs a row once.
+pub fn run(row: Row, seed: u64, run: u64, form: Form) -> Entry {
+    let mut random = fastrand::Rng::with_seed(seed ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let ways = [Way::Packets, Way::Proxies];
+    let networked = matches!(row, Row::P4 | Row::P5);
+    let way = if networked { ways[random.usize(..ways.len())] } else { Way::Packets };
+    let nodes = Nodes::started(NODES, way, random.u64(..));
+    let shape = Shape {
+        partitions: 6,
+        ordered: 1,
+        plain: 1,
+        pause: Duration::from_millis(20),
+        ask_pause: Duration::from_millis(15),
+    };
+    let load = Load::start(&nodes.ids(), "orders", shape, random.u64(..));
+    let mut entry = Entry::new(row, seed, run);
+    if networked {
+        entry.variant = format!("{way:?}");
+    }
+    let mut run = Run { nodes, load, random, form, entry, moments: Vec::new() };
+    run.warm();
+    match row {
+        Row::P1 => crash::leader(&mut run),
+        Row::P2 => crash::all(&mut run),
+        Row::P3 => pause::leader(&mut run),
+        Row::P4 => link::isolated(&mut run),
+        Row::P5 => link::one_way(&mut run),
+        Row::P13 => disk::failing(&mut run),
+    }
+    run.judged()
+}
+
+impl Run {
+    /// Waits until every partition takes records.
+    fn warm(&mut self) {
+        let now = self.load.now();
+        let warm = self.load.all_acked_since(now, LOOK_MAX);
+        assert!(warm.is_some(), "a cluster without faults takes records");
+    }
+
+    /// A node that leads something, and what it leads.
+    pub fn leader(&mut self) -> (usize, Vec<u32>) {
+        let directory = self.load.directory();
+        // A node that nobody talked to a moment ago may have to learn it.
+        wait_until("all partitions have leaders", LOOK_MAX, || {
+            directory.refresh(None);
+            directory.partitions().iter().all(|led| led.leader.is_some())
+        });
+        let partitions = directory.partitions();
+        let led = |node: usize| -> Vec<u32> {
+            let of = (0_u32..).zip(&partitions).filter(|(_, led)| led.leader == Some(node));
+            of.map(|(partition, _)| partition).collect()
+        };
+        let ids = self.nodes.ids();
+        let leaders: Vec<usize> = ids.into_iter().filter(|id| !led(*id).is_empty()).collect();
+        let node = leaders[self.random.usize(..leaders.len())];
+        (node, led(node))
+    }
+
+    /// Waits until all partitions take records that were sent from now on; a problem where that
+    /// takes longer than `limit`. Returns how long it took.
+    pub fn recovers(&mut self, what: &str, limit: Duration) -> Duration {
+        let now = self.load.now();
+        let took = self.load.all_acked_since(now, LOOK_MAX);
+        let took = took.unwrap_or(LOOK_MAX);
+        if took > limit {
+            self.problem(format!("{what}: all partitions took records after {took:?}"));
+        }
+        took
+    }
+
+    /// Waits until the others name new leaders; a problem where that takes longer than `limit`.
+    pub fn elects(&mut self, gone: usize, partitions: &[u32], limit: Duration) {
+        let others = self.nodes.others(gone);
+        let directory = self.load.directory();
+        let took = directory.led_elsewhere(&others, partitions, gone, LOOK_MAX);
+        let took = took.unwrap_or(LOOK_MAX);
+        if took > limit {
+            self.problem(format!("node {gone} gone: new leaders after {took:?}"));
+        }
+        self.entry.leaderless.push(took);
+    }
+
+    /// Notes what no fault excuses.
+    pub fn problem(&mut self, problem: String) {
+        self.entry.problems.push(problem);
+    }
+
+    /// Notes a fault that began at `since` and ends now, and the gap that it made.
+    pub fn fault_ended(&mut self, since: Since, partitions: &[u32]) {
+        self.entry.faulty += since.at.elapsed();
+        self.entry.operations_in_fault += self.load.operations() - since.operations;
+        self.moments.push((since.moment, partitions.to_vec(), self.load.now()));
+    }
+
+    /// The beginning of a fault.
+    pub fn now(&self) -> Since {
+        Since { at: Instant::now(), moment: self.load.now(), operations: self.load.operations() }
+    }
+
+    /// A pause that is drawn, so that faults do not come at equal distances.
+    pub fn breathe(&mut self) {
+        let longest = if self.form == Form::Short { 400 } else { 3_000 };
+        std::thread::sleep(Duration::from_millis(self.random.u64(100..longest)));
+    }
+
+    /// Ends the load and judges it.
+    fn judged(self) -> Entry {
+        let Self { nodes, load, mut entry, moments, .. } = self;
+        let Finished { history, acks, problems } = load.finish();
+        entry.gaps = moments
+            .iter()
+            .map(|(moment, partitions, until)| load::gap(&acks, partitions, *moment, *until))
+            .collect();
+        entry.report = checker::check(&history);
+        entry.problems.extend(problems);
+        match replicas::agree(&nodes, RECOVERY_MAX) {
+            Ok(frames) => entry.compared_frames = frames,
+            Err(difference) => entry.problems.push(difference),
+        }
+        if !entry.is_good() {
+            for id in nodes.ids() {
+                println!("--- node {id}{}", nodes.tail(id));
+            }
+        }
+        entry
+    }
+}
+
+/// When a fault began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    /// For how long it stays.
+    pub at: Instant,
+    /// On the load's clock.
+    pub moment: u64,
+    /// Operations begun before it.
+    pub operations: u64,
+}
+
+/// Acknowledgements that this node gave to what was sent to it after `from`, before `until`.
+pub(crate) fn acks_of(acks: &[Ack], node: usize, from: u64, until: u64) -> usize {
+    let given = |ack: &&Ack| ack.node == node && ack.sent > from && ack.acked < until;
+    acks.iter().filter(given).count()
+}

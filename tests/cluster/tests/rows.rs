@@ -1,0 +1,52 @@
+//! The short form of every row. The long forms are `cargo run --release -p cluster-tests --bin
+//! rows`.
+
+use cluster_tests::rows::{Form, Row, run};
+use kafka_clients_tests::namespace;
+use std::sync::{Mutex, PoisonError};
+
+/// One cluster at a time: several on one machine would measure each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn short(name: &str, row: Row) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !namespace::enter_to_network(name) {
+        return;
+    }
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let entry = run(row, seed, 1, Form::Short);
+    println!("{}\n{}", entry.to_json(), entry.report);
+    assert!(entry.is_good(), "seed {seed}: {}\n{}", entry.to_json(), entry.report);
+    assert!(entry.counts(), "seed {seed}: the fault was not there: {}", entry.to_json());
+}
+
+#[test]
+fn p1_killed_leaders_cost_no_record_and_repeat_none() {
+    short("p1_killed_leaders_cost_no_record_and_repeat_none", Row::P1);
+}
+
+#[test]
+fn p2_all_nodes_killed_at_once_resume_with_all_that_was_acknowledged() {
+    short("p2_all_nodes_killed_at_once_resume_with_all_that_was_acknowledged", Row::P2);
+}
+
+#[test]
+fn p3_a_leader_that_stood_still_acknowledges_nothing_of_its_own() {
+    short("p3_a_leader_that_stood_still_acknowledges_nothing_of_its_own", Row::P3);
+}
+
+#[test]
+fn p4_a_lonely_leader_acknowledges_nothing_and_the_others_go_on() {
+    short("p4_a_lonely_leader_acknowledges_nothing_and_the_others_go_on", Row::P4);
+}
+
+#[test]
+fn p5_leadership_settles_when_packets_go_in_one_direction_only() {
+    short("p5_leadership_settles_when_packets_go_in_one_direction_only", Row::P5);
+}
+
+#[test]
+fn p13_a_node_whose_flush_fails_ends_and_the_others_take_over() {
+    short("p13_a_node_whose_flush_fails_ends_and_the_others_take_over", Row::P13);
+}
