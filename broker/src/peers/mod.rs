@@ -12,7 +12,6 @@
 //! - What waits for a link is bounded in bytes (R15); beyond that it is dropped and reported.
 //! - Nothing of a link is heard before its `Hello` was answered with a welcome.
 //! - A frame that is damaged or nonsense ends its link and nothing else.
-//!
 //! - Where links are encrypted, nobody is heard who has no certificate of its node (`I-TLS-2`).
 //!
 //! Absent on purpose: retries, which are `Node`'s, and whose a certificate is, which `tls` knows.

@@ -126,6 +126,7 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
         cluster_id: Some(ClusterId(OURS)),
         peer_boots: Default::default(),
         founders: vec![founder(1), founder(2)],
+        peer_boots: Default::default(),
         voters: vec![voter(1), voter(2)],
     };
     let mut cluster = Cluster::new(settings, Peers::new(Idempotency::default(), transport));
