@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Heard};
 use crate::tls::tests::authority::{Authority, Identity, write_authority};
 use crate::tls::{NodeTls, Tls, name_of};
 use bateau_core::controller::{BootEpoch, ClusterId, Founder};
-use bateau_core::node::{NodeEffect, NodeInput, NodeSettings, Voter};
+use bateau_core::node::{NodeInput, NodeSettings, Voter};
 use bateau_protocol::peer::{PEER_VERSION_MAX, PEER_VERSION_MIN};
 use bateau_quic::crypto_provider;
 use rcgen::{
@@ -124,8 +124,8 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
         founding_id: [2; 16],
         boot: BootEpoch { epoch: 1, start_id: 2 },
         cluster_id: Some(ClusterId(OURS)),
-        peer_boots: Default::default(),
         founders: vec![founder(1), founder(2)],
+        peer_boots: Default::default(),
         voters: vec![voter(1), voter(2)],
     };
     let mut cluster = Cluster::new(settings, Peers::new(Idempotency::default(), transport));
@@ -265,8 +265,8 @@ fn constrained(top: &Authority) -> Identity {
     identity
 }
 
-/// Certificates that are not node 1's: what whoever shows one is told, and what the log says.
-fn wrong_certificates(authority: &Authority) -> Vec<(Identity, &'static str, &'static str)> {
+/// Certificates that are not node 1's, with what their owner is told and what is logged.
+fn bad_certificates(authority: &Authority) -> Vec<(Identity, &'static str, &'static str)> {
     let not_named = "refused: WrongCertificate: the certificate does not name \
                      node-1.bateau.internal";
     let usage =
@@ -306,8 +306,9 @@ async fn only_who_holds_the_key_of_its_nodes_certificate_is_heard() {
     let authority = Authority::new("ours");
     let (address, mut heard, _stop) = hall(&authority);
     let (logged, _guard) = Logged::here();
+    let bad = bad_certificates(&authority);
     let mut number = 0;
-    for (identity, told, written) in &wrong_certificates(&authority) {
+    for (identity, told, written) in &bad {
         number += 1;
         let socket = connect(address, number).await;
         let found = Guest::with(identity).knock(&authority, socket, 1_000).await;
