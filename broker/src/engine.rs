@@ -25,6 +25,7 @@ use crate::disk_worker::{self, Report};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
 use crate::follower_reads::FollowerReads;
+use crate::peers::Transport;
 use crate::readers::{ColdReader, ReadThread};
 use crate::router::Router;
 use crate::shard::{Ask, Ended, INBOX_ASKS_MAX, ShardLoop, ShardParts};
@@ -91,7 +92,7 @@ impl Engine {
     /// what recovery itself may do.
     pub fn open(disk: Arc<dyn Disk>, settings: EngineSettings) -> Result<Self, Failure> {
         let mut opened = Opened::open(disk, settings, &RecoveryProgress::default())?;
-        let mut cluster = opened.cluster();
+        let mut cluster = opened.cluster(Transport::Plain);
         let now = opened.now();
         for effect in cluster.step(now) {
             if let NodeEffect::Found { founders } = effect {

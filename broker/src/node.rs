@@ -34,11 +34,12 @@ use crate::doors::http::HttpDoor;
 use crate::engine::{Engine, Opened, RunningEngine, Starting, meet};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
+use crate::peers::Transport;
 use crate::tls::{Tls, Watch};
 use bateau_log::{Disk, RealDisk, RealDiskOptions, RecoveryProgress};
 use bateau_quic::SpkiPin;
 use control::{Command, Keeper};
-use doors::{Doors, end_of, not_bound};
+use doors::{Doors, end_of, not_bound, transport};
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -203,7 +204,7 @@ impl Node {
         let http = http.map(|door| DoorTask::spawn("http", |stop| door.run(control, stop)));
         let mut node =
             Self { settings, addresses, keeper, running: None, http, encryption, identity: None };
-        match Running::open(&node.settings, doors).await {
+        match node.run(doors).await {
             Ok(running) => node.running = Some(running),
             Err(failure) => {
                 node.close_http().await;
@@ -234,6 +235,18 @@ impl Node {
         }
         self.keeper.say(NodeState::Ready, Some(broker));
         Ok(())
+    }
+
+    /// Recovers and starts everything but the doors of clients.
+    async fn run(&mut self, doors: Doors) -> Result<Running, Failure> {
+        let mut opened = recover(&self.settings, &doors).await?;
+        // From now on the directory is ours, and no other process makes a key in it.
+        let native = self.native_tls()?.filter(|_| self.encryption.is_none());
+        if let Some(made) = native {
+            opened.register_native_key(made.pin());
+        }
+        let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
+        Running::begin(opened, doors, transport(tls)).await
     }
 
     /// What the native door encrypts with: the files of `[tls]`, else a certificate of the node's
@@ -389,22 +402,19 @@ impl Node {
         self.keeper.say(NodeState::Starting, None);
         let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
         let doors = bind_again(&self.settings.config, tls).await?;
-        self.running = Some(Running::open(&self.settings, doors).await?);
+        self.running = Some(self.run(doors).await?);
         self.until_ready().await
     }
 }
 
 impl Running {
-    /// Recovers on a thread of its own, so that the HTTP door answers meanwhile.
-    async fn open(settings: &NodeSettings, mut doors: Doors) -> Result<Self, Failure> {
-        let store = Arc::clone(&settings.store);
-        let disk = off_the_loop(move || store.open()).await?;
-        let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
-        let engine_settings = settings::of_engine(settings, &doors, &*disk);
-        let recovery = Arc::clone(&settings.recovery);
-        let opened = off_the_loop(move || Opened::open(disk, engine_settings, &recovery));
-        let opened = opened.await??;
-        let mut cluster = opened.cluster();
+    /// Meets the other founders where there are any, and starts the engine.
+    async fn begin(
+        opened: Opened,
+        mut doors: Doors,
+        transport: Transport,
+    ) -> Result<Self, Failure> {
+        let mut cluster = opened.cluster(transport);
         let mut peers = doors.open_peers(cluster.peers().events());
         let engine = match meet_and_start(opened, cluster).await {
             Ok(engine) => engine,
@@ -419,6 +429,16 @@ impl Running {
         let engine = EngineTask::spawn(running);
         Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new(), peers })
     }
+}
+
+/// Recovers on a thread of its own, so that the HTTP door answers meanwhile.
+async fn recover(settings: &NodeSettings, doors: &Doors) -> Result<Opened, Failure> {
+    let store = Arc::clone(&settings.store);
+    let disk = off_the_loop(move || store.open()).await?;
+    let disk = disk.map_err(|reason| Failure::new(Exit::Failed, reason))?;
+    let engine_settings = settings::of_engine(settings, doors, &*disk);
+    let recovery = Arc::clone(&settings.recovery);
+    off_the_loop(move || Opened::open(disk, engine_settings, &recovery)).await?
 }
 
 async fn meet_and_start(opened: Opened, mut cluster: Cluster) -> Result<Engine, Failure> {
@@ -438,7 +458,7 @@ impl Encryption {
     fn of_config(config: &Config) -> Result<Option<Self>, Failure> {
         let tls = Tls::of_config(config);
         let tls = tls.map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-        Ok(tls.map(|tls| Self { _watch: tls.watch(config.tls.as_ref()), tls }))
+        Ok(tls.map(|tls| Self { _watch: tls.watch(config), tls }))
     }
 }
 

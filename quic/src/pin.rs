@@ -80,6 +80,12 @@ impl SpkiPin {
         Self(hash)
     }
 
+    /// The pin with this hash.
+    #[must_use]
+    pub const fn from_bytes(hash: [u8; HASH_BYTES]) -> Self {
+        Self(hash)
+    }
+
     /// The hash itself.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; HASH_BYTES] {

@@ -123,7 +123,11 @@ fn adapt(config: &mut Config, effective: &Effective) {
 /// The open doors that are not encrypted.
 fn plaintext_listeners(config: &Config) -> impl Iterator<Item = (&'static str, Listener)> {
     let Config { listeners, .. } = config;
-    let doors = [("listeners.kafka", listeners.kafka), ("listeners.http", listeners.http)];
+    let doors = [
+        ("listeners.kafka", listeners.kafka),
+        ("listeners.http", listeners.http),
+        ("listeners.peers", listeners.peers),
+    ];
     let is_plain = config.tls.is_none();
     doors
         .into_iter()
@@ -165,7 +169,7 @@ impl Relations<'_> {
 
     /// What is wrong with the voters.
     fn voters_rule(&self) -> Option<String> {
-        let Config { cluster, node, listeners, tls, .. } = self.config;
+        let Config { cluster, node, listeners, .. } = self.config;
         if cluster.voters.is_empty() {
             return Some("one entry, this node's own, is a complete cluster".to_owned());
         }
@@ -188,28 +192,36 @@ impl Relations<'_> {
             let named = named.join(", ");
             return Some(format!("names node {named}, but node.id is {own} ({origin})"));
         }
-        let has_others = ids.len() > 1;
-        if has_others && listeners.peers.is_none() {
+        if ids.len() > 1 && listeners.peers.is_none() {
             return Some("names other nodes, so listeners.peers cannot be off".to_owned());
         }
-        (has_others && tls.is_some()).then(|| {
-            "names other nodes, and this build cannot encrypt the peers listener yet: leave [tls] \
-             out, or run one node"
-                .to_owned()
-        })
+        None
     }
 
     fn tls(&self) -> Option<Problem> {
         let tls = self.config.tls.as_ref()?;
         let is_missing = |path: &Path| path.as_os_str().is_empty();
         let (missing, given) = match (is_missing(&tls.cert), is_missing(&tls.key)) {
-            (false, false) => return None,
+            (false, false) => return self.nodes_have_authority(tls),
             (false, true) => ("tls.key", "tls.cert"),
             (true, false) => ("tls.cert", "tls.key"),
             (true, true) => ("tls.cert", "tls.client_ca"),
         };
         let (value, origin) = self.said(given);
         Some(self.relation(missing, format!("{given} = {value} ({origin}) needs it")))
+    }
+
+    /// Nodes know each other by certificates where doors are encrypted.
+    fn nodes_have_authority(&self, tls: &TlsSettings) -> Option<Problem> {
+        let is_alone = self.config.listeners.peers.is_none() || tls.client_ca.is_some();
+        (!is_alone).then(|| {
+            let (value, origin) = self.said("listeners.peers");
+            let rule = format!(
+                "listeners.peers = {value} ({origin}) needs it beside tls.cert: the authority of \
+                 the nodes' certificates"
+            );
+            self.relation("tls.client_ca", rule)
+        })
     }
 
     fn plaintext(&self) -> Vec<Problem> {

@@ -211,6 +211,32 @@ fn a_feature_that_is_not_built_stops_the_start_by_name() {
 }
 
 #[test]
+fn nodes_that_speak_in_plaintext_beyond_loopback_say_so() {
+    let beyond = ["listeners.peers=0.0.0.0:9644"];
+    refused(
+        from_flags(&beyond),
+        "listeners.peers = 0.0.0.0:9644 (-X): a listener beyond loopback needs [tls], or \
+         listeners.allow_plaintext = true, which is false (default)",
+    );
+    assert!(from_flags(&[beyond[0], "listeners.allow_plaintext=true"]).is_ok());
+    let files = ["tls.cert=node.crt", "tls.key=node.key", "tls.client_ca=nodes.crt"];
+    assert!(from_flags(&[beyond[0], files[0], files[1], files[2]]).is_ok());
+}
+
+#[test]
+fn encrypted_nodes_need_an_authority_to_know_each_other_by() {
+    let files = ["tls.cert=node.crt", "tls.key=node.key"];
+    let voters = "cluster.voters=1@127.0.0.1:9644,2@127.0.0.1:9645";
+    refused(
+        from_flags(&[files[0], files[1], voters]),
+        "tls.client_ca =  (default): listeners.peers = 127.0.0.1:9644 (default) needs it beside \
+         tls.cert: the authority of the nodes' certificates",
+    );
+    assert!(from_flags(&[files[0], files[1], "tls.client_ca=nodes.crt", voters]).is_ok());
+    assert!(from_flags(&files).is_ok(), "a node that is alone has nobody to know");
+}
+
+#[test]
 fn a_feature_to_come_is_accepted_where_nothing_is_asked_of_it() {
     let file = "[listeners]\npeers = \"127.0.0.1:9644\"\n[tls]\ncert = \"\"\n\
                 [auth]\nrequired = false\nsuperusers = []\n[topics]\nmin_insync_replicas = 1\n";

@@ -8,7 +8,7 @@ use super::EngineSettings;
 use crate::cluster::Cluster;
 use crate::exit::{Exit, Failure};
 use crate::partition::PartitionView;
-use crate::peers::Peers;
+use crate::peers::{Peers, Transport};
 use crate::telemetry;
 use bateau_core::clock::Now;
 use bateau_core::controller::{BootEpoch, ClusterId, Founder, NodeRegistration};
@@ -19,6 +19,7 @@ use bateau_log::{
 };
 use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_protocol::peer::Idempotency;
+use bateau_quic::SpkiPin;
 use std::sync::Arc;
 
 /// An open data directory.
@@ -82,9 +83,19 @@ impl Opened {
         self.settings.clock.now()
     }
 
+    /// Registers the key that the native door shows, for clients that know it by its pin.
+    pub fn register_native_key(&mut self, pin: SpkiPin) {
+        let listeners = &mut self.registration.listeners;
+        for listener in listeners.iter_mut().filter(|listener| &*listener.name == "native") {
+            listener.pin = Some(*pin.as_bytes());
+        }
+    }
+
     /// The node's brain and its links, none of which is dialled yet.
+    ///
+    /// - `transport`: what the links run over.
     #[must_use]
-    pub fn cluster(&self) -> Cluster {
+    pub fn cluster(&self, transport: Transport) -> Cluster {
         let boot = self.registration.boot;
         let (node_id, start_id) = (self.settings.node_id, boot.start_id);
         let settings = NodeSettings {
@@ -97,7 +108,7 @@ impl Opened {
             voters: self.settings.voters.clone(),
         };
         let origin = Idempotency { node_id, start_id, number: 0 };
-        Cluster::new(settings, Peers::new(origin))
+        Cluster::new(settings, Peers::new(origin, transport))
     }
 
     /// Makes the metadata log of these founders, and stores that the cluster is founded.

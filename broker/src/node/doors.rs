@@ -16,7 +16,7 @@ use crate::doors::Capacity;
 use crate::doors::kafka::KafkaDoor;
 use crate::doors::native::{NativeDoor, NativeSettings};
 use crate::exit::{Exit, Failure};
-use crate::peers::{Mailbox, PeersDoor};
+use crate::peers::{Mailbox, PeersDoor, Transport};
 use crate::tls::Tls;
 use bateau_core::controller::ListenerAddress;
 use std::future::Future;
@@ -78,7 +78,9 @@ impl Doors {
             bound.map_err(|error| not_bound("listeners.native", listener.address, &error))
         });
         let peers = config.listeners.peers.as_ref().map(|listener| {
-            let bound = PeersDoor::bind(listener);
+            let is_encrypted = tls.is_some_and(|tls| tls.nodes().is_some());
+            assert_eq!(is_encrypted, tls.is_some(), "I-TLS-1: an open door without its TLS");
+            let bound = PeersDoor::bind(listener, transport(tls));
             bound.map_err(|error| not_bound("listeners.peers", listener.address, &error))
         });
         let (kafka, native, peers) = (kafka.transpose()?, native.transpose()?, peers.transpose()?);
@@ -99,6 +101,7 @@ impl Doors {
             name: name.into(),
             host: host.into(),
             port,
+            pin: None,
         };
         let kafka = self.kafka.as_ref().map(|door| listener("kafka", door.advertised()));
         let native = self.native.as_ref().map(|door| listener("native", door.advertised()));
@@ -127,6 +130,14 @@ impl Doors {
         }
         tasks
     }
+}
+
+/// What links to other nodes run over, where there are any.
+///
+/// - `tls`: of `[tls]`. Its authority of nodes is there wherever the peers listener is open, which
+///   the configuration has seen to.
+pub(super) fn transport(tls: Option<&Tls>) -> Transport {
+    tls.and_then(Tls::nodes).into()
 }
 
 impl Addresses {

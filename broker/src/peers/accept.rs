@@ -1,32 +1,51 @@
 //! The peers listener: links that other nodes send on.
 //!
+//! ```text
+//!   accept ── place for a stranger ──> TLS ──> Hello ──> its node's certificate? ──> Node's word
+//!                                                                                       │
+//!                    frames, until the link ends; the place is free again <── Welcome ──┘
+//! ```
+//!
 //! Invariants
 //! - A link is heard only after its hello was answered with a welcome, and only as the node that
-//!   the hello named.
+//!   the hello named; on an encrypted link the certificate names that node too (`I-TLS-2`).
+//! - Who has not been welcomed yet is one of a bounded number, and for a bounded time.
 //!
 //! Absent on purpose: who is welcome, which `Node` decides.
 
+use super::complaints::Complaints;
 use super::frames::{Messages, write};
+use super::transport::{Proof, Transport};
 use super::{Answered, Mailbox, PeerEvent};
-use crate::config::Listener;
+use crate::config::{Limits, Listener};
+use crate::doors::admission::{Admission, Admitted};
 use crate::doors::sockets::bind_both;
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{
-    HelloAnswer, LinkEnd, PeerAnswer, PeerMessage, PeerRequest, RaftMessage,
+    HelloAnswer, LinkEnd, PeerAnswer, PeerMessage, PeerRequest, RaftMessage, Refusal,
+    RefusalReason, operator_text,
 };
 use bateau_storage::{Said, said};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+/// How long a handshake of TLS may take.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the hello may take.
 const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
 /// Links that may be open: a few of each node that a cluster may have.
 const LINKS_MAX: usize = 1_024;
+/// Connections that have not been welcomed yet.
+pub(super) const STRANGERS_MAX: u32 = 128;
+/// Of them from one address, loopback excepted.
+const STRANGERS_PER_ADDRESS_MAX: u32 = 16;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,15 +55,24 @@ pub struct PeersDoor {
     listener: TcpListener,
     twin: Option<TcpListener>,
     local_address: SocketAddr,
+    transport: Transport,
+}
+
+/// What all links of a listener have together.
+#[derive(Clone, Debug)]
+struct Hall {
+    transport: Transport,
+    events: Mailbox,
+    complaints: Complaints<IpAddr>,
 }
 
 impl PeersDoor {
     /// Binds the sockets. To be called inside of a runtime.
     ///
     /// Errors: the address is taken or is none of this machine.
-    pub fn bind(listener: &Listener) -> io::Result<Self> {
+    pub fn bind(listener: &Listener, transport: Transport) -> io::Result<Self> {
         let (listener, twin, local_address) = bind_both(listener)?;
-        Ok(Self { listener, twin, local_address })
+        Ok(Self { listener, twin, local_address, transport })
     }
 
     /// Where it listens, with the port that it got.
@@ -55,6 +83,9 @@ impl PeersDoor {
 
     /// Accepts until `stop` becomes true. Dropping the future closes every link at once.
     pub async fn run(self, events: Mailbox, mut stop: watch::Receiver<bool>) {
+        let (transport, complaints) = (self.transport.clone(), Complaints::new());
+        let hall = Hall { transport, events, complaints };
+        let strangers = Arc::new(Mutex::new(Admission::new(&of_strangers(), Instant::now())));
         let mut links = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -66,14 +97,17 @@ impl PeersDoor {
                 }
                 accepted = self.accept(), if links.len() < LINKS_MAX => accepted,
             };
-            match accepted {
-                Ok((stream, peer)) => {
-                    links.spawn(hear(stream, peer, events.clone()));
-                }
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a peer's connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
+            };
+            match Admitted::enter(&strangers, peer.ip()) {
+                Ok(place) => drop(links.spawn(hear(stream, peer, place, hall.clone()))),
+                Err(refused) => hall.complain(peer, &refused.to_string()),
             }
         }
     }
@@ -97,15 +131,43 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn hear(stream: TcpStream, peer: SocketAddr, events: Mailbox) {
+/// The limits of those who have not been welcomed yet.
+fn of_strangers() -> Limits {
+    Limits {
+        connections_max: STRANGERS_MAX,
+        connections_per_ip_max: Some(STRANGERS_PER_ADDRESS_MAX),
+        ..Limits::default()
+    }
+}
+
+impl Hall {
+    /// Tells why somebody is not heard, once a minute for each reason.
+    fn complain(&self, peer: SocketAddr, reason: &str) {
+        if self.complaints.is_news(peer.ip(), reason, Instant::now()) {
+            tracing::warn!(%peer, reason, "a peer's link is refused");
+        }
+    }
+}
+
+async fn hear(stream: TcpStream, peer: SocketAddr, place: Admitted, hall: Hall) {
     let heard = async {
         stream.set_nodelay(true)?;
-        let mut link = Messages::new(stream, LinkEnd::Acceptor);
-        match tokio::time::timeout(HELLO_TIME_MAX, greet(&mut link, &events)).await {
-            Ok(Ok(Some((node, number)))) => listen(&mut link, (node, number), &events).await,
-            Ok(Ok(None)) => Ok(()),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no hello in time")),
+        let tls = match &hall.transport {
+            Transport::Plain => return converse(stream, Proof::Trusted, peer, place, &hall).await,
+            Transport::Encrypted(tls) => tls,
+        };
+        match tokio::time::timeout(HANDSHAKE_TIME_MAX, tls.accept(stream)).await {
+            Ok(Ok((stream, shown))) => {
+                converse(stream, Proof::Certificate(shown), peer, place, &hall).await
+            }
+            Ok(Err(error)) => {
+                hall.complain(peer, &format!("the TLS handshake failed: {error}"));
+                Ok(())
+            }
+            Err(_) => {
+                hall.complain(peer, "the TLS handshake did not end in time");
+                Ok(())
+            }
         }
     };
     if let Err(error) = heard.await {
@@ -113,26 +175,87 @@ async fn hear(stream: TcpStream, peer: SocketAddr, events: Mailbox) {
     }
 }
 
-/// Hears the hello and answers it. `None`: it was refused, or the node stops.
+/// Greets whoever is there, and hears it if it is welcome.
+///
+/// - `place`: of a stranger; it is free again with the welcome.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    proof: Proof,
+    peer: SocketAddr,
+    place: Admitted,
+    hall: &Hall,
+) -> io::Result<()> {
+    let mut link = Messages::new(stream, LinkEnd::Acceptor);
+    let greeting = greet(&mut link, &proof, &hall.events);
+    match tokio::time::timeout(HELLO_TIME_MAX, greeting).await {
+        Ok(Ok(Greeted::Welcome(node, number))) => {
+            let is_proved = proof.is_of(node).is_ok();
+            assert!(is_proved, "I-TLS-2: a link is heard as a node whose certificate it lacks");
+            drop(place);
+            hall.complaints.settle(&peer.ip());
+            listen(&mut link, (node, number), &hall.events).await
+        }
+        Ok(Ok(Greeted::Refused { node, reason })) => {
+            hall.complain(peer, &format!("node {node}: {reason}"));
+            Ok(())
+        }
+        Ok(Ok(Greeted::Stopped)) => Ok(()),
+        Ok(Err(error)) => {
+            hall.complain(peer, &format!("no hello: {error}"));
+            Ok(())
+        }
+        Err(_) => {
+            hall.complain(peer, "no hello in time");
+            Ok(())
+        }
+    }
+}
+
+/// What a hello came to.
+enum Greeted {
+    /// This node is heard from now on.
+    Welcome(NodeId, u64),
+    /// It has been told why not.
+    Refused { node: NodeId, reason: String },
+    /// This node stops.
+    Stopped,
+}
+
+/// Hears the hello and answers it.
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Messages<S>,
+    proof: &Proof,
     events: &Mailbox,
-) -> io::Result<Option<(NodeId, u64)>> {
+) -> io::Result<Greeted> {
     let Some(PeerMessage::Hello(hello)) = link.next().await? else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first frame is no Hello"));
     };
     let node = hello.node_id;
-    let (answer, answered) = oneshot::channel();
-    if !events.put(PeerEvent::Hello { hello, answer }, 0).await {
-        return Ok(None);
-    }
-    let Ok(Answered { link: number, answer }) = answered.await else { return Ok(None) };
-    let is_welcome = matches!(answer, HelloAnswer::Welcome(_));
-    if let HelloAnswer::Refused(refusal) = &answer {
-        tracing::warn!(%node, reason = refusal.text.as_str(), "a peer's link is refused");
-    }
+    let answer = match proof.is_of(node) {
+        Ok(()) => {
+            let (answer, answered) = oneshot::channel();
+            if !events.put(PeerEvent::Hello { hello, answer }, 0).await {
+                return Ok(Greeted::Stopped);
+            }
+            let Ok(answered) = answered.await else { return Ok(Greeted::Stopped) };
+            answered
+        }
+        Err(not_named) => {
+            let text = operator_text(&not_named.to_string());
+            let answer =
+                HelloAnswer::Refused(Refusal { reason: RefusalReason::WrongCertificate, text });
+            Answered { link: 0, answer }
+        }
+    };
+    let Answered { link: number, answer } = answer;
+    let greeted = match &answer {
+        HelloAnswer::Welcome(_) => Greeted::Welcome(node, number),
+        HelloAnswer::Refused(refusal) => {
+            Greeted::Refused { node, reason: refusal.text.as_str().to_owned() }
+        }
+    };
     write(link.stream_mut(), &[PeerMessage::HelloAnswer(answer)]).await?;
-    Ok(is_welcome.then_some((node, number)))
+    Ok(greeted)
 }
 
 /// Hands on what a welcome peer says, as fast as the shard takes it.

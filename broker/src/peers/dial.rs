@@ -2,19 +2,23 @@
 //!
 //! Absent on purpose: dialling again, which `Node` asks for.
 
+use super::complaints::Complaints;
 use super::frames::{Messages, write};
+use super::transport::Transport;
 use super::{Dialled, Mailbox, PeerEvent, Queued};
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{Hello, HelloAnswer, LinkEnd, PeerMessage, Welcome};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-/// How long a connect and the answer to the hello may take. A few seconds: what is lost on the
-/// way is sent again after one second, and after three.
+/// How long a connect, the handshake of TLS and the answer to the hello may take together. A few
+/// seconds: what is lost on the way is sent again after one second, and after three.
 const DIAL_TIME_MAX: Duration = Duration::from_secs(4);
 /// How long what was sent may stay without the kernel's acknowledgement before the link is lost.
 /// TCP alone would wait ever longer between its attempts, and a peer that can be reached again
@@ -30,32 +34,69 @@ pub(super) struct Link {
     pub attempt: u64,
     pub address: Arc<str>,
     pub hello: Hello,
+    pub transport: Transport,
     pub events: Mailbox,
+    pub complaints: Complaints<NodeId>,
+}
+
+/// Why there is no link.
+#[derive(Debug, Error)]
+enum NotDialled {
+    /// Nobody is there, or not for long.
+    #[error("{0}")]
+    Lost(#[from] io::Error),
+    /// Somebody is there, and not whom we look for.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(io::Error),
+    /// Too slow.
+    #[error("no answer in time")]
+    Late,
 }
 
 impl Link {
     /// Dials, says hello, and carries what waits until the link is lost.
-    pub async fn run(self, mut waiting: mpsc::UnboundedReceiver<Queued>) {
-        let outcome = match tokio::time::timeout(DIAL_TIME_MAX, self.open()).await {
-            Ok(Ok((stream, HelloAnswer::Welcome(welcome)))) => {
-                self.carry(stream, welcome, &mut waiting).await;
-                Dialled::Down
-            }
-            Ok(Ok((_, HelloAnswer::Refused(refusal)))) => {
-                let reason = refusal.text.as_str();
-                tracing::warn!(node = %self.node, reason, "a peer refuses our link");
-                Dialled::Refused(refusal)
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(node = %self.node, address = %self.address, %error, "not dialled");
-                Dialled::Down
-            }
-            Err(_) => {
-                tracing::debug!(node = %self.node, address = %self.address, "no answer in time");
-                Dialled::Down
+    pub async fn run(self, waiting: mpsc::UnboundedReceiver<Queued>) {
+        let deadline = Instant::now() + DIAL_TIME_MAX;
+        let outcome = match &self.transport {
+            Transport::Plain => match by(deadline, async { Ok(self.connect().await?) }).await {
+                Ok(stream) => self.converse(stream, deadline, waiting).await,
+                Err(error) => Err(error),
+            },
+            Transport::Encrypted(tls) => {
+                let encrypted = async {
+                    let stream = self.connect().await?;
+                    tls.dial(self.node, stream).await.map_err(NotDialled::Handshake)
+                };
+                match by(deadline, encrypted).await {
+                    Ok(stream) => self.converse(stream, deadline, waiting).await,
+                    Err(error) => Err(error),
+                }
             }
         };
+        let outcome = outcome.unwrap_or_else(|error| {
+            self.log(&error);
+            Dialled::Down
+        });
         self.tell(outcome).await;
+    }
+
+    /// A peer that is away comes back; what another certificate must mend is for somebody to read.
+    fn log(&self, error: &NotDialled) {
+        let is_for_tls = |error: &io::Error| {
+            error.get_ref().is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some())
+        };
+        let needs_help = match error {
+            NotDialled::Handshake(_) => true,
+            // In TLS 1.3 the acceptor judges our certificate when our handshake is over.
+            NotDialled::Lost(error) => is_for_tls(error),
+            NotDialled::Late => false,
+        };
+        let (node, address) = (self.node, &*self.address);
+        if needs_help && self.complaints.is_news(node, &error.to_string(), Instant::now()) {
+            tracing::warn!(%node, address, %error, "no link to a peer");
+        } else {
+            tracing::debug!(%node, address, %error, "no link to a peer");
+        }
     }
 
     async fn tell(&self, outcome: Dialled) {
@@ -64,16 +105,45 @@ impl Link {
         let _ = self.events.put(PeerEvent::Dialled { node, attempt, outcome }, 0).await;
     }
 
-    async fn open(&self) -> io::Result<(Messages<TcpStream>, HelloAnswer)> {
-        let mut stream = TcpStream::connect(&*self.address).await?;
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(&*self.address).await?;
         stream.set_nodelay(true)?;
         #[cfg(target_os = "linux")]
         rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)?;
+        Ok(stream)
+    }
+
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        deadline: Instant,
+        mut waiting: mpsc::UnboundedReceiver<Queued>,
+    ) -> Result<Dialled, NotDialled> {
+        match by(deadline, self.greet(stream)).await? {
+            (link, HelloAnswer::Welcome(welcome)) => {
+                self.complaints.settle(&self.node);
+                self.carry(link, welcome, &mut waiting).await;
+                Ok(Dialled::Down)
+            }
+            (_, HelloAnswer::Refused(refusal)) => {
+                let reason = refusal.text.as_str();
+                if self.complaints.is_news(self.node, reason, Instant::now()) {
+                    tracing::warn!(node = %self.node, reason, "a peer refuses our link");
+                }
+                Ok(Dialled::Refused(refusal))
+            }
+        }
+    }
+
+    async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut stream: S,
+    ) -> Result<(Messages<S>, HelloAnswer), NotDialled> {
         write(&mut stream, &[PeerMessage::Hello(self.hello.clone())]).await?;
         let mut messages = Messages::new(stream, LinkEnd::Dialler);
         match messages.next().await? {
             Some(PeerMessage::HelloAnswer(answer)) => Ok((messages, answer)),
-            Some(_) | None => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(_) | None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
     }
 
@@ -105,4 +175,11 @@ impl Link {
             drop(held);
         }
     }
+}
+
+async fn by<T>(
+    deadline: Instant,
+    doing: impl Future<Output = Result<T, NotDialled>>,
+) -> Result<T, NotDialled> {
+    tokio::time::timeout_at(deadline, doing).await.unwrap_or(Err(NotDialled::Late))
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   shard ──(a turn's messages)──> Peers ──> dial task ══TCP══> accept task ──PeerEvent──> shard
+//!                                                    (or TLS)
 //! ```
 //!
 //! What is said is decided in `core`; here it is carried. A link keeps the order of what it
@@ -12,19 +13,24 @@
 //! - Nothing of a link is heard before its `Hello` was answered with a welcome.
 //! - A frame that is damaged or nonsense ends its link and nothing else.
 //!
-//! Absent on purpose: retries, which are `Node`'s, and encryption, which a transport adds.
+//! - Where links are encrypted, nobody is heard who has no certificate of its node (`I-TLS-2`).
+//!
+//! Absent on purpose: retries, which are `Node`'s, and whose a certificate is, which `tls` knows.
 
 mod accept;
+mod complaints;
 mod dial;
 mod frames;
 mod mailbox;
 mod snapshots;
+mod transport;
 
 #[cfg(test)]
 mod tests;
 
 pub use accept::PeersDoor;
 pub use mailbox::{Letters, Mailbox, mailbox};
+pub use transport::Transport;
 
 use bateau_core::node::NodeEffect;
 use bateau_core::replica::OutgoingSnapshot;
@@ -34,6 +40,7 @@ use bateau_protocol::peer::{
     Hello, HelloAnswer, Idempotency, PeerMessage, RaftMessage, Refusal, Welcome,
 };
 use bateau_storage::{ControllerAnswer, Letter, Said, answer_letter, frames_of, letter};
+use complaints::Complaints;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,6 +115,8 @@ pub struct Peers {
     attempts: u64,
     /// Whose requests these are.
     origin: Idempotency,
+    transport: Transport,
+    complaints: Complaints<NodeId>,
 }
 
 /// One link that we send on.
@@ -155,7 +164,7 @@ impl Peers {
     ///
     /// - `origin`: node and start id of what is asked; its number does not matter.
     #[must_use]
-    pub fn new(origin: Idempotency) -> (Self, Letters) {
+    pub fn new(origin: Idempotency, transport: Transport) -> (Self, Letters) {
         let (events, letters) = mailbox();
         let peers = Self {
             events,
@@ -164,6 +173,8 @@ impl Peers {
             node_bytes: Arc::default(),
             attempts: 0,
             origin,
+            transport,
+            complaints: Complaints::new(),
         };
         (peers, letters)
     }
@@ -203,7 +214,9 @@ impl Peers {
         self.attempts += 1;
         let attempt = self.attempts;
         let (queue, waiting) = mpsc::unbounded_channel();
-        let link = dial::Link { node, attempt, address, hello, events: self.events.clone() };
+        let (transport, events) = (self.transport.clone(), self.events.clone());
+        let complaints = self.complaints.clone();
+        let link = dial::Link { node, attempt, address, hello, transport, events, complaints };
         let task = tokio::spawn(link.run(waiting)).abort_handle();
         let bytes = Arc::default();
         self.links.insert(node, Outbound { attempt, queue, bytes, task });

@@ -1,11 +1,13 @@
 //! Links over loopback sockets, with a peer on the other side that does what a story says.
 
+mod encrypted;
+
 use super::*;
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};
 use bateau_protocol::peer::{LinkEnd, Liveness, RaftBody, RefusalReason, operator_text};
 use frames::{Messages, write};
 use std::net::SocketAddr;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -32,7 +34,7 @@ fn dial(address: SocketAddr) -> NodeEffect {
 /// A listener of the test's own, and a node that dials it.
 async fn dialled() -> (Peers, Letters, Messages<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (mut peers, events) = Peers::new(Idempotency::default());
+    let (mut peers, events) = Peers::new(Idempotency::default(), Transport::Plain);
     assert_eq!(peers.perform(dial(listener.local_addr().unwrap())), None);
     let (stream, _) = listener.accept().await.unwrap();
     let mut link = Messages::new(stream, LinkEnd::Acceptor);
@@ -84,7 +86,7 @@ async fn nobody_there_is_a_link_that_is_down() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let (mut peers, mut events) = Peers::new(Idempotency::default());
+    let (mut peers, mut events) = Peers::new(Idempotency::default(), Transport::Plain);
     peers.perform(dial(address));
     assert!(matches!(outcome(events.next().await), Dialled::Down));
 }
@@ -119,7 +121,7 @@ async fn what_has_left_counts_no_longer() {
 /// A door, and what it hears.
 fn door() -> (SocketAddr, Letters, watch::Sender<bool>) {
     let listener = "127.0.0.1:0".parse().expect("it is a listener");
-    let door = PeersDoor::bind(&listener).unwrap();
+    let door = PeersDoor::bind(&listener, Transport::Plain).unwrap();
     let address = door.local_address();
     let (events, heard) = mailbox();
     let (stop, asked) = watch::channel(false);

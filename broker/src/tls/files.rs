@@ -3,12 +3,13 @@
 //! Absent on purpose: encrypted keys. A password beside its key protects nothing, and one that is
 //! asked for keeps a node from starting by itself.
 
-use super::live::Material;
+use super::live::{Authorities, Material};
+use super::nodes;
 use crate::config::TlsSettings;
+use bateau_protocol::ids::NodeId;
 use bateau_quic::{EndpointSecret, SpkiPin, crypto_provider};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::CryptoProvider;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, InconsistentKeys, RootCertStore};
@@ -115,6 +116,14 @@ pub enum TlsError {
         /// The file of the certificate.
         cert: PathBuf,
     },
+    /// Other nodes would not take this one for who it is.
+    #[error("tls.cert: {}: other nodes will not believe it: {reason}", path.display())]
+    UnfitForPeers {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Others can read the key, so it is no secret.
     #[error(
         "tls.key: {0}: mode {mode:03o} opens it to others; run `chmod 600 {0}`",
@@ -130,8 +139,13 @@ pub enum TlsError {
 
 /// Reads all files of the section.
 ///
+/// - `peer`: which node this is, where other nodes speak with it.
 /// - `now`: certificates must be valid then.
-pub(super) fn read(settings: &TlsSettings, now: UnixTime) -> Result<Material, TlsError> {
+pub(super) fn read(
+    settings: &TlsSettings,
+    peer: Option<NodeId>,
+    now: UnixTime,
+) -> Result<Material, TlsError> {
     let provider = crypto_provider();
     let pem = Pem::read("tls.cert", &settings.cert)?;
     let chain = pem.certificates(CHAIN_MAX)?;
@@ -157,9 +171,12 @@ pub(super) fn read(settings: &TlsSettings, now: UnixTime) -> Result<Material, Tl
         }
         Err(error) => return Err(unusable(error.to_string())),
     }
-    let clients = settings.client_ca.as_deref();
-    let clients = clients.map(|path| authorities(path, now, &provider)).transpose()?;
-    Ok(Material { certified: Arc::new(certified), clients, pin, secret })
+    let authorities = settings.client_ca.as_deref();
+    let authorities = authorities.map(|path| read_authorities(path, now, &provider)).transpose()?;
+    if let (Some(node), Some(authorities)) = (peer, &authorities) {
+        nodes::check_own(&certified, authorities, node, &settings.cert, now)?;
+    }
+    Ok(Material { certified: Arc::new(certified), authorities, pin, secret })
 }
 
 /// A certificate and its key from one text, as `generated` writes them.
@@ -172,7 +189,7 @@ pub(super) fn read_pair(text: &[u8]) -> Result<Material, String> {
     let signer = signer.map_err(|error| error.to_string())?;
     let certified = CertifiedKey::new(vec![certificate], signer);
     certified.keys_match().map_err(|error| error.to_string())?;
-    Ok(Material { certified: Arc::new(certified), clients: None, pin, secret })
+    Ok(Material { certified: Arc::new(certified), authorities: None, pin, secret })
 }
 
 /// Whether a file's permissions keep a key secret: nobody but its owner, or root's group where it
@@ -195,13 +212,11 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&pem.text).map_err(absent)
 }
 
-type Verifier = Arc<dyn ClientCertVerifier>;
-
-fn authorities(
+fn read_authorities(
     path: &Path,
     now: UnixTime,
     provider: &Arc<CryptoProvider>,
-) -> Result<Verifier, TlsError> {
+) -> Result<Authorities, TlsError> {
     let pem = Pem::read("tls.client_ca", path)?;
     let chain = pem.certificates(AUTHORITIES_MAX)?;
     chain.valid_at(now, provider)?;
@@ -212,9 +227,15 @@ fn authorities(
         };
         roots.add(certificate).map_err(refused)?;
     }
-    let provider = Arc::clone(provider);
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    verifier.map_err(|error| pem.unusable("the authority".to_owned(), error.to_string()))
+    let unusable = |error: rustls::server::VerifierBuilderError| {
+        pem.unusable("the authority".to_owned(), error.to_string())
+    };
+    let roots = Arc::new(roots);
+    let (of_clients, of_nodes) = (Arc::clone(provider), Arc::clone(provider));
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), of_clients);
+    let clients = clients.build().map_err(unusable)?;
+    let nodes = WebPkiServerVerifier::builder_with_provider(roots, of_nodes);
+    Ok(Authorities { clients, nodes: nodes.build().map_err(unusable)? })
 }
 
 /// A file as it was read.

@@ -3,28 +3,31 @@
 //! ```text
 //!   [tls] cert, key, client_ca ─ files ──┐          ┌─> kafka()  TLS 1.3 and 1.2 over TCP
 //!                ▲ watch: every 3 s ─────┼─> Live ──┼─> http()   TLS 1.3 over TCP
-//!   no [tls]: generated (native door) ───┘  (swap)  └─> quic()   TLS 1.3 inside of QUIC
+//!   no [tls]: generated (native door) ───┘  (swap)  ├─> quic()   TLS 1.3 inside of QUIC
+//!                                                   └─> nodes()  TLS 1.3 over TCP, both ways
 //! ```
 //!
 //! | file | what it knows |
 //! |---|---|
 //! | `files` | PEM files, and everything that can be wrong with them |
 //! | `live` | the material in use, exchanged under running doors |
+//! | `nodes` | which certificate is which node's |
 //! | `watch` | that files have changed |
 //! | `generated` | the certificate that a node makes for itself |
 //! | `publish` | the user's file of contexts, where clients find that certificate's pin |
 //!
 //! Invariants
-//! - `I-TLS-1` Where `[tls]` is given, every open door is encrypted.
+//! - `I-TLS-1` Where `[tls]` is given, every open door is encrypted, that for peers included.
 //! - A handshake sees one certificate, its own key and its own authorities, never a mixture.
 //! - A change that cannot be read changes nothing.
 //! - Sessions are not resumed, so a new certificate or authority holds for every new connection.
 //!
-//! Absent on purpose: revocation lists, several certificates by name, and the peers listener.
+//! Absent on purpose: revocation lists, and several certificates by name.
 
 mod files;
 mod generated;
 mod live;
+mod nodes;
 mod publish;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -32,10 +35,12 @@ mod watch;
 
 pub use files::TlsError;
 pub use generated::{IDENTITY_FILE, IdentityError};
+pub use nodes::{NodeTls, NotNamed, is_of, name_of};
 pub use publish::{Published, publish};
 pub use watch::Watch;
 
 use crate::config::{Config, TlsSettings};
+use bateau_protocol::ids::NodeId;
 use bateau_quic::{EndpointSecret, Settings, SettingsError, SpkiPin, crypto_provider};
 use live::Live;
 use rustls::server::NoServerSessionStorage;
@@ -56,6 +61,7 @@ pub struct Tls {
     live: Arc<Live>,
     kafka: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
+    nodes: Option<NodeTls>,
 }
 
 impl Tls {
@@ -63,14 +69,18 @@ impl Tls {
     ///
     /// Errors: a file is missing, broken, expired or readable by others.
     pub fn of_config(config: &Config) -> Result<Option<Self>, TlsError> {
-        config.tls.as_ref().map(Self::from_files).transpose()
+        let peer = peer_of(config);
+        config.tls.as_ref().map(|settings| Self::from_files(settings, peer)).transpose()
     }
 
     /// The certificate, key and authorities of files.
     ///
-    /// Errors: a file is missing, broken, expired or readable by others.
-    pub fn from_files(settings: &TlsSettings) -> Result<Self, TlsError> {
-        Ok(Self::new(Live::new(files::read(settings, UnixTime::now())?)))
+    /// - `peer`: which node this is, where other nodes speak with it.
+    ///
+    /// Errors: a file is missing, broken, expired or readable by others; or the other nodes would
+    /// not take the certificate for this node's.
+    pub fn from_files(settings: &TlsSettings, peer: Option<NodeId>) -> Result<Self, TlsError> {
+        Ok(Self::new(Live::new(files::read(settings, peer, UnixTime::now())?)))
     }
 
     /// The certificate that this node made for itself, in the data directory; made now where there
@@ -95,7 +105,8 @@ impl Tls {
         // Probes and browsers have no certificate of ours, and this door has no records to give.
         let mut http = tcp_config(&live, &[&TLS13], None);
         http.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { live, kafka, http: Arc::new(http) }
+        let nodes = NodeTls::of(&live);
+        Self { live, kafka, http: Arc::new(http), nodes }
     }
 
     /// For the Kafka door: TLS 1.3 and 1.2, with certificates of clients where `tls.client_ca`
@@ -109,6 +120,13 @@ impl Tls {
     #[must_use]
     pub fn http(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.http)
+    }
+
+    /// For links to other nodes and from them: TLS 1.3, each side with a certificate of its node.
+    /// `None` where `tls.client_ca` names no authority.
+    #[must_use]
+    pub fn nodes(&self) -> Option<NodeTls> {
+        self.nodes.clone()
     }
 
     /// For the native door: QUIC, with certificates of clients where `tls.client_ca` names their
@@ -134,9 +152,15 @@ impl Tls {
     /// Looks at the files from time to time, and exchanges what has changed, until the returned
     /// guard is dropped. Without files there is nothing to look at, and no thread.
     #[must_use]
-    pub fn watch(&self, settings: Option<&TlsSettings>) -> Watch {
-        Watch::begin(Arc::clone(&self.live), settings, WATCH_PERIOD)
+    pub fn watch(&self, config: &Config) -> Watch {
+        let live = Arc::clone(&self.live);
+        Watch::begin(live, config.tls.as_ref(), peer_of(config), WATCH_PERIOD)
     }
+}
+
+/// Which node other nodes will find here, if any will come.
+fn peer_of(config: &Config) -> Option<NodeId> {
+    config.listeners.peers.as_ref().map(|_| config.node.id)
 }
 
 fn tcp_config(

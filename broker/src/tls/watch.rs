@@ -10,6 +10,7 @@
 use super::files::{self, TlsError};
 use super::live::Live;
 use crate::config::TlsSettings;
+use bateau_protocol::ids::NodeId;
 use rustls_pki_types::UnixTime;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -24,9 +25,14 @@ use std::time::Duration;
 pub struct Watch(Option<(Sender<()>, JoinHandle<()>)>);
 
 impl Watch {
-    pub(super) fn begin(live: Arc<Live>, settings: Option<&TlsSettings>, period: Duration) -> Self {
+    pub(super) fn begin(
+        live: Arc<Live>,
+        settings: Option<&TlsSettings>,
+        peer: Option<NodeId>,
+        period: Duration,
+    ) -> Self {
         let Some(settings) = settings else { return Self(None) };
-        let mut watched = Watched::new(live, settings.clone());
+        let mut watched = Watched::new(live, settings.clone(), peer);
         let (stop, stopped) = mpsc::channel();
         let spawned = thread::Builder::new().name("bateau-tls".to_owned()).spawn(move || {
             while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
@@ -58,6 +64,8 @@ impl Drop for Watch {
 pub(super) struct Watched {
     live: Arc<Live>,
     settings: TlsSettings,
+    /// Which node this is, where other nodes speak with it.
+    peer: Option<NodeId>,
     seen: Option<Vec<Stamp>>,
     /// What was said last about files that cannot be used.
     complaint: Option<String>,
@@ -81,8 +89,8 @@ pub(super) enum Look {
 impl Watched {
     /// Files that have just been read for the first time. They are read once more at the first
     /// look, in case they changed in between.
-    pub fn new(live: Arc<Live>, settings: TlsSettings) -> Self {
-        Self { live, settings, seen: None, complaint: None }
+    pub fn new(live: Arc<Live>, settings: TlsSettings, peer: Option<NodeId>) -> Self {
+        Self { live, settings, peer, seen: None, complaint: None }
     }
 
     pub fn look(&mut self, now: UnixTime) -> Look {
@@ -91,7 +99,7 @@ impl Watched {
         if self.seen.as_ref() == Some(&stamps) {
             return Look::Same;
         }
-        match files::read(&self.settings, now) {
+        match files::read(&self.settings, self.peer, now) {
             Ok(material) => {
                 let is_first = self.seen.replace(stamps).is_none();
                 let had_complaint = self.complaint.take().is_some();

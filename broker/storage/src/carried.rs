@@ -67,7 +67,8 @@ mod tests {
             assignments: vec![PartitionAssignment { partition: 0, nodes: vec![1, 2] }],
             configs: vec![("retention.ms".to_owned(), None)],
         };
-        let listener = ListenerAddress { name: "kafka".into(), host: "::1".into(), port: 9092 };
+        let (name, host, pin) = ("native".into(), "::1".into(), Some([0xfe; 32]));
+        let listener = ListenerAddress { name, host, port: 9443, pin };
         let registration = NodeRegistration {
             node: NodeId::new(3),
             boot: BootEpoch { epoch: u64::MAX, start_id: u64::MAX - 1 },

@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::error::ConnectError;
 use bateau_quic::Farewell;
 use bateau_quic::contexts::{Contexts, config_directory};
-use bateau_quic::{IdentitySource, Trust, TrustError, client_config_as};
+use bateau_quic::{IdentitySource, SpkiPin, Trust, TrustError, client_config_as};
 use fastrand::Rng;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,14 +35,29 @@ pub(crate) struct Broker {
 #[derive(Debug)]
 struct State {
     address: Address,
+    /// The key that another broker of the cluster says this one has. None for a broker that the
+    /// user has named: whom to trust there is the user's word.
+    told_pin: Option<SpkiPin>,
+    is_named: bool,
     breaker: Breaker,
     connection: Option<Arc<Connection>>,
     failures: u32,
 }
 
 impl Broker {
-    pub fn new(address: Address, breaker: Breaker) -> Arc<Self> {
-        let state = State { address, breaker, connection: None, failures: 0 };
+    /// A broker that the user has named.
+    pub fn named(address: Address, breaker: Breaker) -> Arc<Self> {
+        Self::new(address, breaker, true)
+    }
+
+    /// A broker that others have told of.
+    pub fn told_of(address: Address, breaker: Breaker) -> Arc<Self> {
+        Self::new(address, breaker, false)
+    }
+
+    fn new(address: Address, breaker: Breaker, is_named: bool) -> Arc<Self> {
+        let (told_pin, connection, failures) = (None, None, 0);
+        let state = State { address, told_pin, is_named, breaker, connection, failures };
         Arc::new(Self { state: Mutex::new(state), connecting: tokio::sync::Mutex::new(()) })
     }
 
@@ -52,9 +67,10 @@ impl Broker {
         state.connection.as_ref().filter(|connection| connection.is_usable()).cloned()
     }
 
-    /// The cluster says that the broker is elsewhere now.
-    pub fn moved_to(&self, host: &str, port: u16) {
+    /// The cluster says where the broker is now, and which key it has.
+    pub fn told(&self, host: &str, port: u16, pin: Option<SpkiPin>) {
         let mut state = self.lock();
+        state.told_pin = pin.filter(|_| !state.is_named);
         let is_down = state.connection.as_ref().is_none_or(|connection| !connection.is_usable());
         // An address that worked is better than one that was only told, until it fails.
         if is_down
@@ -75,7 +91,7 @@ impl Broker {
         if let Some(connection) = self.current() {
             return Ok(connection);
         }
-        let (address, permit, failures) = {
+        let (address, told_pin, permit, failures) = {
             let mut state = self.lock();
             state.connection = None;
             let permit = state.breaker.try_call(Instant::now());
@@ -83,10 +99,11 @@ impl Broker {
                 address: state.address.to_string(),
                 reason: open.to_string(),
             })?;
-            (state.address.clone(), permit, state.failures)
+            (state.address.clone(), state.told_pin, permit, state.failures)
         };
         let doubled = ATTEMPT_TIME_FIRST.saturating_mul(1 << failures.min(8));
-        let outcome = attempt(cluster, &address, doubled.min(ATTEMPT_TIME_MAX)).await;
+        let time = doubled.min(ATTEMPT_TIME_MAX);
+        let outcome = attempt(cluster, &address, told_pin, time).await;
         let answered = match &outcome {
             Ok(_)
             | Err(
@@ -125,10 +142,11 @@ impl Broker {
 async fn attempt(
     cluster: &Cluster,
     address: &Address,
+    told_pin: Option<SpkiPin>,
     time: Duration,
 ) -> Result<Arc<Connection>, ConnectError> {
     let remote = resolve(address).await?;
-    let trust = trust(cluster, address, remote)?;
+    let trust = trust(cluster, address, told_pin, remote)?;
     let unusable = |error: TrustError| match error {
         error @ TrustError::BadIdentity { .. } => {
             ConnectError::Identity { reason: error.to_string() }
@@ -160,14 +178,23 @@ async fn resolve(address: &Address) -> Result<SocketAddr, ConnectError> {
     found.into_iter().next().ok_or_else(|| failed("no address".to_owned()))
 }
 
-/// Whom to trust: the address's own pin, the client's, its authorities, or for a loopback address
-/// what the user's context file says.
-fn trust(cluster: &Cluster, address: &Address, remote: SocketAddr) -> Result<Trust, ConnectError> {
+/// Whom to trust: the address's own pin; else, where no authorities were given, the key that a
+/// trusted broker of the cluster has told; else the client's pin, its authorities, or for a
+/// loopback address what the user's context file says.
+fn trust(
+    cluster: &Cluster,
+    address: &Address,
+    told_pin: Option<SpkiPin>,
+    remote: SocketAddr,
+) -> Result<Trust, ConnectError> {
     let bad = |reason: String| ConnectError::Trust { address: address.to_string(), reason };
-    if let Some(pin) = address.pin.or(cluster.options.pin) {
+    let options = &cluster.options;
+    // Authorities vouch for each broker by itself; no broker's word is put in their place.
+    let told_pin = told_pin.filter(|_| options.authorities_pem.is_none());
+    if let Some(pin) = address.pin.or(told_pin).or(options.pin) {
         return Ok(Trust::Pin(pin));
     }
-    if let Some(pem) = &cluster.options.authorities_pem {
+    if let Some(pem) = &options.authorities_pem {
         return Trust::roots_from_pem(pem).map_err(|error| bad(error.to_string()));
     }
     let nobody = || ConnectError::NoTrust { address: address.to_string() };

@@ -31,6 +31,7 @@ use bateau_protocol::native::{
     Call, CoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
 };
 use bateau_protocol::wire::ErrorCode;
+use bateau_quic::SpkiPin;
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -112,7 +113,7 @@ impl Cluster {
         let breaker = |_: &Address| Breaker::new(options.breaker);
         let broker = |address: Address| {
             let breaker = breaker(&address);
-            Broker::new(address, breaker)
+            Broker::named(address, breaker)
         };
         let state = State {
             bootstrap: addresses.into_iter().map(broker).collect(),
@@ -254,12 +255,13 @@ impl Cluster {
             bootstrap.rotate_left(first);
             (nodes, bootstrap)
         };
-        let there = nodes.iter().chain(&bootstrap).find_map(|broker| broker.current());
-        if let Some(connection) = there {
-            return Ok(connection);
+        let there: Vec<_> =
+            nodes.iter().chain(&bootstrap).filter_map(|broker| broker.current()).collect();
+        if let Some(connection) = there.iter().find(|connection| !connection.is_suspect()) {
+            return Ok(Arc::clone(connection));
         }
         let mut last = ConnectError::Closed;
-        for broker in bootstrap.iter().chain(&nodes) {
+        for broker in bootstrap.iter().chain(&nodes).filter(|broker| broker.current().is_none()) {
             if self.is_down() {
                 return Err(ConnectError::Closed);
             }
@@ -271,7 +273,8 @@ impl Cluster {
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        // One that is suspect may be alive; there is no other.
+        there.into_iter().find(|connection| connection.is_usable()).ok_or(last)
     }
 
     /// A broker of the bootstrap list has said who it is.
@@ -507,6 +510,11 @@ impl Cluster {
     /// Takes in what a broker says of the cluster.
     fn learn(&self, metadata: &MetadataResponse) {
         self.learn_nodes(metadata);
+        for node in self.view().deposed_by(metadata) {
+            if let Some(connection) = self.current(node) {
+                connection.doubt();
+            }
+        }
         self.view.send_if_modified(|view| Arc::make_mut(view).learn(metadata));
     }
 
@@ -514,13 +522,12 @@ impl Cluster {
         let mut state = self.lock();
         for node in metadata.nodes.iter().take(NODES_MAX) {
             let Ok(port) = u16::try_from(node.port) else { continue };
-            if let Some(broker) = state.nodes.get(&node.node_id) {
-                broker.moved_to(&node.host, port);
-                continue;
-            }
-            let address = Address { host: node.host.as_str().to_owned(), port, pin: None };
-            let broker = Broker::new(address, Breaker::new(self.options.breaker));
-            state.nodes.insert(node.node_id, broker);
+            let broker = state.nodes.entry(node.node_id).or_insert_with(|| {
+                let address = Address { host: node.host.as_str().to_owned(), port, pin: None };
+                Broker::told_of(address, Breaker::new(self.options.breaker))
+            });
+            let pin = <[u8; 32]>::try_from(&*node.key_sha256).ok().map(SpkiPin::from_bytes);
+            broker.told(&node.host, port, pin);
         }
     }
 

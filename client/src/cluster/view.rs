@@ -9,7 +9,7 @@
 use bateau_protocol::ids::TopicId;
 use bateau_protocol::native::{MetadataResponse, TopicMetadata};
 use bateau_protocol::wire::ErrorCode;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -105,6 +105,20 @@ impl View {
         changed
     }
 
+    /// The nodes that led something of which an answer or a push names another leader now.
+    pub fn deposed_by(&self, metadata: &MetadataResponse) -> BTreeSet<i32> {
+        let mut deposed = BTreeSet::new();
+        for topic in &metadata.topics {
+            let Some(known) = self.topic_by_id(topic.id) else { continue };
+            for (old, new) in known.partitions.iter().zip(&topic.partitions) {
+                if new.leader_epoch > old.leader_epoch && new.leader_id != old.leader_id {
+                    deposed.insert(old.leader_id);
+                }
+            }
+        }
+        deposed
+    }
+
     fn put(&mut self, topic: &TopicMetadata) -> bool {
         let Some(mut new) = TopicView::of(topic) else { return false };
         if let Some(old) = self.topics.get(&new.name) {
@@ -157,6 +171,17 @@ mod tests {
         assert_eq!(topic.partition(0).map(|one| one.leader_id), Some(1));
         assert_eq!(topic.partition(1).map(|one| one.leader_id), Some(3));
         assert!(!view.learn(&metadata("orders", 1, &[(1, 5), (3, 6)])), "nothing is new");
+    }
+
+    #[test]
+    fn who_leads_no_more_is_known_by_later_epochs_alone() {
+        let mut view = View::default();
+        view.learn(&metadata("orders", 1, &[(1, 5), (2, 5), (3, 5)]));
+        let deposed = |leaders| view.deposed_by(&metadata("orders", 1, leaders));
+        assert_eq!(deposed(&[(2, 6), (2, 5), (3, 7)]), BTreeSet::from([1]));
+        assert_eq!(deposed(&[(2, 5), (3, 4), (-1, -1)]), BTreeSet::new(), "old news, and none");
+        let other = metadata("orders", 2, &[(2, 6), (1, 6), (1, 6)]);
+        assert_eq!(view.deposed_by(&other), BTreeSet::new(), "another topic of that name");
     }
 
     #[test]

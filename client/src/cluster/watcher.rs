@@ -1,14 +1,17 @@
 //! The task that keeps the knowledge of topics fresh.
 //!
 //! Absent on purpose: polling. The broker says what has changed; a lost connection is made anew,
-//! and its first push says what was missed.
+//! and its first push says what was missed. Only a broker that has said nothing for a while is
+//! asked who is in the cluster: a dead one says nothing either, and owes no acknowledgement.
 
 use super::Cluster;
 use crate::connection::Connection;
 use crate::connection::stream::PushSink;
 use crate::error::RequestError;
 use bateau_protocol::ids::TopicId;
-use bateau_protocol::native::{ClusterChanged, Kind, TopicName, WatchRequest, frame};
+use bateau_protocol::native::{
+    ClusterChanged, Kind, MetadataRequest, TopicName, WatchRequest, frame,
+};
 use bytes::Bytes;
 use fastrand::Rng;
 use std::sync::{Arc, Weak};
@@ -65,6 +68,8 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
 /// Watches over one connection, until it ends.
 async fn watch_once(cluster: &Arc<Cluster>) -> Result<(), RequestError> {
     let connection = cluster.any().await?;
+    // Where there is no better one, this one is kept until it ends.
+    let was_suspect = connection.is_suspect();
     let mut watch = None;
     loop {
         let names: Vec<_> = cluster.lock().interest.iter().cloned().collect();
@@ -77,11 +82,32 @@ async fn watch_once(cluster: &Arc<Cluster>) -> Result<(), RequestError> {
         }
         tokio::select! {
             () = connection.closed() => return Ok(()),
+            // Another one may know more, and that this one is dead.
+            () = connection.suspected(), if !was_suspect => return Ok(()),
             () = cluster.interest_grew.notified() => {}
+            () = keep_asking(cluster, &connection) => {}
         }
         if !still_best(&connection) {
             return Ok(());
         }
+    }
+}
+
+/// Asks whenever nothing has come for a third of the time after which silence is death. Never
+/// returns.
+async fn keep_asking(cluster: &Cluster, connection: &Connection) {
+    let nobody = MetadataRequest { topics: Some(Vec::new()), auto_create: false };
+    let mut heard = connection.heard();
+    loop {
+        tokio::time::sleep(cluster.options.silence / 3).await;
+        let now = connection.heard();
+        if now == heard {
+            // An answer that does not come is noticed by the connection.
+            if let Ok(metadata) = connection.control.call(&nobody).await {
+                cluster.learn_nodes(&metadata);
+            }
+        }
+        heard = now;
     }
 }
 

@@ -9,11 +9,13 @@
 //! Invariants
 //! - Whatever ends one stream ends the connection: there is one error for all who wait.
 //! - A peer that owes acknowledgements and is silent is asked once, and then taken for dead, so
-//!   that a broker that was killed is noticed long before QUIC's idle timeout.
+//!   that a broker that was killed is noticed long before QUIC's idle timeout; sooner where others
+//!   say that it leads no more.
 //!
 //! Absent on purpose: reconnecting.
 
 pub(crate) mod session;
+mod silence;
 pub(crate) mod stream;
 pub(crate) mod window;
 
@@ -23,20 +25,19 @@ use crate::error::{BrokerError, ConnectError, RequestError};
 use crate::record::Durability;
 use bateau_protocol::limits::{NATIVE_FRAME_BYTES_MAX, NATIVE_HELLO_BYTES_MAX};
 use bateau_protocol::native::{
-    Auth, CloseCode, Frame, Hello, Kind, Reply, Request, Split, StatusRequest, StreamRole,
-    VERSION_OF_HELLO, Welcome,
+    Auth, CloseCode, Frame, Hello, Kind, Reply, Request, Split, StreamRole, VERSION_OF_HELLO,
+    Welcome,
 };
 use bateau_quic::{Farewell, Refusal};
 use bytes::{Bytes, BytesMut};
 use quinn::{ConnectionError, VarInt};
+use silence::{Standing, watch_for_silence};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use stream::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use window::Window;
 
 /// Requests in flight that produces leave to everything else.
@@ -62,6 +63,7 @@ pub(crate) struct Link {
     /// Why we ended it, where we did.
     failure: Mutex<Option<RequestError>>,
     is_going_away: AtomicBool,
+    standing: Standing,
 }
 
 impl Link {
@@ -189,6 +191,7 @@ impl Connection {
             window: Window::new(produces_max, produce_bytes_max),
             failure: Mutex::new(None),
             is_going_away: AtomicBool::new(false),
+            standing: Standing::default(),
         });
         let streams = |role, count: i32| {
             let count = limit(count).clamp(1, 8);
@@ -217,6 +220,27 @@ impl Connection {
         let control = Arc::clone(&connection.control);
         link.runtime.clone().spawn(watch_for_silence(link, control, streams, options.silence));
         connection
+    }
+
+    /// Datagrams that have come so far.
+    pub fn heard(&self) -> u64 {
+        self.link.quic.stats().udp_rx.datagrams
+    }
+
+    /// Whether the broker owes acknowledgements for longer than it should.
+    pub fn is_suspect(&self) -> bool {
+        self.link.standing.is_suspect()
+    }
+
+    /// Waits until the broker owes acknowledgements for longer than it should.
+    pub async fn suspected(&self) {
+        self.link.standing.suspected().await;
+    }
+
+    /// Another broker says that this one leads no more: it is asked whether it lives, and has less
+    /// time to show it.
+    pub fn doubt(&self) {
+        self.link.standing.doubt();
     }
 
     /// The data stream of a partition.
@@ -338,76 +362,5 @@ async fn monitor(link: Arc<Link>, streams: Vec<Arc<Stream>>, closing: watch::Sen
     closing.send_replace(true);
     for stream in streams {
         stream.end(&failure);
-    }
-}
-
-/// Ends a connection whose peer owes acknowledgements and says nothing.
-///
-/// A peer that owes an answer and nothing else is asked something: it may have died right behind
-/// its acknowledgement, and then QUIC itself sends nothing that the next process at its port could
-/// tell us by.
-async fn watch_for_silence(
-    link: Arc<Link>,
-    control: Arc<Stream>,
-    streams: Vec<Arc<Stream>>,
-    silence: Duration,
-) {
-    let tick = (silence / 8).max(Duration::from_millis(10));
-    let mut heard = Heard::now(&link.quic);
-    loop {
-        tokio::select! {
-            _ = link.quic.closed() => return,
-            () = tokio::time::sleep(tick) => {}
-        }
-        let now = Heard::now(&link.quic);
-        let is_owed = now.owed != heard.owed;
-        let is_waiting = || streams.iter().any(|stream| stream.is_waiting());
-        if now.received != heard.received || !(is_owed || is_waiting()) {
-            heard = now;
-            continue;
-        }
-        let silent = heard.since.elapsed();
-        if is_owed && silent >= silence {
-            let reason = format!("the broker has been silent for {} ms", silent.as_millis());
-            link.fail(link_lost(&reason), CloseCode::TOO_SLOW);
-            return;
-        }
-        if silent >= silence / 2 && !heard.asked {
-            // A lost probe of path discovery is no sign of death; a question is answered.
-            heard.asked = true;
-            let control = Arc::clone(&control);
-            link.runtime.spawn(async move { drop(control.call(&StatusRequest {}).await) });
-        }
-    }
-}
-
-/// What had come, and what was owed, when something came last.
-struct Heard {
-    received: u64,
-    owed: u64,
-    since: Instant,
-    asked: bool,
-}
-
-impl Heard {
-    fn now(quic: &quinn::Connection) -> Self {
-        let stats = quic.stats();
-        let sent = stats.frame_tx;
-        // Frames that a living peer acknowledges; acknowledgements themselves are not. What is sent
-        // again is first asked after by a frame that wants its acknowledgement at once.
-        let owed = [
-            sent.stream,
-            sent.ping,
-            sent.immediate_ack,
-            sent.max_data,
-            sent.max_stream_data,
-            sent.crypto,
-        ];
-        Self {
-            received: stats.udp_rx.datagrams,
-            owed: owed.into_iter().sum(),
-            since: Instant::now(),
-            asked: false,
-        }
     }
 }

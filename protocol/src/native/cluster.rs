@@ -3,6 +3,7 @@
 use crate::ids::TopicId;
 use crate::wire::notation::structure;
 use crate::wire::{ErrorCode, Text};
+use bytes::Bytes;
 
 structure! {
     /// Asks for nodes and topics.
@@ -42,6 +43,9 @@ structure! {
         host: Text,
         port: i32,
         rack: Option<Text>,
+        /// SHA-256 of the public key that its native door shows (its pin), 32 bytes; empty where
+        /// an authority vouches for the key.
+        key_sha256: Bytes [tag 0],
     }
 }
 

@@ -110,13 +110,15 @@ pub enum RefusalReason {
     WrongFoundingId,
     /// The acceptor has no such shard.
     WrongShard,
+    /// The dialler's certificate is not that of the node that it says it is.
+    WrongCertificate,
     /// A reason of a later version, by its number; the text says it.
     Other(u16),
 }
 
 impl RefusalReason {
     /// All reasons of this version.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::VersionMismatch,
         Self::WrongCluster,
         Self::WrongNode,
@@ -126,6 +128,7 @@ impl RefusalReason {
         Self::NotReady,
         Self::WrongFoundingId,
         Self::WrongShard,
+        Self::WrongCertificate,
     ];
 
     /// Its number on the wire.
@@ -141,6 +144,7 @@ impl RefusalReason {
             Self::NotReady => 7,
             Self::WrongFoundingId => 8,
             Self::WrongShard => 9,
+            Self::WrongCertificate => 10,
             Self::Other(number) => number,
         }
     }

@@ -66,9 +66,19 @@ impl Authority {
 
     /// A certificate for this machine that was valid until this year.
     pub fn until(&self, year: i32) -> Certificate {
-        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        self.sign(year, &[])
+    }
+
+    /// A certificate by which other nodes know a node on this machine.
+    pub fn node(&self, id: usize) -> Certificate {
+        self.sign(4_000, &[&format!("node-{id}.bateau.internal")])
+    }
+
+    fn sign(&self, until_year: i32, names: &[&str]) -> Certificate {
+        let names = names.iter().chain(&["localhost", "127.0.0.1", "::1"]);
+        let names: Vec<String> = names.map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("the names are ASCII");
-        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until_year, 1, 1);
         let key = key();
         let signed = params.signed_by(&key, &self.0).expect("it is signed");
         let der = signed.der().to_vec();

@@ -189,8 +189,8 @@ impl World {
     }
 
     fn registration(&self) -> NodeRegistration {
-        let listener =
-            ListenerAddress { name: "kafka".into(), host: "127.0.0.1".into(), port: 9092 };
+        let (name, host) = ("kafka".into(), "127.0.0.1".into());
+        let listener = ListenerAddress { name, host, port: 9092, pin: None };
         let boot = BootEpoch { epoch: self.boot_epoch, start_id: self.boot_epoch };
         NodeRegistration { node: NODE, boot, rack: None, listeners: vec![listener] }
     }

@@ -136,6 +136,7 @@ fn registration(node: NodeId, boot: BootEpoch) -> NodeRegistration {
         name: name.into(),
         host: format!("node{node}").into(),
         port,
+        pin: None,
     };
     let listeners = vec![listener("kafka", 9092), listener("peers", 9644)];
     NodeRegistration { node, boot, rack: None, listeners }

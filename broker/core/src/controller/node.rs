@@ -18,6 +18,11 @@ pub struct ListenerAddress {
     pub host: Arc<str>,
     /// TCP or UDP port.
     pub port: u16,
+    /// SHA-256 of the public key by which clients know whom they meet there (the native door's,
+    /// where the node made it itself); `None` where there is no such key, or an authority vouches
+    /// for it.
+    #[serde(default)]
+    pub pin: Option<[u8; 32]>,
 }
 
 /// Which start of a node speaks (reliability rule D10).
@@ -69,6 +74,7 @@ impl NodeRegistration {
             writer.short_text(&listener.name);
             writer.short_text(&listener.host);
             writer.u16(listener.port);
+            writer.optional(listener.pin, |writer, pin| writer.raw(&pin));
         });
     }
 
@@ -77,11 +83,12 @@ impl NodeRegistration {
             node: NodeId::new(reader.u64("node id")?),
             boot: BootEpoch { epoch: reader.u64("boot epoch")?, start_id: reader.u64("start id")? },
             rack: reader.optional("rack", Reader::short_text)?,
-            listeners: reader.list("listeners", 6, |reader| {
+            listeners: reader.list("listeners", 7, |reader| {
                 Ok(ListenerAddress {
                     name: reader.short_text("listener name")?,
                     host: reader.short_text("listener host")?,
                     port: reader.u16("listener port")?,
+                    pin: reader.optional("listener pin", |reader, field| reader.array(field))?,
                 })
             })?,
         })

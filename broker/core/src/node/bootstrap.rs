@@ -115,7 +115,6 @@ impl Node {
                 if !hello.is_founded {
                     self.meet(hello.node_id, hello.founding_id);
                 }
-                self.heard.insert(hello.node_id, link);
                 self.note_contact(hello.node_id, now);
                 self.repeat(hello.node_id, now);
                 self.dial_soon(hello.node_id, now);
@@ -278,9 +277,10 @@ impl Node {
     pub(super) fn hear_refusal(&mut self, node: NodeId, refused: &Refusal, now: Now) {
         self.note_link_down(node, now);
         let is_final = match refused.reason {
-            RefusalReason::NotReady | RefusalReason::VersionMismatch | RefusalReason::WrongNode => {
-                false
-            }
+            RefusalReason::NotReady
+            | RefusalReason::VersionMismatch
+            | RefusalReason::WrongNode
+            | RefusalReason::WrongCertificate => false,
             // A member has a cluster to go on with; somebody else's mistake is not its end.
             RefusalReason::WrongCluster
             | RefusalReason::UnknownNode

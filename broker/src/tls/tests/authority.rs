@@ -43,6 +43,15 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key()).expect("it can sign"))
     }
 
+    /// An authority that this one has signed.
+    pub fn below(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        Self(CertifiedIssuer::signed_by(params, key(), &self.0).expect("it is signed"))
+    }
+
     pub fn pem(&self) -> String {
         self.0.pem()
     }

@@ -9,7 +9,9 @@ use super::watch::{Look, Watched};
 use super::*;
 use authority::{Authority, Identity, write, write_authority};
 use bateau_quic::contexts::Contexts;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, SanType, date_time_ymd,
+};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
@@ -20,7 +22,7 @@ fn directory() -> TempDir {
 
 /// What is said of these files; the directory is cut out.
 fn refused(settings: &TlsSettings, place: &TempDir) -> String {
-    let error = read(settings, UnixTime::now()).expect_err("the files are wrong");
+    let error = read(settings, None, UnixTime::now()).expect_err("the files are wrong");
     error.to_string().replace(&format!("{}/", place.path().display()), "")
 }
 
@@ -33,9 +35,9 @@ fn right_files_are_read_whatever_stands_around_them() {
     settings.client_ca = Some(write_authority(&authority, place.path()));
     let chain = format!("a remark\n{}{}", identity.certificate, authority.pem());
     write(&settings.cert, &chain, 0o644);
-    let material = read(&settings, UnixTime::now()).expect("all is right");
+    let material = read(&settings, None, UnixTime::now()).expect("all is right");
     assert_eq!(material.certified.cert.len(), 2);
-    assert!(material.clients.is_some());
+    assert!(material.authorities.is_some());
     let shown = format!("{material:?}");
     assert_eq!(shown, format!("Material {{ pin: {}, .. }}", material.pin), "no secret is shown");
 }
@@ -130,8 +132,47 @@ fn a_certificate_is_refused_before_and_after_its_time() {
     assert!(said.starts_with("tls.cert: node.crt: certificate 2 expired on "), "{said}");
 }
 
+#[test]
+fn a_certificate_that_other_nodes_would_not_believe_stops_the_start() {
+    let place = directory();
+    let authority = Authority::new("test");
+    let client_ca = Some(write_authority(&authority, place.path()));
+    let node = NodeId::new(7);
+    let names = |name: &str| {
+        let name = SanType::DnsName(name.try_into().expect("ASCII"));
+        move |params: &mut CertificateParams| params.subject_alt_names.push(name)
+    };
+    let look = |identity: Identity| {
+        let client_ca = client_ca.clone();
+        let settings = TlsSettings { client_ca, ..identity.write(place.path()) };
+        read(&settings, Some(node), UnixTime::now()).map_err(|error| error.to_string())
+    };
+    let own = names("node-7.bateau.internal");
+    assert!(look(authority.sign(own.clone())).is_ok());
+    let server = ExtendedKeyUsagePurpose::ServerAuth;
+    let one_way = authority.sign(|params| {
+        own.clone()(params);
+        params.extended_key_usages = vec![server];
+    });
+    let lacks = "has no alternative name DNS:node-7.bateau.internal, without a wildcard";
+    for (identity, expected) in [
+        (authority.node(), lacks),
+        (authority.sign(names("node-70.bateau.internal")), lacks),
+        (authority.sign(names("*.bateau.internal")), lacks),
+        (Authority::new("other").sign(own), "dialled by one: invalid peer certificate: Unknown"),
+        (one_way, "dialling one: invalid peer certificate: certificate does not allow"),
+    ] {
+        let found = look(identity).expect_err(expected);
+        assert!(found.starts_with("tls.cert: "), "{found}");
+        assert!(found.contains(": other nodes will not believe it: "), "{found}");
+        assert!(found.contains(expected), "{found}, expected {expected}");
+    }
+    let alone = TlsSettings { client_ca, ..authority.node().write(place.path()) };
+    assert!(read(&alone, None, UnixTime::now()).is_ok(), "nobody asks a node that is alone");
+}
+
 fn live(settings: &TlsSettings) -> Arc<Live> {
-    Arc::new(Live::new(read(settings, UnixTime::now()).expect("the files are right")))
+    Arc::new(Live::new(read(settings, None, UnixTime::now()).expect("the files are right")))
 }
 
 #[test]
@@ -140,7 +181,7 @@ fn changed_files_are_exchanged_once_they_fit_together() {
     let authority = Authority::new("test");
     let settings = authority.node().write(place.path());
     let live = live(&settings);
-    let mut watched = Watched::new(Arc::clone(&live), settings.clone());
+    let mut watched = Watched::new(Arc::clone(&live), settings.clone(), None);
     let mut look = || watched.look(UnixTime::now());
     let old = live.material().pin;
     assert!(matches!(look(), Look::Same), "nothing has changed since the start");
@@ -166,7 +207,7 @@ fn files_that_vanish_or_break_leave_what_is_in_use() {
     let identity = authority.node();
     let settings = identity.write(place.path());
     let live = live(&settings);
-    let mut watched = Watched::new(Arc::clone(&live), settings.clone());
+    let mut watched = Watched::new(Arc::clone(&live), settings.clone(), None);
     let pin = live.material().pin;
     let mut refused = || match watched.look(UnixTime::now()) {
         Look::Refused(error) => error.to_string(),

@@ -6,6 +6,12 @@ use super::*;
 use crate::codec::{DecodeError, DecodeProblem};
 use crate::command_frame::CommandError;
 
+fn pinned() -> NodeRegistration {
+    let mut node = registration(1, Some("rack-a"));
+    node.listeners[0].pin = Some([0x91; 32]);
+    node
+}
+
 /// One command of every type, with every optional part.
 pub(super) fn one_of_each() -> Vec<MetadataCommand> {
     let configs: ConfigOverrides = [("retention.ms".into(), "1000".into())].into();
@@ -19,7 +25,7 @@ pub(super) fn one_of_each() -> Vec<MetadataCommand> {
                 peers_address: "127.0.0.1:9644".into(),
             }],
         },
-        MetadataCommand::RegisterNode(registration(1, Some("rack-a"))),
+        MetadataCommand::RegisterNode(pinned()),
         MetadataCommand::CreateTopic(Topic {
             name: "orders".into(),
             id: TopicId([0x10; 16]),

@@ -69,6 +69,7 @@ pub(super) fn registration(node: u64, rack: Option<&str>) -> NodeRegistration {
             name: "kafka".into(),
             host: "127.0.0.1".into(),
             port: 9092,
+            pin: None,
         }],
     }
 }

@@ -120,7 +120,7 @@ impl Transport for tokio_rustls::server::TlsStream<DuplexStream> {
 #[tokio::test]
 async fn the_last_bytes_of_a_reply_reach_a_client_with_little_room() {
     let encrypted = Encrypted::start(false).await;
-    let tls = Tls::from_files(&encrypted.settings).expect("the files are right").kafka();
+    let tls = Tls::from_files(&encrypted.settings, None).expect("the files are right").kafka();
     let config = encrypted.authority.trusting(Version::Tls13, None);
     let (near, far) = tokio::io::duplex(64);
     let name = ServerName::try_from("localhost").expect("it is a name");

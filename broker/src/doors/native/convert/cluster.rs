@@ -14,6 +14,7 @@ use bateau_protocol::native::{
     TopicMetadata, TopicName,
 };
 use bateau_protocol::wire::{ErrorCode, Text};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// How long a client waits for topics that its request creates.
@@ -95,24 +96,30 @@ pub fn cluster_id(directory: &Directory) -> Text {
 /// The cluster's nodes by number; this one is always among them.
 fn nodes(context: &Context, directory: &Directory) -> Vec<ClusterNode> {
     let this = context.broker.node();
-    let others = directory.metadata.nodes().filter(|other| other.node != this.node_id);
-    let mut nodes: Vec<ClusterNode> = others
-        .filter_map(|other| {
-            let listener = other.listener(LISTENER)?;
-            Some(ClusterNode {
-                node_id: wire_node(other.node),
-                host: text(&listener.host),
-                port: listener.port.into(),
-                rack: other.rack.as_deref().map(text),
-            })
-        })
-        .collect();
-    nodes.push(ClusterNode {
+    let mut own = ClusterNode {
         node_id: wire_node(this.node_id),
         host: context.endpoint.host.clone(),
         port: context.endpoint.port,
         rack: this.settings.rack.as_deref().map(text),
-    });
+        key_sha256: Bytes::new(),
+    };
+    let mut nodes = Vec::new();
+    for node in directory.metadata.nodes() {
+        let Some(listener) = node.listener(LISTENER) else { continue };
+        let key_sha256 = listener.pin.map(|pin| Bytes::copy_from_slice(&pin)).unwrap_or_default();
+        if node.node == this.node_id {
+            own.key_sha256 = key_sha256;
+            continue;
+        }
+        nodes.push(ClusterNode {
+            node_id: wire_node(node.node),
+            host: text(&listener.host),
+            port: listener.port.into(),
+            rack: node.rack.as_deref().map(text),
+            key_sha256,
+        });
+    }
+    nodes.push(own);
     nodes.sort_by_key(|node| node.node_id);
     nodes
 }

@@ -1,0 +1,110 @@
+//! The native doors of three real processes, each with a key that its node made: a client that
+//! knows one pin follows leaders and coordinators over all of them, and so does the command line.
+
+mod following;
+
+use bateau_client::Client;
+use cluster_tests::{NODES, TIMEOUT, Trio};
+use following::{TOPIC, run, story};
+use kafka_clients_tests::broker::binary;
+use kafka_clients_tests::namespace;
+use kafka_clients_tests::program::Program;
+use std::fs;
+use std::process::Command;
+
+/// `sha256:` and 64 digits.
+const PIN_CHARACTERS: usize = 71;
+
+/// Three nodes whose native doors are open.
+fn with_native_doors() -> Trio {
+    let mut trio = Trio::new();
+    for id in NODES {
+        let text = trio.configuration(id, &NODES);
+        let text = text.replace("native = \"off\"", &format!("native = \"{}\"", native(id)));
+        assert!(text.contains(&native(id)), "{text}");
+        fs::write(trio.file(id), text).expect("it is written");
+    }
+    NODES.into_iter().for_each(|id| trio.launch(id));
+    NODES.into_iter().for_each(|id| trio.until_ready(id));
+    trio
+}
+
+fn native(id: usize) -> String {
+    format!("127.0.0.1:{}", 9_440 + id)
+}
+
+/// The native door of a node with the pin that it has logged.
+fn url(trio: &Trio, id: usize) -> String {
+    let pin = trio.program(id).wait_for_error("its pin", TIMEOUT, |lines| {
+        let line = lines.iter().find(|line| line.contains("this pin"))?;
+        let start = line.find("sha256:")?;
+        line.get(start..start + PIN_CHARACTERS).map(str::to_owned)
+    });
+    format!("quic://{}?pin={pin}", native(id))
+}
+
+/// Each node is killed under load, and everybody goes on without it before it comes back.
+fn kill_each(mut trio: Trio, progress: &following::Progress) -> Trio {
+    for id in NODES {
+        trio.kill(id);
+        progress.goes_on(&format!("without node {id}"));
+        trio.launch(id);
+        trio.until_ready(id);
+        progress.goes_on(&format!("with node {id} again"));
+    }
+    trio
+}
+
+#[test]
+fn clients_that_know_one_pin_follow_leaders_and_coordinators_over_all_nodes() {
+    if !namespace::enter("clients_that_know_one_pin_follow_leaders_and_coordinators_over_all_nodes")
+    {
+        return;
+    }
+    let trio = with_native_doors();
+    let url = url(&trio, 1);
+    let client = move || Client::builder().address(&url);
+    let (_trio, count) = run(story(client, |progress| kill_each(trio, progress)));
+    println!("{count} records, {} kills", NODES.len());
+}
+
+/// Runs a command, which must end well, and returns what it prints.
+fn bateau(url: &str, arguments: &[&str]) -> Vec<serde_json::Value> {
+    let mut command = Command::new(binary());
+    command.args(arguments).args(["--broker", url]);
+    command.env_remove("BATEAU_CONTEXT").env_remove("RUST_LOG");
+    let mut program = Program::start("bateau", command);
+    let status = program.wait_for_exit(TIMEOUT);
+    assert!(status.success(), "{arguments:?}: {status}{}", program.tail());
+    program.lines().into_iter().filter_map(|line| line.json).collect()
+}
+
+#[test]
+fn every_command_works_at_every_node() {
+    if !namespace::enter("every_command_works_at_every_node") {
+        return;
+    }
+    let trio = with_native_doors();
+    let urls = NODES.map(|id| url(&trio, id));
+    bateau(&urls[2], &["topic", "create", TOPIC, "--partitions", "6"]);
+    for (place, url) in urls.iter().enumerate() {
+        // Six keys: some go to partitions that another node leads.
+        for key in ["a", "b", "c", "d", "e", "f"] {
+            bateau(url, &["produce", TOPIC, "-k", key, &format!("node {}", NODES[place])]);
+        }
+        let described = bateau(url, &["topic", "describe", TOPIC]);
+        let text = serde_json::to_string(&described).expect("it was JSON");
+        for id in NODES {
+            let is_led = text.contains(&format!("\"leader\":{id}"));
+            assert!(is_led, "node {id} leads two of six: {text}");
+        }
+        let read = bateau(url, &["consume", TOPIC, "--exit-at-end"]);
+        assert_eq!(read.len(), 6 * (place + 1), "through node {}", NODES[place]);
+        let group = bateau(url, &["consume", TOPIC, "--group", "billing", "-n", "6"]);
+        assert_eq!(group.len(), 6, "a group goes on through node {}", NODES[place]);
+        let members = bateau(url, &["group", "describe", "billing"]);
+        assert!(!members.is_empty(), "through node {}", NODES[place]);
+        let status = bateau(url, &["status"]);
+        assert_eq!(status.first().map(|one| &one["node_id"]), Some(&NODES[place].into()));
+    }
+}
