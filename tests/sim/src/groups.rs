@@ -32,8 +32,8 @@ pub struct Groups {
 const GROUP_REMOVED: u16 = 4;
 
 impl Groups {
-    /// Commands have been committed, to whatever they are: a group that is removed begins again with
-    /// generation 1 when it is made anew.
+    /// Commands have been committed, to whatever they are: a group that is removed begins again
+    /// with generation 1 when it is made anew.
     pub fn note_commands(&mut self, mut payload: &[u8]) {
         while let Some((head, rest)) = payload.split_first_chunk::<8>() {
             let [one, two, _, _, length @ ..] = *head;

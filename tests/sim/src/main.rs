@@ -149,8 +149,8 @@ fn run_all(arguments: &Arguments) -> Result<u64, String> {
         let (runs, failed) = (totals.runs, totals.failed_seeds.len());
         let speed = simulated / passed;
         println!(
-            "{runs} runs, {failed} failed, {simulated:.0} cluster-seconds in {passed:.1} core-seconds: \
-             {speed:.0} per core-second"
+            "{runs} runs, {failed} failed, {simulated:.0} cluster-seconds in {passed:.1} \
+             core-seconds: {speed:.0} per core-second"
         );
     }
     if let Some(path) = &arguments.ledger {

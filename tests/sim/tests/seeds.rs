@@ -1,7 +1,7 @@
 //! Seeds of the simulator: that a seed is a run, that short runs hold, and that every seed that
 //! ever failed holds now.
 //!
-//! Absent on purpose: long runs; `cargo run --release -p sim -- --count K` makes them.
+//! Absent on purpose: long runs; `cargo run --profile daily -p sim -- --count K` makes them.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is not as it must be")]
 

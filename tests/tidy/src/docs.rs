@@ -36,12 +36,12 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ),
     ("bateau serve --config node.toml", "broker/tests/command_line.rs", "\"serve\""),
     (
-        "cargo run --release -p sim -- --seed 7",
+        "cargo run --profile daily -p sim -- --seed 7",
         "tests/sim/tests/command_line.rs",
         "\"--seed\", \"7\"",
     ),
     (
-        "cargo run --release -p sim -- --seed 1 --count 2000 --seconds 20",
+        "cargo run --profile daily -p sim -- --seed 1 --count 2000 --seconds 20 --jobs 2",
         "tests/sim/tests/command_line.rs",
         "\"--seed\", \"1\", \"--count\"",
     ),
