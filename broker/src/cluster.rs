@@ -100,10 +100,11 @@ impl Cluster {
     pub fn hear(&mut self, event: PeerEvent) -> Heard {
         match event {
             PeerEvent::Carried(input) => return Heard::Shard(input),
-            PeerEvent::Said { node, link, said } if self.node.hears(node, link) => {
-                return self.hear_peer(node, said);
+            PeerEvent::Said { node, link, said } => {
+                if self.node.hears(node, link) {
+                    return self.hear_peer(node, said);
+                }
             }
-            PeerEvent::Said { .. } => {}
             PeerEvent::Hello { hello, answer } => {
                 self.newest_hello += 1;
                 self.hellos.insert(self.newest_hello, answer);

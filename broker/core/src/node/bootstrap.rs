@@ -115,7 +115,6 @@ impl Node {
                 if !hello.is_founded {
                     self.meet(hello.node_id, hello.founding_id);
                 }
-                self.heard.insert(hello.node_id, link);
                 self.note_contact(hello.node_id, now);
                 self.repeat(hello.node_id, now);
                 self.dial_soon(hello.node_id, now);

@@ -238,7 +238,7 @@ pub struct Node {
     metadata: Arc<Metadata>,
     links: BTreeMap<NodeId, Link>,
     boots: Boots,
-    /// The newest link of each peer that was welcomed here.
+    /// The newest link of each peer on which it has said anything.
     heard: BTreeMap<NodeId, u64>,
     leaders: Leaders,
     /// What other voters showed before the founding.
@@ -299,11 +299,13 @@ impl Node {
         soonest.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(now.monotonic_ms))
     }
 
-    /// Whether what a peer says on this link is heard: it is the newest that was welcomed. What is
+    /// Whether what a peer says on this link is heard: it has said nothing on a newer one. What is
     /// left of an older one would come behind what was said later.
     #[must_use]
-    pub fn hears(&self, node: NodeId, link: u64) -> bool {
-        self.heard.get(&node) == Some(&link)
+    pub fn hears(&mut self, node: NodeId, link: u64) -> bool {
+        let newest = self.heard.entry(node).or_default();
+        *newest = link.max(*newest);
+        link == *newest
     }
 
     /// Whether this node belongs to a cluster, so that its replicas may vote.
