@@ -18,7 +18,7 @@ use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use std::collections::BTreeMap;
 use std::io;
 
-/// Newest proven frames of a log, one of which goes bad: older ones lie below the durable mark.
+/// Newest proven frames, one of which goes bad: older ones lie below the durable marks.
 const NEWEST: usize = 6;
 
 impl World {
@@ -67,13 +67,15 @@ impl World {
         for (path, frames) in &logs {
             let pairs = frames.iter().zip(frames.iter().skip(1));
             let proven = pairs.filter(|(_, (_, next))| next.flush_sequence.get() + 2 <= newest);
-            let proven: Vec<_> = proven.map(|(frame, _)| frame).collect();
-            let newest = proven.iter().rev().take(NEWEST);
-            places
-                .extend(newest.map(|(position, header)| (*path, *position, header.frame_bytes())));
+            let newest = proven.map(|(frame, _)| frame);
+            places.extend(newest.map(|(position, header)| {
+                (*path, *position, header.frame_bytes(), header.flush_sequence)
+            }));
         }
+        places.sort_by_key(|(.., sequence)| std::cmp::Reverse(*sequence));
+        places.truncate(NEWEST);
         let at = usize::try_from(self.random.below(places.len().max(1) as u64)).ok()?;
-        let (path, position, bytes) = places.get(at)?;
+        let (path, position, bytes, _) = places.get(at)?;
         Some(((*path).clone(), position + self.random.below(*bytes)))
     }
 
