@@ -10,13 +10,13 @@
 //!
 //! Absent on purpose: rules, which are `Node`'s, and replicas, which are the shard's.
 
-use crate::peers::{Dialled, Letters, PeerEvent, Peers};
+use crate::peers::{Answered, Dialled, Letters, PeerEvent, Peers};
 use bateau_core::clock::Now;
 use bateau_core::controller::ControllerRequest;
 use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings};
 use bateau_core::shard::Input;
 use bateau_protocol::ids::NodeId;
-use bateau_protocol::peer::{HelloAnswer, RaftMessage};
+use bateau_protocol::peer::RaftMessage;
 use bateau_storage::Said;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
@@ -54,7 +54,7 @@ pub struct Cluster {
     events: Letters,
     inputs: Vec<NodeInput>,
     /// Who has dialled us and waits for an answer.
-    hellos: BTreeMap<u64, oneshot::Sender<HelloAnswer>>,
+    hellos: BTreeMap<u64, oneshot::Sender<Answered>>,
     newest_hello: u64,
 }
 
@@ -100,7 +100,11 @@ impl Cluster {
     pub fn hear(&mut self, event: PeerEvent) -> Heard {
         match event {
             PeerEvent::Carried(input) => return Heard::Shard(input),
-            PeerEvent::Said { node, said } => return self.hear_peer(node, said),
+            PeerEvent::Said { node, link, said } => {
+                if self.node.hears(node, link) {
+                    return self.hear_peer(node, said);
+                }
+            }
             PeerEvent::Hello { hello, answer } => {
                 self.newest_hello += 1;
                 self.hellos.insert(self.newest_hello, answer);
@@ -158,7 +162,7 @@ impl Cluster {
                 Some(NodeEffect::Answer { link, answer }) => {
                     if let Some(waiting) = self.hellos.remove(&link) {
                         // Who has hung up meanwhile dials again.
-                        let _ = waiting.send(answer);
+                        let _ = waiting.send(Answered { link, answer });
                     }
                 }
                 Some(NodeEffect::HangUp { node }) => {

@@ -6,6 +6,7 @@
 mod crash;
 mod faults;
 mod harness;
+mod install;
 mod model;
 mod real;
 

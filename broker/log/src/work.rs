@@ -171,8 +171,8 @@ pub enum Work {
         /// The encoded state; the log adds length and checksum.
         state: Bytes,
     },
-    /// Replace all that a log holds by a snapshot, between cycles: a crash leaves the old log or the
-    /// new one. Until the answer the log takes no other request but a deletion. Answer:
+    /// Replace all that a log holds by a snapshot, between cycles: a crash leaves the old log or
+    /// the new one. Until the answer the log takes no other request but a deletion. Answer:
     /// [`Done::Installed`] or [`Done::InstallFailed`].
     Install(Box<Install>),
     /// Close the active segment before it is full (`segment.ms`). No answer.

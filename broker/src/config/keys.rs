@@ -264,7 +264,8 @@ pub static KEYS: &[Key] = &[
             config.tls.get_or_insert_default().client_ca = path;
         }),
         "",
-        "PEM file with authorities of clients, who must then have a certificate of one.",
+        "PEM file with authorities of clients, who must then have a certificate of one, and of \
+         other nodes.",
     ),
     key(
         "auth.required",

@@ -16,7 +16,7 @@
 use super::complaints::Complaints;
 use super::frames::{Messages, write};
 use super::transport::{Proof, Transport};
-use super::{Mailbox, PeerEvent};
+use super::{Answered, Mailbox, PeerEvent};
 use crate::config::{Limits, Listener};
 use crate::doors::admission::{Admission, Admitted};
 use crate::doors::sockets::bind_both;
@@ -188,12 +188,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let mut link = Messages::new(stream, LinkEnd::Acceptor);
     let greeting = greet(&mut link, &proof, &hall.events);
     match tokio::time::timeout(HELLO_TIME_MAX, greeting).await {
-        Ok(Ok(Greeted::Welcome(node))) => {
+        Ok(Ok(Greeted::Welcome { node, number })) => {
             let is_proved = proof.is_of(node).is_ok();
             assert!(is_proved, "I-TLS-2: a link is heard as a node whose certificate it lacks");
             drop(place);
             hall.complaints.settle(&peer.ip());
-            listen(&mut link, node, &hall.events).await
+            listen(&mut link, (node, number), &hall.events).await
         }
         Ok(Ok(Greeted::Refused { node, reason })) => {
             hall.complain(peer, &format!("node {node}: {reason}"));
@@ -213,8 +213,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// What a hello came to.
 enum Greeted {
-    /// This node is heard from now on.
-    Welcome(NodeId),
+    /// This node is heard from now on, on the link of this number.
+    Welcome { node: NodeId, number: u64 },
     /// It has been told why not.
     Refused { node: NodeId, reason: String },
     /// This node stops.
@@ -231,22 +231,25 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first frame is no Hello"));
     };
     let node = hello.node_id;
-    let answer = match proof.is_of(node) {
+    let (number, answer) = match proof.is_of(node) {
         Ok(()) => {
             let (answer, answered) = oneshot::channel();
             if !events.put(PeerEvent::Hello { hello, answer }, 0).await {
                 return Ok(Greeted::Stopped);
             }
-            let Ok(answer) = answered.await else { return Ok(Greeted::Stopped) };
-            answer
+            let Ok(Answered { link, answer }) = answered.await else {
+                return Ok(Greeted::Stopped);
+            };
+            (link, answer)
         }
-        Err(not_named) => HelloAnswer::Refused(Refusal {
-            reason: RefusalReason::WrongCertificate,
-            text: operator_text(&not_named.to_string()),
-        }),
+        Err(not_named) => {
+            let reason = RefusalReason::WrongCertificate;
+            let text = operator_text(&not_named.to_string());
+            (0, HelloAnswer::Refused(Refusal { reason, text }))
+        }
     };
     let greeted = match &answer {
-        HelloAnswer::Welcome(_) => Greeted::Welcome(node),
+        HelloAnswer::Welcome(_) => Greeted::Welcome { node, number },
         HelloAnswer::Refused(refusal) => {
             Greeted::Refused { node, reason: refusal.text.as_str().to_owned() }
         }
@@ -258,7 +261,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
 /// Hands on what a welcome peer says, as fast as the shard takes it.
 async fn listen<S: AsyncRead + Unpin>(
     link: &mut Messages<S>,
-    node: NodeId,
+    (node, number): (NodeId, u64),
     events: &Mailbox,
 ) -> io::Result<()> {
     while let Some(message) = link.next().await? {
@@ -267,7 +270,7 @@ async fn listen<S: AsyncRead + Unpin>(
         if matches!(said, Said::Nothing) {
             continue;
         }
-        if !events.put(PeerEvent::Said { node, said }, bytes).await {
+        if !events.put(PeerEvent::Said { node, link: number, said }, bytes).await {
             return Ok(());
         }
     }

@@ -12,7 +12,6 @@
 //! - What waits for a link is bounded in bytes (R15); beyond that it is dropped and reported.
 //! - Nothing of a link is heard before its `Hello` was answered with a welcome.
 //! - A frame that is damaged or nonsense ends its link and nothing else.
-//!
 //! - Where links are encrypted, nobody is heard who has no certificate of its node (`I-TLS-2`).
 //!
 //! Absent on purpose: retries, which are `Node`'s, and whose a certificate is, which `tls` knows.
@@ -60,7 +59,7 @@ pub enum PeerEvent {
         /// What it said.
         hello: Hello,
         /// Where the answer goes.
-        answer: oneshot::Sender<HelloAnswer>,
+        answer: oneshot::Sender<Answered>,
     },
     /// A link that we dialled.
     Dialled {
@@ -77,9 +76,20 @@ pub enum PeerEvent {
     Said {
         /// Who.
         node: NodeId,
+        /// On the link that its hello was answered with.
+        link: u64,
         /// What.
         said: Said,
     },
+}
+
+/// The answer to a hello, and what the link is called from then on.
+#[derive(Debug)]
+pub struct Answered {
+    /// Its number.
+    pub link: u64,
+    /// The answer.
+    pub answer: HelloAnswer,
 }
 
 /// What became of a link that was dialled.

@@ -133,7 +133,8 @@ async fn welcomed(address: SocketAddr, heard: &mut Letters) -> Messages<TcpStrea
     let mut stream = TcpStream::connect(address).await.unwrap();
     write(&mut stream, &[PeerMessage::Hello(hello())]).await.unwrap();
     let Some(PeerEvent::Hello { answer, .. }) = heard.next().await else { panic!("no hello") };
-    answer.send(HelloAnswer::Welcome(Welcome::default())).unwrap();
+    let answered = HelloAnswer::Welcome(Welcome::default());
+    answer.send(Answered { link: 1, answer: answered }).unwrap();
     let mut link = Messages::new(stream, LinkEnd::Dialler);
     assert!(matches!(link.next().await.unwrap(), Some(PeerMessage::HelloAnswer(_))));
     link
@@ -147,7 +148,7 @@ async fn a_welcome_peer_is_heard_as_who_it_said_it_is() {
     let messages = [PeerMessage::Liveness(foreign), PeerMessage::RaftBatch(vec![heartbeat(5)])];
     write(link.stream_mut(), &messages).await.unwrap();
     match heard.next().await {
-        Some(PeerEvent::Said { node, said: Said::Raft { messages, .. } }) => {
+        Some(PeerEvent::Said { node, link: 1, said: Said::Raft { messages, .. } }) => {
             assert_eq!((node.get(), messages), (1, vec![heartbeat(5)]));
         }
         other => panic!("found {other:?}"),
@@ -161,7 +162,8 @@ async fn who_is_refused_is_told_why_and_is_not_heard() {
     write(&mut stream, &[PeerMessage::Hello(hello())]).await.unwrap();
     let Some(PeerEvent::Hello { answer, .. }) = heard.next().await else { panic!("no hello") };
     let refusal = Refusal { reason: RefusalReason::UnknownNode, text: operator_text("who?") };
-    answer.send(HelloAnswer::Refused(refusal.clone())).unwrap();
+    let answered = HelloAnswer::Refused(refusal.clone());
+    answer.send(Answered { link: 1, answer: answered }).unwrap();
     let mut link = Messages::new(stream, LinkEnd::Dialler);
     let expected = PeerMessage::HelloAnswer(HelloAnswer::Refused(refusal));
     assert_eq!(link.next().await.unwrap(), Some(expected));
@@ -189,7 +191,7 @@ async fn damage_ends_its_own_link_and_no_other() {
 #[tokio::test]
 async fn a_mailbox_without_room_makes_links_wait_until_something_is_taken() {
     let (events, mut letters) = mailbox();
-    let sign = || PeerEvent::Said { node: OTHER, said: Said::Nothing };
+    let sign = || PeerEvent::Said { node: OTHER, link: 1, said: Said::Nothing };
     assert!(events.put(sign(), mailbox::EVENT_BYTES_MAX as usize).await);
     let mut second = Box::pin(events.put(sign(), 1));
     tokio::select! {

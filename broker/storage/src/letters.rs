@@ -141,8 +141,8 @@ pub fn letter(effect: NodeEffect, origin: Idempotency) -> Result<Letter, NodeEff
     }
 }
 
-/// A snapshot's head and its chunks, to be carried in this order; each chunk is cut when it is asked
-/// for.
+/// A snapshot's head and its chunks, to be carried in this order; each chunk is cut when it is
+/// asked for.
 pub fn snapshot_letters(
     snapshot: &OutgoingSnapshot,
 ) -> impl Iterator<Item = Letter> + Send + use<> {

@@ -6,11 +6,12 @@ mod following;
 use bateau_client::{Client, ClientBuilder};
 use cluster_tests::{NODES, TIMEOUT, Trio};
 use following::{Progress, run, story};
-use kafka_clients_tests::namespace;
 use kafka_clients_tests::scratch::ScratchDirectory;
 use kafka_clients_tests::tls::Authority;
+use kafka_clients_tests::{namespace, runtimes};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Where certificates are: `authority.crt`, and a directory per node.
 struct Certificates {
@@ -117,6 +118,40 @@ fn a_node_whose_certificate_names_another_node_does_not_start() {
     let (status, said) = trio.ended(2);
     assert_eq!(status.code(), Some(2), "{said}");
     assert!(said.contains("has no alternative name DNS:node-2.bateau.internal"), "{said}");
+}
+
+/// The commands of docs/security.md.
+fn documented() -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/security.md");
+    let page = fs::read_to_string(page).expect("the page is there");
+    let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    blocks.map(|(commands, _)| commands).collect()
+}
+
+#[test]
+fn the_commands_of_the_page_make_the_certificates_of_a_cluster() {
+    let has_openssl = Command::new("openssl").arg("version").output().is_ok();
+    if !has_openssl {
+        return runtimes::skip("the commands of the page", "there is no openssl");
+    }
+    if !namespace::enter("the_commands_of_the_page_make_the_certificates_of_a_cluster") {
+        return;
+    }
+    let place = ScratchDirectory::new("documented");
+    let mut shell = Command::new("sh");
+    shell.args(["-e", "-c", &documented()]).current_dir(place.path());
+    let made = shell.output().expect("there is a shell");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut trio = Trio::new();
+    let file = |name: &str| place.path().join(name).display().to_string();
+    for id in NODES {
+        let (cert, key) = (file(&format!("node{id}.crt")), file(&format!("node{id}.key")));
+        let authority = file("ca.crt");
+        let tls = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\nclient_ca = {authority:?}\n");
+        fs::write(trio.file(id), trio.configuration(id, &NODES) + &tls).expect("it is written");
+    }
+    NODES.into_iter().for_each(|id| trio.launch(id));
+    NODES.into_iter().for_each(|id| trio.until_ready(id));
 }
 
 /// Each node is killed, comes back, and gets a new certificate, under load.

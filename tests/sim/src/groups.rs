@@ -1,24 +1,30 @@
 //! What must hold of consumer groups, whoever coordinates them.
 //!
 //! Invariants
-//! - I12: a partition has one owner in a generation.
+//! - I12: a partition has one owner in a generation, as long as that one's session lasts. A group
+//!   that everybody has left, and that nothing was committed for, may begin again with the first.
 //! - I13: a committed position that was acknowledged is not found lower by the coordinator that
 //!   leads in the newest term.
 //!
 //! Absent on purpose: when a group rebalances, which is the coordinator's.
 
 use crate::clients::Asked;
-use crate::event::NodeAt;
+use crate::event::{Micros, NodeAt};
 use crate::process::Process;
 use crate::world::World;
 use bateau_core::consumer_group::{GroupRequest, GroupResponse, Name};
 use bateau_protocol::ids::Incarnation;
 use std::collections::BTreeMap;
 
+/// A session of the members' length, less what clocks run fast, in microseconds.
+const SESSION: Micros = 5_900_000;
+
 /// What was seen of all groups.
 #[derive(Debug, Default)]
 pub struct Groups {
     owners: BTreeMap<(Name, i32, u8), Name>,
+    /// When a coordinator last took a member for one; who has left is none.
+    heard: BTreeMap<(Name, Name), Micros>,
     committed: BTreeMap<Name, BTreeMap<i32, i64>>,
 }
 
@@ -26,8 +32,8 @@ pub struct Groups {
 const GROUP_REMOVED: u16 = 4;
 
 impl Groups {
-    /// Commands have been committed, to whatever they are: a group that is removed begins again with
-    /// generation 1 when it is made anew.
+    /// Commands have been committed, to whatever they are: a group that is removed begins again
+    /// with generation 1 when it is made anew.
     pub fn note_commands(&mut self, mut payload: &[u8]) {
         while let Some((head, rest)) = payload.split_first_chunk::<8>() {
             let [one, two, _, _, length @ ..] = *head;
@@ -70,16 +76,20 @@ impl World {
         match (&asked.request, response) {
             (GroupRequest::SyncGroup(request), GroupResponse::SyncGroup(Ok(synced))) => {
                 self.count("assignments");
+                let (group, member) = (&request.group_id, &request.member_id);
+                self.groups.heard.insert((group.clone(), member.clone()), self.at);
                 for number in &synced.assignment {
-                    let key = (request.group_id.clone(), request.generation, *number);
-                    let owner = self.groups.owners.entry(key).or_insert(request.member_id.clone());
-                    if *owner != request.member_id {
-                        let other = owner.clone();
+                    let key = (group.clone(), request.generation, *number);
+                    let before = self.groups.owners.insert(key, member.clone());
+                    let other = before.filter(|before| before != member);
+                    if let Some(other) = other.filter(|one| self.is_member(group, one)) {
                         self.fail(format!("I12: {request:?} and {other} own partition {number}"));
                     }
                 }
             }
             (GroupRequest::OffsetCommit(request), GroupResponse::OffsetCommit(Ok(topics))) => {
+                let key = (request.group_id.clone(), request.member_id.clone());
+                self.groups.heard.insert(key, self.at);
                 let sent = request.topics.iter().flat_map(|topic| &topic.partitions);
                 let outcomes = topics.iter().flat_map(|topic| &topic.partitions);
                 let committed = self.groups.committed.entry(request.group_id.clone()).or_default();
@@ -112,8 +122,24 @@ impl World {
                     }
                 }
             }
+            (GroupRequest::Heartbeat(request), GroupResponse::Heartbeat(Ok(()))) => {
+                let key = (request.group_id.clone(), request.member_id.clone());
+                self.groups.heard.insert(key, self.at);
+            }
+            (GroupRequest::LeaveGroup(request), GroupResponse::LeaveGroup(Ok(_))) => {
+                for member in &request.members {
+                    let key = (request.group_id.clone(), member.member_id.clone());
+                    self.groups.heard.remove(&key);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Whether no coordinator may have given this member up yet.
+    fn is_member(&self, group: &Name, member: &Name) -> bool {
+        let heard = self.groups.heard.get(&(group.clone(), member.clone()));
+        heard.is_some_and(|heard| self.at < heard + SESSION)
     }
 
     fn leads_newest(&self, process: &Process, log: Option<Incarnation>) -> bool {

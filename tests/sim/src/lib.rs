@@ -25,6 +25,7 @@ mod event;
 mod faults;
 mod groups;
 mod heal;
+mod ledger;
 mod links;
 mod network;
 mod node;
@@ -40,6 +41,7 @@ mod trace;
 mod turn;
 mod world;
 
+pub use ledger::Campaign;
 pub use plan::{FaultClass, Plan};
 pub use report::{Broken, Outcome, Totals};
 pub use shrink::shrink;

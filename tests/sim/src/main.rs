@@ -2,14 +2,16 @@
 //!
 //! The last line of one run is `seed=N hash=… ok`, or the broken invariant with a smaller script.
 //! Exit code 1 where something did not hold. `--stop` stops there, `--keep DIR` writes the smaller
-//! script into a file of that directory, `--loud` prints counts and panics.
+//! script into a file of that directory, `--loud` prints counts and panics, `--ledger FILE` appends
+//! a line about all of them, `--jobs N` runs so many at a time.
 //!
-//! Absent on purpose: threads; run it once per processor, with other seeds.
+//! Absent on purpose: threads within a run.
 
-use sim::{Outcome, Plan, Totals, run, shrink};
+use rustix::time::{ClockId, clock_gettime};
+use sim::{Campaign, Outcome, Plan, Totals, run, shrink};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Instant;
+use std::process::{Command, ExitCode};
+use std::sync::{Mutex, PoisonError};
 
 #[derive(Debug)]
 struct Arguments {
@@ -17,15 +19,17 @@ struct Arguments {
     nodes: Option<u64>,
     seconds: u64,
     count: u64,
+    jobs: u64,
     script: Option<String>,
     keep: Option<PathBuf>,
+    ledger: Option<PathBuf>,
     is_loud: bool,
     stops: bool,
     shrinks: bool,
 }
 
 const USAGE: &str = "sim --seed N [--nodes 1|3|5] [--seconds S] [--count K] [--script LINE] \
-                     [--loud] [--no-shrink] [--stop] [--keep DIR]";
+                     [--loud] [--no-shrink] [--stop] [--keep DIR] [--ledger FILE] [--jobs N]";
 
 fn arguments() -> Result<Arguments, String> {
     let mut found = Arguments {
@@ -33,8 +37,10 @@ fn arguments() -> Result<Arguments, String> {
         nodes: None,
         seconds: 20,
         count: 1,
+        jobs: 1,
         script: None,
         keep: None,
+        ledger: None,
         is_loud: false,
         stops: false,
         shrinks: true,
@@ -48,8 +54,10 @@ fn arguments() -> Result<Arguments, String> {
             "--nodes" => found.nodes = Some(number(value()?)?),
             "--seconds" => found.seconds = number(value()?)?,
             "--count" => found.count = number(value()?)?,
+            "--jobs" => found.jobs = number(value()?)?,
             "--script" => found.script = Some(value()?),
             "--keep" => found.keep = Some(value()?.into()),
+            "--ledger" => found.ledger = Some(value()?.into()),
             "--stop" => found.stops = true,
             "--loud" => found.is_loud = true,
             "--no-shrink" => found.shrinks = false,
@@ -70,41 +78,109 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the jobs share.
+#[derive(Default)]
+struct Shared {
+    next_seed: u64,
+    totals: Totals,
+    /// Of the last run, or of the last one that failed.
+    last: String,
+    failure: Option<String>,
+}
+
+/// Runs one more seed; whether there may be another.
+fn run_next(arguments: &Arguments, shared: &Mutex<Shared>) -> bool {
+    let lock = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let seed = {
+        let mut shared = lock();
+        let stops = arguments.stops && !shared.totals.failed_seeds.is_empty();
+        if stops || shared.next_seed >= arguments.seed + arguments.count {
+            return false;
+        }
+        shared.next_seed += 1;
+        shared.next_seed - 1
+    };
+    let plan = match &arguments.script {
+        Some(script) => Plan::parse(script),
+        None => Ok(Plan::of_seed(seed, arguments.nodes, arguments.seconds)),
+    };
+    let ran = plan.and_then(|plan| {
+        let outcome = run(&plan);
+        describe(&outcome, arguments).map(|text| (outcome, text))
+    });
+    let mut shared = lock();
+    match ran {
+        Ok((outcome, text)) => {
+            let is_broken = outcome.broken.is_some();
+            if is_broken && arguments.count > 1 {
+                println!("{text}");
+            }
+            if is_broken || shared.totals.failed_seeds.is_empty() {
+                shared.last = text;
+            }
+            shared.totals.add(&outcome);
+            true
+        }
+        Err(error) => {
+            shared.failure = Some(error);
+            false
+        }
+    }
+}
+
 /// Runs what was asked for; how many runs failed.
 fn run_all(arguments: &Arguments) -> Result<u64, String> {
     if !arguments.is_loud {
         std::panic::set_hook(Box::new(|_| {}));
     }
-    let began = Instant::now();
-    let mut totals = Totals::default();
-    let mut last = String::new();
-    for seed in arguments.seed..arguments.seed + arguments.count {
-        let plan = match &arguments.script {
-            Some(script) => Plan::parse(script)?,
-            None => Plan::of_seed(seed, arguments.nodes, arguments.seconds),
-        };
-        let outcome = run(&plan);
-        totals.add(&outcome);
-        last = describe(&outcome, arguments)?;
-        if outcome.broken.is_some() && arguments.count > 1 {
-            println!("{last}");
+    let shared = Mutex::new(Shared { next_seed: arguments.seed, ..Shared::default() });
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| while run_next(arguments, &shared) {});
         }
-        if outcome.broken.is_some() && arguments.stops {
-            break;
-        }
-    }
+    });
+    let Shared { totals, last, failure, .. } =
+        shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(()), Err)?;
     if arguments.count > 1 || arguments.is_loud {
-        let passed = began.elapsed().as_secs_f64();
+        let passed = processor_seconds();
         totals.counts.iter().for_each(|(name, count)| println!("{count:>12}  {name}"));
         let simulated = totals.simulated as f64 / 1e6;
-        let (runs, failed, speed) = (totals.runs, totals.failed, simulated / passed);
+        let (runs, failed) = (totals.runs, totals.failed_seeds.len());
+        let speed = simulated / passed;
         println!(
-            "{runs} runs, {failed} failed, {simulated:.0} cluster-seconds in {passed:.1} s: \
-             {speed:.0} per core-second"
+            "{runs} runs, {failed} failed, {simulated:.0} cluster-seconds in {passed:.1} \
+             core-seconds: {speed:.0} per core-second"
         );
     }
+    if let Some(path) = &arguments.ledger {
+        let campaign = Campaign {
+            commit: commit(),
+            first_seed: arguments.seed,
+            seconds: arguments.seconds,
+            nodes: arguments.nodes,
+            processor_seconds: processor_seconds(),
+        };
+        let written = campaign.append(&totals, path);
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     println!("{last}");
-    Ok(totals.failed)
+    Ok(totals.failed_seeds.len() as u64)
+}
+
+/// Processor time of this process; other work on the machine does not count.
+fn processor_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// The tree that runs, as git names it.
+fn commit() -> String {
+    let described = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"])
+        .output();
+    let described = described.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    described.map_or_else(|error| error.to_string(), |name| name.trim().to_owned())
 }
 
 fn describe(outcome: &Outcome, arguments: &Arguments) -> Result<String, String> {

@@ -50,8 +50,8 @@ pub struct Outcome {
 pub struct Totals {
     /// Runs.
     pub runs: u64,
-    /// Runs in which something did not hold.
-    pub failed: u64,
+    /// Seeds of the runs in which something did not hold.
+    pub failed_seeds: Vec<u64>,
     /// Simulated microseconds of clusters.
     pub simulated: u64,
     /// As of each run, together.
@@ -62,7 +62,9 @@ impl Totals {
     /// Adds a run.
     pub fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
-        self.failed += u64::from(outcome.broken.is_some());
+        if outcome.broken.is_some() {
+            self.failed_seeds.push(outcome.plan.seed);
+        }
         self.simulated += outcome.simulated;
         for (name, count) in &outcome.counts {
             *self.counts.entry(name).or_default() += count;

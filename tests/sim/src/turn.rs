@@ -107,7 +107,7 @@ impl World {
             let outbox = match &mut process.shard {
                 Some(shard) => {
                     shard.step(now, inputs.into_iter(), &mut process.effects);
-                    if self.step.is_multiple_of(16) {
+                    if self.step.is_multiple_of(32) {
                         shard.check_invariants();
                     }
                     self.perform(n, process)?

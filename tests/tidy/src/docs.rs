@@ -65,6 +65,7 @@ const PAGES: &[(&str, &str, &str)] = &[
         "docs/command-line.md",
     ),
     ("docs/http.md", "tests/kafka_clients/tests/test_control.rs", "docs/http.md"),
+    ("docs/security.md", "tests/cluster/tests/encrypted.rs", "docs/security.md"),
 ];
 
 /// Pages with no title or more than one.

@@ -238,6 +238,8 @@ pub struct Node {
     metadata: Arc<Metadata>,
     links: BTreeMap<NodeId, Link>,
     boots: Boots,
+    /// The newest link of each peer on which it has said anything.
+    heard: BTreeMap<NodeId, u64>,
     leaders: Leaders,
     /// What other voters showed before the founding.
     met: BTreeMap<NodeId, [u8; 16]>,
@@ -260,6 +262,7 @@ impl Node {
             settings,
             metadata: Arc::new(Metadata::new()),
             links: BTreeMap::new(),
+            heard: BTreeMap::new(),
             leaders: Leaders::default(),
             met: BTreeMap::new(),
             forwarding: Forwarding::default(),
@@ -294,6 +297,15 @@ impl Node {
         let requests = self.forwarding.next_ms(self.reachable_controller().is_some());
         let soonest = signs.into_iter().chain(links).chain(requests).min();
         soonest.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(now.monotonic_ms))
+    }
+
+    /// Whether what a peer says on this link is heard: it has said nothing on a newer one. What is
+    /// left of an older one would come behind what was said later.
+    #[must_use]
+    pub fn hears(&mut self, node: NodeId, link: u64) -> bool {
+        let newest = self.heard.entry(node).or_default();
+        *newest = link.max(*newest);
+        link == *newest
     }
 
     /// Whether this node belongs to a cluster, so that its replicas may vote.

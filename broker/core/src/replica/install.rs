@@ -5,8 +5,8 @@
 //! ```
 //!
 //! What a snapshot makes of a replica is what a start makes of it: raft is built anew on a log that
-//! is empty behind the snapshot's index. Raft itself hears of no snapshot here, so there is no moment
-//! at which it believes in one that is not on disk. The three parts have indexes of their own:
+//! is empty behind the snapshot's index. Raft itself hears of no snapshot here, so there is no
+//! moment at which it believes in one that is not on disk. The three parts have own indexes:
 //! membership and state may be ahead of the log, and what the log then says of them again is
 //! ignored.
 //!

@@ -49,6 +49,10 @@ impl Replica {
             assert!(!waits, "who does not lead lets nobody wait");
         }
         assert_eq!(self.role == Role::Follower, !self.raft.is_leader(), "a role is raft's");
+        let is_still = self.installing.is_none() || self.role == Role::Follower;
+        assert!(is_still, "R8: who takes a snapshot follows");
+        let sends = self.sending.keys().all(|to| self.membership.member(*to).is_some());
+        assert!(sends, "a snapshot is on its way to a stranger");
     }
 
     /// What gathered and did not fit yet continues both coordinates.

@@ -19,20 +19,19 @@
 //! is built anew (`install`).
 
 mod messages;
+mod snapshots;
 
-use super::membership::Membership;
-use super::tail::{Appended, Coordinates, Tail, TailBudget, TailStart, Wanted};
+pub(super) use snapshots::{RaftRestart, WantedSnapshot};
+
+use super::tail::{Appended, Coordinates, Tail, TailStart, Wanted};
 use super::trim::LogStart;
 use crate::codec::DecodeError;
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, Term};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
-use bateau_protocol::terms::TermTable;
 use bytes::Bytes;
-use raft::eraftpb::{Entry, HardState, Message, MessageType};
-use raft::{
-    Config, GetEntriesContext, INVALID_ID, ProgressState, RawNode, SnapshotStatus, StateRole,
-};
+use raft::eraftpb::{Entry, Message, MessageType};
+use raft::{Config, GetEntriesContext, INVALID_ID, ProgressState, RawNode, StateRole};
 use slog::{Discard, Logger, o};
 use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
@@ -156,25 +155,6 @@ pub(super) struct Fetch {
     pub bytes_max: u64,
 }
 
-/// A snapshot that raft wants sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct WantedSnapshot {
-    pub to: ReplicaId,
-    /// The entry that it stands for.
-    pub index: LogIndex,
-    pub term: Term,
-}
-
-/// What a replica goes on from behind a snapshot.
-pub(super) struct RaftRestart {
-    pub vote: Vote,
-    pub membership: Membership,
-    pub start: LogStart,
-    /// The entry that the snapshot stands for.
-    pub applied: Coordinates,
-    pub budget: TailBudget,
-}
-
 pub(super) struct RaftView {
     node: RawNode<Tail>,
     incarnation: Incarnation,
@@ -236,67 +216,6 @@ impl RaftView {
         };
         view.overwrite_election_timeout();
         Ok(view)
-    }
-
-    /// Builds raft anew on a log that is empty behind a snapshot. Numbers of reads and fetches go
-    /// on: an answer to an earlier one is never taken for another's (R9, R10).
-    pub fn restart(&mut self, restart: RaftRestart) -> Result<(), StartError> {
-        let RaftRestart { vote, membership, start, applied, budget } = restart;
-        let mut hard_state = HardState::default();
-        hard_state.set_term(vote.term.get());
-        hard_state.set_vote(vote.voted_for.get());
-        hard_state.set_commit(applied.index.get());
-        let tail = TailStart {
-            hard_state,
-            membership,
-            start,
-            terms: TermTable::default(),
-            applied,
-            uncommitted: Vec::new(),
-            budget,
-        };
-        let (replica_id, incarnation) = (ReplicaId::new(self.node.raft.id), self.incarnation);
-        let new = Self::new(RaftStart { replica_id, incarnation, reads: self.reads, tail })?;
-        let (newest_read, newest_fetch) = (self.newest_read, self.newest_fetch);
-        *self = Self { newest_read, newest_fetch, ..new };
-        Ok(())
-    }
-
-    /// Term and vote as raft has them now, on disk or not.
-    pub fn vote(&self) -> Vote {
-        let raft = &self.node.raft;
-        Vote { term: Term::new(raft.term), voted_for: ReplicaId::new(raft.vote) }
-    }
-
-    /// Whether the log has an entry of this term there.
-    pub fn has_entry(&self, index: LogIndex, term: Term) -> bool {
-        self.node.raft.raft_log.match_term(index.get(), term.get())
-    }
-
-    /// Takes the snapshots that are to be sent. Each one ends with its follower's answer or with
-    /// [`Self::snapshot_failed`].
-    pub fn take_snapshots(&mut self) -> Vec<WantedSnapshot> {
-        let is_snapshot = |one: &mut Message| one.get_msg_type() == MessageType::MsgSnapshot;
-        let wanted = self.sendable.extract_if(.., is_snapshot).map(|message| {
-            let metadata = message.get_snapshot().get_metadata();
-            WantedSnapshot {
-                to: ReplicaId::new(message.to),
-                index: LogIndex::new(metadata.index),
-                term: Term::new(metadata.term),
-            }
-        });
-        wanted.collect()
-    }
-
-    /// Whether raft waits for this follower's answer to a snapshot.
-    pub fn awaits_snapshot(&self, to: ReplicaId) -> bool {
-        let progress = self.node.raft.prs().get(to.get());
-        self.is_leader() && progress.is_some_and(|one| one.state == ProgressState::Snapshot)
-    }
-
-    /// A snapshot has not arrived, as far as is known (R17).
-    pub fn snapshot_failed(&mut self, to: ReplicaId) {
-        self.node.report_snapshot(to.get(), SnapshotStatus::Failure);
     }
 
     /// Stands for election at once.

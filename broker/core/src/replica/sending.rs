@@ -33,8 +33,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const SNAPSHOTS_SENDING_MAX: usize = 4;
 /// Milliseconds that sending one may take.
 const SENDING_MS_MAX: u64 = 120_000;
-/// Milliseconds from the last chunk to the follower's answer.
+/// Milliseconds from the last chunk to the follower's answer, and for each 10 MB of the state,
+/// which has to be written, a second more.
 const INSTALLING_MS_MAX: u64 = 10_000;
+const INSTALLING_BYTES_PER_MS: u64 = 10_000;
 
 /// What the snapshots of one node take together.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +117,19 @@ pub(super) struct Sending {
     node: NodeId,
     deadline_ms: Option<u64>,
     is_sent: bool,
+    state_bytes: u64,
     _permit: Arc<SnapshotPermit>,
+}
+
+impl Sending {
+    /// How long the present stage may take, in milliseconds.
+    const fn most_ms(&self) -> u64 {
+        if self.is_sent {
+            INSTALLING_MS_MAX + self.state_bytes / INSTALLING_BYTES_PER_MS
+        } else {
+            SENDING_MS_MAX
+        }
+    }
 }
 
 impl Replica {
@@ -125,10 +139,14 @@ impl Replica {
             let to = wanted.to;
             match self.make_snapshot(&wanted) {
                 Some(snapshot) => {
-                    let number = self.newest_snapshot;
-                    let (node, _permit) = (snapshot.node, Arc::clone(&snapshot._permit));
-                    let sending =
-                        Sending { number, node, deadline_ms: None, is_sent: false, _permit };
+                    let sending = Sending {
+                        number: snapshot.number,
+                        node: snapshot.node,
+                        deadline_ms: None,
+                        is_sent: false,
+                        state_bytes: u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX),
+                        _permit: Arc::clone(&snapshot._permit),
+                    };
                     self.sending.insert(to, sending);
                     effects.push(Effect::SendSnapshot(Box::new(snapshot)));
                 }
@@ -215,7 +233,7 @@ impl Replica {
         self.sending.retain(|to, _| raft.awaits_snapshot(*to));
         let mut late = Vec::new();
         for (to, sending) in &mut self.sending {
-            let most_ms = if sending.is_sent { INSTALLING_MS_MAX } else { SENDING_MS_MAX };
+            let most_ms = sending.most_ms();
             let deadline_ms = *sending.deadline_ms.get_or_insert(now.monotonic_ms + most_ms);
             if now.monotonic_ms >= deadline_ms {
                 late.push(*to);

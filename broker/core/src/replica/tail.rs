@@ -409,8 +409,8 @@ impl Storage for Tail {
         Ok(self.last().index.get())
     }
 
-    /// The entry before the log's start. What a snapshot consists of beside its index, whoever sends
-    /// it adds; raft asks again later where too many are on their way.
+    /// The entry before the log's start. What a snapshot consists of beside its index, whoever
+    /// sends it adds; raft asks again later where too many are on their way.
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
         let index = self.start.index.previous();
         if index == LogIndex::ZERO || !self.budget.snapshots.has_room() {

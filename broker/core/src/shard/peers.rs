@@ -125,8 +125,8 @@ impl Shard {
         }
     }
 
-    /// A replica begins anew behind a snapshot. What the metadata says then is said of all of it: the
-    /// commands in between have not been heard here.
+    /// A replica begins anew behind a snapshot. What the metadata says then is said of all of it:
+    /// the commands in between have not been heard here.
     pub(super) fn begin_anew(
         &mut self,
         incarnation: Incarnation,

@@ -33,7 +33,8 @@ impl CommitCycle {
         let failed = |error| Ok(Done::InstallFailed { incarnation, index, error });
         let dir = install_dir(incarnation, index);
         let mut built = self.build(request, &dir);
-        if matches!(&built, Err(StoreError::Write(error)) if error.kind() == io::ErrorKind::StorageFull)
+        let is_full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
+        if matches!(&built, Err(StoreError::Write(error)) if is_full(error))
             && self.logs.get(&incarnation).is_some_and(|log| log.options.vital)
             && self.space.release()
         {
@@ -64,7 +65,7 @@ impl CommitCycle {
             trash_name(incarnation, index.get()),
             old,
         );
-        // It was no deletion: it goes as soon as nobody reads it any more.
+        // It was no deletion: it goes now, or with a later look at the trash if it is still read.
         self.background.empty_trash(index.next().get());
         if let Some(log) = self.logs.get(&incarnation) {
             log.show_restart();

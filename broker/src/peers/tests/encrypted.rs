@@ -7,7 +7,7 @@ use crate::cluster::{Cluster, Heard};
 use crate::tls::tests::authority::{Authority, Identity, write_authority};
 use crate::tls::{NodeTls, Tls, name_of};
 use bateau_core::controller::{BootEpoch, ClusterId, Founder};
-use bateau_core::node::{NodeEffect, NodeInput, NodeSettings, Voter};
+use bateau_core::node::{NodeInput, NodeSettings, Voter};
 use bateau_protocol::peer::{PEER_VERSION_MAX, PEER_VERSION_MIN};
 use bateau_quic::crypto_provider;
 use rcgen::{
@@ -124,8 +124,8 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
         founding_id: [2; 16],
         boot: BootEpoch { epoch: 1, start_id: 2 },
         cluster_id: Some(ClusterId(OURS)),
-        peer_boots: Default::default(),
         founders: vec![founder(1), founder(2)],
+        peer_boots: Default::default(),
         voters: vec![voter(1), voter(2)],
     };
     let mut cluster = Cluster::new(settings, Peers::new(Idempotency::default(), transport));
@@ -265,11 +265,8 @@ fn constrained(top: &Authority) -> Identity {
     identity
 }
 
-#[tokio::test]
-async fn only_who_holds_the_key_of_its_nodes_certificate_is_heard() {
-    let authority = Authority::new("ours");
-    let (address, mut heard, _stop) = hall(&authority);
-    let (logged, _guard) = Logged::here();
+/// Certificates that are not node 1's, with what their owner is told and what is logged.
+fn bad_certificates(authority: &Authority) -> Vec<(Identity, &'static str, &'static str)> {
     let not_named = "refused: WrongCertificate: the certificate does not name \
                      node-1.bateau.internal";
     let usage =
@@ -277,31 +274,39 @@ async fn only_who_holds_the_key_of_its_nodes_certificate_is_heard() {
     let by_common_name = authority.sign(|params| {
         params.distinguished_name.push(DnType::CommonName, "node-1.bateau.internal");
     });
-    let bad: Vec<(Identity, &str, &str)> = vec![
+    vec![
         (of_node(&Authority::new("theirs"), 1), "UnknownCA", "UnknownIssuer"),
         (
-            changed(&authority, |params| params.not_after = date_time_ymd(2020, 2, 29)),
+            changed(authority, |params| params.not_after = date_time_ymd(2020, 2, 29)),
             "CertificateExpired",
             "certificate expired",
         ),
         (
-            changed(&authority, |params| params.not_before = date_time_ymd(3020, 1, 1)),
+            changed(authority, |params| params.not_before = date_time_ymd(3020, 1, 1)),
             "CertificateExpired",
             "certificate not valid yet",
         ),
-        (of_node(&authority, 3), not_named, "node 1: the certificate does not name"),
+        (of_node(authority, 3), not_named, "node 1: the certificate does not name"),
         (authority.client(), not_named, "node 1: the certificate does not name"),
         (by_common_name, not_named, "node 1: the certificate does not name"),
-        (named(&authority, &["*.bateau.internal"]), not_named, "node 1: the certificate"),
-        (named(&authority, &["node-1.example.com"]), not_named, "node 1: the certificate"),
+        (named(authority, &["*.bateau.internal"]), not_named, "node 1: the certificate"),
+        (named(authority, &["node-1.example.com"]), not_named, "node 1: the certificate"),
         (
-            changed(&authority, usage(ExtendedKeyUsagePurpose::ServerAuth)),
+            changed(authority, usage(ExtendedKeyUsagePurpose::ServerAuth)),
             "UnsupportedCertificate",
             "for client authentication",
         ),
-        (chained(&authority, 10), "CertificateUnknown", "Exceeded"),
-        (constrained(&authority), "closed: ", "NameConstraintViolation"),
-    ];
+        (chained(authority, 10), "CertificateUnknown", "Exceeded"),
+        (constrained(authority), "closed: ", "NameConstraintViolation"),
+    ]
+}
+
+#[tokio::test]
+async fn only_who_holds_the_key_of_its_nodes_certificate_is_heard() {
+    let authority = Authority::new("ours");
+    let (address, mut heard, _stop) = hall(&authority);
+    let (logged, _guard) = Logged::here();
+    let bad = bad_certificates(&authority);
     let mut number = 0;
     for (identity, told, written) in &bad {
         number += 1;

@@ -49,7 +49,7 @@ impl World {
         let interval = if self.plan.seed.is_multiple_of(2) { "4096" } else { "512" };
         let mut configs = vec![("index.interval.bytes".to_owned(), Some(interval.to_owned()))];
         if self.has_retention() {
-            // By age, of which no record here has any, all that is closed goes; or all but a little.
+            // By age all that is closed goes, for no record here has one; or all but a little.
             let by_age = [("retention.ms", "1000"), ("segment.ms", "2000")];
             let by_size = [("retention.bytes", "5000"), ("segment.ms", "1000")];
             let chosen = if self.plan.seed.is_multiple_of(3) { by_age } else { by_size };
