@@ -69,7 +69,7 @@ impl Trio {
         trio
     }
 
-    /// The file of a node that names these voters.
+    /// The file of a node that names these voters. How full the machine's disk is must not matter.
     pub fn configuration(&self, id: usize, voters: &[usize]) -> String {
         let data = self.place.path().join(format!("node{id}"));
         let voters: Vec<String> =
@@ -77,7 +77,10 @@ impl Trio {
         format!(
             "[node]\nid = {id}\ndata_dir = \"{}\"\n\
              [listeners]\nkafka = \"127.0.0.1:{}\"\nnative = \"off\"\nhttp = \"off\"\n\
-             peers = \"127.0.0.1:{}\"\n[cluster]\nvoters = [{}]\n",
+             peers = \"127.0.0.1:{}\"\n\
+             [limits]\ndisk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
+             disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n\
+             [cluster]\nvoters = [{}]\n",
             data.display(),
             9_090 + id,
             9_640 + id,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How long a node may think about its metadata.
 const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 /// An answer so young is not asked for again.
-const FRESH: Duration = Duration::from_millis(10);
+const FRESH: Duration = Duration::from_millis(25);
 /// How long a topic may take to be there.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
 
