@@ -86,7 +86,7 @@ impl TopicPlanner<'_> {
 
     /// Turns what was asked for into a number of replicas that the nodes can hold.
     fn replication_factor(&self, asked: i16) -> Result<u16, CreateTopicError> {
-        let nodes = self.ahead.nodes.len();
+        let nodes = self.ahead.candidates().count();
         let limit = nodes.min(REPLICATION_FACTOR_MAX.into());
         let invalid = |found| CreateTopicError::InvalidReplicationFactor { found, limit };
         let factor = match asked {
@@ -151,7 +151,7 @@ impl TopicPlanner<'_> {
             .map(|number| {
                 let node = u64::try_from(*number).map(NodeId::new).ok();
                 let node = node
-                    .filter(|node| self.ahead.nodes.contains_key(node))
+                    .filter(|node| self.ahead.candidates().any(|known| known.node == *node))
                     .ok_or(AssignmentError::UnknownNode { node: *number })?;
                 match seen.insert(node) {
                     true => Ok(node),
@@ -226,12 +226,15 @@ impl TopicPlanner<'_> {
 }
 
 impl Metadata {
-    /// The nodes as placement sees them.
+    /// The nodes as placement sees them: those that have registered, and founders that are about
+    /// to. A topic that is made while a cluster starts has as many replicas as one that is made
+    /// later.
     pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        self.nodes.values().map(|node| Candidate {
-            node: node.node,
-            rack: node.rack.clone(),
-            load: self.load_of(node.node),
-        })
+        let founders = self.founding.iter().flat_map(|founding| &founding.founders);
+        let mut known: BTreeMap<NodeId, Option<Arc<str>>> =
+            founders.map(|founder| (founder.node, None)).collect();
+        known.extend(self.nodes.values().map(|node| (node.node, node.rack.clone())));
+        let candidate = |(node, rack)| Candidate { node, rack, load: self.load_of(node) };
+        known.into_iter().map(candidate)
     }
 }

@@ -60,6 +60,19 @@ fn more_replicas_than_nodes_is_an_invalid_replication_factor() {
 }
 
 #[test]
+fn a_topic_that_is_made_while_its_cluster_starts_has_all_its_replicas() {
+    let plan = FoundingPlan { nodes: vec![registration(2, None)], ..founding_plan(3) };
+    let mut world = World::with_plan(plan, BrokerSettings::default(), 7);
+    world.lead();
+    world.commit();
+    assert_eq!(world.metadata().nodes().len(), 1, "the others have not registered yet");
+    let created = world.create_one(topic("a", 1, -1)).unwrap();
+    assert_eq!(created.replication_factor, 3);
+    let error = error_of(&mut world, topic("b", 1, 4));
+    assert_eq!(error, CreateTopicError::InvalidReplicationFactor { found: 4, limit: 3 });
+}
+
+#[test]
 fn an_even_replication_factor_works() {
     let mut world = World::founded(4);
     for factor in [2, 4] {

@@ -107,13 +107,13 @@ impl World {
     }
 
     pub(super) fn unfounded(nodes: u64, settings: BrokerSettings, seed: u64) -> Self {
+        Self::with_plan(founding_plan(nodes), settings, seed)
+    }
+
+    pub(super) fn with_plan(plan: FoundingPlan, settings: BrokerSettings, seed: u64) -> Self {
+        let entropy = Box::new(Random::new(seed));
         Self {
-            controller: Controller::new(
-                Metadata::new(),
-                settings,
-                founding_plan(nodes),
-                Box::new(Random::new(seed)),
-            ),
+            controller: Controller::new(Metadata::new(), settings, plan, entropy),
             now: Now::default(),
             pending: VecDeque::new(),
             log: Vec::new(),
