@@ -70,7 +70,7 @@ fn a_node_that_was_away_for_longer_than_retention_serves_what_there_is() {
     let mut trio = Trio::new();
     for id in NODES {
         let often = "[limits]\nretention_check_ms = 50\n";
-        let file = trio.configuration(id, &NODES) + often;
+        let file = trio.configuration(id, &NODES).replace("[limits]\n", often);
         fs::write(trio.file(id), file).expect("it is written");
     }
     NODES.into_iter().for_each(|id| trio.launch(id));
