@@ -26,6 +26,9 @@ use std::collections::BTreeMap;
 pub const FORWARDED_MAX: usize = 4_096;
 /// Milliseconds until a request is sent again that nobody took.
 const RETRY_MS: u64 = 50;
+/// Milliseconds until a request is sent again that may be carried out twice and is not answered:
+/// the answer may have found no room on its link, or no controller that could give it.
+const AGAIN_MS: u64 = 2_000;
 
 /// Requests on their way.
 #[derive(Debug, Default)]
@@ -46,8 +49,20 @@ struct Pending {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
-    Waiting { until_ms: u64 },
-    Sent { to: NodeId },
+    Waiting {
+        until_ms: u64,
+    },
+    /// - `again_ms`: when it is sent again; never where it must not be.
+    Sent {
+        to: NodeId,
+        again_ms: u64,
+    },
+}
+
+impl State {
+    fn is_sent_to(self, node: NodeId) -> bool {
+        matches!(self, Self::Sent { to, .. } if to == node)
+    }
 }
 
 impl Forwarding {
@@ -57,7 +72,11 @@ impl Forwarding {
     ///   whatever changes that is an input.
     pub fn next_ms(&self, can_send: bool) -> Option<u64> {
         let due = |pending: &Pending| match pending.state {
-            State::Waiting { until_ms } if can_send => until_ms.min(pending.deadline_ms),
+            State::Waiting { until_ms: at_ms } | State::Sent { again_ms: at_ms, .. }
+                if can_send =>
+            {
+                at_ms.min(pending.deadline_ms)
+            }
             State::Waiting { .. } | State::Sent { .. } => pending.deadline_ms,
         };
         self.pending.values().map(due).min()
@@ -107,7 +126,7 @@ impl Node {
 
     /// What was sent to `node` may never be answered.
     pub(super) fn reconsider(&mut self, node: NodeId, now: Now) {
-        let is_sent = |pending: &Pending| pending.state == State::Sent { to: node };
+        let is_sent = |pending: &Pending| pending.state.is_sent_to(node);
         let sent = self.forwarding.pending.iter().filter(|(_, pending)| is_sent(pending));
         for number in sent.map(|(number, _)| *number).collect::<Vec<_>>() {
             self.hear_answer(number, Err(ControllerError::Unsettled), now);
@@ -118,8 +137,7 @@ impl Node {
     /// asked again is; whoever asked for anything else waits until its deadline.
     pub(super) fn repeat(&mut self, node: NodeId, now: Now) {
         for pending in self.forwarding.pending.values_mut() {
-            let is_sent = pending.state == State::Sent { to: node };
-            if is_sent && pending.request.is_repeatable() {
+            if pending.state.is_sent_to(node) && pending.request.is_repeatable() {
                 pending.state = State::Waiting { until_ms: now.monotonic_ms };
             }
         }
@@ -163,11 +181,16 @@ impl Node {
         let Some(controller) = self.reachable_controller() else { return };
         let is_own = controller == self.settings.node_id;
         for (number, pending) in &mut self.forwarding.pending {
-            let State::Waiting { until_ms } = pending.state else { continue };
-            if until_ms > now.monotonic_ms {
+            let (State::Waiting { until_ms: at_ms } | State::Sent { again_ms: at_ms, .. }) =
+                pending.state;
+            if at_ms > now.monotonic_ms {
                 continue;
             }
-            pending.state = State::Sent { to: controller };
+            let again_ms = match pending.request.is_repeatable() && !is_own {
+                true => now.monotonic_ms + AGAIN_MS,
+                false => u64::MAX,
+            };
+            pending.state = State::Sent { to: controller, again_ms };
             let (number, request) = (*number, pending.request.clone());
             self.effects.push(if is_own {
                 NodeEffect::Decide { number, request }

@@ -467,6 +467,20 @@ fn what_may_have_been_done_is_repeated_only_where_that_changes_nothing() {
 }
 
 #[test]
+fn a_request_that_nobody_answers_is_sent_again_where_that_changes_nothing() {
+    let mut meeting = founded_trio();
+    meeting.controller(Some(1));
+    meeting.ask(7, create());
+    meeting.ask(8, ids(5_000));
+    assert_eq!(meeting.asked, [(2, 1, 1), (2, 1, 2)]);
+    meeting.asked.clear();
+    meeting.pass(1_900);
+    assert_eq!(meeting.asked, []);
+    meeting.pass(200);
+    assert_eq!(meeting.asked, [(2, 1, 2)]);
+}
+
+#[test]
 fn nobody_waits_longer_than_it_said() {
     let mut meeting = founded_trio();
     meeting.ask(7, ids(300));
