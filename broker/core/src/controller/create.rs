@@ -86,7 +86,7 @@ impl TopicPlanner<'_> {
 
     /// Turns what was asked for into a number of replicas that the nodes can hold.
     fn replication_factor(&self, asked: i16) -> Result<u16, CreateTopicError> {
-        let nodes = self.ahead.candidates().count();
+        let nodes = self.ahead.known_nodes().len();
         let limit = nodes.min(REPLICATION_FACTOR_MAX.into());
         let invalid = |found| CreateTopicError::InvalidReplicationFactor { found, limit };
         let factor = match asked {
@@ -151,7 +151,7 @@ impl TopicPlanner<'_> {
             .map(|number| {
                 let node = u64::try_from(*number).map(NodeId::new).ok();
                 let node = node
-                    .filter(|node| self.ahead.candidates().any(|known| known.node == *node))
+                    .filter(|node| self.ahead.knows_node(*node))
                     .ok_or(AssignmentError::UnknownNode { node: *number })?;
                 match seen.insert(node) {
                     true => Ok(node),
@@ -226,15 +226,25 @@ impl TopicPlanner<'_> {
 }
 
 impl Metadata {
-    /// The nodes as placement sees them: those that have registered, and founders that are about
-    /// to. A topic that is made while a cluster starts has as many replicas as one that is made
-    /// later.
-    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
+    /// The nodes that may be given replicas, and their racks: those that have registered, and
+    /// founders that are about to. A topic that is made while a cluster starts has as many replicas
+    /// as one that is made later.
+    fn known_nodes(&self) -> BTreeMap<NodeId, Option<Arc<str>>> {
         let founders = self.founding.iter().flat_map(|founding| &founding.founders);
-        let mut known: BTreeMap<NodeId, Option<Arc<str>>> =
-            founders.map(|founder| (founder.node, None)).collect();
+        let mut known: BTreeMap<_, _> = founders.map(|founder| (founder.node, None)).collect();
         known.extend(self.nodes.values().map(|node| (node.node, node.rack.clone())));
+        known
+    }
+
+    /// Whether it is one of [`Self::known_nodes`].
+    fn knows_node(&self, node: NodeId) -> bool {
+        let mut founders = self.founding.iter().flat_map(|founding| &founding.founders);
+        self.nodes.contains_key(&node) || founders.any(|founder| founder.node == node)
+    }
+
+    /// The nodes as placement sees them.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let candidate = |(node, rack)| Candidate { node, rack, load: self.load_of(node) };
-        known.into_iter().map(candidate)
+        self.known_nodes().into_iter().map(candidate)
     }
 }

@@ -251,9 +251,8 @@ impl Metadata {
     }
 
     /// Deleted incarnations that some node has not confirmed.
-    #[must_use]
-    pub fn tombstone_count(&self) -> usize {
-        self.tombstones.len()
+    pub fn tombstones(&self) -> impl Iterator<Item = Incarnation> + '_ {
+        self.tombstones.keys().copied()
     }
 
     /// What a node has been given to hold.

@@ -68,4 +68,4 @@ pub use topic_config::{
 pub use topic_name::{TopicNameError, check_topic_name, is_reserved_topic_name};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

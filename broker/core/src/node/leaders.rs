@@ -11,6 +11,7 @@
 //! - Of two that claim a partition the one with the higher term is named.
 //! - What a node claims counts until it begins anew, and is bounded in number. A node that is lost
 //!   keeps its claims: its successors have higher terms.
+//! - Nobody leads what has been deleted.
 //!
 //! Absent on purpose: answers that must be right. A client that is sent to the wrong node is told
 //! so there.
@@ -20,6 +21,7 @@ use bateau_protocol::ids::{Incarnation, NodeId, Term};
 use bateau_protocol::limits::PEER_LEADERSHIPS_MAX;
 use bateau_protocol::peer::{Leadership, Leaderships};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Partitions that one node may claim; what is beyond is not remembered.
 const CLAIMS_MAX: usize = 200_000;
@@ -111,6 +113,18 @@ impl Node {
     pub(super) fn forget_leads(&mut self, node: NodeId) {
         if let Some(claims) = self.leaders.claims.remove(&node) {
             self.tell_leaders(claims.into_keys());
+        }
+    }
+
+    /// Partitions have been deleted. Cost: of those that not every node has confirmed.
+    pub(super) fn forget_deleted(&mut self) {
+        let metadata = Arc::clone(&self.metadata);
+        for incarnation in metadata.tombstones() {
+            self.note_own_lead(incarnation, None);
+            let claims = self.leaders.claims.values_mut();
+            if claims.filter_map(|claims| claims.remove(&incarnation)).count() > 0 {
+                self.tell_leaders([incarnation]);
+            }
         }
     }
 

@@ -344,5 +344,6 @@ impl Node {
             self.founders.clone_from(&founding.founders);
         }
         self.metadata = metadata;
+        self.forget_deleted();
     }
 }

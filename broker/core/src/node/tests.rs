@@ -1,8 +1,10 @@
 //! Nodes that meet, over a network that delivers what is sent when a story says so.
 
 use super::*;
+use crate::controller::tests::{World, by_name, topic};
 use crate::controller::{BootEpoch, CreateTopics};
-use bateau_protocol::peer::RefusalReason;
+use bateau_protocol::ids::Term;
+use bateau_protocol::peer::{Leadership, Leaderships, RefusalReason};
 
 fn at(ms: u64) -> Now {
     Now { monotonic_ms: ms, service_ms: ms, wall_ms: ms }
@@ -360,6 +362,28 @@ fn whoever_is_asked_knows_who_leads_by_the_highest_term() {
     meeting.tell(NodeId::new(2), NodeInput::LinkDown { node: NodeId::new(3) });
     meeting.pass(2_000);
     assert_eq!(meeting.elsewhere[&(3, 77)], None, "it began anew and leads nothing");
+}
+
+#[test]
+fn nobody_leads_what_has_been_deleted() {
+    let mut world = World::founded(3);
+    world.create_one(topic("a", 1, 1)).unwrap();
+    let log = world.metadata().topic("a").unwrap().partitions[0].incarnation;
+    let mut node = Node::new(settings(1, &[1, 2, 3]));
+    let mut tell = |input| node.step(at(1), std::iter::once(input)).collect::<Vec<_>>();
+    tell(NodeInput::Metadata(Arc::new(world.metadata().clone())));
+    let leads = vec![Leadership { incarnation: log, term: Term::new(4) }];
+    let leaderships = Leaderships { is_anew: true, leads };
+    let elsewhere = |leader| NodeEffect::LeaderElsewhere { incarnation: log, leader };
+    let two = NodeId::new(2);
+    let heard = tell(NodeInput::Leaderships { node: two, leaderships });
+    assert!(heard.contains(&elsewhere(Some((two, Term::new(4))))), "{heard:?}");
+    world.delete(vec![by_name("a")]);
+    let metadata = Arc::new(world.metadata().clone());
+    let heard = tell(NodeInput::Metadata(Arc::clone(&metadata)));
+    assert!(heard.contains(&elsewhere(None)), "{heard:?}");
+    let heard = tell(NodeInput::Metadata(metadata));
+    assert!(!heard.contains(&elsewhere(None)), "once: {heard:?}");
 }
 
 #[test]

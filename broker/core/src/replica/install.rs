@@ -67,8 +67,10 @@ impl Drop for Incoming {
 struct Nonsense;
 
 impl Incoming {
+    /// - `between`: who sends it, and who receives it, in this `term`.
     fn begin(
-        message: &RaftMessage,
+        between: [ReplicaId; 2],
+        term: Term,
         head: SnapshotHead,
         budget: &TailBudget,
     ) -> Result<Self, Nonsense> {
@@ -77,18 +79,19 @@ impl Incoming {
             && start.index == head.index.next()
             && start.previous_term == head.term
             && start.offset == head.next_offset
-            && head.term <= message.term
+            && head.term <= term
             && head.membership_index >= head.index
             && head.state_index >= head.index
             && head.state_bytes <= PEER_SNAPSHOT_STATE_BYTES_MAX;
         let membership = Membership::decode(&head.membership).map_err(|_| Nonsense)?;
         let names = |replica| membership.member(replica).is_some();
-        if !is_whole || !names(message.from) || !names(message.to) {
+        if !is_whole || !between.into_iter().all(names) {
             return Err(Nonsense);
         }
         let receiving_bytes = Arc::clone(&budget.snapshots.receiving_bytes);
         let (state, deadline_ms) = (BytesMut::new(), None);
-        Ok(Self { head, from: message.from, membership, state, receiving_bytes, deadline_ms })
+        let [from, _] = between;
+        Ok(Self { head, from, membership, state, receiving_bytes, deadline_ms })
     }
 
     /// Takes the next chunk; one that came before, or that lacks another before it, changes
@@ -127,13 +130,15 @@ pub(super) struct Installing {
 }
 
 impl Replica {
-    /// Hears the head of a snapshot.
+    /// Hears the head of a snapshot from a member in `term`.
     pub(super) fn hear_snapshot(
         &mut self,
-        message: RaftMessage,
+        from: ReplicaId,
+        term: Term,
         head: SnapshotHead,
     ) -> Result<(), ReplicaFault> {
-        let (from, term, index) = (message.from, message.term, head.index);
+        let (incarnation, to, index) = (self.incarnation, self.replica_id, head.index);
+        let saying = |body| RaftMessage { incarnation, from, to, term, body };
         if index <= self.raft.commit() || self.raft.has_entry(index, head.term) {
             // The entry is here, so all that the head says is that it is committed.
             let body = RaftBody::AppendEntries {
@@ -142,14 +147,12 @@ impl Replica {
                 commit: index,
                 entries: Vec::new(),
             };
-            return self.raft.step(RaftMessage { body, ..message });
+            return self.raft.step(saying(body));
         }
         // Raft learns from it who leads in which term.
         let body = RaftBody::Heartbeat { commit: LogIndex::ZERO, context: Bytes::new() };
-        let budget = self.budget.clone();
-        let sign = RaftMessage { body, ..message };
-        let begun = Incoming::begin(&sign, head, &budget);
-        self.raft.step(sign)?;
+        let begun = Incoming::begin([from, to], term, head, &self.budget);
+        self.raft.step(saying(body))?;
         if self.raft.term() != term || self.raft.leader() != Some(from) {
             return Ok(());
         }

@@ -30,8 +30,7 @@ impl Replica {
         }
         match message.body {
             RaftBody::InstallSnapshot { snapshot: head } => {
-                let body = RaftBody::TimeoutNow;
-                self.hear_snapshot(RaftMessage { body, ..message }, *head)
+                self.hear_snapshot(message.from, message.term, *head)
             }
             _ => self.raft.step(message),
         }

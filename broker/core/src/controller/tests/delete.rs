@@ -64,7 +64,7 @@ fn a_tombstone_goes_when_every_node_has_confirmed() {
     world.call(confirm(1)).unwrap();
     assert_eq!(world.log.len(), frames, "confirmed before: no command");
     world.call(confirm(2)).unwrap();
-    assert_eq!(world.metadata().tombstone_count(), 0);
+    assert_eq!(world.metadata().tombstones().count(), 0);
 }
 
 #[test]

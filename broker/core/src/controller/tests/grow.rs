@@ -134,6 +134,6 @@ fn a_deleted_topic_takes_its_new_partitions_with_it() {
     world.create_one(topic("a", 1, 1)).unwrap();
     grow(&mut world, "a", 3).unwrap();
     world.delete(vec![by_name("a")]);
-    assert_eq!(world.metadata().tombstone_count(), 3);
+    assert_eq!(world.metadata().tombstones().count(), 3);
     assert_eq!(world.replayed(), *world.metadata());
 }

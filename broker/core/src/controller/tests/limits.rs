@@ -224,7 +224,7 @@ fn deleted_partitions_that_are_still_on_disks() {
         })
         .unwrap();
     assert_eq!(world.delete(vec![by_name("b")])[0].result, Ok(()));
-    assert_eq!(world.metadata().tombstone_count(), TOMBSTONES_MAX);
+    assert_eq!(world.metadata().tombstones().count(), TOMBSTONES_MAX);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Entropy for Random {
 type Answer = Result<ControllerResponse, ControllerError>;
 
 /// One node's controller and the log that it proposes to.
-pub(super) struct World {
+pub(crate) struct World {
     pub(super) controller: Controller,
     pub(super) now: Now,
     /// Proposed, not yet committed.
@@ -89,7 +89,7 @@ pub(super) fn founding_plan(nodes: u64) -> FoundingPlan {
 
 impl World {
     /// A leader that has founded a cluster of `nodes` nodes.
-    pub(super) fn founded(nodes: u64) -> Self {
+    pub(crate) fn founded(nodes: u64) -> Self {
         let mut world = Self::unfounded(nodes, BrokerSettings::default(), 7);
         world.lead();
         world.commit();
@@ -220,7 +220,7 @@ impl World {
         }
     }
 
-    pub(super) fn create_one(&mut self, topic: NewTopic) -> Result<CreatedTopic, CreateTopicError> {
+    pub(crate) fn create_one(&mut self, topic: NewTopic) -> Result<CreatedTopic, CreateTopicError> {
         self.create(vec![topic]).remove(0).result
     }
 
@@ -231,14 +231,14 @@ impl World {
         }
     }
 
-    pub(super) fn delete(&mut self, topics: Vec<TopicReference>) -> Vec<DeleteTopicResult> {
+    pub(crate) fn delete(&mut self, topics: Vec<TopicReference>) -> Vec<DeleteTopicResult> {
         match self.call(ControllerRequest::DeleteTopics { topics, timeout_ms: 1_000 }) {
             Ok(ControllerResponse::TopicsDeleted(results)) => results,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn metadata(&self) -> &Metadata {
+    pub(crate) fn metadata(&self) -> &Metadata {
         self.controller.metadata()
     }
 
@@ -267,7 +267,7 @@ pub(super) fn auto_create_request(names: &[&str]) -> ControllerRequest {
     }
 }
 
-pub(super) fn topic(name: &str, partition_count: i32, replication_factor: i16) -> NewTopic {
+pub(crate) fn topic(name: &str, partition_count: i32, replication_factor: i16) -> NewTopic {
     NewTopic { name: name.into(), partition_count, replication_factor, ..NewTopic::default() }
 }
 
@@ -286,7 +286,7 @@ pub(super) fn assigned(name: &str, partitions: &[(i32, &[i32])]) -> NewTopic {
     NewTopic { assignments, ..topic(name, -1, -1) }
 }
 
-pub(super) fn by_name(name: &str) -> TopicReference {
+pub(crate) fn by_name(name: &str) -> TopicReference {
     TopicReference { name: Some(name.into()), id: TopicId::ZERO }
 }
 
