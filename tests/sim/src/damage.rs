@@ -57,7 +57,8 @@ impl World {
         Some(((*path).clone(), self.random.below(bytes.len() as u64)))
     }
 
-    /// Somewhere in a frame behind which a frame of an earlier flush than the last two lives.
+    /// Somewhere in a frame that another one proves durable: one of an earlier flush than the last
+    /// two, behind the sector that goes bad.
     fn proven(&mut self, contents: &BTreeMap<String, Vec<u8>>) -> Option<(String, u64)> {
         let logs: Vec<_> =
             segments(contents).map(|(path, bytes)| (path, frames(path, bytes))).collect();
@@ -65,18 +66,20 @@ impl World {
         let newest = sequences.map(|(_, header)| header.flush_sequence.get()).max()?;
         let mut places = Vec::new();
         for (path, frames) in &logs {
-            let pairs = frames.iter().zip(frames.iter().skip(1));
-            let proven = pairs.filter(|(_, (_, next))| next.flush_sequence.get() + 2 <= newest);
-            let newest = proven.map(|(frame, _)| frame);
-            places.extend(newest.map(|(position, header)| {
-                (*path, *position, header.frame_bytes(), header.flush_sequence)
+            let is_proof =
+                |(_, header): &&(u64, FrameHeader)| header.flush_sequence.get() + 2 <= newest;
+            let Some((proof, _)) = frames.iter().rfind(is_proof) else { continue };
+            let before = frames.iter().take_while(|(position, _)| position < proof);
+            places.extend(before.map(|(position, header)| {
+                (*path, *position, *proof, header.frame_bytes(), header.flush_sequence)
             }));
         }
         places.sort_by_key(|(.., sequence)| std::cmp::Reverse(*sequence));
         places.truncate(NEWEST);
         let at = usize::try_from(self.random.below(places.len().max(1) as u64)).ok()?;
-        let (path, position, bytes, _) = places.get(at)?;
-        Some(((*path).clone(), position + self.random.below(*bytes)))
+        let (path, position, proof, bytes, _) = places.get(at)?;
+        let position = position + self.random.below(*bytes);
+        (sector_of(position) < sector_of(*proof)).then(|| ((*path).clone(), position))
     }
 
     fn damage(
@@ -124,10 +127,14 @@ fn frames(path: &str, bytes: &[u8]) -> Vec<(u64, FrameHeader)> {
     found
 }
 
+fn sector_of(position: u64) -> u64 {
+    position / SECTOR_BYTES as u64
+}
+
 /// Puts a sector where it does not belong.
 fn overwrite(disk: &SimDisk, path: &str, position: u64, sector: &[u8]) -> io::Result<()> {
     let file = disk.open(path)?;
-    let start = position / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
+    let start = sector_of(position) * SECTOR_BYTES as u64;
     file.write_at(start, &[sector])?;
     disk.flush(&[file], &[])
 }
