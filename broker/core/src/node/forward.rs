@@ -11,13 +11,15 @@
 //! - What may have been carried out is sent again only where doing it twice is doing it once; a
 //!   client is told [`ControllerError::Unsettled`] otherwise.
 //! - At most [`FORWARDED_MAX`] requests wait.
+//! - No two requests of a node have one number, whichever of its starts asks: what was asked before
+//!   a restart may be answered behind it.
 //!
 //! Absent on purpose: what is asked, which the controller decides, and reading.
 
 use super::links::Link;
 use super::{Node, NodeEffect};
 use crate::clock::Now;
-use crate::controller::{ControllerError, ControllerRequest, ControllerResponse};
+use crate::controller::{BootEpoch, ControllerError, ControllerRequest, ControllerResponse};
 use crate::ticket::Ticket;
 use bateau_protocol::ids::NodeId;
 use std::collections::BTreeMap;
@@ -30,8 +32,11 @@ const RETRY_MS: u64 = 50;
 /// the answer may have found no room on its link, or no controller that could give it.
 const AGAIN_MS: u64 = 2_000;
 
+/// Bits of a request's number that count the requests of one start; above them is the boot epoch.
+const NUMBER_BITS: u32 = 32;
+
 /// Requests on their way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Forwarding {
     pending: BTreeMap<u64, Pending>,
     newest: u64,
@@ -66,6 +71,11 @@ impl State {
 }
 
 impl Forwarding {
+    pub fn new(boot: BootEpoch) -> Self {
+        let newest = boot.epoch.wrapping_shl(NUMBER_BITS);
+        Self { pending: BTreeMap::new(), newest, controller: None }
+    }
+
     /// When something is due, on the monotonic clock in milliseconds.
     ///
     /// - `can_send`: whether the controller can be asked now. Where it cannot, only deadlines pass:
