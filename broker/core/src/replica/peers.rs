@@ -28,6 +28,7 @@ impl Replica {
         if !is_ours || !is_member || self.installing.is_some() {
             return Ok(());
         }
+        self.note_follower_speaks(message.from);
         match message.body {
             RaftBody::InstallSnapshot { snapshot: head } => {
                 self.hear_snapshot(message.from, message.term, *head)

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Raft sends nothing else to a follower that waits for a snapshot, so each one ends: with the
-//! follower's answer, which raft hears itself, or as failed.
+//! follower's answer, which raft hears itself, or as failed. A follower says nothing while it puts a
+//! snapshot in the place of its log, so one that has all of it and says something else lets it go.
 //!
 //! Invariants
 //! - All three parts are of one moment: membership and state as applied when the snapshot is made.
@@ -37,6 +38,11 @@ const SENDING_MS_MAX: u64 = 120_000;
 /// which has to be written, a second more.
 const INSTALLING_MS_MAX: u64 = 10_000;
 const INSTALLING_BYTES_PER_MS: u64 = 10_000;
+
+/// Milliseconds from the last chunk on in which a follower may be heard with what it has said before
+/// it had all of them, and for each MB of the state a second more.
+const ARRIVING_MS_MAX: u64 = 2_000;
+const ARRIVING_BYTES_PER_MS: u64 = 1_000;
 
 /// What the snapshots of one node take together.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +123,8 @@ pub(super) struct Sending {
     node: NodeId,
     deadline_ms: Option<u64>,
     is_sent: bool,
+    /// Whether the follower has said anything since it must have had all of it.
+    is_let_go: bool,
     state_bytes: u64,
     _permit: Arc<SnapshotPermit>,
 }
@@ -129,6 +137,12 @@ impl Sending {
         } else {
             SENDING_MS_MAX
         }
+    }
+
+    /// Whether the follower must have all of it, so much before the end of the present stage.
+    const fn has_arrived(&self, left_ms: u64) -> bool {
+        let arriving_ms = ARRIVING_MS_MAX + self.state_bytes / ARRIVING_BYTES_PER_MS;
+        self.is_sent && left_ms + arriving_ms <= self.most_ms()
     }
 }
 
@@ -144,6 +158,7 @@ impl Replica {
                         node: snapshot.node,
                         deadline_ms: None,
                         is_sent: false,
+                        is_let_go: false,
                         state_bytes: u64::try_from(snapshot.state.len()).unwrap_or(u64::MAX),
                         _permit: Arc::clone(&snapshot._permit),
                     };
@@ -213,6 +228,13 @@ impl Replica {
         }
     }
 
+    /// A follower has said something.
+    pub(super) fn note_follower_speaks(&mut self, follower: ReplicaId) {
+        if let Some(sending) = self.sending.get_mut(&follower) {
+            sending.is_let_go = true;
+        }
+    }
+
     fn give_up_snapshot(&mut self, to: ReplicaId) {
         if self.sending.remove(&to).is_some() {
             self.raft.snapshot_failed(to);
@@ -235,7 +257,9 @@ impl Replica {
         for (to, sending) in &mut self.sending {
             let most_ms = sending.most_ms();
             let deadline_ms = *sending.deadline_ms.get_or_insert(now.monotonic_ms + most_ms);
-            if now.monotonic_ms >= deadline_ms {
+            let left_ms = deadline_ms.saturating_sub(now.monotonic_ms);
+            sending.is_let_go &= sending.has_arrived(left_ms);
+            if left_ms == 0 || sending.is_let_go {
                 late.push(*to);
             }
         }

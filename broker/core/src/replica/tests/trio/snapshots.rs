@@ -219,8 +219,10 @@ fn a_disk_that_refuses_a_snapshot_leaves_everything_as_it_was() {
     assert_eq!(trio.seats[&3].start, BIRTH);
     assert_eq!(trio.seats[&3].replica.applied(), LogIndex::new(2));
     trio.seat(3).refuses_installs = false;
+    let before_ms = trio.now_ms;
     trio.catch_up();
     trio.assert_caught_up();
+    assert!(trio.now_ms - before_ms < 4_000, "the leader sees that it has come to nothing");
 }
 
 #[test]
