@@ -77,16 +77,17 @@ impl Replica {
     }
 
     fn turn_among(&self, is_there: impl Fn(&&Member) -> bool) -> Option<Candidacy> {
-        let mut there = self.membership.voters.iter().filter(is_there);
-        there.position(|voter| voter.replica_id == self.replica_id).map(Candidacy::of_rank)
+        let there: Vec<_> = self.membership.voters.iter().filter(is_there).collect();
+        let rank = there.iter().position(|voter| voter.replica_id == self.replica_id)?;
+        Some(Candidacy::of_rank(rank, there.len()))
     }
 
-    /// Stands for election when it is this replica's turn, a few times, until somebody leads.
+    /// Stands for election when it is this replica's turn, until somebody leads.
     pub(super) fn stand_in_turn(&mut self) {
         let Some(candidacy) = &mut self.candidacy else { return };
-        if self.raft.leader().is_some() || candidacy.attempts_left == 0 {
+        if self.raft.leader().is_some() {
             self.candidacy = None;
-        } else if candidacy.is_due() {
+        } else if candidacy.is_due() && !self.raft.is_being_elected() {
             self.raft.campaign();
         }
     }
@@ -153,11 +154,14 @@ impl Replica {
     }
 }
 
-/// A voter's turn to stand, after a start or after the leader's node was lost.
+/// A voter's turns to stand, after a start or after the leader's node was lost: a few in a row, then
+/// one in every round of all voters. Who can be elected may be out of reach for the moment, while
+/// links come up; raft's own clocks are slower than that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidacy {
     ticks_left: u32,
     attempts_left: u32,
+    round_ticks: u32,
 }
 
 impl Candidacy {
@@ -168,10 +172,11 @@ impl Candidacy {
     /// Others may hear of the loss a moment later, and refuse until then.
     const ATTEMPTS: u32 = 4;
 
-    fn of_rank(rank: usize) -> Self {
-        let rank = u32::try_from(rank).unwrap_or(u32::MAX);
-        let ticks_left = rank.saturating_mul(Self::TURN_TICKS);
-        Self { ticks_left, attempts_left: Self::ATTEMPTS }
+    fn of_rank(rank: usize, voters: usize) -> Self {
+        let turns =
+            |count| u32::try_from(count).unwrap_or(u32::MAX).saturating_mul(Self::TURN_TICKS);
+        let (ticks_left, round_ticks) = (turns(rank), turns(voters));
+        Self { ticks_left, attempts_left: Self::ATTEMPTS, round_ticks }
     }
 
     fn later_by(self, ticks: u32) -> Self {
@@ -185,6 +190,9 @@ impl Candidacy {
             return false;
         }
         self.attempts_left -= 1;
+        if self.attempts_left == 0 {
+            (self.ticks_left, self.attempts_left) = (self.round_ticks - 1, 1);
+        }
         true
     }
 }

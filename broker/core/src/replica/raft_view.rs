@@ -226,6 +226,11 @@ impl RaftView {
         self.overwrite_election_timeout();
     }
 
+    /// Whether this replica stands and real votes are on their way to it.
+    pub fn is_being_elected(&self) -> bool {
+        self.node.raft.state == StateRole::Candidate
+    }
+
     /// The leader that this replica followed is not heard any more.
     pub fn forget_leader(&mut self) {
         let term = self.node.raft.term;

@@ -574,6 +574,29 @@ fn whoever_loses_its_leaders_node_stands_at_once_and_in_turn() {
 }
 
 #[test]
+fn survivors_that_meet_late_elect_within_a_round() {
+    let mut trio = Trio::led_by_1();
+    for id in [2, 3] {
+        trio.seat(id).replica.forget_leader(NodeId::new(1));
+    }
+    for _ in 0..8 {
+        trio.tick(&[]);
+        for id in [2, 3] {
+            let now = trio.now();
+            let seat = trio.seat(id);
+            seat.replica.tick(now, &mut seat.effects);
+            trio.drain(id);
+        }
+        trio.network.clear();
+    }
+    let met_ms = trio.now_ms;
+    while !trio.seats[&2].replica.is_leader() && !trio.seats[&3].replica.is_leader() {
+        assert!(trio.now_ms < met_ms + 700, "two voters, so a round is over after 600 ms");
+        trio.tick(&[2, 3]);
+    }
+}
+
+#[test]
 fn a_leader_that_one_voter_alone_has_lost_goes_on() {
     let mut trio = Trio::led_by_1();
     trio.seat(2).replica.forget_leader(NodeId::new(1));
