@@ -23,7 +23,7 @@ pub struct Node {
     /// Which process this is.
     pub life: Life,
     /// The process, while there is one.
-    pub process: Option<Process>,
+    pub process: Option<Box<Process>>,
     /// Until then it stands still.
     pub paused_until: Micros,
     /// Until then nobody starts it.

@@ -181,7 +181,7 @@ impl World {
         let life = self.nodes[n].life;
         self.trace.add_all([1, n as u64, life]);
         let began = self.open(n).and_then(|process| {
-            self.nodes[n].process = Some(process);
+            self.nodes[n].process = Some(Box::new(process));
             self.begin_if_founded(n)
         });
         match began {

@@ -89,7 +89,9 @@ impl World {
                 self.trace.add(reason.len() as u64);
                 self.kill(n);
             }
-            Err(Ending::Failed(_)) if self.nodes[n].process.as_ref().is_some_and(is_unfounded) => {
+            Err(Ending::Failed(_))
+                if self.nodes[n].process.as_deref().is_some_and(is_unfounded) =>
+            {
                 self.count("directories failed");
                 self.kill(n);
             }

@@ -8,7 +8,6 @@
 //!
 //! Absent on purpose: what follows from the topics (the indexes); it is worked out again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId};
@@ -146,18 +145,16 @@ impl Metadata {
     /// The first invariant that the state breaks.
     fn contradiction(&self) -> Option<&'static str> {
         let partitions = || self.topics.values().flat_map(|topic| &topic.partitions);
-        let incarnations: BTreeSet<_> = partitions().map(|each| each.incarnation).collect();
-        let distinct = incarnations.len() == partitions().count()
-            && incarnations
-                .iter()
-                .all(|each| is_drawable(*each) && !self.tombstones.contains_key(each));
+        let distinct = are_distinct(partitions().map(|each| each.incarnation))
+            && partitions()
+                .map(|each| each.incarnation)
+                .all(|each| is_drawable(each) && !self.tombstones.contains_key(&each));
         if !distinct {
             return Some("I-META-2");
         }
-        let replicas = || partitions().flat_map(|each| &each.replicas);
-        let ids: BTreeSet<_> = replicas().map(|replica| replica.id.get()).collect();
+        let ids = || partitions().flat_map(|each| &each.replicas).map(|replica| replica.id.get());
         let given = FIRST_REPLICA_ID..self.next_replica_id;
-        if ids.len() != replicas().count() || !ids.iter().all(|id| given.contains(id)) {
+        if !are_distinct(ids()) || !ids().all(|id| given.contains(&id)) {
             return Some("I-META-3");
         }
         let whole = self.topics.values().all(|topic| !topic.partitions.is_empty())
@@ -171,4 +168,10 @@ impl Metadata {
             && again.node_loads == self.node_loads;
         (!(whole && agree)).then_some("I-META-4")
     }
+}
+
+fn are_distinct<T: Ord>(all: impl Iterator<Item = T>) -> bool {
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable();
+    all.is_sorted_by(|one, next| one < next)
 }

@@ -9,6 +9,8 @@ impl SimDisk {
     /// Whether a segment of this directory has `bytes` in one piece on the stable store, under a
     /// name that is stable, too. For checks of what was promised against what is there.
     ///
+    /// - `bytes`: at least 8.
+    ///
     /// Cost: a search from the end of each file; little where the bytes were written lately.
     #[must_use]
     pub fn has_stable(&self, dir: &str, bytes: &[u8]) -> bool {
@@ -29,14 +31,17 @@ impl SimDisk {
 
 impl FileState {
     fn has_stable(&self, bytes: &[u8]) -> bool {
-        let (Some(first), content) = (bytes.first(), &*self.content) else { return false };
-        let Some(last) = content.len().checked_sub(bytes.len()) else { return false };
-        let mut starts = (0..=last).rev();
-        starts.any(|at| {
-            content[at] == *first
-                && content[at..at + bytes.len()] == *bytes
-                && self.is_stable(at, at + bytes.len())
-        })
+        let (Some(first), content) = (bytes.first_chunk::<8>(), &*self.content) else {
+            return false;
+        };
+        let mut end = content.len();
+        while let Some(at) = content[..end].windows(8).rposition(|window| window == first) {
+            if content[at..].starts_with(bytes) && self.is_stable(at, at + bytes.len()) {
+                return true;
+            }
+            end = at + 7;
+        }
+        false
     }
 
     fn is_stable(&self, from: usize, to: usize) -> bool {

@@ -169,7 +169,7 @@ impl World {
     pub fn take_ask(&mut self, n: NodeAt, operation: Operation, ask: Ask) {
         let is_given_up = matches!(&ask, Ask::Group(_, until) if *until <= self.at);
         let has_shard = |process: &Process| process.shard.is_some();
-        if is_given_up || !self.nodes[n].process.as_ref().is_some_and(has_shard) {
+        if is_given_up || !self.nodes[n].process.as_deref().is_some_and(has_shard) {
             return;
         }
         let asked = self.remember(n, &ask);
