@@ -19,8 +19,9 @@ use crate::router::Directory;
 use crate::shard::Ask;
 use bateau_core::consumer_group::{
     CoordinatorError, DeleteGroup, DeleteGroupError, DescribeGroupError, DescribedGroup,
-    FetchedOffset, FetchedTopic, GroupDescription, GroupList, GroupQuery, GroupQueryResponse,
-    GroupRequest, GroupResponse, GroupTotals, Name, OffsetFetch, OffsetFetchError,
+    FetchedOffset, FetchedTopic, GROUP_PARTITIONS, GroupDescription, GroupList, GroupQuery,
+    GroupQueryResponse, GroupRequest, GroupResponse, GroupTotals, Name, OffsetFetch,
+    OffsetFetchError, partition_of,
 };
 use bateau_core::controller::{
     AlterTopicConfigs, AlterTopicConfigsError, ClusterId, ConfigEntry, ControllerError,
@@ -30,7 +31,7 @@ use bateau_core::controller::{
 use bateau_log::SpaceState;
 use bateau_protocol::ids::{Incarnation, NodeId, Offset, TopicId};
 use futures_util::future::join_all;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -162,28 +163,64 @@ impl LocalPartitions {
 }
 
 impl Broker {
-    /// All groups that this node coordinates, sorted by id.
+    /// All groups that this node coordinates, as a majority says; sorted by id.
     ///
     /// Errors: [`CoordinatorError::NotAvailable`] when the node stops.
     pub async fn list_groups(&self) -> Result<GroupList, CoordinatorError> {
-        match self.query_groups(GroupQuery::List).await {
-            Some(GroupQueryResponse::Listed(list)) => Ok(list),
-            _ => Err(CoordinatorError::NotAvailable),
-        }
+        let confirmed = self.confirmed_coordinators((0..GROUP_PARTITIONS).collect()).await;
+        let Some(GroupQueryResponse::Listed(mut list)) = self.query_groups(GroupQuery::List).await
+        else {
+            return Err(CoordinatorError::NotAvailable);
+        };
+        list.groups.retain(|group| confirmed.contains(&partition_of(&group.group_id)));
+        let missing = GROUP_PARTITIONS as usize - confirmed.len();
+        list.partitions_missing = list.partitions_missing.max(u32::try_from(missing).unwrap_or(0));
+        Ok(list)
     }
 
-    /// Groups with their members, one result for each id.
+    /// Groups with their members, one result for each id. A coordinator that no majority confirms
+    /// does not answer: others may have gone on without it (D12).
     pub async fn describe_groups(&self, group_ids: Vec<Name>) -> Vec<DescribedGroup> {
+        let wanted = group_ids.iter().map(|group_id| partition_of(group_id)).collect();
+        let confirmed = self.confirmed_coordinators(wanted).await;
+        let refused = |group_id, error: CoordinatorError| DescribedGroup {
+            group_id,
+            result: Err(error.into()),
+        };
         match self.query_groups(GroupQuery::Describe(group_ids.clone())).await {
-            Some(GroupQueryResponse::Described(described)) => described,
+            Some(GroupQueryResponse::Described(described)) => {
+                let judged = described.into_iter().map(|one| {
+                    let is_known = confirmed.contains(&partition_of(&one.group_id))
+                        || matches!(one.result, Err(DescribeGroupError::Coordinator(_)));
+                    if is_known {
+                        one
+                    } else {
+                        refused(one.group_id, CoordinatorError::NotCoordinator)
+                    }
+                });
+                judged.collect()
+            }
             _ => {
-                let refused = |group_id| DescribedGroup {
-                    group_id,
-                    result: Err(CoordinatorError::NotAvailable.into()),
-                };
+                let refused = |group_id| refused(group_id, CoordinatorError::NotAvailable);
                 group_ids.into_iter().map(refused).collect()
             }
         }
+    }
+
+    /// Those of these group partitions that this node leads as a majority says, with everything
+    /// applied that was committed when this was called.
+    ///
+    /// Cost: a turn of the shard, with several replicas a round to a majority.
+    async fn confirmed_coordinators(&self, partitions: BTreeSet<u32>) -> BTreeSet<u32> {
+        let directory = self.directory();
+        let topic = directory.metadata.group_topic();
+        let log = |number| Some((number, topic?.partition(number)?.incarnation));
+        let logs: Vec<_> = partitions.into_iter().filter_map(log).collect();
+        let asked = logs.into_iter().map(|(number, log)| async move {
+            let confirmed = self.ask(|reply| Ask::Confirm(log, reply)).await;
+            confirmed.and_then(Result::ok).map(|()| number)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// Totals over the groups that this node coordinates.

@@ -7,8 +7,8 @@ use crate::cluster::{Repeat, Target};
 use crate::error::{AdminError, BrokerError, RequestError};
 use crate::group::{Assignment, Subscription};
 use bateau_protocol::native::{
-    self, CommitRequest, CommittedPosition, CommittedRequest, DeleteGroupsRequest,
-    DescribeGroupsRequest, ListGroupsRequest,
+    self, CommitRequest, CommitResponse, CommittedPosition, CommittedRequest, DeleteGroupsRequest,
+    DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, ListGroupsRequest,
 };
 use bateau_protocol::wire::ErrorCode;
 use std::collections::BTreeMap;
@@ -161,7 +161,9 @@ impl Admin {
     pub async fn describe_group(&self, group: &str) -> Result<GroupDescription, AdminError> {
         let request = DescribeGroupsRequest { group_ids: vec![group.to_owned().into()] };
         let target = Target::Coordinator(group.to_owned());
-        let answer = self.client.cluster().call(target, Repeat::Freely, request).await?;
+        let code = |answer: &DescribeGroupsResponse| Some(answer.groups.first()?.error_code);
+        let cluster = self.client.cluster();
+        let answer = cluster.call_about(target, Repeat::Freely, &request, code).await?;
         let Some(found) = answer.groups.into_iter().next() else {
             return Err(miscounted("DescribeGroups", 1, 0).into());
         };
@@ -241,7 +243,8 @@ impl Admin {
             ..CommitRequest::default()
         };
         let target = Target::Coordinator(group.to_owned());
-        let answer = cluster.call(target, Repeat::Freely, request).await?;
+        let code = |answer: &CommitResponse| answer.error_codes.first().copied();
+        let answer = cluster.call_about(target, Repeat::Freely, &request, code).await?;
         if answer.error_codes.len() != names.len() {
             return Err(miscounted("Commit", names.len(), answer.error_codes.len()).into());
         }
@@ -258,7 +261,9 @@ impl Admin {
     pub async fn delete_group(&self, group: &str) -> Result<(), AdminError> {
         let request = DeleteGroupsRequest { group_ids: vec![group.to_owned().into()] };
         let target = Target::Coordinator(group.to_owned());
-        let answer = self.client.cluster().call(target, Repeat::UnlessDone, request).await?;
+        let code = |answer: &DeleteGroupsResponse| answer.error_codes.first().copied();
+        let cluster = self.client.cluster();
+        let answer = cluster.call_about(target, Repeat::UnlessDone, &request, code).await?;
         match answer.error_codes.first() {
             Some(code) => group_code(group, *code),
             None => Err(miscounted("DeleteGroups", 1, 0).into()),

@@ -7,13 +7,10 @@
 //!   watcher ── Watch ──> ClusterChanged ──> View, for producers and consumers
 //! ```
 //!
-//! Invariants
-//! - Every call has one deadline, all of its attempts included.
-//! - A request that may have been done is not sent again, unless doing it twice is doing it once.
-//!
 //! Absent on purpose: balancing. Requests go where their data is.
 
 mod broker;
+mod calls;
 mod view;
 mod watcher;
 
@@ -27,14 +24,12 @@ use crate::connection::Connection;
 use crate::error::{AdminError, ConnectError, RequestError};
 use crate::retry::Retry;
 use bateau_protocol::ids::TopicId;
-use bateau_protocol::native::{
-    Call, CoordinatorRequest, MetadataRequest, MetadataResponse, TopicName,
-};
+use bateau_protocol::native::{CoordinatorRequest, MetadataRequest, MetadataResponse, TopicName};
 use bateau_protocol::wire::ErrorCode;
 use bateau_quic::SpkiPin;
+use calls::Failure;
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -346,93 +341,6 @@ impl Cluster {
         self.node(node).await
     }
 
-    /// Asks `target`, as often as it takes until the client's timeout.
-    pub async fn call<C: Call>(
-        &self,
-        target: Target,
-        repeat: Repeat,
-        request: C,
-    ) -> Result<C::Answer, RequestError> {
-        self.call_within(self.options.timeout, target, repeat, &request).await
-    }
-
-    /// As [`Self::call`], with a deadline of its own.
-    pub async fn call_within<C: Call>(
-        &self,
-        time: Duration,
-        target: Target,
-        repeat: Repeat,
-        request: &C,
-    ) -> Result<C::Answer, RequestError> {
-        let attempt = async || {
-            let connection = self.route(&target).await.map_err(Failure::not_sent)?;
-            connection.control.call(request).await.map_err(Failure::sent)
-        };
-        self.retrying(time, name_of::<C>(), repeat, Some(&target), attempt).await
-    }
-
-    async fn retrying<T, F>(
-        &self,
-        time: Duration,
-        name: &'static str,
-        repeat: Repeat,
-        target: Option<&Target>,
-        mut attempt: impl FnMut() -> F,
-    ) -> Result<T, RequestError>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        let started = Instant::now();
-        let deadline = started + time;
-        let mut retry = Retry::new(self.options.retry, started, deadline);
-        let mut last = None;
-        loop {
-            let Ok(outcome) = tokio::time::timeout_at(deadline.into(), attempt()).await else {
-                break;
-            };
-            let Failure { error, was_sent } = match outcome {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            };
-            let may_be_done = was_sent && error.possibly_written();
-            if self.is_down() {
-                return Err(RequestError::Closed);
-            }
-            // The controller knows every topic: one that it does not know is not waited for.
-            let is_missing = matches!(target, Some(Target::Controller))
-                && error.code() == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
-            let may_repeat = !may_be_done || repeat == Repeat::Freely;
-            if !error.is_retryable() || is_missing || !may_repeat {
-                return Err(error);
-            }
-            if let Some(target) = target {
-                self.doubt(target, &error).await;
-            }
-            last = Some(error.to_string());
-            let delay = retry.delay_after_failure(Instant::now(), Duration::ZERO, &mut Rng::new());
-            let Ok(delay) = delay else { break };
-            tokio::time::sleep(delay).await;
-        }
-        let after_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Err(RequestError::TimedOut { request: name, after_ms, last })
-    }
-
-    /// The target is not where it was thought to be.
-    pub async fn doubt(&self, target: &Target, error: &RequestError) {
-        match target {
-            Target::Coordinator(group) => {
-                self.lock().coordinators.remove(group);
-            }
-            Target::Leader { topic, .. } => {
-                let name = self.view().topic_by_id(*topic).map(|topic| Arc::clone(&topic.name));
-                if let (Some(name), Some(_)) = (name, error.code()) {
-                    self.refresh(&name).await;
-                }
-            }
-            Target::Any | Target::Node(_) | Target::Controller => {}
-        }
-    }
-
     /// Asks for a topic's leaders once more. Failing is no matter: the caller tries again.
     pub async fn refresh(&self, name: &str) {
         let request = metadata_request([name], false);
@@ -536,22 +444,6 @@ impl Cluster {
     }
 }
 
-/// An attempt that failed, and whether a broker may have seen it.
-struct Failure {
-    error: RequestError,
-    was_sent: bool,
-}
-
-impl Failure {
-    const fn sent(error: RequestError) -> Self {
-        Self { error, was_sent: true }
-    }
-
-    const fn not_sent(error: RequestError) -> Self {
-        Self { error, was_sent: false }
-    }
-}
-
 struct ShutDownUnlessKept {
     cluster: Option<Arc<Cluster>>,
 }
@@ -576,10 +468,4 @@ fn metadata_request<'a>(
 ) -> MetadataRequest {
     let name = |name: &str| TopicName { name: name.to_owned().into(), id: TopicId::ZERO };
     MetadataRequest { topics: Some(names.into_iter().map(name).collect()), auto_create }
-}
-
-/// A request's name in texts.
-fn name_of<C: Call>() -> &'static str {
-    let all = bateau_protocol::native::Request::ALL;
-    all.iter().find(|(kind, _, _)| *kind == C::KIND).map_or("request", |(_, name, _)| name)
 }

@@ -3,7 +3,7 @@
 
 mod following;
 
-use bateau_client::Client;
+use bateau_client::{AdminError, Client};
 use cluster_tests::{NODES, TIMEOUT, Trio};
 use following::{TOPIC, run, story};
 use kafka_clients_tests::broker::binary;
@@ -11,6 +11,7 @@ use kafka_clients_tests::namespace;
 use kafka_clients_tests::program::Program;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 /// `sha256:` and 64 digits.
 const PIN_CHARACTERS: usize = 71;
@@ -107,4 +108,36 @@ fn every_command_works_at_every_node() {
         let status = bateau(url, &["status"]);
         assert_eq!(status.first().map(|one| &one["node_id"]), Some(&NODES[place].into()));
     }
+}
+
+/// A coordinator whose followers are gone does not know whether another one has been elected, so it
+/// does not even say that a group does not exist.
+#[test]
+fn a_coordinator_that_is_alone_says_nothing_about_groups() {
+    if !namespace::enter("a_coordinator_that_is_alone_says_nothing_about_groups") {
+        return;
+    }
+    let mut trio = with_native_doors();
+    let url = url(&trio, 1);
+    run(async {
+        let client = Client::builder().address(&url).timeout(Duration::from_secs(3));
+        let client = client.connect().await?;
+        // Enough for every group partition to be asked about.
+        let groups: Vec<String> = (0..64).map(|number| format!("nobody-{number}")).collect();
+        for group in &groups {
+            let found = client.admin().describe_group(group).await;
+            assert!(matches!(found, Err(AdminError::NotFound { .. })), "{group}: {found:?}");
+        }
+        [2, 3].into_iter().for_each(|id| trio.kill(id));
+        let asked = groups.into_iter().map(|group| {
+            let admin = client.admin();
+            tokio::spawn(async move { (admin.describe_group(&group).await, group) })
+        });
+        for one in asked.collect::<Vec<_>>() {
+            let (found, group) = one.await?;
+            let is_open = matches!(found, Err(AdminError::Request(_) | AdminError::Refused { .. }));
+            assert!(is_open, "{group}: {found:?}");
+        }
+        Ok(())
+    });
 }
