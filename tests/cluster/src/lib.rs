@@ -32,6 +32,7 @@ pub mod rows;
 pub mod wire;
 
 use kafka_clients_tests::broker::binary;
+use kafka_clients_tests::following::Load;
 use kafka_clients_tests::program::Program;
 use kafka_clients_tests::scratch::ScratchDirectory;
 use std::path::PathBuf;
@@ -43,6 +44,10 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Nodes of a [`Trio`].
 pub const NODES: [usize; 3] = [1, 2, 3];
+
+/// What Rust clients do while nodes of a [`Trio`] go and come: some thousand records a second.
+pub const RUST_LOAD: Load =
+    Load { partitions: 6, stride: 200, ahead_max: 500, pause: Duration::from_millis(1) };
 
 /// Three nodes by their ids.
 #[derive(Debug)]

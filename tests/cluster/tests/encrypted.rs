@@ -1,11 +1,9 @@
 //! Three real processes whose links and doors are all encrypted: a node that is no node of theirs
 //! stays outside, kills and new certificates cost nothing.
 
-mod following;
-
 use bateau_client::{Client, ClientBuilder};
-use cluster_tests::{NODES, TIMEOUT, Trio};
-use following::{Progress, run, story};
+use cluster_tests::{NODES, RUST_LOAD, TIMEOUT, Trio};
+use kafka_clients_tests::following::Progress;
 use kafka_clients_tests::scratch::ScratchDirectory;
 use kafka_clients_tests::tls::Authority;
 use kafka_clients_tests::{namespace, runtimes};
@@ -179,6 +177,6 @@ fn kills_and_new_certificates_cost_an_encrypted_cluster_nothing() {
     NODES.into_iter().for_each(|id| trio.until_ready(id));
     let client = certificates.client(1).address(native(2));
     let disturb = move |progress: &Progress| kill_and_renew_each(trio, &certificates, progress);
-    let (_trio, count) = run(story(move || client.clone(), disturb));
+    let (_trio, count) = RUST_LOAD.run(move || client.clone(), disturb);
     println!("{count} records, {} kills", NODES.len());
 }

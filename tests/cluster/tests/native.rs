@@ -1,16 +1,16 @@
 //! The native doors of three real processes, each with a key that its node made: a client that
 //! knows one pin follows leaders and coordinators over all of them, and so does the command line.
 
-mod following;
-
 use bateau_client::Client;
-use cluster_tests::{NODES, TIMEOUT, Trio};
-use following::{TOPIC, run, story};
+use cluster_tests::{NODES, RUST_LOAD, TIMEOUT, Trio};
 use kafka_clients_tests::broker::binary;
+use kafka_clients_tests::following::Progress;
 use kafka_clients_tests::namespace;
 use kafka_clients_tests::program::Program;
 use std::fs;
 use std::process::Command;
+
+const TOPIC: &str = "orders";
 
 /// `sha256:` and 64 digits.
 const PIN_CHARACTERS: usize = 71;
@@ -44,7 +44,7 @@ fn url(trio: &Trio, id: usize) -> String {
 }
 
 /// Each node is killed under load, and everybody goes on without it before it comes back.
-fn kill_each(mut trio: Trio, progress: &following::Progress) -> Trio {
+fn kill_each(mut trio: Trio, progress: &Progress) -> Trio {
     for id in NODES {
         trio.kill(id);
         progress.goes_on(&format!("without node {id}"));
@@ -64,7 +64,7 @@ fn clients_that_know_one_pin_follow_leaders_and_coordinators_over_all_nodes() {
     let trio = with_native_doors();
     let url = url(&trio, 1);
     let client = move || Client::builder().address(&url);
-    let (_trio, count) = run(story(client, |progress| kill_each(trio, progress)));
+    let (_trio, count) = RUST_LOAD.run(client, |progress| kill_each(trio, progress));
     println!("{count} records, {} kills", NODES.len());
 }
 
