@@ -19,18 +19,10 @@ const PIN_CHARACTERS: usize = 71;
 fn with_native_doors() -> Trio {
     let mut trio = Trio::new();
     for id in NODES {
-        let text = trio.configuration(id, &NODES);
-        let text = text.replace("native = \"off\"", &format!("native = \"{}\"", native(id)));
-        assert!(text.contains(&native(id)), "{text}");
-        fs::write(trio.file(id), text).expect("it is written");
+        fs::write(trio.file(id), trio.configuration_with_native(id)).expect("it is written");
     }
-    NODES.into_iter().for_each(|id| trio.launch(id));
-    NODES.into_iter().for_each(|id| trio.until_ready(id));
+    trio.launch_all();
     trio
-}
-
-fn native(id: usize) -> String {
-    format!("127.0.0.1:{}", 9_440 + id)
 }
 
 /// The native door of a node with the pin that it has logged.
@@ -40,7 +32,7 @@ fn url(trio: &Trio, id: usize) -> String {
         let start = line.find("sha256:")?;
         line.get(start..start + PIN_CHARACTERS).map(str::to_owned)
     });
-    format!("quic://{}?pin={pin}", native(id))
+    format!("quic://{}?pin={pin}", Trio::native(id))
 }
 
 /// Each node is killed under load, and everybody goes on without it before it comes back.
