@@ -278,3 +278,16 @@ impl Load {
         Ok((disturbed, places.len()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_again_or_before_its_turn_in_its_partition_is_seen() {
+        assert!(ascend(&[(0, 0, 1), (1, 0, 0), (0, 1, 2), (1, 7, 3)]));
+        assert!(!ascend(&[(0, 0, 1), (1, 0, 0), (0, 0, 1)]), "it comes again");
+        assert!(!ascend(&[(0, 1, 1), (1, 0, 0), (0, 0, 2)]), "the offset goes back");
+        assert!(!ascend(&[(0, 0, 2), (1, 0, 0), (0, 1, 1)]), "the number goes back");
+    }
+}
