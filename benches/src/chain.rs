@@ -14,9 +14,7 @@
 //! Absent on purpose: elections, logs, offsets; everything that makes it a replicated log.
 
 use crate::failure::{Failure, Tried};
-use crate::loader::first_frame;
-use crate::payload::CORRELATION_AT;
-use crate::probe::answer;
+use crate::requests::{Answer, CorrelationId, Requests, accept, receive};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -25,8 +23,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Room for what one read may bring.
-const READ_BYTES: usize = 2 * 1024 * 1024;
 /// Flushes of the three that an answer waits for.
 const MAJORITY: usize = 2;
 
@@ -94,10 +90,12 @@ pub fn follow(listener: &TcpListener, path: &Path, bytes: u64) -> Result<(), Fai
             }
             Ok(())
         });
-        let received = frames_of(&stream, |position, frames| {
+        let mut position = 0;
+        let received = receive(&stream, |Requests { frames, .. }| {
             let wrote = file.write_all_at(frames, position);
             wrote.tried(|| "writing requests".to_owned())?;
-            written.advance(position + frames.len() as u64);
+            position += frames.len() as u64;
+            written.advance(position);
             Ok(())
         });
         written.end();
@@ -105,39 +103,11 @@ pub fn follow(listener: &TcpListener, path: &Path, bytes: u64) -> Result<(), Fai
     })
 }
 
-/// Hands on whole frames, checksummed, each time with their position in the stream, until it ends.
-fn frames_of(
-    mut stream: &TcpStream,
-    mut take: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut buffer = vec![1; READ_BYTES];
-    let (mut filled, mut position) = (0, 0);
-    loop {
-        let room = buffer.get_mut(filled..).unwrap_or_default();
-        match stream.read(room).tried(|| "receiving requests".to_owned())? {
-            0 => return Ok(()),
-            count => filled += count,
-        }
-        let mut whole = 0;
-        let received = buffer.get(..filled).unwrap_or_default();
-        while let Some(frame) = first_frame(received.get(whole..).unwrap_or_default()) {
-            std::hint::black_box(crc32c::crc32c(frame));
-            whole += 4 + frame.len();
-        }
-        if whole > 0 {
-            take(position, buffer.get(..whole).unwrap_or_default())?;
-            position += whole as u64;
-            buffer.copy_within(whole..filled, 0);
-            filled -= whole;
-        }
-    }
-}
-
 /// Requests that wait for two of three flushes.
 struct Waiting {
     /// Where they end in what was sent to the followers and written here.
     end: u64,
-    ids: Vec<[u8; 4]>,
+    ids: Vec<CorrelationId>,
 }
 
 /// What the leader's threads share.
@@ -148,8 +118,7 @@ struct Chain<'a> {
     connections: &'a [TcpStream],
     state: Mutex<State>,
     written: Written,
-    /// An answer but for its correlation id.
-    answer: Vec<u8>,
+    answer: Answer,
 }
 
 struct State {
@@ -179,12 +148,7 @@ pub fn lead(
         Ok(stream)
     };
     let followers = followers.iter().map(dial).collect::<Result<Vec<_>, Failure>>()?;
-    let mut streams = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        let (stream, _) = listener.accept().tried(|| "accepting".to_owned())?;
-        stream.set_nodelay(true).tried(|| "accepted connection".to_owned())?;
-        streams.push(stream);
-    }
+    let streams = accept(listener, connections)?;
     let waiting = (0..connections).map(|_| VecDeque::new()).collect();
     let chain = Chain {
         order: Mutex::new(0),
@@ -192,7 +156,7 @@ pub fn lead(
         connections: &streams,
         state: Mutex::new(State { flushed: [0; 3], waiting, pieces: VecDeque::new() }),
         written: Written::default(),
-        answer: answer()?,
+        answer: Answer::new()?,
     };
     std::thread::scope(|scope| {
         let (chain, file) = (&chain, &file);
@@ -227,19 +191,11 @@ pub fn lead(
 
 impl Chain<'_> {
     fn receive(&self, at: usize, stream: &TcpStream, file: &File) -> Result<(), Failure> {
-        frames_of(stream, |_, frames| {
+        receive(stream, |Requests { frames, ids }| {
             let position = self.send(frames)?;
             let end = position + frames.len() as u64;
             let wrote = file.write_all_at(frames, position);
             wrote.tried(|| "writing requests".to_owned())?;
-            let mut ids = Vec::new();
-            let mut left = frames;
-            while let Some(frame) = first_frame(left) {
-                // Frames lack their length, which stands in front of the id's place.
-                let id = frame.get(CORRELATION_AT.start - 4..).and_then(<[u8]>::first_chunk);
-                ids.extend(id);
-                left = left.get(4 + frame.len()..).unwrap_or_default();
-            }
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(waiting) = state.waiting.get_mut(at) {
                 waiting.push_back(Waiting { end, ids });
@@ -298,20 +254,50 @@ impl Chain<'_> {
         let mut sorted = state.flushed;
         sorted.sort_unstable();
         let committed = sorted.get(sorted.len() - MAJORITY).copied().unwrap_or_default();
-        let (length, rest) = self.answer.split_at(4);
         for (waiting, mut stream) in state.waiting.iter_mut().zip(self.connections) {
             let mut out = Vec::new();
             while let Some(one) = waiting.pop_front_if(|one| one.end <= committed) {
-                for id in one.ids {
-                    out.extend_from_slice(length);
-                    out.extend_from_slice(&id);
-                    out.extend_from_slice(rest.get(4..).unwrap_or_default());
-                }
+                one.ids.into_iter().for_each(|id| self.answer.append(id, &mut out));
             }
             if !out.is_empty() {
                 stream.write_all(&out).tried(|| "answering".to_owned())?;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loader::{Plan, replay};
+    use crate::payload::{Noise, Shape, produce_requests};
+
+    #[test]
+    fn every_request_is_answered_and_lies_in_all_three_files_at_one_place() {
+        const FILE_BYTES: u64 = 1 << 20;
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["leader", "one", "other"].map(|name| directory.path().join(name));
+        let [door, one, other] = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let addresses = [&one, &other].map(|listener| listener.local_addr().unwrap());
+        let plan = Plan { address: door.local_addr().unwrap(), requests: 50, inflight: 4 };
+        let set = produce_requests("t", 0..1, 5, Shape::SINGLE, &mut Noise::new(1)).unwrap();
+        let outcome = std::thread::scope(|scope| {
+            let followers = [(&one, &paths[1]), (&other, &paths[2])];
+            let followers = followers
+                .map(|(listener, path)| scope.spawn(move || follow(listener, path, FILE_BYTES)));
+            let leader = scope.spawn(|| lead(&door, &addresses, 2, &paths[0], FILE_BYTES));
+            let outcome = replay(plan, vec![set.clone(), set.clone()]).unwrap();
+            leader.join().unwrap().unwrap();
+            followers.into_iter().for_each(|follower| follower.join().unwrap().unwrap());
+            outcome
+        });
+        assert_eq!(outcome.requests, 100);
+        let [leader, one, other] = paths.map(|path| std::fs::read(path).unwrap());
+        assert!(leader == one && leader == other, "each has the same at the same place");
+        let (requests, rest) = leader.split_at(100 * set[0].len());
+        let length = &set[0][..4];
+        assert!(requests.chunks(set[0].len()).all(|request| request.starts_with(length)));
+        assert!(rest.iter().all(|byte| *byte == 0), "nothing is written twice");
     }
 }

@@ -33,6 +33,7 @@ pub mod payload;
 pub mod probe;
 pub mod process;
 pub mod report;
+mod requests;
 pub mod rows;
 pub mod stats;
 pub mod testbrokers;

@@ -13,15 +13,10 @@
 //!
 //! Absent on purpose: everything that makes a broker.
 
-use crate::client::PRODUCE_VERSION;
 use crate::failure::{Failure, Tried};
-use crate::loader::first_frame;
-use crate::payload::{CORRELATION_AT, Noise};
+use crate::payload::Noise;
+use crate::requests::{Answer, CorrelationId, Requests, accept, receive};
 use bateau_log::{Disk, RealDisk, RealDiskOptions};
-use bateau_protocol::kafka::api::produce::{
-    PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
-};
-use bateau_protocol::kafka::header::encode_response;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,13 +28,10 @@ use std::sync::{Condvar, Mutex, PoisonError};
 /// Bytes that the fetch loop writes at a time.
 pub const FETCH_WRITE_BYTES: usize = 256 * 1024;
 
-/// Room for what one read may bring: a window of large requests.
-const READ_BYTES: usize = 2 * 1024 * 1024;
-
 /// What one write of a receiver put into the file.
 struct Pending {
     connection: usize,
-    correlation_ids: Vec<[u8; 4]>,
+    ids: Vec<CorrelationId>,
 }
 
 /// What receivers hand to the committer.
@@ -90,12 +82,7 @@ pub fn serve_produce(
     let what = || file.display().to_string();
     let file = File::create_new(file).tried(what)?;
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, file_bytes).tried(what)?;
-    let mut streams = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        let (stream, _) = listener.accept().tried(|| "accepting".to_owned())?;
-        stream.set_nodelay(true).tried(|| "accepted connection".to_owned())?;
-        streams.push(stream);
-    }
+    let streams = accept(listener, connections)?;
     let (queue, next) = (Queue::default(), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let receivers: Vec<_> = (0..connections)
@@ -103,7 +90,7 @@ pub fn serve_produce(
             .map(|(connection, stream)| {
                 let (file, queue, next) = (&file, &queue, &next);
                 scope.spawn(move || {
-                    let done = receive(stream, connection, file, next, queue);
+                    let done = write_requests(stream, connection, file, next, queue);
                     queue.end();
                     done
                 })
@@ -118,58 +105,30 @@ pub fn serve_produce(
 }
 
 /// Writes requests of one connection to the file until it ends.
-fn receive(
-    mut stream: &TcpStream,
+fn write_requests(
+    stream: &TcpStream,
     connection: usize,
     file: &File,
     next: &AtomicU64,
     queue: &Queue,
 ) -> Result<(), Failure> {
-    let mut buffer = vec![1; READ_BYTES];
-    let mut filled = 0;
-    loop {
-        let room = buffer.get_mut(filled..).unwrap_or_default();
-        match stream.read(room).tried(|| "receiving requests".to_owned())? {
-            0 => return Ok(()),
-            count => filled += count,
-        }
-        let mut whole = 0;
-        let mut correlation_ids = Vec::new();
-        let received = buffer.get(..filled).unwrap_or_default();
-        while let Some(frame) = first_frame(received.get(whole..).unwrap_or_default()) {
-            std::hint::black_box(crc32c::crc32c(frame));
-            // Frames lack their length, which stands in front of the id's place.
-            let id = frame.get(CORRELATION_AT.start - 4..).and_then(<[u8]>::first_chunk);
-            correlation_ids.extend(id);
-            whole += 4 + frame.len();
-        }
-        if whole == 0 {
-            continue;
-        }
-        let position = next.fetch_add(whole as u64, Ordering::Relaxed);
-        let requests = buffer.get(..whole).unwrap_or_default();
-        file.write_all_at(requests, position).tried(|| "writing requests".to_owned())?;
-        queue.push(Pending { connection, correlation_ids });
-        buffer.copy_within(whole..filled, 0);
-        filled -= whole;
-    }
+    receive(stream, |Requests { frames, ids }| {
+        let position = next.fetch_add(frames.len() as u64, Ordering::Relaxed);
+        file.write_all_at(frames, position).tried(|| "writing requests".to_owned())?;
+        queue.push(Pending { connection, ids });
+        Ok(())
+    })
 }
 
 /// Flushes what gathered, then answers it.
 fn commit(file: &File, streams: &[TcpStream], queue: &Queue) -> Result<(), Failure> {
-    let answer = answer()?;
+    let answer = Answer::new()?;
     let mut answers: Vec<Vec<u8>> = vec![Vec::new(); streams.len()];
     while let Some(gathered) = queue.take(streams.len()) {
         file.sync_data().tried(|| "flushing".to_owned())?;
         for pending in gathered {
             let Some(out) = answers.get_mut(pending.connection) else { continue };
-            for id in pending.correlation_ids {
-                // An answer is its length, the id, and the rest.
-                let (length, rest) = answer.split_at(4);
-                out.extend_from_slice(length);
-                out.extend_from_slice(&id);
-                out.extend_from_slice(rest.get(4..).unwrap_or_default());
-            }
+            pending.ids.into_iter().for_each(|id| answer.append(id, out));
         }
         for (mut stream, out) in streams.iter().zip(&mut answers) {
             if !out.is_empty() {
@@ -179,14 +138,6 @@ fn commit(file: &File, streams: &[TcpStream], queue: &Queue) -> Result<(), Failu
         }
     }
     Ok(())
-}
-
-/// The answer to every request, but for its correlation id.
-pub(crate) fn answer() -> Result<Vec<u8>, Failure> {
-    let partition = PartitionProduceResponse { base_offset: 0, ..Default::default() };
-    let topic = TopicProduceResponse { partition_responses: vec![partition], ..Default::default() };
-    let response = ProduceResponse { responses: vec![topic], ..Default::default() };
-    Ok(encode_response(&response, PRODUCE_VERSION, 0)?.to_bytes().to_vec())
 }
 
 /// A file of noise, mapped and in the page cache, to be written to sockets.
@@ -247,7 +198,7 @@ impl FetchSource {
 mod tests {
     use super::*;
     use crate::fetcher::drain;
-    use crate::loader::{Plan, replay};
+    use crate::loader::{Plan, first_frame, replay};
     use crate::payload::{Shape, produce_requests};
 
     #[test]

@@ -32,6 +32,7 @@ pub mod rows;
 pub mod wire;
 
 use kafka_clients_tests::broker::binary;
+use kafka_clients_tests::following::Load;
 use kafka_clients_tests::program::Program;
 use kafka_clients_tests::scratch::ScratchDirectory;
 use std::path::PathBuf;
@@ -43,6 +44,10 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Nodes of a [`Trio`].
 pub const NODES: [usize; 3] = [1, 2, 3];
+
+/// What Rust clients do while nodes of a [`Trio`] go and come: some thousand records a second.
+pub const RUST_LOAD: Load =
+    Load { partitions: 6, stride: 200, ahead_max: 500, pause: Duration::from_millis(1) };
 
 /// Three nodes by their ids.
 #[derive(Debug)]
@@ -61,11 +66,10 @@ impl Trio {
         trio
     }
 
-    /// Starts all of them and waits until they are ready.
+    /// As [`Self::new`], and all of them run and are ready.
     pub fn started() -> Self {
         let mut trio = Self::new();
-        NODES.into_iter().for_each(|id| trio.launch(id));
-        NODES.into_iter().for_each(|id| trio.until_ready(id));
+        trio.launch_all();
         trio
     }
 
@@ -88,6 +92,20 @@ impl Trio {
         )
     }
 
+    /// As [`Self::configuration`] with all voters, and an open native door.
+    pub fn configuration_with_native(&self, id: usize) -> String {
+        let text = self.configuration(id, &NODES);
+        let open = format!("native = \"{}\"", Self::native(id));
+        let text = text.replace("native = \"off\"", &open);
+        assert!(text.contains(&open), "{text}");
+        text
+    }
+
+    /// The native door of a node that has one.
+    pub fn native(id: usize) -> String {
+        format!("127.0.0.1:{}", 9_440 + id)
+    }
+
     /// Where the file of a node is.
     pub fn file(&self, id: usize) -> PathBuf {
         self.place.path().join(format!("node{id}.toml"))
@@ -96,6 +114,12 @@ impl Trio {
     /// Where the data of a node is.
     pub fn data(&self, id: usize) -> PathBuf {
         self.place.path().join(format!("node{id}"))
+    }
+
+    /// Starts all of them and waits until they are ready.
+    pub fn launch_all(&mut self) {
+        NODES.into_iter().for_each(|id| self.launch(id));
+        NODES.into_iter().for_each(|id| self.until_ready(id));
     }
 
     /// Starts a node.

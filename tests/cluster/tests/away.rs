@@ -73,8 +73,7 @@ fn a_node_that_was_away_for_longer_than_retention_serves_what_there_is() {
         let file = trio.configuration(id, &NODES).replace("[limits]\n", often);
         fs::write(trio.file(id), file).expect("it is written");
     }
-    NODES.into_iter().for_each(|id| trio.launch(id));
-    NODES.into_iter().for_each(|id| trio.until_ready(id));
+    trio.launch_all();
     create(1);
     let first = leader(&NODES);
     let last_of_all = append(first, 0);

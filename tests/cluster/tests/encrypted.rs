@@ -1,11 +1,9 @@
 //! Three real processes whose links and doors are all encrypted: a node that is no node of theirs
 //! stays outside, kills and new certificates cost nothing.
 
-mod following;
-
 use bateau_client::{Client, ClientBuilder};
-use cluster_tests::{NODES, TIMEOUT, Trio};
-use following::{Progress, run, story};
+use cluster_tests::{NODES, RUST_LOAD, TIMEOUT, Trio};
+use kafka_clients_tests::following::Progress;
 use kafka_clients_tests::scratch::ScratchDirectory;
 use kafka_clients_tests::tls::Authority;
 use kafka_clients_tests::{namespace, runtimes};
@@ -56,22 +54,17 @@ impl Certificates {
         let read = |path: &Path| fs::read(path).expect("it was written");
         let own = self.ours.certificate();
         Client::builder()
-            .address(native(id))
+            .address(Trio::native(id))
             .authorities_pem(read(&self.place.path().join("authority.crt")))
             .identity_pem(own.certificate, own.key)
     }
-}
-
-fn native(id: usize) -> String {
-    format!("127.0.0.1:{}", 9_440 + id)
 }
 
 /// Three files with `[tls]`; nothing runs yet.
 fn encrypted(certificates: &Certificates) -> Trio {
     let trio = Trio::new();
     for id in NODES {
-        let text = trio.configuration(id, &NODES);
-        let text = text.replace("native = \"off\"", &format!("native = \"{}\"", native(id)));
+        let text = trio.configuration_with_native(id);
         fs::write(trio.file(id), text + &certificates.section(id)).expect("it is written");
     }
     trio
@@ -150,8 +143,7 @@ fn the_commands_of_the_page_make_the_certificates_of_a_cluster() {
         let tls = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\nclient_ca = {authority:?}\n");
         fs::write(trio.file(id), trio.configuration(id, &NODES) + &tls).expect("it is written");
     }
-    NODES.into_iter().for_each(|id| trio.launch(id));
-    NODES.into_iter().for_each(|id| trio.until_ready(id));
+    trio.launch_all();
 }
 
 /// Each node is killed, comes back, and gets a new certificate, under load.
@@ -175,10 +167,9 @@ fn kills_and_new_certificates_cost_an_encrypted_cluster_nothing() {
     }
     let certificates = Certificates::new();
     let mut trio = encrypted(&certificates);
-    NODES.into_iter().for_each(|id| trio.launch(id));
-    NODES.into_iter().for_each(|id| trio.until_ready(id));
-    let client = certificates.client(1).address(native(2));
+    trio.launch_all();
+    let client = certificates.client(1).address(Trio::native(2));
     let disturb = move |progress: &Progress| kill_and_renew_each(trio, &certificates, progress);
-    let (_trio, count) = run(story(move || client.clone(), disturb));
+    let (_trio, count) = RUST_LOAD.run(move || client.clone(), disturb);
     println!("{count} records, {} kills", NODES.len());
 }

@@ -1,17 +1,17 @@
 //! The native doors of three real processes, each with a key that its node made: a client that
 //! knows one pin follows leaders and coordinators over all of them, and so does the command line.
 
-mod following;
-
 use bateau_client::{AdminError, Client};
-use cluster_tests::{NODES, TIMEOUT, Trio};
-use following::{TOPIC, run, story};
+use cluster_tests::{NODES, RUST_LOAD, TIMEOUT, Trio};
 use kafka_clients_tests::broker::binary;
+use kafka_clients_tests::following::Progress;
 use kafka_clients_tests::namespace;
 use kafka_clients_tests::program::Program;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
+
+const TOPIC: &str = "orders";
 
 /// `sha256:` and 64 digits.
 const PIN_CHARACTERS: usize = 71;
@@ -20,18 +20,10 @@ const PIN_CHARACTERS: usize = 71;
 fn with_native_doors() -> Trio {
     let mut trio = Trio::new();
     for id in NODES {
-        let text = trio.configuration(id, &NODES);
-        let text = text.replace("native = \"off\"", &format!("native = \"{}\"", native(id)));
-        assert!(text.contains(&native(id)), "{text}");
-        fs::write(trio.file(id), text).expect("it is written");
+        fs::write(trio.file(id), trio.configuration_with_native(id)).expect("it is written");
     }
-    NODES.into_iter().for_each(|id| trio.launch(id));
-    NODES.into_iter().for_each(|id| trio.until_ready(id));
+    trio.launch_all();
     trio
-}
-
-fn native(id: usize) -> String {
-    format!("127.0.0.1:{}", 9_440 + id)
 }
 
 /// The native door of a node with the pin that it has logged.
@@ -41,11 +33,11 @@ fn url(trio: &Trio, id: usize) -> String {
         let start = line.find("sha256:")?;
         line.get(start..start + PIN_CHARACTERS).map(str::to_owned)
     });
-    format!("quic://{}?pin={pin}", native(id))
+    format!("quic://{}?pin={pin}", Trio::native(id))
 }
 
 /// Each node is killed under load, and everybody goes on without it before it comes back.
-fn kill_each(mut trio: Trio, progress: &following::Progress) -> Trio {
+fn kill_each(mut trio: Trio, progress: &Progress) -> Trio {
     for id in NODES {
         trio.kill(id);
         progress.goes_on(&format!("without node {id}"));
@@ -65,7 +57,7 @@ fn clients_that_know_one_pin_follow_leaders_and_coordinators_over_all_nodes() {
     let trio = with_native_doors();
     let url = url(&trio, 1);
     let client = move || Client::builder().address(&url);
-    let (_trio, count) = run(story(client, |progress| kill_each(trio, progress)));
+    let (_trio, count) = RUST_LOAD.run(client, |progress| kill_each(trio, progress));
     println!("{count} records, {} kills", NODES.len());
 }
 
@@ -119,25 +111,27 @@ fn a_coordinator_that_is_alone_says_nothing_about_groups() {
     }
     let mut trio = with_native_doors();
     let url = url(&trio, 1);
-    run(async {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be made").block_on(async {
         let client = Client::builder().address(&url).timeout(Duration::from_secs(3));
-        let client = client.connect().await?;
+        let client = client.connect().await.expect("node 1 is there");
         // Enough for every group partition to be asked about.
         let groups: Vec<String> = (0..64).map(|number| format!("nobody-{number}")).collect();
         for group in &groups {
             let found = client.admin().describe_group(group).await;
             assert!(matches!(found, Err(AdminError::NotFound { .. })), "{group}: {found:?}");
         }
+        println!("asked");
         [2, 3].into_iter().for_each(|id| trio.kill(id));
         let asked = groups.into_iter().map(|group| {
             let admin = client.admin();
             tokio::spawn(async move { (admin.describe_group(&group).await, group) })
         });
         for one in asked.collect::<Vec<_>>() {
-            let (found, group) = one.await?;
-            let is_open = matches!(found, Err(AdminError::Request(_) | AdminError::Refused { .. }));
+            let (found, group) = one.await.expect("it does not panic");
+            println!("{group} {found:?}");
+            let is_open = matches!(found, Err(AdminError::Request(_)));
             assert!(is_open, "{group}: {found:?}");
         }
-        Ok(())
     });
 }

@@ -116,8 +116,7 @@ fn p2_all_nodes_killed_at_once_go_on_with_all_that_was_acknowledged() {
     client.wait_for_events("first_ack", 1, TIMEOUT);
     client.tell("fault");
     NODES.into_iter().for_each(|id| trio.kill(id));
-    NODES.into_iter().for_each(|id| trio.launch(id));
-    NODES.into_iter().for_each(|id| trio.until_ready(id));
+    trio.launch_all();
     client.tell("stop");
     wait_until("the judgement", TIMEOUT, || !client.running());
     let lines = client.lines();

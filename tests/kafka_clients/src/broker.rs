@@ -14,6 +14,9 @@
 //!
 //! - `BATEAU_BIN`: the binary to run instead of the one built from this workspace. With
 //!   `reference/kafka` there, a real Kafka answers to the same arguments.
+//! - `BATEAU_IS_BUILT`: the binary of this workspace lies beside the tests already. A build of the
+//!   whole workspace makes it, with other features than a build of its package alone, which would
+//!   be a second build of much of it.
 //! - `BATEAU_TEST_BOOTSTRAP=host:port`: tests that neither stop the broker nor need port 9092
 //!   use that address and start nothing.
 //! - `BATEAU_TEST_SUBJECT=kafka`: tells the tests that the subject is a real Kafka, where a
@@ -37,6 +40,9 @@ use crate::scratch::ScratchDirectory;
 
 /// Environment variable that names the broker's binary.
 pub const BINARY_VARIABLE: &str = "BATEAU_BIN";
+
+/// Environment variable that says that this workspace's binary is built.
+const BUILT_VARIABLE: &str = "BATEAU_IS_BUILT";
 
 /// A start that takes longer has failed. Generous for the sake of a JVM in Bateau's place.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -386,17 +392,24 @@ fn launch(
     (program, Ready { kafka, http: address("http") })
 }
 
-/// The broker's binary: `BATEAU_BIN`, or else the one that cargo builds (once per process) into
-/// the target directory and profile that this test belongs to.
+/// The broker's binary: `BATEAU_BIN`, or else the one that cargo builds (once per process, unless
+/// `BATEAU_IS_BUILT`) into the target directory and profile that this test belongs to.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match env::var_os(BINARY_VARIABLE) {
         Some(path) => PathBuf::from(path),
-        None => build(),
+        None => {
+            if env::var_os(BUILT_VARIABLE).is_none() {
+                build();
+            }
+            let binary = profile_directory().join("bateau");
+            assert!(binary.is_file(), "{}: cargo built no such file", binary.display());
+            binary
+        }
     })
 }
 
-fn build() -> PathBuf {
+fn build() {
     let profile_directory = profile_directory();
     let profile = match profile_directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
@@ -410,9 +423,6 @@ fn build() -> PathBuf {
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     let status = command.status().expect("cargo can be started");
     assert!(status.success(), "{command:?} failed");
-    let binary = profile_directory.join("bateau");
-    assert!(binary.is_file(), "{}: cargo built no such file", binary.display());
-    binary
 }
 
 /// `target/<profile>` of what runs: a test lies in `target/<profile>/deps`, a program beside it.

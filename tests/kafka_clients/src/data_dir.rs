@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::broker::run_to_end;
+use crate::broker::{Ended, run_to_end};
 
 /// Bytes of a frame before its payload.
 pub const FRAME_HEADER_BYTES: u64 = 64;
@@ -143,7 +143,7 @@ fn open(path: &Path) -> File {
 
 /// Everything in a directory: length and checksum of each file, by path. `LOCK` is left out:
 /// whoever only looks has to lock, and its content is the last locker's process id.
-pub fn fingerprint(directory: &Path) -> BTreeMap<PathBuf, (usize, u32)> {
+fn fingerprint(directory: &Path) -> BTreeMap<PathBuf, (usize, u32)> {
     let mut found = BTreeMap::new();
     for path in files(directory, "") {
         if path.is_dir() {
@@ -155,4 +155,15 @@ pub fn fingerprint(directory: &Path) -> BTreeMap<PathBuf, (usize, u32)> {
         }
     }
     found
+}
+
+/// Makes a start that must end with 4, before a ready line, for a reason that says this; and it
+/// must leave what lies in `untouched` as it is. Returns how it ended.
+pub fn assert_refused(untouched: &Path, reason: &str, start: impl FnOnce() -> Ended) -> Ended {
+    let before = fingerprint(untouched);
+    let ended = start();
+    assert_eq!((ended.code, ended.lines.len()), (Some(4), 0), "{ended:?}");
+    assert!(ended.reason().contains(reason), "{reason}: {ended:?}");
+    assert_eq!(fingerprint(untouched), before);
+    ended
 }

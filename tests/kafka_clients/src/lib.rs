@@ -16,13 +16,15 @@
 //! - [`tls`]: certificates, and a client that sees the one that is served.
 //! - [`raw`]: a Kafka client that writes any byte it likes, with a writer of its own.
 //! - [`bystander`]: produces and consumes meanwhile, and must see no error.
+//! - [`following`]: our Rust client under load, which must see no error and miss nothing.
 //!
 //! # Invariants
 //!
 //! - Every wait has a deadline and a condition; a wait that fails says what it saw instead.
 //! - A child never outlives its owner, and a data directory never outlives its broker.
 //! - Nothing here knows `bateau-protocol`: a mistake there must not hide itself here. The one test
-//!   that does (`tests/parts.rs`) compares it with real clients.
+//!   that does (`tests/parts.rs`) compares it with real clients, and [`following`] is about the
+//!   client that is built on it.
 //!
 //! # Absent on purpose
 //!
@@ -32,6 +34,7 @@ pub mod broker;
 pub mod bystander;
 pub mod data_dir;
 pub mod deliveries;
+pub mod following;
 pub mod namespace;
 pub mod program;
 pub mod raw;

@@ -8,7 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kafka_clients_tests::broker::{Broker, Subject, binary, free_doors, run_to_end};
-use kafka_clients_tests::data_dir::{all_frames, fingerprint, logs_made_by, metadata_log, write};
+use kafka_clients_tests::data_dir::{
+    all_frames, assert_refused, logs_made_by, metadata_log, write,
+};
 use kafka_clients_tests::namespace;
 use kafka_clients_tests::program::Program;
 use kafka_clients_tests::raw::batch::{Batch, crc32_ieee};
@@ -168,13 +170,10 @@ fn used_directory() -> (Broker, String) {
 #[test]
 fn the_directory_of_another_node_is_refused_with_4_and_untouched() {
     let (broker, _) = used_directory();
-    let before = fingerprint(broker.data());
     let place = text(broker.data());
     let own = ["dev", "--kafka", "127.0.0.1:0", "--data-dir", &place, "-X", "node.id=2"];
-    let ended = run_to_end(&[&own[..], &["-X", "cluster.voters=2@127.0.0.1:9644"]].concat());
-    assert_eq!((ended.code, ended.lines.len()), (Some(4), 0), "{ended:?}");
-    assert!(ended.reason().contains("node 1"), "{ended:?}");
-    assert_eq!(fingerprint(broker.data()), before);
+    let arguments = [&own[..], &["-X", "cluster.voters=2@127.0.0.1:9644"]].concat();
+    assert_refused(broker.data(), "node 1", || run_to_end(&arguments));
 }
 
 #[test]
@@ -189,11 +188,7 @@ fn a_newer_format_is_refused_with_4_and_untouched() {
     let checksum = crc32_ieee(&newer[..body]);
     newer[body..].copy_from_slice(&checksum.to_le_bytes());
     fs::write(&identity, &newer).unwrap();
-    let before = fingerprint(broker.data());
-    let ended = broker.refused_restart();
-    assert_eq!((ended.code, ended.lines.len()), (Some(4), 0), "{ended:?}");
-    assert!(ended.reason().contains("IDENTITY"), "{ended:?}");
-    assert_eq!(fingerprint(broker.data()), before);
+    assert_refused(broker.data(), "IDENTITY", || broker.refused_restart());
     fs::write(&identity, &old).unwrap();
     broker.restart();
 }
@@ -207,11 +202,7 @@ fn an_identity_of_another_cluster_is_refused_with_4_and_no_log_is_touched() {
     fs::copy(foreign.data().join("IDENTITY"), &identity).unwrap();
     // The meta log notes every start; the logs themselves are what must not be mixed.
     let logs = broker.data().join("partitions");
-    let before = fingerprint(&logs);
-    let ended = broker.refused_restart();
-    assert_eq!((ended.code, ended.lines.len()), (Some(4), 0), "{ended:?}");
-    assert!(ended.reason().contains("another cluster"), "{ended:?}");
-    assert_eq!(fingerprint(&logs), before);
+    assert_refused(&logs, "another cluster", || broker.refused_restart());
     fs::write(&identity, own).unwrap();
     broker.restart();
     let mut connection = Connection::open(broker.bootstrap());
@@ -227,11 +218,7 @@ fn a_directory_without_its_meta_log_is_refused_with_4_and_untouched() {
             fs::remove_file(path).unwrap();
         }
     }
-    let before = fingerprint(broker.data());
-    let ended = broker.refused_restart();
-    assert_eq!((ended.code, ended.lines.len()), (Some(4), 0), "{ended:?}");
-    assert!(ended.reason().contains("meta log"), "{ended:?}");
-    assert_eq!(fingerprint(broker.data()), before);
+    assert_refused(broker.data(), "meta log", || broker.refused_restart());
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub use directory::Directory;
 
 use crate::wire::{self, Wire};
 use checker::{Client, History, Operation, Partition, What};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -121,6 +122,8 @@ pub struct Load {
     shared: Arc<Shared>,
     producers: Vec<JoinHandle<Vec<Operation>>>,
     readers: Vec<JoinHandle<Vec<Operation>>>,
+    /// Nodes that have clients of their own.
+    pinned: BTreeSet<usize>,
 }
 
 /// What a load has left behind.
@@ -156,7 +159,8 @@ impl Load {
             acks: Mutex::default(),
             problems: Mutex::default(),
         });
-        let mut load = Self { shared, producers: Vec::new(), readers: Vec::new() };
+        let (producers, readers) = (Vec::new(), Vec::new());
+        let mut load = Self { shared, producers, readers, pinned: BTreeSet::new() };
         for partition in 0..shape.partitions {
             for _ in 0..shape.ordered {
                 load.produce(move |shared| producers::ordered(shared, partition));
@@ -168,8 +172,12 @@ impl Load {
         load
     }
 
-    /// Adds clients that know only this node: a producer and one that asks for latest offsets.
+    /// Adds clients that know only this node, unless it has some: a producer and one that asks for
+    /// latest offsets.
     pub fn pin(&mut self, node: usize) {
+        if !self.pinned.insert(node) {
+            return;
+        }
         self.produce(move |shared| producers::plain(shared, Some(node)));
         self.read(move |shared| readers::ask(shared, Some(node)));
     }

@@ -19,14 +19,10 @@ const ELECTIONS_PER_MINUTE_MAX: f64 = 3.0;
 
 /// P4: no node hears the victim, and it hears none.
 pub(super) fn isolated(run: &mut Run) {
-    let mut pinned = Vec::new();
     for _ in 0..run.form.faults().div_ceil(2) {
         run.breathe();
         let (victim, led) = run.leader();
-        if !pinned.contains(&victim) {
-            run.load.pin(victim);
-            pinned.push(victim);
-        }
+        run.load.pin(victim);
         run.breathe();
         let before = run.nodes.network.lost();
         let since = run.now();

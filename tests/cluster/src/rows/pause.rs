@@ -12,14 +12,10 @@ const ELECTION_MAX: Duration = Duration::from_secs(5);
 
 /// P3. What a zombie acknowledges is looked for by the checker: its record must be in the log.
 pub(super) fn leader(run: &mut Run) {
-    let mut pinned = Vec::new();
     for _ in 0..run.form.faults().div_ceil(2) {
         run.breathe();
         let (victim, led) = run.leader();
-        if !pinned.contains(&victim) {
-            run.load.pin(victim);
-            pinned.push(victim);
-        }
+        run.load.pin(victim);
         run.breathe();
         let stay = run.form.stay(&mut run.random);
         let since = run.now();

@@ -293,13 +293,7 @@ impl Trio {
     /// Lets time pass for `ids` until one of them leads.
     fn elect_among(&mut self, ids: &[u64]) -> u64 {
         for _ in 0..200 {
-            self.now_ms += 100;
-            let now = self.now();
-            for id in ids {
-                let seat = self.seats.get_mut(id).unwrap();
-                seat.replica.tick(now, &mut seat.effects);
-            }
-            self.settle(ids);
+            self.tick(ids);
             if let Some(id) = ids.iter().find(|id| self.seats[id].replica.is_leader()) {
                 return *id;
             }
@@ -355,12 +349,25 @@ impl Trio {
     /// One tick of everybody's clock, and what follows from it among `ids`.
     fn tick(&mut self, ids: &[u64]) {
         self.now_ms += 100;
-        let now = self.now();
-        for id in ids {
-            let seat = self.seats.get_mut(id).unwrap();
-            seat.replica.tick(now, &mut seat.effects);
-        }
+        ids.iter().for_each(|id| self.tick_at_once(*id));
         self.settle(ids);
+    }
+
+    /// A tick before any time has passed.
+    fn tick_at_once(&mut self, id: u64) {
+        let now = self.now();
+        let seat = self.seat(id);
+        seat.replica.tick(now, &mut seat.effects);
+    }
+
+    /// What is on its way is lost, the others elect one of them, and then 1 hears it.
+    fn depose_1(&mut self) {
+        self.network.clear();
+        let new = self.elect_among(&[2, 3]);
+        for id in [1, new].repeat(4) {
+            self.tick_at_once(id);
+            self.settle(&VOTERS);
+        }
     }
 
     fn assert_equal_logs(&self) {
@@ -414,9 +421,7 @@ fn what_only_an_old_leader_had_gives_way_to_what_was_committed() {
     trio.elect_among(&[leader]);
     trio.settle(&VOTERS);
     for _ in 0..3 {
-        let now = trio.now();
-        let seat = trio.seat(leader);
-        seat.replica.tick(now, &mut seat.effects);
+        trio.tick_at_once(leader);
         trio.settle(&VOTERS);
     }
     let expected = [(7, Err(ProduceError::NotLeader)), (8, Err(ProduceError::NotLeader))];
@@ -435,11 +440,7 @@ fn a_replica_that_comes_back_catches_up_from_the_disk_of_the_leader() {
     }
     trio.restart(3);
     for _ in 0..5 {
-        let now = trio.now();
-        for id in VOTERS {
-            let seat = trio.seat(id);
-            seat.replica.tick(now, &mut seat.effects);
-        }
+        VOTERS.into_iter().for_each(|id| trio.tick_at_once(id));
         trio.settle(&VOTERS);
     }
     assert_eq!(trio.seats[&3].replica.high_watermark(), Offset::new(40));
@@ -459,15 +460,7 @@ fn a_leader_is_confirmed_by_a_majority_and_an_isolated_one_is_not() {
     trio.settle(&[1, 3]);
     assert_eq!(trio.seat(1).confirmed, [(1, true)]);
     ask(&mut trio, 2);
-    trio.network.clear();
-    let new = trio.elect_among(&[2, 3]);
-    trio.settle(&[2, 3]);
-    let now = trio.now();
-    for id in [1, new].repeat(4) {
-        let seat = trio.seat(id);
-        seat.replica.tick(now, &mut seat.effects);
-        trio.settle(&VOTERS);
-    }
+    trio.depose_1();
     assert_eq!(trio.seat(1).confirmed, [(1, true), (2, false)]);
 }
 
@@ -485,14 +478,7 @@ fn a_coordinator_reads_offsets_for_a_group_only_while_a_majority_follows_it() {
     trio.settle(&[1, 3]);
     assert_eq!(trio.seat(1).group_answers, [(1, GroupResponse::OffsetFetch(Ok(Vec::new())))]);
     ask(&mut trio, 2);
-    trio.network.clear();
-    let new = trio.elect_among(&[2, 3]);
-    let now = trio.now();
-    for id in [1, new].repeat(4) {
-        let seat = trio.seat(id);
-        seat.replica.tick(now, &mut seat.effects);
-        trio.settle(&VOTERS);
-    }
+    trio.depose_1();
     let error = OffsetFetchError::Coordinator(CoordinatorError::NotCoordinator);
     assert_eq!(trio.seat(1).group_answers[1..], [(2, GroupResponse::OffsetFetch(Err(error)))]);
 }
@@ -541,9 +527,7 @@ fn leadership_is_handed_to_the_voter_that_answers_and_to_nobody_else() {
     assert!(trio.seats[&3].replica.is_leader(), "it holds more of the log than the other one");
     assert!(!trio.seats[&1].replica.has_successor(), "whoever follows has nothing to give");
     for _ in 0..25 {
-        let now = trio.now();
-        let seat = trio.seat(3);
-        seat.replica.tick(now, &mut seat.effects);
+        trio.tick_at_once(3);
     }
     assert!(!trio.seats[&3].replica.has_successor(), "nobody answers any more");
 }
