@@ -18,6 +18,8 @@ use std::time::Duration;
 pub struct Entry {
     /// Which row.
     pub row: Row,
+    /// Nodes of its cluster.
+    pub nodes: usize,
     /// What it was drawn from.
     pub seed: u64,
     /// Number of the run.
@@ -49,9 +51,10 @@ pub struct Entry {
 
 impl Entry {
     /// A run that has not begun.
-    pub fn new(row: Row, seed: u64, run: u64) -> Self {
+    pub fn new(row: Row, nodes: usize, seed: u64, run: u64) -> Self {
         Self {
             row,
+            nodes,
             seed,
             run,
             variant: String::new(),
@@ -93,6 +96,7 @@ impl Entry {
             .collect();
         json!({
             "row": self.row.name(),
+            "nodes": self.nodes,
             "seed": self.seed,
             "run": self.run,
             "variant": self.variant,
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_run_counts_only_if_the_fault_was_seen_and_clients_met_it() {
-        let mut entry = Entry::new(Row::P1, 1, 1);
+        let mut entry = Entry::new(Row::P1, 3, 1, 1);
         assert!(!entry.counts());
         entry.observe("kills", 1);
         assert!(!entry.counts());

@@ -101,12 +101,15 @@ impl Network {
         }
     }
 
-    /// From now on nothing goes between this node and the others, in either direction.
-    pub fn isolate(&mut self, node: usize) {
-        let others: Vec<usize> = self.nodes.iter().copied().filter(|one| *one != node).collect();
+    /// From now on nothing goes between these nodes and the others, in either direction.
+    pub fn split(&mut self, apart: &[usize]) {
+        let others: Vec<usize> =
+            self.nodes.iter().copied().filter(|one| !apart.contains(one)).collect();
         for other in others {
-            self.lose(node, other);
-            self.lose(other, node);
+            for node in apart {
+                self.lose(*node, other);
+                self.lose(other, *node);
+            }
         }
     }
 

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// What tells one frame from another.
 type Frame = (u64, String, u64, u64);
+/// Replicas that every log has at least: internal ones have three on five nodes, too.
+const REPLICAS_MIN: usize = 3;
+
 /// Frames of one copy by their index.
 type Frames = BTreeMap<u64, Frame>;
 
@@ -37,7 +40,12 @@ fn compare(nodes: &Nodes) -> Result<u64, String> {
     let mut compared = 0;
     for path in names {
         let name = path.to_string_lossy().into_owned();
-        let mut copies = nodes.ids().into_iter().map(|id| (id, frames(&homes(id).join(&path))));
+        let holding: Vec<usize> =
+            nodes.ids().into_iter().filter(|id| homes(*id).join(&path).is_dir()).collect();
+        if holding.len() < REPLICAS_MIN {
+            return Err(format!("log {name}: only nodes {holding:?} have it"));
+        }
+        let mut copies = holding.into_iter().map(|id| (id, frames(&homes(id).join(&path))));
         let Some((first, frames)) = copies.next() else { continue };
         for (other, copy) in copies {
             let differs = frames.iter().find(|(index, frame)| copy.get(index) != Some(frame));

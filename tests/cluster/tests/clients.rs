@@ -65,7 +65,7 @@ fn every_client_rides_through_the_kill_of_a_leader() {
     nodes.kill(victim);
     let gone = [0];
     let others = nodes.others(victim);
-    let elected = load.directory().led_elsewhere(&others, &gone, victim, TIMEOUT);
+    let elected = load.directory().led_elsewhere(&others, &gone, &[victim], TIMEOUT);
     println!("another leader after {elected:?}");
     nodes.launch(victim);
     nodes.until_ready(victim);

@@ -1,7 +1,7 @@
 //! The short form of every row. The long forms are `cargo run --release -p cluster-tests --bin
 //! rows`.
 
-use cluster_tests::rows::{Form, Row, run};
+use cluster_tests::rows::{Form, NODES, Row, run};
 use kafka_clients_tests::namespace;
 use std::sync::{Mutex, PoisonError};
 
@@ -9,13 +9,17 @@ use std::sync::{Mutex, PoisonError};
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn short(name: &str, row: Row) {
+    short_with(name, row, NODES);
+}
+
+fn short_with(name: &str, row: Row, nodes: usize) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     if !namespace::enter_to_network(name) {
         return;
     }
     let seed = fastrand::u64(..);
     println!("seed {seed}");
-    let entry = run(row, seed, 1, Form::Short);
+    let entry = run(row, nodes, seed, 1, Form::Short);
     println!("{}\n{}", entry.to_json(), entry.report);
     assert!(entry.is_good(), "seed {seed}: {}\n{}", entry.to_json(), entry.report);
     assert!(entry.counts(), "seed {seed}: the fault was not there: {}", entry.to_json());
@@ -39,6 +43,11 @@ fn p3_a_leader_that_stood_still_acknowledges_nothing_of_its_own() {
 #[test]
 fn p4_a_lonely_leader_acknowledges_nothing_and_the_others_go_on() {
     short("p4_a_lonely_leader_acknowledges_nothing_and_the_others_go_on", Row::P4);
+}
+
+#[test]
+fn p4_two_nodes_of_five_acknowledge_nothing_and_three_go_on() {
+    short_with("p4_two_nodes_of_five_acknowledge_nothing_and_three_go_on", Row::P4, 5);
 }
 
 #[test]

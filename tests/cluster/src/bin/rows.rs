@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   rows --row P1 --runs 20 --seed 7        ten faults a run; a line per run, and sums
+//!   rows --row P4 --nodes 5                 of three nodes, where nothing is said
 //!   rows --row P1 --short                   as the tests do it
 //!   rows --number created|restart           numbers that are no row
 //!   rows ... --ledger FILE                  lines are added there; ledger.jsonl beside the build
@@ -12,19 +13,20 @@
 
 use cluster_tests::ledger::{Entry, percentiles};
 use cluster_tests::numbers;
-use cluster_tests::rows::{Form, Row, run};
+use cluster_tests::rows::{Form, NODES, Row, run};
 use kafka_clients_tests::broker::target_directory;
 use kafka_clients_tests::namespace;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-const USAGE: &str = "rows (--row ROW | --number created|restart) [--runs N] [--seed N] [--short] \
-                     [--ledger FILE]";
+const USAGE: &str = "rows (--row ROW | --number created|restart) [--nodes 3|5] [--runs N] \
+                     [--seed N] [--short] [--ledger FILE]";
 
 struct Wanted {
     row: Option<Row>,
     number: Option<String>,
+    nodes: usize,
     runs: u64,
     seed: u64,
     form: Form,
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     let Some(row) = wanted.row else { return ExitCode::from(2) };
     let mut entries = Vec::new();
     for number in 1..=wanted.runs {
-        let entry = run(row, wanted.seed, number, wanted.form);
+        let entry = run(row, wanted.nodes, wanted.seed, number, wanted.form);
         println!("{}", entry.to_json());
         if !entry.is_good() {
             println!("{}", entry.report);
@@ -108,13 +110,21 @@ fn spread(what: &str, times: &[Duration]) -> String {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let ledger = target_directory().join("ledger.jsonl");
-    let mut wanted = Wanted { row: None, number: None, runs: 1, seed: 1, form: Form::Long, ledger };
+    let (row, number, form) = (None, None, Form::Long);
+    let mut wanted = Wanted { row, number, nodes: NODES, runs: 1, seed: 1, form, ledger };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is no number"));
         match argument.as_str() {
             "--row" => wanted.row = Some(value()?.parse()?),
             "--number" => wanted.number = Some(value()?),
+            "--nodes" => {
+                wanted.nodes = match value()?.as_str() {
+                    "3" => 3,
+                    "5" => 5,
+                    other => return Err(format!("{other} is no number of nodes: 3 or 5 are")),
+                }
+            }
             "--runs" => wanted.runs = number(value()?)?,
             "--seed" => wanted.seed = number(value()?)?,
             "--short" => wanted.form = Form::Short,

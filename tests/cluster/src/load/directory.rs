@@ -54,16 +54,18 @@ impl Directory {
         self.known.lock().expect("nobody panics with it")
     }
 
-    /// Creates the topic with three replicas and waits until all of it has leaders.
+    /// Creates the topic with a replica on every node and waits until all of it has leaders.
     ///
     /// Panics when that takes too long.
     pub fn create(&self, partitions: u32) {
         let deadline = Instant::now() + CREATE_TIMEOUT;
+        let replicas = i16::try_from(self.nodes.len()).expect("there are few");
         let mut said = String::new();
         let created = |said: &mut String| {
             for node in &self.nodes {
                 let make = |wire: &mut Wire| {
-                    wire::create_topic(wire, &self.topic, partitions, 3, Duration::from_secs(10))
+                    let wait = Duration::from_secs(10);
+                    wire::create_topic(wire, &self.topic, partitions, replicas, wait)
                 };
                 match dial(*node).and_then(|mut wire| make(&mut wire)) {
                     // No error, or it is there already.
@@ -131,13 +133,13 @@ impl Directory {
         }
     }
 
-    /// Waits until one of these nodes names another leader than `gone` for all of these
+    /// Waits until one of these nodes names a leader that is not `gone` for all of these
     /// partitions, and returns how long it took; `None` after `timeout`.
     pub fn led_elsewhere(
         &self,
         nodes: &[usize],
         partitions: &[u32],
-        gone: usize,
+        gone: &[usize],
         timeout: Duration,
     ) -> Option<Duration> {
         let begun = Instant::now();
@@ -160,7 +162,7 @@ impl Directory {
                 let elsewhere = |partition: &u32| {
                     let at = usize::try_from(*partition).ok();
                     let leader = at.and_then(|at| led.get(at)).and_then(|led| led.leader);
-                    leader.is_some_and(|leader| leader != gone)
+                    leader.is_some_and(|leader| !gone.contains(&leader))
                 };
                 if partitions.iter().all(elsewhere) {
                     return Some(begun.elapsed());

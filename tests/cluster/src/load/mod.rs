@@ -138,7 +138,7 @@ pub struct Finished {
 }
 
 impl Load {
-    /// Creates the topic with three replicas on these nodes and begins.
+    /// Creates the topic with a replica on each of these nodes and begins.
     ///
     /// Panics when the topic cannot be made.
     pub fn start(nodes: &[usize], topic: &str, shape: Shape, seed: u64) -> Self {

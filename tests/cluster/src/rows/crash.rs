@@ -19,7 +19,7 @@ pub(super) fn leader(run: &mut Run) {
         let since = run.now();
         run.nodes.kill(victim);
         run.entry.observe("kills", 1);
-        run.elects(victim, &led, ELECTION_MAX);
+        run.elects(&[victim], &led, ELECTION_MAX);
         let took = run.recovers("after a kill", GAP_MAX);
         run.entry.recoveries.push(took);
         run.fault_ended(since, &led);

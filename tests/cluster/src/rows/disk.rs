@@ -28,7 +28,7 @@ pub(super) fn failing(run: &mut Run) {
             kafka_clients_tests::program::wait_until("an error", super::LOOK_MAX, errors);
             run.nodes.disk(victim).heal();
         }
-        run.elects(victim, &led, TAKEN_OVER_MAX);
+        run.elects(&[victim], &led, TAKEN_OVER_MAX);
         let took = run.recovers("after a failed flush", TAKEN_OVER_MAX);
         run.entry.recoveries.push(took);
         let (status, said) = run.nodes.ended(victim);

@@ -17,26 +17,28 @@ const LATE_MS_MAX: u64 = 30;
 /// Elections that a minute of one-way loss may cost a partition.
 const ELECTIONS_PER_MINUTE_MAX: f64 = 3.0;
 
-/// P4: no node hears the victim, and it hears none.
-pub(super) fn isolated(run: &mut Run) {
-    for _ in 0..run.form.faults().div_ceil(2) {
+/// P4: nobody else hears a minority, and it hears nobody else. Of five nodes it has two, then one.
+pub(super) fn minority(run: &mut Run) {
+    let most = (run.nodes.ids().len() - 1) / 2;
+    for round in 0..run.form.faults().div_ceil(2) {
         run.breathe();
-        let (victim, led) = run.leader();
-        run.load.pin(victim);
+        let (apart, led) = run.some_with_a_leader(most - round % most);
+        apart.iter().for_each(|node| run.load.pin(*node));
         run.breathe();
         let before = run.nodes.network.lost();
         let since = run.now();
-        run.nodes.network.isolate(victim);
+        run.nodes.network.split(&apart);
         // What is sent to it from here on can reach no majority.
         let alone = run.load.now();
-        run.elects(victim, &led, ELECTION_MAX);
-        run.recovers("beside a lonely node", ELECTION_MAX);
+        run.elects(&apart, &led, ELECTION_MAX);
+        run.recovers("beside a lonely minority", ELECTION_MAX);
         let stay = run.form.stay(&mut run.random);
         std::thread::sleep(stay.saturating_sub(since.at.elapsed()));
         let until = run.load.now();
-        let acked = acks_of(&run.load.acks(), victim, alone, until);
+        let acks = run.load.acks();
+        let acked: usize = apart.iter().map(|node| acks_of(&acks, *node, alone, until)).sum();
         if acked > 0 {
-            run.problem(format!("a lonely node acknowledged {acked} batches"));
+            run.problem(format!("a minority, {apart:?}, acknowledged {acked} batches"));
         }
         observed(run, before);
         healed(run, since, &led);

@@ -10,7 +10,7 @@
 //! | P1 | `kill -9` of a leader | a new leader, and acks again, within limits |
 //! | P2 | `kill -9` of all nodes at once | writes resume |
 //! | P3 | a leader stands still, and goes on | a zombie acks nothing, answers nothing stale |
-//! | P4 | a leader that nobody hears | the others go on; it acknowledges nothing that came later |
+//! | P4 | a minority that nobody hears | the others go on; it acknowledges nothing that came later |
 //! | P5 | a leader that is not heard, then one that hears nothing | leadership settles |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
 //!
@@ -18,7 +18,7 @@
 //! - Everything that is drawn is drawn from the seed.
 //! - A limit that is exceeded is a problem of the entry, like an anomaly.
 //!
-//! Absent on purpose: rows that need more than three nodes, and those of other faults.
+//! Absent on purpose: rows of other faults.
 
 mod crash;
 mod disk;
@@ -43,7 +43,7 @@ pub enum Row {
     P2,
     /// SIGSTOP of a leader, and on.
     P3,
-    /// A leader is isolated.
+    /// A minority with a leader is isolated.
     P4,
     /// One-way loss, from the leader and then to it.
     P5,
@@ -106,8 +106,8 @@ impl Form {
 
 /// Partitions of the topic.
 const PARTITIONS: u32 = 6;
-/// Nodes of a row's cluster.
-const NODES: usize = 3;
+/// Nodes of a row's cluster, where nobody says otherwise.
+pub const NODES: usize = 3;
 /// What takes longer than this after a fault has ended is a problem.
 const RECOVERY_MAX: Duration = Duration::from_secs(15);
 /// How long a test looks for what should come within a limit: it reports what it saw.
@@ -124,13 +124,13 @@ pub(crate) struct Run {
     pub moments: Vec<(u64, Vec<u32>, u64)>,
 }
 
-/// Runs a row once.
-pub fn run(row: Row, seed: u64, run: u64, form: Form) -> Entry {
+/// Runs a row once on so many nodes, each of which has a replica of every partition.
+pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
     let mut random = fastrand::Rng::with_seed(seed ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let ways = [Way::Packets, Way::Proxies];
     let networked = matches!(row, Row::P4 | Row::P5);
     let way = if networked { ways[random.usize(..ways.len())] } else { Way::Packets };
-    let nodes = Nodes::started(NODES, way, random.u64(..));
+    let nodes = Nodes::started(nodes, way, random.u64(..));
     let shape = Shape {
         partitions: PARTITIONS,
         ordered: 1,
@@ -139,7 +139,7 @@ pub fn run(row: Row, seed: u64, run: u64, form: Form) -> Entry {
         ask_pause: Duration::from_millis(15),
     };
     let load = Load::start(&nodes.ids(), "orders", shape, random.u64(..));
-    let mut entry = Entry::new(row, seed, run);
+    let mut entry = Entry::new(row, nodes.ids().len(), seed, run);
     if networked {
         entry.variant = format!("{way:?}");
     }
@@ -149,7 +149,7 @@ pub fn run(row: Row, seed: u64, run: u64, form: Form) -> Entry {
         Row::P1 => crash::leader(&mut run),
         Row::P2 => crash::all(&mut run),
         Row::P3 => pause::leader(&mut run),
-        Row::P4 => link::isolated(&mut run),
+        Row::P4 => link::minority(&mut run),
         Row::P5 => link::one_way(&mut run),
         Row::P13 => disk::failing(&mut run),
     }
@@ -166,6 +166,12 @@ impl Run {
 
     /// A node that leads something, and what it leads.
     pub fn leader(&mut self) -> (usize, Vec<u32>) {
+        let (nodes, led) = self.some_with_a_leader(1);
+        (nodes[0], led)
+    }
+
+    /// So many nodes, of which the first leads something, and what they lead.
+    pub fn some_with_a_leader(&mut self, count: usize) -> (Vec<usize>, Vec<u32>) {
         let directory = self.load.directory();
         // A node that nobody talked to a moment ago may have to learn it.
         wait_until("all partitions have leaders", LOOK_MAX, || {
@@ -173,14 +179,16 @@ impl Run {
             directory.partitions().iter().all(|led| led.leader.is_some())
         });
         let partitions = directory.partitions();
-        let led = |node: usize| -> Vec<u32> {
-            let of = (0_u32..).zip(&partitions).filter(|(_, led)| led.leader == Some(node));
-            of.map(|(partition, _)| partition).collect()
-        };
-        let ids = self.nodes.ids();
-        let leaders: Vec<usize> = ids.into_iter().filter(|id| !led(*id).is_empty()).collect();
-        let node = leaders[self.random.usize(..leaders.len())];
-        (node, led(node))
+        let leads = |id: &usize| partitions.iter().any(|led| led.leader == Some(*id));
+        let mut ids = self.nodes.ids();
+        self.random.shuffle(&mut ids);
+        let first = ids.iter().position(leads).expect("somebody leads");
+        ids.swap(0, first);
+        ids.truncate(count);
+        let led = (0..).zip(&partitions);
+        let led = led.filter(|(_, led)| led.leader.is_some_and(|leader| ids.contains(&leader)));
+        let led = led.map(|(partition, _)| partition).collect();
+        (ids, led)
     }
 
     /// Waits until all partitions take records that were sent from now on; a problem where that
@@ -196,13 +204,14 @@ impl Run {
     }
 
     /// Waits until the others name new leaders; a problem where that takes longer than `limit`.
-    pub fn elects(&mut self, gone: usize, partitions: &[u32], limit: Duration) {
-        let others = self.nodes.others(gone);
+    pub fn elects(&mut self, gone: &[usize], partitions: &[u32], limit: Duration) {
+        let others: Vec<usize> =
+            self.nodes.ids().into_iter().filter(|id| !gone.contains(id)).collect();
         let directory = self.load.directory();
         let took = directory.led_elsewhere(&others, partitions, gone, LOOK_MAX);
         let took = took.unwrap_or(LOOK_MAX);
         if took > limit {
-            self.problem(format!("node {gone} gone: new leaders after {took:?}"));
+            self.problem(format!("nodes {gone:?} gone: new leaders after {took:?}"));
         }
         self.entry.leaderless.push(took);
     }

@@ -25,7 +25,7 @@ pub(super) fn leader(run: &mut Run) {
         // A short pause need not cost a leader its place.
         let long = stay > ELECTION_MAX || run.form == super::Form::Short;
         if long {
-            run.elects(victim, &led, ELECTION_MAX);
+            run.elects(&[victim], &led, ELECTION_MAX);
         }
         std::thread::sleep(stay.saturating_sub(since.at.elapsed()));
         let stopped = since.at.elapsed();
