@@ -202,6 +202,8 @@ impl CommitCycle {
             self.write_sides()?;
         } else if self.close_segments()? {
             // More of them come first: they spare the next start a walk.
+        } else if self.recycled.make_ready().map_err(failure("flush recycled files"))? {
+            // More of them come first: the next segments may be made of them.
         } else if let Some(log) = self.background.attention.pop_first() {
             self.attend(log)?;
         } else if self.meta.is_filling() && !self.meta_is_stuck {
@@ -214,8 +216,6 @@ impl CommitCycle {
             }
         } else if let Some((log, wall_ms)) = self.background.next_deletion() {
             self.move_to_trash(log, wall_ms)?;
-        } else if self.recycled.make_ready().map_err(failure("flush recycled files"))? {
-            // More of them come first: the next segments may be made of them.
         } else if !self.recycled.shrink() && !self.shrink_removed() {
             return Ok(self.empty_trash());
         }
@@ -308,10 +308,12 @@ impl CommitCycle {
     /// Drops dead segments of a log, and prepares its next one.
     fn attend(&mut self, id: Incarnation) -> Result<(), DiskFailed> {
         let Some(log) = self.logs.get_mut(&id) else { return Ok(()) };
-        for segment in log.take_dead_segments() {
-            self.retire(segment)?;
+        let dead = log.take_dead_segments();
+        if !dead.is_empty() {
+            // The next segment may be made of one of them.
+            self.background.look_at(id);
+            return dead.into_iter().try_for_each(|segment| self.retire(segment));
         }
-        let Some(log) = self.logs.get_mut(&id) else { return Ok(()) };
         if log.wants_next() {
             // Without room the append that needs it finds out, and answers.
             let _ = log.prepare_next(&mut self.recycled);
