@@ -10,6 +10,7 @@
 //!          │ pwrite            Done, after the │ flush                map  │
 //!          v                                   v                          v
 //!   partitions/<incarnation>/<base>.log .side state-<applied>   meta.a meta.b IDENTITY LOCK
+//!   recycled/<number>, to be a segment again
 //! ```
 //!
 //! How it is used

@@ -4,9 +4,12 @@ use super::harness::{Model, Node, batch, check_crashed, found, open, options};
 use super::model::drop_front;
 use crate::disk::Disk;
 use crate::sim_disk::{Fault, SimDisk};
-use crate::{DataDir, DataDirOptions, Opened, SpaceState, Work};
+use crate::{
+    DataDir, DataDirOptions, DumpedPlace, Opened, SEGMENT_HEADER_BYTES, SegmentDump, SegmentHeader,
+    SpaceState, Work,
+};
 use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameKind};
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset};
+use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset};
 use std::sync::Arc;
 
 const LOG: u64 = 9;
@@ -57,7 +60,7 @@ fn end_of(disk: &SimDisk, log: u64) -> (String, u64) {
     let path = last_segment(disk, log);
     let bytes = &disk.contents()[&path];
     let header = |at: u64| &bytes[at as usize..at as usize + FRAME_HEADER_BYTES];
-    let mut end = crate::SEGMENT_HEADER_BYTES;
+    let mut end = SEGMENT_HEADER_BYTES;
     while header(end).iter().any(|byte| *byte != 0) {
         end += FRAME_BYTES;
     }
@@ -108,6 +111,33 @@ fn a_frame_of_another_partition_behind_the_tail_is_nothing() {
     put_back_header(&disk, &before[before.len() - 1], &path, end);
     let opened = open(&disk).unwrap();
     assert_eq!(last_index(&opened, OTHER), wanted);
+    // A dump of the file ends there, too.
+    let dump = SegmentDump::open(disk.open(&path).unwrap()).unwrap();
+    let places: Vec<_> = dump.map(Result::unwrap).collect();
+    assert_eq!(places.len() as u64, (end - SEGMENT_HEADER_BYTES) / FRAME_BYTES);
+    let good = |place: &DumpedPlace| matches!(place, DumpedPlace::Frame(at) if at.damage.is_none());
+    assert!(places.iter().all(good));
+}
+
+#[test]
+fn a_frame_flushed_before_its_segment_was_born_is_not_the_segments() {
+    let mut node = node();
+    let first = last_segment(&node.disk, LOG);
+    let mut number = 0;
+    while last_segment(&node.disk, LOG) == first {
+        append(&mut node, LOG, number..number + 1);
+        number += 1;
+    }
+    let wanted = node.model.lock().unwrap()[&LOG].last();
+    for (later, expected) in [(0, wanted), (1, wanted.previous())] {
+        let disk = node.disk.kill();
+        let path = last_segment(&disk, LOG);
+        let mut header = SegmentHeader::decode(&disk.contents()[&path]).unwrap();
+        let birth = header.birth_flush_sequence.get() + later;
+        header.birth_flush_sequence = FlushSequence::new(birth);
+        disk.open(&path).unwrap().write_at(0, &[&header.encode()]).unwrap();
+        assert_eq!(last_index(&open(&disk).unwrap(), LOG), expected);
+    }
 }
 
 fn recycled_contents(disk: &SimDisk) -> Vec<Vec<u8>> {
@@ -293,8 +323,8 @@ fn a_disk_that_fails_on_the_way_leaves_no_file_with_two_lives() {
 fn an_old_segment_header_never_passes_for_a_new_one() {
     let node = worn();
     for bytes in recycled_contents(&node.disk) {
-        assert!(bytes[..crate::SEGMENT_HEADER_BYTES as usize].iter().all(|byte| *byte == 0));
-        assert!(bytes.len() as u64 > crate::SEGMENT_HEADER_BYTES, "and behind it is what was");
+        assert!(bytes[..SEGMENT_HEADER_BYTES as usize].iter().all(|byte| *byte == 0));
+        assert!(bytes.len() as u64 > SEGMENT_HEADER_BYTES, "and behind it is what was");
     }
     let stable = recycled_contents(&node.disk.crash(1));
     assert!(stable.iter().all(|bytes| bytes[..100] == [0; 100]), "nor after a crash");
