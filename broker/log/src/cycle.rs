@@ -201,6 +201,7 @@ impl CommitCycle {
         while self.background_step(&mut done)? {}
         self.on_idle(&mut done)?;
         self.guarded(|cycle| {
+            cycle.recycled.drop_held();
             let sequence = cycle.flush_sequence.next();
             cycle.append_meta(vec![Record::Clean], sequence)?;
             cycle.flush_meta(sequence)

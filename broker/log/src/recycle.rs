@@ -274,6 +274,15 @@ impl RecycledFiles {
         }
     }
 
+    /// Gives up the names of files of which bytes are still lent: the next owner of the directory
+    /// could not know of that.
+    pub(crate) fn drop_held(&mut self) {
+        for file in self.files.extract_if(.., |file| file.is_held()) {
+            // What cannot be removed now is as a crash would leave it.
+            let _ = self.disk.unlink(&file.path());
+        }
+    }
+
     /// Gives one file up at once, whatever stall that is: its room is needed now. Returns whether
     /// there was one.
     pub(crate) fn release(&mut self) -> bool {

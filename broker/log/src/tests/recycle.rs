@@ -120,6 +120,23 @@ fn a_frame_of_another_partition_behind_the_tail_is_nothing() {
 }
 
 #[test]
+fn a_lost_write_that_left_an_old_frame_is_corruption_and_no_end() {
+    let mut node = worn();
+    let before: Vec<Vec<u8>> = recycled_contents(&node.disk);
+    append(&mut node, OTHER, 0..80);
+    let disk = node.disk.kill();
+    let (path, end) = end_of(&disk, OTHER);
+    let lost = (end - 6 * FRAME_BYTES) as usize..(end - 5 * FRAME_BYTES) as usize;
+    let old = &before[before.len() - 1][lost.clone()];
+    disk.open(&path).unwrap().write_at(lost.start as u64, &[old]).unwrap();
+    let last = node.model.lock().unwrap()[&OTHER].last();
+    let opened = open(&disk).unwrap();
+    let (_, range) = &opened.report.corrupt[0];
+    assert_eq!(range.first_index, LogIndex::new(last.get() - 5));
+    assert!(range.last_index > range.first_index && opened.report.torn.is_empty());
+}
+
+#[test]
 fn a_frame_flushed_before_its_segment_was_born_is_not_the_segments() {
     let mut node = node();
     let first = last_segment(&node.disk, LOG);
@@ -268,6 +285,21 @@ fn a_clean_stop_keeps_what_waits_and_a_crash_does_not() {
     assert_eq!(opened.cycle.recycled(), crate::RecycledSegments::default());
     while opened.cycle.background_step(&mut Vec::new()).unwrap() {}
     assert_eq!(recycled_contents(&crashed).len(), 0);
+}
+
+#[test]
+fn a_stop_while_bytes_are_lent_keeps_their_file_from_the_next_start() {
+    let mut node = node();
+    append(&mut node, LOG, 0..150);
+    let reader = node.readers[&LOG].clone();
+    let lent = reader.read(Offset::new(60), Offset::new(61), usize::MAX, true).unwrap();
+    drop_front(&mut node, LOG).unwrap();
+    assert_eq!(node.cycle.recycled().files, 1);
+    let disk = node.disk.clone();
+    node.cycle.close().unwrap();
+    let opened = open(&disk).unwrap();
+    assert_eq!((opened.report.clean, opened.cycle.recycled().files), (true, 0));
+    assert_eq!(lent.batches[0][100], 60);
 }
 
 #[test]
