@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   partitions/<log>/<base>.log ──rename──> recycled/<number>  held: bytes of it may be lent
-//!                                                │ map gone, header zeroed; flushed with both names
-//!                                                v
-//!   partitions/<other>/<base>.log <──rename──  ready  ──room is short──> leaving: 4 MiB a step
+//!                                               │ map gone, header zeroed; flushed with both names
+//!                                               v
+//!   partitions/<other>/<base>.log <──rename── ready ──room is short──> leaving: 4 MiB a step
 //! ```
 //!
 //! To write over blocks that a file has costs less than to have new ones made, and nothing has to

@@ -1,9 +1,9 @@
 //! What a data directory does off the ack path, a bounded slice at a time: state files, closing
 //! and preparing segments, removals.
 //!
-//! A segment that holds nothing any more waits to be used again (`recycle`) where its size is wanted
-//! and there is room for it. Any other removed file is shortened in steps once nobody holds bytes of
-//! it: unlinking a large cached file at once would stall everybody's flushes (D5).
+//! A segment that holds nothing any more waits to be used again (`recycle`) where its size is
+//! wanted and there is room for it. Any other removed file is shortened in steps once nobody holds
+//! bytes of it: unlinking a large cached file at once would stall everybody's flushes (D5).
 //!
 //! Absent on purpose: reading, and everything on the way to an answer.
 

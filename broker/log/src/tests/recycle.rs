@@ -1,4 +1,4 @@
-//! Segment files that become segments again: told one story at a time. Crashes of it are in `crash`.
+//! Segment files that become segments again, one story at a time. Crashes of it are in `crash`.
 
 use super::harness::{Model, Node, batch, check_crashed, found, open, options};
 use super::model::drop_front;
