@@ -24,6 +24,7 @@ mod install;
 
 use crate::disk::{Disk, LockGuard};
 use crate::meta::{MetaLog, Record, TruncateMark};
+use crate::recycle::{RecycledFiles, RecycledSegments};
 use crate::shared::LogShared;
 use crate::space::Space;
 use crate::work::{Create, DiskFailed, Done, Persist, SpaceState, Work, WriteError};
@@ -63,6 +64,7 @@ pub struct CommitCycle {
     unclosed: BTreeSet<Incarnation>,
     background: Background,
     space: Space,
+    recycled: RecycledFiles,
     failed: Option<DiskFailed>,
     /// A switch of the meta log found no room; it waits until it must.
     meta_is_stuck: bool,
@@ -99,6 +101,7 @@ pub(crate) struct CycleParts {
     pub(crate) flush_sequence: FlushSequence,
     pub(crate) written: Arc<AtomicU64>,
     pub(crate) space: Space,
+    pub(crate) recycled: RecycledFiles,
     pub(crate) lock: Arc<dyn LockGuard>,
 }
 
@@ -126,6 +129,7 @@ impl CommitCycle {
             unclosed: BTreeSet::new(),
             background,
             space: parts.space,
+            recycled: parts.recycled,
             failed: None,
             meta_is_stuck: false,
             _lock: parts.lock,
@@ -177,6 +181,12 @@ impl CommitCycle {
         self.space.state
     }
 
+    /// Segment files that wait to be used again. They count as free space.
+    #[must_use]
+    pub fn recycled(&self) -> RecycledSegments {
+        self.recycled.as_of_now()
+    }
+
     /// Looks at the free space; adds [`Done::Space`] on a change. To be called about once a second.
     pub fn check_space(&mut self, done: &mut Vec<Done>) -> Result<SpaceState, DiskFailed> {
         self.guarded(|cycle| cycle.look(done))?;
@@ -191,6 +201,7 @@ impl CommitCycle {
         while self.background_step(&mut done)? {}
         self.on_idle(&mut done)?;
         self.guarded(|cycle| {
+            cycle.recycled.drop_held();
             let sequence = cycle.flush_sequence.next();
             cycle.append_meta(vec![Record::Clean], sequence)?;
             cycle.flush_meta(sequence)
@@ -275,7 +286,9 @@ impl CommitCycle {
                 }
             }
             Work::Delete { incarnation, wall_ms } => {
-                let log = self.logs.remove(&incarnation).map(|log| log.shared);
+                let mut log = self.logs.remove(&incarnation);
+                self.give_back(log.as_mut());
+                let log = log.map(|log| log.shared);
                 if let Some(shared) = log.or_else(|| self.quarantined.remove(&incarnation)) {
                     gathered.removed.push(incarnation);
                     gathered.created.remove(&incarnation);
@@ -299,8 +312,7 @@ impl CommitCycle {
             return Done::CreateFailed { request: Box::new(request), error };
         }
         let mut made = self.try_create(&request, gathered);
-        if matches!(made, Err(WriteError::NoSpace)) && request.options.vital && self.space.release()
-        {
+        while matches!(made, Err(WriteError::NoSpace)) && self.make_room(request.options.vital) {
             made = self.try_create(&request, gathered);
         }
         match made {
@@ -319,17 +331,18 @@ impl CommitCycle {
     }
 
     fn try_create(
-        &self,
+        &mut self,
         request: &Create,
         gathered: &mut Gathered,
     ) -> Result<LogWriter, WriteError> {
         let mut flush = FlushSet::default();
         let disk = Arc::clone(&self.disk);
         let written = Arc::clone(&self.written);
-        let birth = self.flush_sequence;
+        let birth = FlushSequence::new(gathered.sequence.get().saturating_sub(1));
         let mut log = LogWriter::create(disk, request, birth, written, &mut flush)
             .map_err(|error| write_error("make a log", &error))?;
-        gathered.bytes += log.append(&request.frames, gathered.sequence, &mut flush)?;
+        gathered.bytes +=
+            log.append(&request.frames, gathered.sequence, &mut flush, &mut self.recycled)?;
         flush.files.iter().for_each(|file| gathered.flush.add_file(file));
         flush.dirs.iter().for_each(|dir| gathered.flush.add_dir(dir));
         Ok(log)
@@ -354,9 +367,12 @@ impl CommitCycle {
             return refuse(request, WriteError::Unknown(incarnation));
         };
         let (frames, sequence) = (&request.frames, gathered.sequence);
-        let mut result = log.append(frames, sequence, &mut gathered.flush);
-        if result == Err(WriteError::NoSpace) && log.options.vital && self.space.release() {
-            result = log.append(frames, sequence, &mut gathered.flush);
+        let (flush, recycled) = (&mut gathered.flush, &mut self.recycled);
+        let mut result = log.append(frames, sequence, flush, recycled);
+        while result == Err(WriteError::NoSpace)
+            && (recycled.release() || (log.options.vital && self.space.release()))
+        {
+            result = log.append(frames, sequence, flush, recycled);
         }
         match result {
             Ok(bytes) => {
@@ -414,7 +430,7 @@ impl CommitCycle {
         gathered.flush.add_dir(&log.dir);
         gathered.touched.insert(incarnation);
         for segment in gone {
-            self.background.retire(&*self.disk, segment).map_err(failure("rename a segment"))?;
+            self.retire(segment)?;
         }
         Ok(())
     }
@@ -513,11 +529,17 @@ impl CommitCycle {
     ) -> Result<(), DiskFailed> {
         let records = records.into_iter().collect();
         match self.meta.append(records, sequence) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.space.release() => {
-                // The state has the batch already, and a switch stores the state.
-                self.meta.switch().map_err(failure("write the meta log"))
+            Err(mut error) => {
+                while error.kind() == io::ErrorKind::StorageFull && self.make_room(true) {
+                    // The state has the batch already, and a switch stores the state.
+                    match self.meta.switch() {
+                        Ok(()) => return Ok(()),
+                        Err(again) => error = again,
+                    }
+                }
+                Err(failure("write the meta log")(error))
             }
-            result => result.map_err(failure("write the meta log")),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -557,7 +579,9 @@ impl CommitCycle {
         self.meta_is_stuck = false;
         self.background.space_was_looked_at();
         let before = self.space.state;
-        let now = self.space.look().map_err(failure("look at the free space"))?;
+        let freeable = self.recycled.freeable_bytes();
+        let now = self.space.look(freeable).map_err(failure("look at the free space"))?;
+        self.recycled.note_room(self.space.above_soft_bytes);
         if now != before {
             answers.push(Done::Space(now));
         }

@@ -13,6 +13,7 @@ use crate::cycle::{CommitCycle, CycleParts};
 use crate::disk::{Disk, LockError, LockGuard};
 use crate::meta::{COPIES, META_VERSION, MetaError, MetaLog};
 use crate::recovery::{RecoveredLog, RecoveryProgress, RecoveryReport, recover};
+use crate::recycle::RecycledFiles;
 use crate::space::Space;
 use crate::work::LogOptions;
 use bateau_protocol::ids::NodeId;
@@ -241,7 +242,11 @@ impl DataDir {
             options.hard_free_bytes,
             options.ballast_bytes,
         );
-        space.look().map_err(failed("look at the free space"))?;
+        let (number, is_clean) = ((meta.state.boot_epoch + 1) << 32, meta.state.clean);
+        let mut recycled = RecycledFiles::open(Arc::clone(disk), number, is_clean)
+            .map_err(failed("list the recycled segments"))?;
+        space.look(recycled.freeable_bytes()).map_err(failed("look at the free space"))?;
+        recycled.note_room(space.above_soft_bytes);
         let recovered = recover(disk, &mut meta, options.log, options.wall_ms, progress)?;
         let cycle = CommitCycle::new(CycleParts {
             disk: Arc::clone(disk),
@@ -252,6 +257,7 @@ impl DataDir {
             flush_sequence: recovered.flush_sequence,
             written: recovered.written,
             space,
+            recycled,
             lock: Arc::clone(&self.lock),
         });
         Ok(Opened { cycle, logs: recovered.logs, report: recovered.report })

@@ -12,7 +12,7 @@
 //!   once it named the file.
 //! - A mapped file is never shortened (D5): [`FileMap::is_lent`] says whether bytes of it live.
 //!
-//! Absent on purpose: retries of a flush (D7), asynchronous I/O, recycled files.
+//! Absent on purpose: retries of a flush (D7), asynchronous I/O.
 
 #![allow(unsafe_code, reason = "memory maps")]
 

@@ -68,8 +68,9 @@ pub struct DumpedBatch {
     pub record_count: i32,
 }
 
-/// A segment file, read frame by frame. Dead frames behind the log's end are not told apart from
-/// live ones: that takes the meta log.
+/// A segment file, read frame by frame, up to where what the file held before it was this segment's
+/// begins. Frames that died by a truncation are not told apart from live ones: that takes the meta
+/// log.
 #[derive(Debug)]
 pub struct SegmentDump {
     file: Arc<dyn DiskFile>,
@@ -101,6 +102,11 @@ impl SegmentDump {
         self.file.bytes()
     }
 
+    fn is_of_before(&self, header: &FrameHeader) -> bool {
+        header.incarnation != self.header.incarnation
+            || header.flush_sequence <= self.header.birth_flush_sequence
+    }
+
     fn read(&mut self) -> io::Result<Option<DumpedPlace>> {
         let position = self.tail.position;
         let file = Arc::clone(&self.file);
@@ -108,6 +114,10 @@ impl SegmentDump {
         let mut window = Window::new(&*file, FRAME_HEADER_BYTES.max(WALK_BYTES / 16))?;
         let (header, mut damage) = match read_place(&mut window, position, true) {
             Place::Empty => return Ok(None),
+            Place::Frame { header, .. } if self.is_of_before(&header) => return Ok(None),
+            Place::Bad { header: Some(header), .. } if self.is_of_before(&header) => {
+                return Ok(None);
+            }
             Place::Frame { header, .. } => (header, None),
             Place::Bad { reason, header: Some(header), .. } => (*header, Some(reason)),
             Place::Bad { reason, header: None, .. } => {

@@ -8,6 +8,7 @@ use crate::disk::DiskFile;
 use crate::index::{TIMESTAMP_PREFIX_BYTES, payload_timestamp};
 use bateau_protocol::frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FRAME_VERSION, FrameHeader};
 use std::io;
+use std::ops::ControlFlow;
 
 /// Bytes that a walk over whole frames reads at once.
 pub(crate) const WALK_BYTES: usize = 256 * 1024;
@@ -114,11 +115,11 @@ pub(crate) fn read_place(window: &mut Window<'_>, position: u64, whole: bool) ->
 
 /// Calls `visit` with every intact frame in a file from `position` on, wherever it begins, payload
 /// checked: bytes inside a payload never pass for a frame that way. Ranges that were never written
-/// or cannot be read are passed over.
+/// or cannot be read are passed over. Ends where `visit` says so.
 pub(crate) fn find_frames(
     file: &dyn DiskFile,
     position: u64,
-    visit: &mut dyn FnMut(FrameHeader, u64),
+    visit: &mut dyn FnMut(FrameHeader, u64) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut window = Window::new(file, WALK_BYTES)?;
     let mut at = position;
@@ -134,7 +135,9 @@ pub(crate) fn find_frames(
             }
             match read_place(&mut window, at, true) {
                 Place::Frame { header, .. } => {
-                    visit(header, at);
+                    if visit(header, at).is_break() {
+                        return Ok(());
+                    }
                     at += header.frame_bytes();
                 }
                 _ => at += 1,
@@ -210,7 +213,15 @@ mod tests {
 
     fn found(file: &dyn DiskFile) -> Vec<u64> {
         let mut found = Vec::new();
-        find_frames(file, 0, &mut |header, _| found.push(header.index.get())).unwrap();
+        let mut visit = |header: FrameHeader, _| {
+            found.push(header.index.get());
+            if header.index.get() == 99 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        find_frames(file, 0, &mut visit).unwrap();
         found
     }
 
@@ -224,6 +235,8 @@ mod tests {
         assert_eq!(found(&*file), [1, 2, 3]);
         file.write_at(WALK_BYTES as u64 - 1, &[&frame(4, &vec![7; 300_000])]).unwrap();
         assert_eq!(found(&*file), [1, 2, 3, 4]);
+        file.write_at(0, &[&frame(99, b"the last that is asked for")]).unwrap();
+        assert_eq!(found(&*file), [99]);
     }
 
     #[test]

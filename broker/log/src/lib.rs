@@ -10,6 +10,7 @@
 //!          │ pwrite            Done, after the │ flush                map  │
 //!          v                                   v                          v
 //!   partitions/<incarnation>/<base>.log .side state-<applied>   meta.a meta.b IDENTITY LOCK
+//!   recycled/<number>, to be a segment again
 //! ```
 //!
 //! How it is used
@@ -31,8 +32,7 @@
 //! - `I-LOG-8` Nothing at or below the durable mark is ever truncated.
 //!
 //! Absent on purpose: threads, queues and clocks (the body's); Raft, offsets of groups and
-//! everything else that decides (the brain's); recycled segment files, compaction, a scrub, repair
-//! from a peer and the reset of a log to a snapshot, which come with several nodes.
+//! everything else that decides (the brain's); compaction, a scrub, and repair from a peer.
 
 #![cfg_attr(
     not(test),
@@ -54,6 +54,7 @@ mod index;
 mod meta;
 mod reader;
 mod recovery;
+mod recycle;
 mod segment;
 mod shared;
 mod side;
@@ -82,5 +83,6 @@ pub use reader::{
 pub use recovery::{
     CorruptRange, RecoveredLog, RecoveryProgress, RecoveryReport, StoredState, TornTail,
 };
+pub use recycle::RecycledSegments;
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
 pub use work::*;

@@ -3,7 +3,7 @@
 //! ```text
 //!   0                    4096                                    end              capacity
 //!   ┌────────────────────┬───────┬───────┬─── ─ ─ ───┬───────────┬──────────────────┐
-//!   │ header, 56 bytes   │ frame │ frame │           │ frame     │ zeros            │
+//!   │ header, 56 bytes   │ frame │ frame │           │ frame     │ zeros, old bytes │
 //!   └────────────────────┴───────┴───────┴─── ─ ─ ───┴───────────┴──────────────────┘
 //! ```
 //!
@@ -11,9 +11,10 @@
 //! - `I-LOG-3` What lies behind `end`, and everything above the commit, is never lent as a slice
 //!   of the map.
 //! - A segment is allocated in full before its first frame, and never shortened while mapped.
+//! - Behind the last frame comes a zeroed header place; behind that, in a recycled file, whatever
+//!   the file held before. Every frame of it has a flush sequence at or below the birth sequence.
 //!
-//! Absent on purpose: recycled files. Every segment is a fresh file, so no stale frame of another
-//! log lies behind a tail; the birth flush sequence is there for the day when that changes.
+//! Absent on purpose: where the files come from and go (`writer::segments`, `recycle`).
 
 use crate::bytes_io::{Fields, PutFields, from_hex, hex, length, size};
 use crate::disk::{DiskFile, FileMap};
@@ -21,7 +22,7 @@ use crate::index::SparseIndex;
 use crate::work::SEGMENT_BYTES_MIN;
 use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, Term};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Where the first frame of a segment starts, in bytes.
@@ -205,6 +206,15 @@ impl Segment {
 
     pub(crate) fn base_index(&self) -> LogIndex {
         self.header.base_index
+    }
+
+    /// Whether anybody else has the segment, or bytes of it. Once nobody has, and no list of
+    /// segments names it, nobody will.
+    pub(crate) fn is_lent(this: &Arc<Self>) -> bool {
+        let is_lent = Arc::strong_count(this) > 1 || this.map.is_lent();
+        // What others read of it happened before what is done with the file now.
+        fence(Ordering::Acquire);
+        is_lent
     }
 
     pub(crate) fn path(&self) -> String {

@@ -18,6 +18,8 @@ pub(crate) struct Space {
     ballast_bytes: u64,
     has_ballast: bool,
     pub(crate) state: SpaceState,
+    /// Free bytes above the soft limit, without what could come free.
+    pub(crate) above_soft_bytes: u64,
 }
 
 impl Space {
@@ -29,16 +31,27 @@ impl Space {
     ) -> Self {
         let has_ballast =
             disk.list("").is_ok_and(|list| list.iter().any(|entry| entry.name == BALLAST));
-        let state = SpaceState::Ok;
-        Self { disk, soft_free_bytes, hard_free_bytes, ballast_bytes, has_ballast, state }
+        Self {
+            disk,
+            soft_free_bytes,
+            hard_free_bytes,
+            ballast_bytes,
+            has_ballast,
+            state: SpaceState::Ok,
+            above_soft_bytes: 0,
+        }
     }
 
     /// Looks at the free space, and sets the ballast aside again where there is room for it.
-    pub(crate) fn look(&mut self) -> io::Result<SpaceState> {
+    ///
+    /// - `freeable_bytes`: what comes free by itself when the rest is used up; it counts as free.
+    pub(crate) fn look(&mut self, freeable_bytes: u64) -> io::Result<SpaceState> {
         let free = self.disk.space()?.free;
-        self.state = if free < self.hard_free_bytes {
+        self.above_soft_bytes = free.saturating_sub(self.soft_free_bytes);
+        let usable = free.saturating_add(freeable_bytes);
+        self.state = if usable < self.hard_free_bytes {
             SpaceState::Hard
-        } else if free < self.soft_free_bytes {
+        } else if usable < self.soft_free_bytes {
             SpaceState::Soft
         } else {
             SpaceState::Ok
@@ -71,18 +84,20 @@ mod tests {
     fn the_limits_are_told_apart_and_the_ballast_comes_back() {
         let disk = SimDisk::new(1, 1 << 20);
         let mut space = Space::new(Arc::new(disk.clone()), 400 << 10, 100 << 10, 64 << 10);
-        assert_eq!(space.look().unwrap(), SpaceState::Ok);
+        assert_eq!(space.look(0).unwrap(), SpaceState::Ok);
         assert_eq!(disk.space().unwrap().free, (1 << 20) - (64 << 10));
         let filler = disk.create("filler").unwrap();
         filler.allocate(600 << 10).unwrap();
-        assert_eq!(space.look().unwrap(), SpaceState::Soft);
+        assert_eq!(space.look(0).unwrap(), SpaceState::Soft);
+        assert_eq!(space.look(100 << 10).unwrap(), SpaceState::Ok, "what can give way is free");
+        assert_eq!(space.above_soft_bytes, 0);
         filler.allocate(900 << 10).unwrap();
-        assert_eq!(space.look().unwrap(), SpaceState::Hard);
+        assert_eq!(space.look(0).unwrap(), SpaceState::Hard);
         assert!(space.release());
         assert!(!space.release());
-        assert_eq!(space.look().unwrap(), SpaceState::Soft);
+        assert_eq!(space.look(0).unwrap(), SpaceState::Soft);
         disk.unlink("filler").unwrap();
-        assert_eq!(space.look().unwrap(), SpaceState::Ok);
+        assert_eq!(space.look(0).unwrap(), SpaceState::Ok);
         assert!(space.release());
     }
 }

@@ -9,6 +9,7 @@ mod harness;
 mod install;
 mod model;
 mod real;
+mod recycle;
 
 /// Seeds of the crash test in the daily run.
 const SEEDS: u64 = if cfg!(feature = "soak") { 200_000 } else { 2_000 };

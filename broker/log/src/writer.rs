@@ -25,6 +25,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::index::payload_timestamp;
 use crate::meta::{ReplicaMeta, SnapshotMark, TruncateMark};
 use crate::reader::LogReader;
+use crate::recycle::{RECYCLED, RecycledFiles};
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment, log_dir, next_capacity};
 use crate::shared::LogShared;
 use crate::side::SideEntry;
@@ -126,6 +127,8 @@ pub(crate) struct LogWriter {
     /// A failed append has unlinked a segment, which has to be durable before anything else is
     /// acknowledged: a name that comes back would take over from the frames here.
     unlinked: bool,
+    /// A recycled file became a segment: that it has left its place has to be durable, too.
+    took_recycled: bool,
     /// What the meta log holds of this log.
     pub(crate) stored: Option<ReplicaMeta>,
 }
@@ -189,6 +192,7 @@ impl LogWriter {
             roll_requested: false,
             failed_sequence: None,
             unlinked: false,
+            took_recycled: false,
             stored: None,
         }
     }
@@ -205,6 +209,7 @@ impl LogWriter {
         frames: &[Frame],
         flush_sequence: FlushSequence,
         flush: &mut FlushSet,
+        recycled: &mut RecycledFiles,
     ) -> Result<u64, WriteError> {
         let Some(first) = frames.first() else { return Ok(0) };
         if self.refuses && first.index != self.tail.index.next() {
@@ -215,7 +220,7 @@ impl LogWriter {
             return Err(WriteError::Io { operation: "write frames", message });
         }
         self.refuses = true;
-        let runs = self.place(frames, flush_sequence)?;
+        let runs = self.place(frames, flush_sequence, recycled)?;
         for run in &runs {
             if let Err(error) = self.write(run) {
                 self.discard(&runs);
@@ -226,6 +231,9 @@ impl LogWriter {
         let bytes = runs.iter().flat_map(|run| &run.frames).map(|at| at.header.frame_bytes()).sum();
         if std::mem::take(&mut self.unlinked) {
             flush.add_dir(&self.dir);
+        }
+        if std::mem::take(&mut self.took_recycled) {
+            flush.add_dir(RECYCLED);
         }
         for run in runs {
             self.publish(run, flush);
@@ -240,6 +248,7 @@ impl LogWriter {
         &mut self,
         frames: &'a [Frame],
         flush_sequence: FlushSequence,
+        recycled: &mut RecycledFiles,
     ) -> Result<Vec<Run<'a>>, WriteError> {
         let mut runs = vec![Run { new: None, frames: Vec::new(), tail: self.tail }];
         let mut tail = self.tail;
@@ -256,7 +265,8 @@ impl LogWriter {
             let bytes = length(FRAME_HEADER_BYTES + frame.payload.len());
             if roll || tail.position + bytes + length(FRAME_HEADER_BYTES) > capacity {
                 let wanted = next_capacity(Some(capacity), self.options.segment_bytes, bytes);
-                let segment = match self.next_segment(&tail, wanted, bytes, flush_sequence) {
+                let birth = FlushSequence::new(flush_sequence.get().saturating_sub(1));
+                let segment = match self.next_segment(&tail, wanted, bytes, birth, recycled) {
                     Ok(segment) => segment,
                     Err(error) => {
                         self.discard(&runs);

@@ -1,8 +1,9 @@
 //! `bateau log dump SEGMENT`: the frames of one segment file, in order, each checked.
 //!
 //! Reads the file and nothing else: no data directory, no lock, so it works on a copy and beside
-//! a running node. It ends at zeros, at the end of the file and at frames of another partition,
-//! which a recycled file may hold behind its tail. Anything else that is no frame ends it with
+//! a running node. It ends at zeros, at the end of the file and at frames of an earlier life of a
+//! recycled file, which may lie behind its tail: those of another partition, and those that were
+//! flushed before the segment was born. Anything else that is no frame ends it with
 //! exit code 1 and its place: the rest of a torn write, or damage.
 //!
 //! Absent on purpose: telling those two apart, which takes the meta log (recovery does it), and
@@ -11,6 +12,7 @@
 use super::fault::Fault;
 use super::output::{Output, print};
 use crate::exit::Exit;
+use bateau_log::SegmentHeader;
 use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
 use serde_json::json;
 use std::fs::File;
@@ -35,8 +37,8 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Fault> {
         Fault::plain(exit, format!("{place}: {error}"))
     };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    skip(&mut file, SEGMENT_HEADER_BYTES).map_err(failed)?;
-    let mut frames = Frames { file, position: SEGMENT_HEADER_BYTES, previous: None };
+    let segment = segment_header(&mut file).map_err(failed)?;
+    let mut frames = Frames { file, position: SEGMENT_HEADER_BYTES, segment, previous: None };
     if output == Output::Table {
         print(HEADINGS)?;
     }
@@ -59,7 +61,7 @@ const HEADINGS: &str =
 enum Next {
     /// A whole frame whose checksums match.
     Frame(Found),
-    /// Zeros, the end of the file or another partition's frame: nothing was written here.
+    /// Zeros, the end of the file or a frame of an earlier life: nothing was written here.
     End,
     /// The rest of a torn write, or damage.
     Broken {
@@ -104,6 +106,8 @@ impl Found {
 struct Frames<R> {
     file: R,
     position: u64,
+    /// The segment's own header, where it is one.
+    segment: Option<SegmentHeader>,
     previous: Option<FrameHeader>,
 }
 
@@ -122,7 +126,7 @@ impl<R: Read> Frames<R> {
             }
             Err(error) => return broken(error.to_string()),
         };
-        if self.previous.is_some_and(|previous| previous.incarnation != header.incarnation) {
+        if self.is_of_before(&header) {
             return Ok(Next::End);
         }
         let mut payload = vec![0; header.payload_bytes as usize];
@@ -140,6 +144,16 @@ impl<R: Read> Frames<R> {
         self.previous = Some(header);
         self.position += header.frame_bytes();
         Ok(Next::Frame(Found { position, header }))
+    }
+
+    /// Whether a frame is of what the file was before.
+    fn is_of_before(&self, header: &FrameHeader) -> bool {
+        let is_foreign = |incarnation| incarnation != header.incarnation;
+        self.previous.is_some_and(|previous| is_foreign(previous.incarnation))
+            || self.segment.is_some_and(|segment| {
+                is_foreign(segment.incarnation)
+                    || header.flush_sequence <= segment.birth_flush_sequence
+            })
     }
 }
 
@@ -167,12 +181,15 @@ fn fill(file: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-fn skip(file: &mut impl Read, bytes: u64) -> io::Result<()> {
-    let skipped = io::copy(&mut file.take(bytes), &mut io::sink())?;
-    match skipped == bytes {
-        true => Ok(()),
-        false => Err(io::Error::new(ErrorKind::InvalidData, "shorter than a segment's header")),
+/// Reads past the segment's header; `None` where it is damaged, which keeps no frame from being
+/// shown.
+fn segment_header(file: &mut impl Read) -> io::Result<Option<SegmentHeader>> {
+    let mut bytes = Vec::new();
+    file.take(SEGMENT_HEADER_BYTES).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != SEGMENT_HEADER_BYTES {
+        return Err(io::Error::new(ErrorKind::InvalidData, "shorter than a segment's header"));
     }
+    Ok(SegmentHeader::decode(&bytes).ok())
 }
 
 #[cfg(test)]
@@ -200,7 +217,14 @@ mod tests {
     }
 
     fn walk(bytes: &[u8]) -> (Vec<u64>, Option<(u64, String)>) {
-        let mut frames = Frames { file: bytes, position: 0, previous: None };
+        walk_segment(bytes, None)
+    }
+
+    fn walk_segment(
+        bytes: &[u8],
+        segment: Option<SegmentHeader>,
+    ) -> (Vec<u64>, Option<(u64, String)>) {
+        let mut frames = Frames { file: bytes, position: 0, segment, previous: None };
         let mut indexes = Vec::new();
         loop {
             match frames.next().unwrap() {
@@ -235,6 +259,25 @@ mod tests {
         bytes.truncate(3 * 84);
         bytes.extend_from_slice(&foreign.encode());
         assert_eq!(walk(&bytes), (vec![1, 2, 3], None));
+    }
+
+    #[test]
+    fn a_recycled_file_ends_where_the_frames_of_an_earlier_flush_begin() {
+        let segment = |birth| SegmentHeader {
+            incarnation: Incarnation::new(9),
+            base_index: LogIndex::new(1),
+            base_offset: Offset::ZERO,
+            previous_term: Term::ZERO,
+            birth_flush_sequence: FlushSequence::new(birth),
+            previous_crc: 0,
+        };
+        let bytes = super::tests::segment();
+        assert_eq!(walk_segment(&bytes, Some(segment(3))), (vec![1, 2, 3], None));
+        assert_eq!(walk_segment(&bytes, Some(segment(4))), (vec![], None), "its first is older");
+        let header = segment(4).encode();
+        assert_eq!(segment_header(&mut &header[..]).unwrap(), Some(segment(4)));
+        assert_eq!(segment_header(&mut &[7; 4096][..]).unwrap(), None);
+        assert!(segment_header(&mut &header[..100]).is_err());
     }
 
     #[test]

@@ -46,9 +46,12 @@ impl World {
         let mut done = Vec::new();
         process.quiet_number += 1;
         let pending = node.promises.begin(&process.work);
+        let before = process.cycle.recycled().used;
         let result = process.cycle.run(&mut process.work, &mut done);
+        let recycled = process.cycle.recycled().used - before;
         node.promises.end(&pending, &done);
         let life = node.life;
+        self.counts_add("segments recycled", recycled);
         match (result, cut_at) {
             (_, Some(_)) => {
                 self.count("mark: power lost inside a cycle");

@@ -1,14 +1,16 @@
 //! What a data directory does off the ack path, a bounded slice at a time: state files, closing
 //! and preparing segments, removals.
 //!
-//! A removed file is shortened in steps once nobody holds bytes of it: unlinking a large cached
-//! file at once would stall everybody's flushes (D5).
+//! A segment that holds nothing any more waits to be used again (`recycle`) where its size is
+//! wanted and there is room for it. Any other removed file is shortened in steps once nobody holds
+//! bytes of it: unlinking a large cached file at once would stall everybody's flushes (D5).
 //!
-//! Absent on purpose: recycling of removed segments.
+//! Absent on purpose: reading, and everything on the way to an answer.
 
 use super::{CommitCycle, failure};
 use crate::bytes_io::{from_hex, hex};
 use crate::disk::{Disk, DiskFile};
+use crate::recycle::SHRINK_BYTES;
 use crate::segment::{Segment, log_dir, side_name};
 use crate::shared::LogShared;
 use crate::state_file::{self, StoreError, state_name};
@@ -19,9 +21,6 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-
-/// Bytes that one step takes off a file.
-const SHRINK_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Side entries in memory, node-wide, from which on they are written.
 const SIDE_BACKLOG_BYTES: usize = 1024 * 1024;
@@ -59,10 +58,6 @@ struct Removal {
     /// The segment that the file belongs to, while bytes of it may be lent.
     segment: Option<Arc<Segment>>,
     file: Option<Arc<dyn DiskFile>>,
-}
-
-fn is_lent(segment: &Arc<Segment>) -> bool {
-    Arc::strong_count(segment) > 1 || segment.map.is_lent()
 }
 
 impl Background {
@@ -143,30 +138,58 @@ impl Background {
         self.side_backlog = 0;
     }
 
-    /// Renames a segment that holds nothing any more, and queues it and its side file.
-    pub(super) fn retire(&mut self, disk: &dyn Disk, segment: Arc<Segment>) -> io::Result<()> {
-        let path = segment.path();
-        let (dir, _) = path.rsplit_once('/').unwrap_or(("", &path));
+    /// Renames a file within its directory and queues it. Returns its new path.
+    fn remove(
+        &mut self,
+        disk: &dyn Disk,
+        path: &str,
+        segment: Option<Arc<Segment>>,
+    ) -> io::Result<String> {
+        let (dir, _) = path.rsplit_once('/').unwrap_or(("", path));
         self.removed_count += 1;
         let removed = format!("{dir}/{}{REMOVED_SUFFIX}", hex(self.removed_count));
-        if disk.rename(&path, &removed).is_err() {
-            // The name must go in any case; without room for another one, with a stall.
-            return disk.unlink(&path);
-        }
-        segment.set_path(removed.clone());
-        let side = format!("{dir}/{}", side_name(segment.base_index()));
-        self.removed_count += 1;
-        let removed_side = format!("{dir}/{}{REMOVED_SUFFIX}", hex(self.removed_count));
-        // A segment that was never closed or idle has none.
-        if disk.rename(&side, &removed_side).is_ok() {
-            self.removals.push_back(Removal { path: removed_side, segment: None, file: None });
-        }
-        self.removals.push_back(Removal { path: removed, segment: Some(segment), file: None });
-        Ok(())
+        disk.rename(path, &removed)?;
+        self.removals.push_back(Removal { path: removed.clone(), segment, file: None });
+        Ok(removed)
     }
 }
 
 impl CommitCycle {
+    /// Takes a segment that holds nothing any more away, and its side file.
+    pub(super) fn retire(&mut self, segment: Arc<Segment>) -> Result<(), DiskFailed> {
+        let (path, disk) = (segment.path(), &*self.disk);
+        let (dir, _) = path.rsplit_once('/').unwrap_or(("", &path));
+        let side = format!("{dir}/{}", side_name(segment.base_index()));
+        // A segment that was never closed or idle has none.
+        let _ = self.background.remove(disk, &side, None);
+        let wanted = self.logs.values().map(LogWriter::next_bytes).collect();
+        if self.recycled.has_room(segment.capacity, &wanted) && self.recycled.put(&segment).is_ok()
+        {
+            return Ok(());
+        }
+        match self.background.remove(disk, &path, Some(Arc::clone(&segment))) {
+            Ok(removed) => {
+                segment.set_path(removed);
+                Ok(())
+            }
+            // The name must go in any case; without room for another one, with a stall.
+            Err(_) => disk.unlink(&path).map_err(failure("rename a segment")),
+        }
+    }
+
+    /// Takes back the recycled file that a log has prepared and will not use.
+    pub(super) fn give_back(&mut self, log: Option<&mut LogWriter>) {
+        if let Some(prepared) = log.and_then(|log| log.prepared.take()) {
+            self.recycled.give_back(prepared);
+        }
+    }
+
+    /// Gives something up that only takes room: recycled files one by one, then, for what must
+    /// work, the ballast. Returns whether there was anything.
+    pub(super) fn make_room(&mut self, is_vital: bool) -> bool {
+        self.recycled.release() || (is_vital && self.space.release())
+    }
+
     /// One slice; whether there is more that can be done now.
     pub(super) fn step(&mut self, done: &mut Vec<Done>) -> Result<bool, DiskFailed> {
         if let Some(request) = self.background.installs.pop_front() {
@@ -179,6 +202,8 @@ impl CommitCycle {
             self.write_sides()?;
         } else if self.close_segments()? {
             // More of them come first: they spare the next start a walk.
+        } else if self.recycled.make_ready().map_err(failure("flush recycled files"))? {
+            // More of them come first: the next segments may be made of them.
         } else if let Some(log) = self.background.attention.pop_first() {
             self.attend(log)?;
         } else if self.meta.is_filling() && !self.meta_is_stuck {
@@ -191,7 +216,7 @@ impl CommitCycle {
             }
         } else if let Some((log, wall_ms)) = self.background.next_deletion() {
             self.move_to_trash(log, wall_ms)?;
-        } else if !self.shrink_removed() {
+        } else if !self.recycled.shrink() && !self.shrink_removed() {
             return Ok(self.empty_trash());
         }
         Ok(true)
@@ -232,10 +257,9 @@ impl CommitCycle {
         }
         let dir = log.dir.clone();
         let mut result = state_file::store(&*self.disk, &dir, incarnation, applied, state);
-        if let Err(StoreError::Write(error)) = &result
+        while let Err(StoreError::Write(error)) = &result
             && error.kind() == io::ErrorKind::StorageFull
-            && vital
-            && self.space.release()
+            && self.make_room(vital)
         {
             result = state_file::store(&*self.disk, &dir, incarnation, applied, state);
         }
@@ -284,13 +308,15 @@ impl CommitCycle {
     /// Drops dead segments of a log, and prepares its next one.
     fn attend(&mut self, id: Incarnation) -> Result<(), DiskFailed> {
         let Some(log) = self.logs.get_mut(&id) else { return Ok(()) };
-        for segment in log.take_dead_segments() {
-            let retired = self.background.retire(&*self.disk, segment);
-            retired.map_err(failure("rename a segment"))?;
+        let dead = log.take_dead_segments();
+        if !dead.is_empty() {
+            // The next segment may be made of one of them.
+            self.background.look_at(id);
+            return dead.into_iter().try_for_each(|segment| self.retire(segment));
         }
         if log.wants_next() {
             // Without room the append that needs it finds out, and answers.
-            let _ = log.prepare_next();
+            let _ = log.prepare_next(&mut self.recycled);
         }
         Ok(())
     }
@@ -299,7 +325,7 @@ impl CommitCycle {
     fn shrink_removed(&mut self) -> bool {
         for _ in 0..self.background.removals.len() {
             let Some(mut removal) = self.background.removals.pop_front() else { break };
-            if removal.segment.as_ref().is_some_and(is_lent) {
+            if removal.segment.as_ref().is_some_and(Segment::is_lent) {
                 self.background.removals.push_back(removal);
                 continue;
             }
@@ -344,6 +370,7 @@ impl CommitCycle {
         let dirs = [String::new(), "partitions".to_owned(), TRASH.to_owned()];
         self.disk.flush(&[], &dirs).map_err(failure("flush the trash"))?;
         let Some((.., held)) = self.background.deletions.pop_front() else { return Ok(()) };
+        self.recycled.forget_dir(&dir);
         self.background.note_trashed(&dir, name, held);
         Ok(())
     }
@@ -356,7 +383,7 @@ impl CommitCycle {
                 continue;
             }
             if let Some(segments) = self.background.trashed.get_mut(&entry.name) {
-                segments.retain(is_lent);
+                segments.retain(Segment::is_lent);
                 if !segments.is_empty() {
                     continue;
                 }

@@ -33,10 +33,9 @@ impl CommitCycle {
         let failed = |error| Ok(Done::InstallFailed { incarnation, index, error });
         let dir = install_dir(incarnation, index);
         let mut built = self.build(request, &dir);
-        let is_full = |error: &io::Error| error.kind() == io::ErrorKind::StorageFull;
-        if matches!(&built, Err(StoreError::Write(error)) if is_full(error))
-            && self.logs.get(&incarnation).is_some_and(|log| log.options.vital)
-            && self.space.release()
+        let is_vital = self.logs.get(&incarnation).is_some_and(|log| log.options.vital);
+        while matches!(&built, Err(StoreError::Write(error)) if is_full(error))
+            && self.make_room(is_vital)
         {
             built = self.build(request, &dir);
         }
@@ -53,18 +52,18 @@ impl CommitCycle {
         let Some(log) = self.logs.get_mut(&incarnation) else {
             return failed(WriteError::Unknown(incarnation));
         };
+        let prepared = log.prepared.take();
         let old = log.restart(request, first);
+        prepared.into_iter().for_each(|prepared| self.recycled.give_back(prepared));
         let sequence = self.flush_sequence.next();
         let record = Record::Replica(incarnation, Box::new(log.to_meta()));
         self.append_meta(vec![record], sequence)?;
         self.flush_meta(sequence)?;
         self.note_stored(&[incarnation].into());
         self.take_over(request)?;
-        self.background.note_trashed(
-            &log_dir(incarnation),
-            trash_name(incarnation, index.get()),
-            old,
-        );
+        let dir = log_dir(incarnation);
+        self.recycled.forget_dir(&dir);
+        self.background.note_trashed(&dir, trash_name(incarnation, index.get()), old);
         // It was no deletion: it goes now, or with a later look at the trash if it is still read.
         self.background.empty_trash(index.next().get());
         if let Some(log) = self.logs.get(&incarnation) {
@@ -93,13 +92,15 @@ impl CommitCycle {
     fn take_over(&mut self, request: &Install) -> Result<(), DiskFailed> {
         let (incarnation, index) = (request.incarnation, request.index());
         let mut done = exchange(&*self.disk, incarnation, index);
-        if matches!(&done, Err(error) if error.kind() == io::ErrorKind::StorageFull)
-            && self.space.release()
-        {
+        while matches!(&done, Err(error) if is_full(error)) && self.make_room(true) {
             done = exchange(&*self.disk, incarnation, index);
         }
         done.map_err(failure("put a snapshot in the place of a log"))
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::StorageFull
 }
 
 /// Puts the directory of a snapshot in the place of the log's. What has been done of it stays done.

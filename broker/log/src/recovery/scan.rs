@@ -24,7 +24,14 @@ use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex};
 use bateau_protocol::terms::TermTable;
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Bytes of dead frames in one file behind which nothing more is looked for. What a recycled file
+/// held before lies behind its tail, up to the file's end, and frames that are whole there were not
+/// written over: a live one behind them would have to follow a write that was lost, whole, over so
+/// many bytes. Without a bound a start would read all of every recycled segment.
+const DEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// A segment whose frames follow those before.
 #[derive(Debug)]
@@ -86,6 +93,8 @@ pub(super) struct LogScan {
     /// Files that nobody needs any more.
     pub(super) leftovers: Vec<String>,
     interval_bytes: u32,
+    /// Birth sequence of the newest segment that follows: what is older is no frame of its future.
+    birth: FlushSequence,
 }
 
 impl LogScan {
@@ -137,6 +146,7 @@ impl LogScan {
             walked_bytes: 0,
             leftovers: std::mem::take(&mut files.leftovers),
             interval_bytes,
+            birth: FlushSequence::ZERO,
         };
         scan.walk_segments(disk, &mut files, progress)?;
         scan.look_behind(disk, &mut files)?;
@@ -233,6 +243,7 @@ impl LogScan {
         let base = header.base_index;
         self.tail.segment = base;
         self.tail.position = SEGMENT_HEADER_BYTES;
+        self.birth = self.birth.max(header.birth_flush_sequence);
         let side_file = if files.has_side.contains(&base) {
             Some(files.open(disk, &side_name(base))?)
         } else {
@@ -354,7 +365,7 @@ impl LogScan {
         for slot in entries.chunks_exact(size(ENTRY_BYTES)) {
             let Some(entry) = SideEntry::decode(slot) else { break };
             let done = last == Some(self.tail.index);
-            if done || self.tail.check_follows(&entry.header, self.incarnation).is_err() {
+            if done || !self.follows(&entry.header) {
                 break;
             }
             self.note(good, &entry.header, entry.timestamp);
@@ -364,9 +375,7 @@ impl LogScan {
         let mut window = Window::new(&*file, SKIP_BYTES)?;
         while last.is_none_or(|last| self.tail.index < last) {
             match read_place(&mut window, self.tail.position, false) {
-                Place::Frame { header, timestamp }
-                    if self.tail.check_follows(&header, self.incarnation).is_ok() =>
-                {
+                Place::Frame { header, timestamp } if self.follows(&header) => {
                     SideEntry { header, timestamp }.encode(&mut good.side.pending);
                     self.note(good, &header, timestamp);
                 }
@@ -457,10 +466,18 @@ impl LogScan {
         self.flush_sequence = self.flush_sequence.max(header.flush_sequence);
     }
 
-    /// Dead frames prove nothing: another log's, those under a truncate mark, and those with a
-    /// smaller flush sequence than the frame before them.
+    /// Whether a frame below the durable mark is the next one.
+    fn follows(&self, header: &FrameHeader) -> bool {
+        header.flush_sequence > self.birth
+            && self.tail.check_follows(header, self.incarnation).is_ok()
+    }
+
+    /// Dead frames prove nothing: another log's, what the file held before it was this segment's,
+    /// those under a truncate mark, and those with a smaller flush sequence than the frame before
+    /// them.
     fn is_dead(&self, header: &FrameHeader) -> bool {
         header.incarnation != self.incarnation
+            || header.flush_sequence <= self.birth
             || header.flush_sequence < self.tail.flush_sequence
             || self.meta.truncations.iter().any(|mark| {
                 header.index >= mark.index && header.flush_sequence <= mark.flush_sequence
@@ -501,19 +518,48 @@ impl LogScan {
                 continue;
             }
             let file = files.reopen(disk, &segment_name(base))?;
-            let mut headers = Vec::new();
-            find_frames(&*file, position, &mut |header, _| headers.push(header))?;
-            for header in headers {
-                if self.is_live_behind(&header) {
-                    self.flush_sequence = self.flush_sequence.max(header.flush_sequence);
-                    self.found.push(Found {
-                        index: header.index,
-                        flush_sequence: header.flush_sequence,
-                        bytes: header.frame_bytes(),
-                    });
-                }
-            }
+            self.find_live_behind(&*file, base, position)?;
         }
         Ok(())
+    }
+
+    /// Looks for whole frames of this log's future in a segment file.
+    fn find_live_behind(
+        &mut self,
+        file: &dyn DiskFile,
+        base: LogIndex,
+        position: u64,
+    ) -> io::Result<()> {
+        let birth = self.birth_of(file, base);
+        let (mut found, mut dead_bytes) = (Vec::new(), 0);
+        find_frames(file, position, &mut |header, _| {
+            let bytes = header.frame_bytes();
+            if header.flush_sequence > birth && self.is_live_behind(&header) {
+                let (index, flush_sequence) = (header.index, header.flush_sequence);
+                found.push(Found { index, flush_sequence, bytes });
+                dead_bytes = 0;
+            } else {
+                dead_bytes += bytes;
+            }
+            if dead_bytes > DEAD_BYTES_MAX {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        let highest = found.iter().map(|found| found.flush_sequence).max();
+        self.flush_sequence = self.flush_sequence.max(highest.unwrap_or_default());
+        self.found.append(&mut found);
+        Ok(())
+    }
+
+    /// Birth sequence of a segment that does not follow, as far as its header can be read.
+    fn birth_of(&self, file: &dyn DiskFile, base: LogIndex) -> FlushSequence {
+        let mut bytes = vec![0; size(SEGMENT_HEADER_BYTES)];
+        let header =
+            file.read_at(0, &mut bytes).ok().and_then(|()| SegmentHeader::decode(&bytes).ok());
+        let own = header
+            .filter(|header| (header.incarnation, header.base_index) == (self.incarnation, base));
+        own.map_or(FlushSequence::ZERO, |header| header.birth_flush_sequence)
     }
 }

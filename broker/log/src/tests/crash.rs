@@ -1,8 +1,8 @@
 //! Crashes at every write and flush boundary.
 
 use super::SEEDS;
-use super::harness::{Model, Node, adopt, check_crashed, check_reader, found, open};
-use super::model::turn;
+use super::harness::{LogModel, Model, Node, adopt, check_crashed, check_reader, found, open};
+use super::model::{append_some, drop_most, fill, turn};
 use crate::sim_disk::SimDisk;
 use crate::{NodeStart, Work};
 use bateau_protocol::ids::NodeId;
@@ -16,8 +16,47 @@ const TURNS: u64 = 5;
 /// Lives of a directory: each ends in a power cut.
 const LIVES: u64 = 3;
 
-/// Runs one seed; returns how many crashes it tried.
-fn run_seed(seed: u64, planted: bool) -> u64 {
+/// Of so many seeds, one writes over files that held frames before.
+const WORN: u64 = 4;
+
+/// What one seed came to.
+#[derive(Clone, Copy, Default)]
+struct Tried {
+    crashes: u64,
+    /// Segments that were made of recycled files.
+    recycled: u64,
+    /// Lives with at least one.
+    worn_lives: u64,
+}
+
+impl std::iter::Sum for Tried {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            crashes: sum.crashes + one.crashes,
+            recycled: sum.recycled + one.recycled,
+            worn_lives: sum.worn_lives + one.worn_lives,
+        })
+    }
+}
+
+/// Turns of a life in which some segments were filled before: they are dropped, their files are
+/// ready, and what is appended goes into them.
+fn worn_turns(node: &mut Node, filled: u64) {
+    drop_most(node, filled).unwrap();
+    for _ in 0..TURNS {
+        turn(node).unwrap();
+        let is_there = |log: &LogModel| !log.deleting && log.installing.is_none();
+        let goes_on = node.model.lock().unwrap().get(&filled).is_some_and(is_there);
+        if goes_on {
+            append_some(node, filled, 6_000);
+            node.run().unwrap();
+        }
+    }
+}
+
+/// Runs one seed.
+fn run_seed(seed: u64, planted: bool) -> Tried {
+    let mut recycled = Vec::new();
     let mut disk = SimDisk::new(seed, 1 << 30);
     found(&disk);
     let mut model = Model::default();
@@ -28,15 +67,18 @@ fn run_seed(seed: u64, planted: bool) -> u64 {
         if planted {
             node.cycle.plant_ack_before_flush();
         }
+        let filled = if seed.is_multiple_of(WORN) { fill(&mut node) } else { None };
         let (shared, tries) = (Arc::clone(&node.model), Arc::clone(&tried));
         disk.on_change(Some(Box::new(move |fork| {
             let now = tries.fetch_add(1, Ordering::Relaxed);
             let expected = shared.lock().unwrap().clone();
             check_crashed(&fork.crash(seed * 7919 + now), &expected);
         })));
-        for _ in 0..TURNS {
-            turn(&mut node).unwrap();
+        match filled {
+            Some(filled) => worn_turns(&mut node, filled),
+            None => (0..TURNS).for_each(|_| turn(&mut node).unwrap()),
         }
+        recycled.push(node.cycle.recycled().used);
         disk.on_change(None);
         if node.random.chance(20) {
             node.cycle.close().unwrap();
@@ -48,26 +90,36 @@ fn run_seed(seed: u64, planted: bool) -> u64 {
         for log in &opened.logs {
             check_reader(&log.reader, &model[&log.incarnation.get()]);
         }
-        drop(opened);
+        // What an earlier life left on its way out is nobody's any more.
+        let mut cycle = opened.cycle;
+        while cycle.background_step(&mut Vec::new()).unwrap() {}
+        drop(cycle);
         let again = open(&disk).unwrap();
         assert!(again.report.torn.is_empty(), "a second recovery finds {:?}", again.report.torn);
         model = adopt(&again, &model);
+        for log in &again.logs {
+            check_reader(&log.reader, &model[&log.incarnation.get()]);
+        }
     }
-    tried.load(Ordering::Relaxed)
+    Tried {
+        crashes: tried.load(Ordering::Relaxed),
+        recycled: recycled.iter().sum(),
+        worn_lives: recycled.iter().filter(|used| **used > 0).count() as u64,
+    }
 }
 
-fn run_seeds(seeds: std::ops::Range<u64>) -> u64 {
+fn run_seeds(seeds: std::ops::Range<u64>) -> Tried {
     let threads = 2;
-    let parts: Vec<u64> = std::thread::scope(|scope| {
+    let parts: Vec<Tried> = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
             .map(|part| {
-                let mine = seeds.clone().filter(move |seed| seed % threads == part);
+                let mine = seeds.clone().filter(move |seed| seed / 2 % threads == part);
                 scope.spawn(move || {
                     let run = |seed| match catch_unwind(|| run_seed(seed, false)) {
                         Ok(tried) => tried,
                         Err(_) => panic!("seed {seed} fails"),
                     };
-                    mine.map(run).sum::<u64>()
+                    mine.map(run).sum::<Tried>()
                 })
             })
             .collect();
@@ -79,7 +131,13 @@ fn run_seeds(seeds: std::ops::Range<u64>) -> u64 {
 #[test]
 fn every_acked_frame_survives_a_crash_at_every_boundary() {
     let tried = run_seeds(0..SEEDS);
-    assert!(tried > SEEDS * 20, "only {tried} crashes in {SEEDS} seeds");
+    assert!(tried.crashes > SEEDS * 20, "only {} crashes in {SEEDS} seeds", tried.crashes);
+    let lives = SEEDS / WORN * LIVES;
+    assert!(tried.worn_lives > lives / 2, "recycled files in {} of {lives}", tried.worn_lives);
+    println!(
+        "{} crashes, {} recycled in {} of {lives}",
+        tried.crashes, tried.recycled, tried.worn_lives
+    );
 }
 
 #[test]

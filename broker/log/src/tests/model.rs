@@ -140,6 +140,13 @@ fn trim(node: &mut Node, id: u64) {
         return;
     }
     let index = before + 1 + node.random.below(commit - before);
+    drop(model);
+    trim_to(node, id, index);
+}
+
+fn trim_to(node: &mut Node, id: u64, index: u64) {
+    let mut model = node.model.lock().unwrap();
+    let log = model.get_mut(&id).unwrap();
     let first = &log.acked[index as usize - 2];
     let Ok(start) = node.readers[&id].start_at(first.next_coordinates().1) else { return };
     // The exact values for this index, wherever its offset also is.
@@ -194,6 +201,74 @@ fn install(node: &mut Node, id: u64) {
     log.installing = Some(request.clone());
     drop(model);
     node.push(Work::Install(Box::new(request)));
+}
+
+/// Fills some segments of a log. Returns which; none where there is no log to be had.
+pub(super) fn fill(node: &mut Node) -> Option<u64> {
+    let is_ready = |log: &LogModel| log.created && !log.deleting;
+    let known = |node: &Node| {
+        let model = node.model.lock().unwrap();
+        model.iter().find(|(_, log)| is_ready(log)).map(|(id, _)| *id)
+    };
+    if known(node).is_none() {
+        node.next_log += 1;
+        node.create(node.next_log);
+        node.run().unwrap();
+    }
+    let id = known(node)?;
+    for _ in 0..5 + node.random.below(8) {
+        append_some(node, id, 9_000);
+        node.run().unwrap();
+    }
+    node.background().unwrap();
+    Some(id)
+}
+
+/// Appends frames of about so many bytes together, of all sizes.
+pub(super) fn append_some(node: &mut Node, id: u64, bytes: u64) {
+    let term = current_term(node, id);
+    let mut frames = Vec::new();
+    let mut left = bytes;
+    while left > 0 {
+        let now = (61 + node.random.below(4_000)).min(left.max(61));
+        left = left.saturating_sub(now + 64);
+        let fill = node.random.below(256) as u8;
+        frames.push((FrameKind::Records, 1, batch(7, now as usize, fill)));
+    }
+    node.append(id, term, &frames);
+}
+
+/// Drops most of what is in a log: from its end, as a conflict does, or from its beginning. The
+/// files then wait to be used again.
+pub(super) fn drop_most(node: &mut Node, id: u64) -> Result<(), DiskFailed> {
+    if node.random.chance(50) {
+        truncate(node, id);
+        node.run()?;
+    } else {
+        drop_front(node, id)?;
+    }
+    node.background()
+}
+
+/// Commits everything, stores a state of it and trims all but the last frame.
+pub(super) fn drop_front(node: &mut Node, id: u64) -> Result<(), DiskFailed> {
+    let last = {
+        let mut model = node.model.lock().unwrap();
+        let log = model.get_mut(&id).unwrap();
+        log.hard_state.commit = log.last();
+        log.last()
+    };
+    node.push(Work::Commit { incarnation: Incarnation::new(id), commit: last });
+    node.run()?;
+    store_state(node, id);
+    node.run()?;
+    node.background()?;
+    let before = node.model.lock().unwrap()[&id].start.map_or(1, |start| start.index.get());
+    if last.get() > before + 1 {
+        trim_to(node, id, last.get());
+        node.run()?;
+    }
+    node.background()
 }
 
 /// One turn: some requests, a cycle, and now and then what follows a cycle.

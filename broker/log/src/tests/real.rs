@@ -107,6 +107,45 @@ fn a_real_directory_is_written_left_and_found_again() {
 }
 
 #[test]
+fn a_dropped_segment_is_written_over_and_found_again() {
+    let root = tempfile::tempdir().unwrap();
+    let mut model = LogModel::default();
+    let mut opened = open(root.path());
+    let reader = create(&mut opened);
+    let work = |opened: &mut Opened, work| {
+        opened.cycle.run(&mut vec![work], &mut Vec::new()).unwrap();
+        while opened.cycle.background_step(&mut Vec::new()).unwrap() {}
+    };
+    for round in 0..4 {
+        for _ in 0..80 {
+            append(&mut opened, &mut model, &reader, 700 + round);
+        }
+        let applied = reader.bounds().last_index;
+        work(&mut opened, Work::Commit { incarnation: ID, commit: applied });
+        let state = Bytes::from_static(b"state");
+        work(&mut opened, Work::StoreState { incarnation: ID, applied, state });
+        let start = reader.sealed().last().unwrap().next_start;
+        work(&mut opened, Work::Trim { incarnation: ID, start });
+    }
+    assert!(opened.cycle.recycled().used > 6, "{:?}", opened.cycle.recycled());
+    assert!(root.path().join("recycled").read_dir().unwrap().count() > 0);
+    let check = |reader: &LogReader| {
+        let (start, end) = (reader.bounds().start.offset, reader.bounds().end_offset);
+        let found = reader.read(start, end, 1 << 20, true).unwrap().batches;
+        let wanted: Vec<Bytes> = model.acked.iter().map(Frame::stamped_payload).collect();
+        assert!(!found.is_empty() && wanted.ends_with(&found));
+    };
+    check(&reader);
+    drop((opened, reader));
+    let opened = open(root.path());
+    assert!(opened.report.torn.is_empty() && opened.report.corrupt.is_empty());
+    assert_eq!(opened.logs[0].last_index, LogIndex::new(321));
+    check(&opened.logs[0].reader);
+    opened.cycle.close().unwrap();
+    assert_eq!(root.path().join("recycled").read_dir().unwrap().count(), 0, "not after a crash");
+}
+
+#[test]
 fn room_that_is_not_there_is_an_error_and_leaves_no_file() {
     let root = tempfile::tempdir().unwrap();
     let disk = disk(root.path(), false);

@@ -35,7 +35,7 @@ impl LogWriter {
         let name = segment_name(start.index);
         let capacity = next_capacity(None, self.options.segment_bytes, 0);
         let made = allocate(&*self.disk, &format!("{dir}/{name}"), capacity)?;
-        let Prepared { file, map, capacity } = made;
+        let Prepared { file, map, capacity, .. } = made;
         let header = SegmentHeader {
             incarnation: self.incarnation,
             base_index: start.index,
@@ -53,7 +53,8 @@ impl LogWriter {
     }
 
     /// Goes on with a snapshot and the empty segment behind it. Readers see it by
-    /// [`LogWriter::show_restart`]. Returns the segments that were there.
+    /// [`LogWriter::show_restart`]. A prepared segment has been taken away before. Returns the
+    /// segments that were there.
     pub(crate) fn restart(&mut self, request: &Install, first: Segment) -> Vec<Arc<Segment>> {
         let index = request.index();
         assert!(

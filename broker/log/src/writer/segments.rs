@@ -1,11 +1,15 @@
 //! Where a log's segments come from and how they are closed.
 //!
+//! A new segment is, in this order: the prepared file, a recycled one of the size that is wanted, a
+//! fresh one. What is prepared ahead is a recycled file or a fresh one, too.
+//!
 //! Absent on purpose: removal, which `background` does in slices.
 
 use super::{FlushSet, LogWriter, Side, WriterState};
 use crate::bytes_io::{length, size};
 use crate::disk::{Disk, DiskFile, FileMap};
 use crate::index::{SEALED_ENTRIES_MAX, SparseIndex};
+use crate::recycle::RecycledFiles;
 use crate::segment::{
     SEGMENT_HEADER_BYTES, Segment, SegmentHeader, log_dir, next_capacity, segment_name, side_name,
 };
@@ -20,12 +24,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// A segment that has its room but no frame and no name yet.
+/// A segment that has its room but no frame and not its name yet.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(super) file: Arc<dyn DiskFile>,
-    pub(super) map: Box<dyn FileMap>,
-    pub(super) capacity: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) map: Box<dyn FileMap>,
+    pub(crate) capacity: u64,
+    /// What it is called until it is a segment.
+    pub(crate) path: String,
+    /// Its number, where it is a recycled file.
+    pub(crate) recycled: Option<u64>,
 }
 
 /// A full segment whose checkpoint is still to be written.
@@ -36,14 +44,14 @@ pub(crate) struct Sealing {
     pub(crate) tail: Tail,
 }
 
-/// Name of a prepared segment.
+/// Name of a fresh file that was prepared.
 pub(crate) const PREPARED_NAME: &str = "next";
 
 pub(super) fn allocate(disk: &dyn Disk, path: &str, capacity: u64) -> io::Result<Prepared> {
     let file = disk.create(path)?;
     let made = file.allocate(capacity).and_then(|()| file.map());
     match made {
-        Ok(map) => Ok(Prepared { file, map, capacity }),
+        Ok(map) => Ok(Prepared { file, map, capacity, path: path.to_owned(), recycled: None }),
         Err(error) => {
             // The name alone is left, and the next start would take it away too.
             let _ = disk.unlink(path);
@@ -52,8 +60,8 @@ pub(super) fn allocate(disk: &dyn Disk, path: &str, capacity: u64) -> io::Result
     }
 }
 
-/// Allocates a segment, a smaller one where there is no room: a disk that has some left is used up
-/// before an append is refused.
+/// Allocates a segment. Where there is no room, recycled files give way, and then it is a smaller
+/// one: a disk that has some left is used up before an append is refused.
 ///
 /// - `needed`: bytes without which the segment is of no use.
 fn allocate_at_most(
@@ -61,10 +69,12 @@ fn allocate_at_most(
     path: &str,
     capacity: u64,
     needed: u64,
+    recycled: &mut RecycledFiles,
 ) -> io::Result<Prepared> {
     let mut capacity = capacity.max(needed);
     loop {
         match allocate(disk, path, capacity) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && recycled.release() => {}
             Err(error) if error.kind() == io::ErrorKind::StorageFull && capacity > needed => {
                 capacity = (capacity / 4).max(needed);
             }
@@ -174,13 +184,14 @@ impl LogWriter {
     }
 
     /// The segment that comes behind `tail`: the prepared one where it has room for a frame of
-    /// `frame_bytes`, else a new one of `capacity`.
+    /// `frame_bytes`, else another one of `capacity`.
     pub(super) fn next_segment(
         &mut self,
         tail: &Tail,
         capacity: u64,
         frame_bytes: u64,
-        flush_sequence: FlushSequence,
+        birth: FlushSequence,
+        recycled: &mut RecycledFiles,
     ) -> io::Result<Arc<Segment>> {
         let base_index = tail.index.next();
         let path = format!("{}/{}", self.dir, segment_name(base_index));
@@ -188,24 +199,41 @@ impl LogWriter {
         if base_index == self.active.base_index() {
             return self.enlarge(capacity.max(needed));
         }
-        let prepared = match self.prepared.take_if(|prepared| prepared.capacity >= needed) {
-            Some(prepared) => {
-                self.disk.rename(&format!("{}/{PREPARED_NAME}", self.dir), &path)?;
-                prepared
-            }
-            None => allocate_at_most(&*self.disk, &path, capacity, needed)?,
+        let prepared = self.prepared.take_if(|prepared| prepared.capacity >= needed);
+        let prepared = prepared.or_else(|| recycled.take(capacity.max(needed)));
+        let prepared = match prepared {
+            Some(prepared) => self.name(prepared, &path, recycled)?,
+            None => allocate_at_most(&*self.disk, &path, capacity, needed, recycled)?,
         };
         let header = SegmentHeader {
             incarnation: self.incarnation,
             base_index,
             base_offset: tail.next_offset,
             previous_term: tail.term,
-            birth_flush_sequence: FlushSequence::new(flush_sequence.get().saturating_sub(1)),
+            birth_flush_sequence: birth,
             previous_crc: tail.chain_crc,
         };
         let index = SparseIndex::new(self.options.index_interval_bytes);
-        let Prepared { file, map, capacity } = prepared;
+        let Prepared { file, map, capacity, .. } = prepared;
         Ok(Arc::new(Segment::new(header, path, file, map, capacity, index)))
+    }
+
+    /// Gives a prepared file the name of a segment, by which it becomes the log's.
+    fn name(
+        &mut self,
+        prepared: Prepared,
+        path: &str,
+        recycled: &mut RecycledFiles,
+    ) -> io::Result<Prepared> {
+        if let Err(error) = self.disk.rename(&prepared.path, path) {
+            recycled.give_back(prepared);
+            return Err(error);
+        }
+        if prepared.recycled.is_some() {
+            recycled.note_used();
+            self.took_recycled = true;
+        }
+        Ok(prepared)
     }
 
     /// The active segment, which is empty and too small for a frame, with more room: the same file,
@@ -244,12 +272,21 @@ impl LogWriter {
         self.prepared.is_none() && self.tail.position > self.active.capacity / 2
     }
 
+    /// Size of the segment behind the active one, unless a frame needs more.
+    pub(crate) fn next_bytes(&self) -> u64 {
+        next_capacity(Some(self.active.capacity), self.options.segment_bytes, 0)
+    }
+
     /// Makes the next segment ahead of its use.
-    pub(crate) fn prepare_next(&mut self) -> io::Result<()> {
-        let capacity = next_capacity(Some(self.active.capacity), self.options.segment_bytes, 0);
-        let path = format!("{}/{PREPARED_NAME}", self.dir);
-        let least = u64::from(SEGMENT_BYTES_MIN);
-        self.prepared = Some(allocate_at_most(&*self.disk, &path, capacity, least)?);
+    pub(crate) fn prepare_next(&mut self, recycled: &mut RecycledFiles) -> io::Result<()> {
+        let capacity = self.next_bytes();
+        self.prepared = recycled.take(capacity);
+        if self.prepared.is_none() {
+            let path = format!("{}/{PREPARED_NAME}", self.dir);
+            let least = u64::from(SEGMENT_BYTES_MIN);
+            let made = allocate_at_most(&*self.disk, &path, capacity, least, recycled)?;
+            self.prepared = Some(made);
+        }
         Ok(())
     }
 
