@@ -10,7 +10,6 @@ use crate::clients::Client;
 use crate::event::{Event, Micros, NodeAt};
 use crate::network::Quality;
 use crate::node::DISK_BYTES;
-use crate::plan::FaultClass;
 use crate::world::World;
 use bateau_core::controller::Metadata;
 use bateau_protocol::ids::{Incarnation, LogIndex};
@@ -41,13 +40,6 @@ impl World {
             self.nodes[n].paused_until = 0;
             self.nodes[n].away_until = 0;
             self.events.put(self.at + 100_000, Event::Restart(n));
-            let isolates = |node: &crate::node::Node| {
-                node.process.as_ref().is_some_and(|process| !process.isolated.is_empty())
-            };
-            // What a passing error of the disk has isolated comes back with a new process.
-            if self.plan.has(FaultClass::FlushErrors) && isolates(&self.nodes[n]) {
-                self.kill(n);
-            }
         }
         self.live_until(self.at + SETTLING);
         self.wait("I20: elected within five timeouts", ELECTED_WITHIN, Self::unled);

@@ -3,7 +3,6 @@
 //! Absent on purpose: doing it, which is a `turn`'s.
 
 use crate::event::NodeAt;
-use crate::plan::FaultClass;
 use crate::process::Process;
 use crate::world::World;
 use bateau_core::shard::Effect;
@@ -49,9 +48,9 @@ impl World {
             Effect::Delete { incarnation } => self.check_delete(n, process, *incarnation),
             Effect::Isolated { incarnation, reason } => {
                 self.count("replicas isolated");
-                let is_excused =
-                    self.nodes[n].is_corrupted || self.plan.has(FaultClass::FlushErrors);
-                if !is_excused {
+                // Whoever asks is told what others say.
+                process.seen.entry(*incarnation).or_default().leader = None;
+                if !self.nodes[n].is_corrupted {
                     let name = n + 1;
                     self.fail(format!("{incarnation:?} of node {name} is isolated: {reason}"));
                 }
