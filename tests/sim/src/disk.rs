@@ -49,7 +49,7 @@ impl World {
         let before = process.cycle.recycled().used;
         let result = process.cycle.run(&mut process.work, &mut done);
         let recycled = process.cycle.recycled().used - before;
-        node.promises.end(&pending, &done);
+        node.promises.end(pending, &done);
         let life = node.life;
         self.counts_add("segments recycled", recycled);
         match (result, cut_at) {
@@ -117,7 +117,7 @@ impl World {
             self.count("directories failed");
             return self.kill(n);
         }
-        node.promises.end(&Pending::default(), &done);
+        node.promises.end(Pending::default(), &done);
         self.hear_disk(n, done);
         if !closes {
             self.events.put(self.at + CLOSING_FLUSH_AFTER, Event::DiskQuiet(n, life, number));

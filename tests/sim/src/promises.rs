@@ -13,7 +13,7 @@
 use bateau_core::shard::RecoveredLog;
 use bateau_log::{Done, Work};
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What is durable of one log.
 #[derive(Clone, Copy, Default, Debug)]
@@ -35,6 +35,23 @@ pub struct Promises {
 #[derive(Debug, Default)]
 pub struct Pending {
     votes: BTreeMap<Incarnation, (Term, ReplicaId)>,
+    /// Where each write of a log, in order, cuts off what was there.
+    truncations: BTreeMap<Incarnation, VecDeque<Option<LogIndex>>>,
+}
+
+impl Pending {
+    /// The first write of a log that was not answered yet is answered.
+    fn answered(&mut self, log: Incarnation) {
+        if let Some(writes) = self.truncations.get_mut(&log) {
+            writes.pop_front();
+        }
+    }
+
+    /// What the writes that are not answered leave of a log that ends at `last_index`.
+    fn left_of(&self, log: Incarnation, last_index: LogIndex) -> LogIndex {
+        let cuts = self.truncations.get(&log).into_iter().flatten().flatten();
+        cuts.map(|index| index.previous()).chain([last_index]).min().unwrap_or(last_index)
+    }
 }
 
 impl Promises {
@@ -50,6 +67,8 @@ impl Promises {
             match item {
                 Work::Persist(request) => {
                     let promise = self.logs.entry(request.incarnation).or_default();
+                    let writes = pending.truncations.entry(request.incarnation).or_default();
+                    writes.push_back(request.truncate_from);
                     if let Some(index) = request.truncate_from {
                         promise.last_index = promise.last_index.min(index.previous());
                     }
@@ -75,7 +94,7 @@ impl Promises {
     }
 
     /// The cycle is over, and this is what it answered.
-    pub fn end(&mut self, pending: &Pending, done: &[Done]) {
+    pub fn end(&mut self, mut pending: Pending, done: &[Done]) {
         for answer in done {
             match answer {
                 Done::Created { incarnation, last_index, .. } => {
@@ -83,10 +102,14 @@ impl Promises {
                 }
                 Done::Persisted { incarnation, last_index, .. } => {
                     let promise = self.logs.entry(*incarnation).or_default();
-                    promise.last_index = *last_index;
+                    pending.answered(*incarnation);
+                    promise.last_index = pending.left_of(*incarnation, *last_index);
                     if let Some((term, vote)) = pending.votes.get(incarnation) {
                         (promise.term, promise.voted_for) = (*term, *vote);
                     }
+                }
+                Done::PersistFailed { request, .. } => {
+                    pending.answered(request.incarnation);
                 }
                 Done::Installed { incarnation, .. } => {
                     if let Some((last_index, term, voted_for)) = self.installs.remove(incarnation) {
