@@ -133,6 +133,8 @@ fn run_all(arguments: &Arguments) -> Result<u64, String> {
     if !arguments.is_loud {
         std::panic::set_hook(Box::new(|_| {}));
     }
+    // Hours later another tree may lie there.
+    let commit = commit();
     let shared = Mutex::new(Shared { next_seed: arguments.seed, ..Shared::default() });
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs {
@@ -155,7 +157,7 @@ fn run_all(arguments: &Arguments) -> Result<u64, String> {
     }
     if let Some(path) = &arguments.ledger {
         let campaign = Campaign {
-            commit: commit(),
+            commit,
             first_seed: arguments.seed,
             seconds: arguments.seconds,
             nodes: arguments.nodes,
