@@ -7,7 +7,7 @@ use crate::payload::{Noise, Shape, produce_request};
 use bateau_protocol::kafka::api::Api;
 use bateau_protocol::kafka::api::api_versions::{ApiVersions, ApiVersionsRequest};
 use bateau_protocol::kafka::api::create_topics::{
-    CreatableTopic, CreateTopics, CreateTopicsRequest,
+    CreatableTopic, CreatableTopicConfig, CreateTopics, CreateTopicsRequest,
 };
 use bateau_protocol::kafka::api::delete_topics::{DeleteTopics, DeleteTopicsRequest};
 use bateau_protocol::kafka::api::list_offsets::{
@@ -135,10 +135,10 @@ impl Client {
     /// # Errors
     /// It exists, the peer refuses, or no leader appears in time.
     pub fn create_topic(&mut self, name: &str, partitions: i32) -> Result<(), Failure> {
-        self.create_replicated(name, partitions, 1)
+        self.create_replicated(name, partitions, 1, &[])
     }
 
-    /// As [`Self::create_topic`], with so many replicas.
+    /// As [`Self::create_topic`], with so many replicas and these configs.
     ///
     /// # Errors
     /// As [`Self::create_topic`].
@@ -147,8 +147,15 @@ impl Client {
         name: &str,
         partitions: i32,
         replication_factor: i16,
+        configs: &[(&str, &str)],
     ) -> Result<(), Failure> {
+        let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
+            name: (*name).to_owned().into(),
+            value: Some((*value).to_owned().into()),
+            ..CreatableTopicConfig::default()
+        };
         let topic = CreatableTopic {
+            configs: configs.iter().map(config).collect(),
             name: name.to_owned().into(),
             num_partitions: partitions,
             replication_factor,

@@ -78,12 +78,20 @@ pub const FIRST_LIGHT: &[Kind] = &[
 ];
 
 /// The numbers of three nodes.
-pub const THREE_NODES: &[Kind] = &[Kind {
-    name: "replicated",
-    about: "64 KiB batches, three replicas",
-    foreign: false,
-    run: replicated::run,
-}];
+pub const THREE_NODES: &[Kind] = &[
+    Kind {
+        name: "replicated",
+        about: "64 KiB batches, three replicas, new files",
+        foreign: false,
+        run: replicated::on_new_files,
+    },
+    Kind {
+        name: "replicated_recycled",
+        about: "64 KiB batches, three replicas, files that retention has freed",
+        foreign: false,
+        run: replicated::on_recycled_files,
+    },
+];
 
 /// A broker that runs already, instead of one of our own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,12 +12,13 @@ use crate::machine::filesystem_of;
 use crate::payload::{Noise, Shape, produce_requests};
 use crate::process::{Running, Starting};
 use crate::report::{Gate, Row, Unit};
-use crate::stats::{Summary, interleave};
+use crate::stats::interleave;
 use crate::volumes::{self, Volume};
+use std::cell::Cell;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
 const NODES: usize = 3;
 const PARTITIONS: i32 = 12;
@@ -32,37 +33,38 @@ const VOLUME_BYTES: u64 = 3 << 30;
 /// Flushes that are timed.
 const FLUSHES: u32 = 200;
 
+/// Of a segment where files are recycled: five are rolled in each partition in a slice.
+const SEGMENT_BYTES: &str = "4194304";
+/// Segments that have to lie on recycled files for a slice to count, in percent.
+const RECYCLED_MIN: usize = 80;
+
+/// What is written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Files {
+    /// Allocated for the slice, on both sides.
+    New,
+    /// Written before, on both sides: by a slice that is not timed.
+    Recycled,
+}
+
 /// What both sides work on.
 struct Field<'a> {
     context: &'a Context,
+    files: Files,
     places: Vec<PathBuf>,
     volumes: Vec<Volume>,
+    /// The least share of segments that lay on recycled files, in percent.
+    recycled_least: Cell<usize>,
 }
 
-/// The row.
-pub(super) fn run(context: &Context) -> Result<Vec<Row>, Failure> {
-    let field = Field::prepare(context)?;
-    let flush_us = field.flush_us()?;
-    field.on_cluster()?;
-    let (ours, bare) =
-        interleave(context.settings.pairs, |_| field.on_cluster(), |_| field.on_chain(false))?;
-    let again = (0..context.settings.pairs).map(|_| field.on_chain(true));
-    let again = again.collect::<Result<Vec<_>, Failure>>()?;
-    let (speeds, bare_speeds) = (speeds(&ours), speeds(&bare));
-    let mut row = context.row("replicated", Unit::MebibytesPerSecond, &speeds)?;
-    let chain =
-        "leader and two followers: CRC-32C, pwrite, fdatasync; ack after two of three flushes";
-    compare(&mut row, chain, &speeds, &bare_speeds);
-    row.gates = vec![Gate::RatioAtLeast(0.5)];
-    row.contract = field.contract();
-    cpu_per_gigabyte(&mut row, &ours, &bare);
-    if let Some(again) = Summary::of(&self::speeds(&again)) {
-        let text = format!("{:.0} MiB/s [{:.0} - {:.0}]", again.median, again.min, again.max);
-        row.beside.push(("the chain on files that were written before", text));
-    }
-    row.beside
-        .push(("4 KiB and its flush, on a node's filesystem", format!("{flush_us} us (p50)")));
-    Ok(vec![row])
+/// The row on new files.
+pub(super) fn on_new_files(context: &Context) -> Result<Vec<Row>, Failure> {
+    Field::prepare(context, Files::New)?.run("replicated")
+}
+
+/// The row on recycled files.
+pub(super) fn on_recycled_files(context: &Context) -> Result<Vec<Row>, Failure> {
+    Field::prepare(context, Files::Recycled)?.run("replicated_recycled")
 }
 
 /// In 2^20 bytes per second.
@@ -72,7 +74,29 @@ fn speeds(slices: &[Slice]) -> Vec<f64> {
 }
 
 impl<'a> Field<'a> {
-    fn prepare(context: &'a Context) -> Result<Self, Failure> {
+    fn run(&self, name: &str) -> Result<Vec<Row>, Failure> {
+        let flush_us = self.flush_us()?;
+        self.on_cluster()?;
+        let pairs = self.context.settings.pairs;
+        let (ours, bare) = interleave(pairs, |_| self.on_cluster(), |_| self.on_chain())?;
+        let (speeds, bare_speeds) = (speeds(&ours), speeds(&bare));
+        let mut row = self.context.row(name, Unit::MebibytesPerSecond, &speeds)?;
+        let chain =
+            "leader and two followers: CRC-32C, pwrite, fdatasync; ack after two of three flushes";
+        compare(&mut row, chain, &speeds, &bare_speeds);
+        row.gates = vec![Gate::RatioAtLeast(0.5)];
+        row.contract = self.contract();
+        cpu_per_gigabyte(&mut row, &ours, &bare);
+        if self.files == Files::Recycled {
+            let text = format!("{} % at least", self.recycled_least.get());
+            row.beside.push(("segments on files that were there before", text));
+        }
+        row.beside
+            .push(("4 KiB and its flush, on a node's filesystem", format!("{flush_us} us (p50)")));
+        Ok(vec![row])
+    }
+
+    fn prepare(context: &'a Context, files: Files) -> Result<Self, Failure> {
         let (mut places, mut volumes) = (Vec::new(), Vec::new());
         for node in 1..=NODES {
             let name = context.unique(&format!("node{node}"));
@@ -89,7 +113,7 @@ impl<'a> Field<'a> {
                 }
             }
         }
-        Ok(Self { context, places, volumes })
+        Ok(Self { context, files, places, volumes, recycled_least: Cell::new(100) })
     }
 
     fn has_volumes(&self) -> bool {
@@ -128,7 +152,9 @@ impl<'a> Field<'a> {
         let address = address.ok_or_else(|| Failure::unexpected("nodes", 0, NODES))?;
         let topic = self.context.topic("replicated");
         let mut client = Client::connect(address)?;
-        client.create_replicated(&topic, PARTITIONS, 3)?;
+        let short = [("segment.bytes", SEGMENT_BYTES), ("retention.bytes", SEGMENT_BYTES)];
+        let configs = if self.files == Files::Recycled { &short[..] } else { &[] };
+        client.create_replicated(&topic, PARTITIONS, 3, configs)?;
         let mut leaders: Vec<(Vec<i32>, SocketAddr)> = Vec::new();
         for (partition, address) in client.leaders(&topic)? {
             match leaders.iter_mut().find(|(_, of)| *of == address) {
@@ -137,22 +163,57 @@ impl<'a> Field<'a> {
             }
         }
         let lines = self.lines(&topic, &leaders)?;
+        let mut slices = 1;
+        if self.files == Files::Recycled {
+            replay_each(self.lines(&topic, &leaders)?, || ())?;
+            slices += 1;
+        }
         settle();
+        let begun = SystemTime::now();
         let before = cpu_of(&pids)?;
         let (outcome, after) = replay_each(lines, || cpu_of(&pids))?;
+        if self.files == Files::Recycled {
+            self.see_recycled(begun)?;
+        }
         let mut found = 0;
         for (partitions, address) in &leaders {
             let mut client = Client::connect(*address)?;
             found += client.record_count(&topic, partitions.iter().copied())?;
         }
-        let expected =
-            self.requests_each() as i64 * i64::from(PARTITIONS) * Shape::BULK.records as i64;
+        let sent = slices * self.requests_each() as i64 * i64::from(PARTITIONS);
+        let expected = sent * Shape::BULK.records as i64;
         if found != expected {
             return Err(Failure::unexpected(format!("records in {topic}"), found, expected));
         }
         nodes.into_iter().for_each(Running::kill);
         self.clear()?;
         Ok(self.slice(outcome, after?.saturating_sub(before)))
+    }
+
+    /// Looks at the files of all segments: those that are older than `begun` held others before.
+    fn see_recycled(&self, begun: SystemTime) -> Result<(), Failure> {
+        let (mut all, mut older) = (0, 0);
+        for place in &self.places {
+            for log in listed(&place.join("data/partitions"))? {
+                // What is on its way out meanwhile is no segment any more.
+                for file in listed(&log).unwrap_or_default() {
+                    let is_segment = file.extension().is_some_and(|ending| ending == "log");
+                    let Ok(metadata) = fs::metadata(&file) else { continue };
+                    // Internal logs have small ones that nobody rolls.
+                    if is_segment && metadata.len().to_string() == SEGMENT_BYTES {
+                        let created = metadata.created().tried(|| file.display().to_string())?;
+                        all += 1;
+                        older += usize::from(created < begun);
+                    }
+                }
+            }
+        }
+        let share = (older * 100).checked_div(all).unwrap_or(0);
+        self.recycled_least.set(share.min(self.recycled_least.get()));
+        if share >= RECYCLED_MIN || self.context.settings.scale < 1.0 {
+            return Ok(());
+        }
+        Err(Failure::unexpected("percent of segments on recycled files", share, RECYCLED_MIN))
     }
 
     /// Three nodes on empty directories, found by addresses that were free a moment ago.
@@ -171,7 +232,7 @@ impl<'a> Field<'a> {
                 "[node]\nid = {id}\ndata_dir = \"{}\"\ndata_dir_exclusive = {}\n\
                  [listeners]\nkafka = \"127.0.0.1:0\"\nnative = \"off\"\nhttp = \"off\"\n\
                  peers = \"127.0.0.1:{port}\"\n[cluster]\nvoters = [{}]\n\
-                 [limits]\ndisk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
+                 [limits]\nretention_check_ms = 50\ndisk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
                  disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n",
                 place.join("data").display(),
                 self.has_volumes(),
@@ -184,9 +245,8 @@ impl<'a> Field<'a> {
         starting.into_iter().map(Starting::until_ready).collect()
     }
 
-    /// - `again`: over files that a chain has written before.
-    fn on_chain(&self, again: bool) -> Result<Slice, Failure> {
-        if again {
+    fn on_chain(&self) -> Result<Slice, Failure> {
+        if self.files == Files::Recycled {
             // Whatever the files hold: their blocks are there.
             self.chain_once()?;
         }
@@ -277,6 +337,10 @@ impl<'a> Field<'a> {
         } else {
             format!("{place}, shared by the nodes: flushes help each other")
         };
+        let files = match self.files {
+            Files::New => "new, allocated, per slice; both sides",
+            Files::Recycled => "written by a slice before, which is not timed; both sides",
+        };
         let Shape { records, batch_bytes } = Shape::BULK;
         vec![
             ("nodes", "3 processes on this machine, replication factor 3".to_owned()),
@@ -287,12 +351,18 @@ impl<'a> Field<'a> {
             ("slice", format!("{} MiB, burst, a new cluster each", self.bytes() >> 20)),
             ("durability", "acks=all, flushed by two of three before the ack".to_owned()),
             ("filesystem", filesystem),
-            ("files", "new, allocated, per slice; both sides".to_owned()),
+            ("files", files.to_owned()),
             ("page cache", "synced before each slice, nothing dropped".to_owned()),
             ("pins", "none".to_owned()),
             ("pairs", self.context.pairs_text()),
         ]
     }
+}
+
+fn listed(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let what = || directory.display().to_string();
+    let entries = fs::read_dir(directory).tried(what)?;
+    entries.map(|entry| Ok(entry.tried(what)?.path())).collect()
 }
 
 fn cpu_of(pids: &[u32]) -> Result<Duration, Failure> {
