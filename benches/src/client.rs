@@ -152,7 +152,6 @@ impl Client {
         let config = |(name, value): &(&str, &str)| CreatableTopicConfig {
             name: (*name).to_owned().into(),
             value: Some((*value).to_owned().into()),
-            ..CreatableTopicConfig::default()
         };
         let topic = CreatableTopic {
             configs: configs.iter().map(config).collect(),

@@ -38,7 +38,7 @@ fn nodes_that_are_asked_to_stop_give_their_leaderships_away() {
         assert!(said.contains("stopping"), "node {leader}: {said}");
         assert!(!said.contains("could not be given away"), "node {leader}: {said}");
         let others = nodes.others(leader);
-        let moved = load.directory().led_elsewhere(&others, &[partition], leader, TIMEOUT);
+        let moved = load.directory().led_elsewhere(&others, &[partition], &[leader], TIMEOUT);
         println!("partition {partition} is led by another node after {moved:?}");
         let moment = load.now();
         let went_on = load.all_acked_since(moment, TIMEOUT);
