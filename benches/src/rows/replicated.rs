@@ -232,7 +232,8 @@ impl<'a> Field<'a> {
                 "[node]\nid = {id}\ndata_dir = \"{}\"\ndata_dir_exclusive = {}\n\
                  [listeners]\nkafka = \"127.0.0.1:0\"\nnative = \"off\"\nhttp = \"off\"\n\
                  peers = \"127.0.0.1:{port}\"\n[cluster]\nvoters = [{}]\n\
-                 [limits]\nretention_check_ms = 50\ndisk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
+                 [limits]\nretention_check_ms = 50\n\
+                 disk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
                  disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n",
                 place.join("data").display(),
                 self.has_volumes(),

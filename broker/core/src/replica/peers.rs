@@ -154,9 +154,9 @@ impl Replica {
     }
 }
 
-/// A voter's turns to stand, after a start or after the leader's node was lost: a few in a row, then
-/// one in every round of all voters. Who can be elected may be out of reach for the moment, while
-/// links come up; raft's own clocks are slower than that.
+/// A voter's turns to stand, after a start or after the leader's node was lost: a few in a row,
+/// then one in every round of all voters. Who can be elected may be out of reach for the moment,
+/// while links come up; raft's own clocks are slower than that.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidacy {
     ticks_left: u32,

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Raft sends nothing else to a follower that waits for a snapshot, so each one ends: with the
-//! follower's answer, which raft hears itself, or as failed. A follower says nothing while it puts a
-//! snapshot in the place of its log, so one that has all of it and says something else lets it go.
+//! follower's answer, which raft hears itself, or as failed. A follower says nothing while it puts
+//! a snapshot in the place of its log, so one that has all of it and speaks has let it go.
 //!
 //! Invariants
 //! - All three parts are of one moment: membership and state as applied when the snapshot is made.
@@ -39,8 +39,8 @@ const SENDING_MS_MAX: u64 = 120_000;
 const INSTALLING_MS_MAX: u64 = 10_000;
 const INSTALLING_BYTES_PER_MS: u64 = 10_000;
 
-/// Milliseconds from the last chunk on in which a follower may be heard with what it has said before
-/// it had all of them, and for each MB of the state a second more.
+/// Milliseconds from the last chunk on in which a follower may be heard with what it has said
+/// before it had all of them, and for each MB of the state a second more.
 const ARRIVING_MS_MAX: u64 = 2_000;
 const ARRIVING_BYTES_PER_MS: u64 = 1_000;
 

@@ -10,7 +10,7 @@
 //! | P1 | `kill -9` of a leader | a new leader, and acks again, within limits |
 //! | P2 | `kill -9` of all nodes at once | writes resume |
 //! | P3 | a leader stands still, and goes on | a zombie acks nothing, answers nothing stale |
-//! | P4 | a minority that nobody hears | the others go on; it acknowledges nothing that came later |
+//! | P4 | a minority that nobody hears | the others go on; it acknowledges nothing from then on |
 //! | P5 | a leader that is not heard, then one that hears nothing | leadership settles |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
 //!
