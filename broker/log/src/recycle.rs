@@ -31,7 +31,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::writer::Prepared;
 use bateau_protocol::frame::FRAME_HEADER_BYTES;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -169,13 +169,16 @@ impl RecycledFiles {
         }
     }
 
-    /// Whether a file of `bytes` may come, once those have gone whose size is not in `wanted`.
-    pub(crate) fn has_room(&mut self, bytes: u64, wanted: &BTreeSet<u64>) -> bool {
-        if !wanted.contains(&bytes) {
+    /// Whether a file of `bytes` may come, once those have gone whose size nobody wants next.
+    ///
+    /// - `is_wanted`: whether some log wants a file of so many bytes next. Asked once of a size.
+    pub(crate) fn has_room(&mut self, bytes: u64, is_wanted: impl Fn(u64) -> bool) -> bool {
+        if !is_wanted(bytes) {
             return false;
         }
+        let mut asked = BTreeMap::from([(bytes, true)]);
         for file in self.files.iter_mut().filter(|file| file.is_ready()) {
-            if !wanted.contains(&file.bytes) {
+            if !*asked.entry(file.bytes).or_insert_with(|| is_wanted(file.bytes)) {
                 file.stage = Stage::Leaving;
             }
         }

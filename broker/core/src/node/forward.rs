@@ -72,7 +72,7 @@ impl State {
 
 impl Forwarding {
     pub fn new(boot: BootEpoch) -> Self {
-        let newest = boot.epoch.wrapping_shl(NUMBER_BITS);
+        let newest = boot.epoch << NUMBER_BITS;
         Self { pending: BTreeMap::new(), newest, controller: None }
     }
 

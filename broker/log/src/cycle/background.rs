@@ -162,8 +162,10 @@ impl CommitCycle {
         let side = format!("{dir}/{}", side_name(segment.base_index()));
         // A segment that was never closed or idle has none.
         let _ = self.background.remove(disk, &side, None);
-        let wanted = self.logs.values().map(LogWriter::next_bytes).collect();
-        if self.recycled.has_room(segment.capacity, &wanted) && self.recycled.put(&segment).is_ok()
+        // The first log that wants it answers: what one log drops, most others want, too.
+        let is_wanted = |bytes| self.logs.values().any(|log| log.next_bytes() == bytes);
+        if self.recycled.has_room(segment.capacity, is_wanted)
+            && self.recycled.put(&segment).is_ok()
         {
             return Ok(());
         }
