@@ -33,8 +33,11 @@ const VOLUME_BYTES: u64 = 3 << 30;
 /// Flushes that are timed.
 const FLUSHES: u32 = 200;
 
-/// Of a segment where files are recycled: five are rolled in each partition in a slice.
-const SEGMENT_BYTES: &str = "4194304";
+/// Of a segment where files are recycled: each partition takes one or two in a slice.
+const SEGMENT_BYTES: &str = "16777216";
+/// Slices before, which are not timed: in the first segments grow to their size, and some are
+/// dropped, so that in the others no file has to be made any more.
+const WEARING_SLICES: [i64; 2] = [2, 2];
 /// Segments that have to lie on recycled files for a slice to count, in percent.
 const RECYCLED_MIN: usize = 80;
 
@@ -43,7 +46,7 @@ const RECYCLED_MIN: usize = 80;
 enum Files {
     /// Allocated for the slice, on both sides.
     New,
-    /// Written before, on both sides: by a slice that is not timed.
+    /// Written before, on both sides: by slices that are not timed.
     Recycled,
 }
 
@@ -163,17 +166,21 @@ impl<'a> Field<'a> {
             }
         }
         let lines = self.lines(&topic, &leaders)?;
-        let mut slices = 1;
+        let (mut slices, mut worn) = (1, SystemTime::now());
         if self.files == Files::Recycled {
-            replay_each(self.lines(&topic, &leaders)?, || ())?;
-            slices += 1;
+            for count in WEARING_SLICES {
+                worn = SystemTime::now();
+                for _ in 0..count {
+                    replay_each(self.lines(&topic, &leaders)?, || ())?;
+                }
+                slices += count;
+            }
         }
         settle();
-        let begun = SystemTime::now();
         let before = cpu_of(&pids)?;
         let (outcome, after) = replay_each(lines, || cpu_of(&pids))?;
         if self.files == Files::Recycled {
-            self.see_recycled(begun)?;
+            self.see_recycled(worn)?;
         }
         let mut found = 0;
         for (partitions, address) in &leaders {
@@ -190,8 +197,8 @@ impl<'a> Field<'a> {
         Ok(self.slice(outcome, after?.saturating_sub(before)))
     }
 
-    /// Looks at the files of all segments: those that are older than `begun` held others before.
-    fn see_recycled(&self, begun: SystemTime) -> Result<(), Failure> {
+    /// Looks at the files of all segments: those that are older than `worn` held others before.
+    fn see_recycled(&self, worn: SystemTime) -> Result<(), Failure> {
         let (mut all, mut older) = (0, 0);
         for place in &self.places {
             for log in listed(&place.join("data/partitions"))? {
@@ -203,7 +210,7 @@ impl<'a> Field<'a> {
                     if is_segment && metadata.len().to_string() == SEGMENT_BYTES {
                         let created = metadata.created().tried(|| file.display().to_string())?;
                         all += 1;
-                        older += usize::from(created < begun);
+                        older += usize::from(created < worn);
                     }
                 }
             }
@@ -340,7 +347,7 @@ impl<'a> Field<'a> {
         };
         let files = match self.files {
             Files::New => "new, allocated, per slice; both sides",
-            Files::Recycled => "written by a slice before, which is not timed; both sides",
+            Files::Recycled => "written by slices before, which are not timed; both sides",
         };
         let Shape { records, batch_bytes } = Shape::BULK;
         vec![

@@ -20,15 +20,17 @@
 //! (what gathers while a flush runs is the next batch); a shared journal.
 
 mod background;
+mod flushing;
 mod install;
 
 use crate::disk::{Disk, LockGuard};
+use crate::flush_set::FlushSet;
 use crate::meta::{MetaLog, Record, TruncateMark};
 use crate::recycle::{RecycledFiles, RecycledSegments};
 use crate::shared::LogShared;
 use crate::space::Space;
 use crate::work::{Create, DiskFailed, Done, Persist, SpaceState, Work, WriteError};
-use crate::writer::{FlushSet, LogWriter, write_error};
+use crate::writer::{LogWriter, write_error};
 use background::Background;
 pub(crate) use background::{REMOVED_SUFFIX, TRASH, trash_name};
 use bateau_protocol::ids::{FlushSequence, Incarnation};
@@ -62,6 +64,8 @@ pub struct CommitCycle {
     bytes_since_look: u64,
     /// Logs with something that a closing flush may have to store.
     unclosed: BTreeSet<Incarnation>,
+    /// What may wait for a flush that costs much in any case, or for the closing one.
+    riders: FlushSet,
     background: Background,
     space: Space,
     recycled: RecycledFiles,
@@ -127,6 +131,7 @@ impl CommitCycle {
             bytes_since_marks: 0,
             bytes_since_look: 0,
             unclosed: BTreeSet::new(),
+            riders: FlushSet::default(),
             background,
             space: parts.space,
             recycled: parts.recycled,
@@ -343,8 +348,7 @@ impl CommitCycle {
             .map_err(|error| write_error("make a log", &error))?;
         gathered.bytes +=
             log.append(&request.frames, gathered.sequence, &mut flush, &mut self.recycled)?;
-        flush.files.iter().for_each(|file| gathered.flush.add_file(file));
-        flush.dirs.iter().for_each(|dir| gathered.flush.add_dir(dir));
+        gathered.flush.extend(flush);
         Ok(log)
     }
 
@@ -483,7 +487,7 @@ impl CommitCycle {
 
     /// Side entries, durable marks and commits of everything since the last closing flush.
     fn close_marks(&mut self) -> Result<(), DiskFailed> {
-        let mut flush = FlushSet::default();
+        let mut flush = std::mem::take(&mut self.riders);
         let mut named = BTreeSet::new();
         self.write_sides()?;
         for id in std::mem::take(&mut self.unclosed) {
@@ -520,58 +524,6 @@ impl CommitCycle {
                 log.stored = stored;
             }
         }
-    }
-
-    fn append_meta(
-        &mut self,
-        records: impl IntoIterator<Item = Record>,
-        sequence: FlushSequence,
-    ) -> Result<(), DiskFailed> {
-        let records = records.into_iter().collect();
-        match self.meta.append(records, sequence) {
-            Err(mut error) => {
-                while error.kind() == io::ErrorKind::StorageFull && self.make_room(true) {
-                    // The state has the batch already, and a switch stores the state.
-                    match self.meta.switch() {
-                        Ok(()) => return Ok(()),
-                        Err(again) => error = again,
-                    }
-                }
-                Err(failure("write the meta log")(error))
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    /// The flush with number `sequence`, of the meta log alone.
-    fn flush_meta(&mut self, sequence: FlushSequence) -> Result<(), DiskFailed> {
-        let mut set = FlushSet::default();
-        set.add_file(&self.meta.file());
-        self.flush_named(set, sequence)
-    }
-
-    /// The flush with number `sequence`.
-    fn flush_set(&mut self, set: FlushSet, sequence: FlushSequence) -> Result<(), DiskFailed> {
-        #[cfg(any(test, feature = "sim"))]
-        if let Some(postponed) = &mut self.postponed {
-            let before = postponed.replace(set).unwrap_or_default();
-            return self.flush_named(before, sequence);
-        }
-        self.flush_named(set, sequence)
-    }
-
-    fn flush_named(&mut self, set: FlushSet, sequence: FlushSequence) -> Result<(), DiskFailed> {
-        assert!(
-            sequence > self.returned,
-            "I-LOG-7: flush {sequence} after flush {} has returned",
-            self.returned
-        );
-        self.flush_sequence = sequence;
-        let dirs: Vec<String> = set.dirs.into_iter().collect();
-        self.disk.flush(&set.files, &dirs).map_err(failure("flush"))?;
-        self.returned = sequence;
-        self.meta.note_flushed();
-        Ok(())
     }
 
     fn look(&mut self, answers: &mut Vec<Done>) -> Result<(), DiskFailed> {

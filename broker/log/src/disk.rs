@@ -93,6 +93,16 @@ pub trait Disk: Debug + Send + Sync {
     /// known about any of them, and asking again proves nothing (D7).
     fn flush(&self, files: &[Arc<dyn DiskFile>], dirs: &[String]) -> io::Result<()>;
 
+    /// Makes the bytes of files durable, as [`Disk::flush`] does, where of the files in
+    /// `overwritten` nothing was written since their last flush but over bytes that had been
+    /// flushed before. All that a filesystem that writes in place knows of such a file stays as it
+    /// was, but for its times: its journal may be left out, and one flush of the device is for all.
+    fn flush_overwritten(
+        &self,
+        overwritten: &[Arc<dyn DiskFile>],
+        files: &[Arc<dyn DiskFile>],
+    ) -> io::Result<()>;
+
     /// Room on the filesystem.
     fn space(&self) -> io::Result<DiskSpace>;
 
@@ -126,6 +136,10 @@ pub trait DiskFile: Debug + Send + Sync {
 
     /// Starts to write dirty pages out, without waiting. A hint.
     fn start_flush(&self);
+
+    /// Writes dirty pages out and waits until the device has them, if only in its cache. Says
+    /// nothing about the file's length and blocks.
+    fn write_out(&self) -> io::Result<()>;
 
     /// Makes the file's bytes durable.
     fn flush(&self) -> io::Result<()>;
@@ -183,6 +197,8 @@ pub struct RealDisk {
     options: RealDiskOptions,
     /// Opened at the start and kept, so that `syncfs` sees every write-back error since then.
     root_handle: File,
+    /// The filesystem writes over a block where that lies, and nobody shares its blocks.
+    writes_in_place: bool,
 }
 
 impl RealDisk {
@@ -191,7 +207,8 @@ impl RealDisk {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let root_handle = File::open(root)?;
-        Ok(Self { root: root.to_owned(), options, root_handle })
+        let writes_in_place = sys::writes_in_place(root_handle.as_fd());
+        Ok(Self { root: root.to_owned(), options, root_handle, writes_in_place })
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -289,6 +306,25 @@ impl Disk for RealDisk {
         }
         flush_each(files, |file| file.flush())?;
         flush_each(dirs, |dir| File::open(self.path(dir))?.sync_all())
+    }
+
+    fn flush_overwritten(
+        &self,
+        overwritten: &[Arc<dyn DiskFile>],
+        files: &[Arc<dyn DiskFile>],
+    ) -> io::Result<()> {
+        let is_for_syncfs = self.options.exclusive && files.len() >= SYNCFS_FILES_MIN;
+        if !self.writes_in_place || is_for_syncfs {
+            return self.flush(&[overwritten, files].concat(), &[]);
+        }
+        if self.options.ephemeral {
+            return Ok(());
+        }
+        overwritten.iter().chain(files).for_each(|file| file.start_flush());
+        overwritten.iter().try_for_each(|file| file.write_out())?;
+        // The flush of any file flushes the cache of the device, with all that it has by now.
+        let last = if files.is_empty() { overwritten.get(..1).unwrap_or_default() } else { files };
+        flush_each(last, |file| file.flush())
     }
 
     fn space(&self) -> io::Result<DiskSpace> {
@@ -411,6 +447,13 @@ impl DiskFile for RealFile {
         if !self.ephemeral {
             sys::start_write_out(self.file.as_fd());
         }
+    }
+
+    fn write_out(&self) -> io::Result<()> {
+        if self.ephemeral {
+            return Ok(());
+        }
+        sys::write_out(self.file.as_fd())
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -49,6 +49,7 @@ mod cycle;
 mod data_dir;
 mod disk;
 mod dump;
+mod flush_set;
 mod frames;
 mod index;
 mod meta;

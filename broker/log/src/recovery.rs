@@ -28,12 +28,13 @@ use crate::bytes_io::{from_hex, size};
 use crate::cycle::{REMOVED_SUFFIX, TRASH, finish_installs, trash_name};
 use crate::data_dir::OpenError;
 use crate::disk::{Disk, DiskFile};
+use crate::flush_set::FlushSet;
 use crate::meta::{MetaLog, Record, ReplicaMeta, TruncateMark};
 use crate::reader::LogReader;
 use crate::segment::{Segment, log_dir, segment_name, side_name};
 use crate::shared::{LogShared, Published};
 use crate::work::{HardState, LogOptions, LogStart, NodeStart};
-use crate::writer::{FlushSet, LogWriter, Sealing, Side, WriterState};
+use crate::writer::{LogWriter, Sealing, Side, WriterState};
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset, ReplicaId};
 use bytes::Bytes;
 use files::LogFiles;
@@ -208,8 +209,7 @@ pub(crate) fn recover(
         recovered.take(disk, meta, options, scan, verdict, &mut flush)?;
     }
     if !flush.is_empty() {
-        let dirs: Vec<String> = flush.dirs.into_iter().collect();
-        disk.flush(&flush.files, &dirs).map_err(failed("flush truncated tails"))?;
+        flush.flush(&**disk).map_err(failed("flush truncated tails"))?;
     }
     Ok(recovered)
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   partitions/<log>/<base>.log ──rename──> recycled/<number>  held: bytes of it may be lent
-//!                                               │ map gone, header zeroed; flushed with both names
+//!                                               │ map gone, header zeroed: cleared
+//!                                               │ flushed with both names, along with others
 //!                                               v
 //!   partitions/<other>/<base>.log <──rename── ready ──room is short──> leaving: 4 MiB a step
 //! ```
@@ -28,10 +29,11 @@
 
 use crate::bytes_io::{from_hex, hex, length, size};
 use crate::disk::{Disk, DiskFile};
+use crate::flush_set::FlushSet;
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::writer::Prepared;
 use bateau_protocol::frame::FRAME_HEADER_BYTES;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -50,8 +52,8 @@ const BYTES_MAX: u64 = 4 << 30;
 /// The files take at most one part in so many of what is free above the soft limit.
 const ROOM_SHARE: u64 = 4;
 
-/// Files that one step makes ready, with one flush.
-const READY_PER_STEP: usize = 16;
+/// Files that one step clears.
+const CLEARED_PER_STEP: usize = 16;
 
 /// Segment files that wait to be used again, as of now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -80,6 +82,8 @@ pub(crate) struct RecycledFiles {
 struct Waiting {
     number: u64,
     bytes: u64,
+    /// At its front, written and flushed before; 0 where an earlier process left the file.
+    settled_bytes: u64,
     stage: Stage,
 }
 
@@ -87,8 +91,10 @@ struct Waiting {
 enum Stage {
     /// Bytes may be lent; its former name was in the directory `from`.
     Held { segment: Arc<Segment>, from: Option<String> },
-    /// Nobody looks at it; header and names are still to be flushed.
+    /// Nobody looks at it; its header still says what it was.
     Loose { from: Option<String> },
+    /// Its header is zeroed; that and its names are named to be flushed.
+    Cleared,
     /// To be handed out.
     Ready,
     /// To be shortened and unlinked.
@@ -139,7 +145,7 @@ impl RecycledFiles {
             let is_segment = entry.bytes > SEGMENT_HEADER_BYTES && entry.bytes.is_multiple_of(4096);
             let stage =
                 if is_clean && is_segment { Stage::Loose { from: None } } else { Stage::Leaving };
-            files.push(Waiting { number, bytes: entry.bytes, stage });
+            files.push(Waiting { number, bytes: entry.bytes, settled_bytes: 0, stage });
         }
         Ok(Self { disk, files, number, used: 0, room_bytes: 0 })
     }
@@ -197,7 +203,8 @@ impl RecycledFiles {
         segment.set_path(path(number));
         let from = from.rsplit_once('/').map(|(dir, _)| dir.to_owned());
         let stage = Stage::Held { segment: Arc::clone(segment), from };
-        self.files.push(Waiting { number, bytes: segment.capacity, stage });
+        let settled_bytes = segment.settled_bytes();
+        self.files.push(Waiting { number, bytes: segment.capacity, settled_bytes, stage });
         Ok(())
     }
 
@@ -212,33 +219,44 @@ impl RecycledFiles {
         }
     }
 
-    /// Makes some files ready that nobody looks at any more. Returns whether there was any.
-    ///
-    /// Errors: of the flush, which is not tried again.
-    pub(crate) fn make_ready(&mut self) -> io::Result<bool> {
+    /// Clears some files that nobody looks at any more, and names what has to be flushed before
+    /// they are of use: see [`RecycledFiles::flushed`]. Returns whether there was any.
+    pub(crate) fn clear(&mut self, flush: &mut FlushSet) -> bool {
         self.files.iter_mut().for_each(Waiting::let_go);
-        let mut dirs = BTreeSet::from([RECYCLED.to_owned()]);
-        let mut flushed = Vec::new();
         let loose = self.files.iter_mut().filter_map(|file| match &mut file.stage {
             Stage::Loose { from } => Some((from.take(), file)),
             _ => None,
         });
         let mut any = false;
-        for (from, file) in loose.take(READY_PER_STEP) {
+        for (from, file) in loose.take(CLEARED_PER_STEP) {
             any = true;
             match clear_header(&*self.disk, &file.path()) {
                 Ok(handle) => {
-                    flushed.push(handle);
-                    dirs.extend(from);
-                    file.stage = Stage::Ready;
+                    flush.add_file(&handle);
+                    flush.add_dir(RECYCLED);
+                    from.iter().for_each(|dir| flush.add_dir(dir));
+                    file.stage = Stage::Cleared;
                 }
                 Err(_) => file.stage = Stage::Leaving,
             }
         }
-        if !flushed.is_empty() {
-            self.disk.flush(&flushed, &dirs.into_iter().collect::<Vec<_>>())?;
+        any
+    }
+
+    /// Takes note that all that was named by [`RecycledFiles::clear`] has been flushed.
+    pub(crate) fn flushed(&mut self) {
+        for file in &mut self.files {
+            if matches!(file.stage, Stage::Cleared) {
+                file.stage = Stage::Ready;
+            }
         }
-        Ok(any)
+    }
+
+    /// Whether a flush is all that keeps a file of `bytes` from being handed out, and no other is.
+    pub(crate) fn waits_for_flush(&self, bytes: u64) -> bool {
+        let mut alike = self.files.iter().filter(|file| file.bytes == bytes);
+        !alike.clone().any(Waiting::is_ready)
+            && alike.any(|file| matches!(file.stage, Stage::Cleared))
     }
 
     /// A file of exactly `bytes`, the one that came last: most of it is still in memory. It keeps
@@ -257,8 +275,9 @@ impl RecycledFiles {
                 Ok::<_, io::Error>((file, map))
             };
             if let Ok((file, map)) = open() {
-                let recycled = Some(waiting.number);
-                return Some(Prepared { file, map, capacity: bytes, path, recycled });
+                let (recycled, settled_bytes) = (Some(waiting.number), waiting.settled_bytes);
+                let capacity = bytes;
+                return Some(Prepared { file, map, capacity, path, recycled, settled_bytes });
             }
             self.files.push(Waiting { stage: Stage::Leaving, ..waiting });
         }
@@ -273,7 +292,8 @@ impl RecycledFiles {
     pub(crate) fn give_back(&mut self, prepared: Prepared) {
         if let Some(number) = prepared.recycled {
             let stage = if self.room_bytes == 0 { Stage::Leaving } else { Stage::Ready };
-            self.files.push(Waiting { number, bytes: prepared.capacity, stage });
+            let (bytes, settled_bytes) = (prepared.capacity, prepared.settled_bytes);
+            self.files.push(Waiting { number, bytes, settled_bytes, stage });
         }
     }
 

@@ -152,6 +152,10 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) map: Box<dyn FileMap>,
     pub(crate) capacity: u64,
+    /// Bytes at the front of the file that were written and flushed before it became this segment.
+    settled_bytes: u64,
+    /// End of the frames that recovery found; 0 in a segment of this process.
+    found_end: u64,
     /// Published end of the frames: stored with release after the write, loaded with acquire.
     end: AtomicU64,
     index: RwLock<SparseIndex>,
@@ -186,6 +190,8 @@ impl Segment {
             file,
             map,
             capacity,
+            settled_bytes: 0,
+            found_end: 0,
             end: AtomicU64::new(SEGMENT_HEADER_BYTES),
             index: RwLock::new(index),
             hot: RwLock::default(),
@@ -198,10 +204,32 @@ impl Segment {
     /// yet verified.
     pub(crate) fn recovered(mut self, end: u64, unverified_below: u64) -> Self {
         self.end = AtomicU64::new(end);
+        self.found_end = end;
         self.unverified_below = unverified_below;
         let words = unverified_below.div_ceil(VERIFIED_BLOCK_BYTES * 64);
         self.verified = (0..words).map(|_| AtomicU64::new(0)).collect();
         self
+    }
+
+    /// A segment on a file of which so many bytes were written and flushed before.
+    pub(crate) fn on_settled(mut self, settled_bytes: u64) -> Self {
+        self.settled_bytes = settled_bytes;
+        self
+    }
+
+    /// Whether a write that ends at `end` changes nothing but bytes that were flushed before the
+    /// file became this segment.
+    pub(crate) fn overwrites(&self, end: u64) -> bool {
+        end <= self.settled_bytes
+    }
+
+    /// Bytes at the front of the file that have been written and flushed once all frames of this
+    /// segment have been: those of an earlier life, or those of this one. An append writes an empty
+    /// header place behind its frames.
+    pub(crate) fn settled_bytes(&self) -> u64 {
+        let end = self.end();
+        let behind = if end > self.found_end { length(FRAME_HEADER_BYTES) } else { 0 };
+        self.settled_bytes.max(end + behind)
     }
 
     pub(crate) fn base_index(&self) -> LogIndex {

@@ -19,11 +19,13 @@
 //!
 //! Absent on purpose: time, and threads of its own.
 
+mod random;
 mod stable;
 mod state;
 
 use crate::disk::{DirEntry, Disk, DiskFile, DiskSpace, FileMap, LockError, LockGuard};
 use bytes::Bytes;
+pub use random::SimRandom;
 use state::{FileState, Inode, ROOT, State, error, size};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,37 +34,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Unit of what a crash keeps or loses, in bytes.
 pub const SECTOR_BYTES: usize = 512;
-
-/// A small generator of random numbers (splitmix64), for the disk and for tests over it.
-#[derive(Clone, Debug)]
-pub struct SimRandom(u64);
-
-impl SimRandom {
-    /// A generator that starts from `seed`.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `limit`, which is at least 1.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.next_u64() % limit.max(1)
-    }
-
-    /// True in `percent` of a hundred cases.
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// An error to inject.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +79,7 @@ impl SimDisk {
             powered: true,
             power_off_at: None,
             flushes_lie: false,
+            in_device_cache: Vec::new(),
             locks: BTreeMap::new(),
             lent: Vec::new(),
         })
@@ -348,6 +320,16 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn flush_overwritten(
+        &self,
+        overwritten: &[Arc<dyn DiskFile>],
+        files: &[Arc<dyn DiskFile>],
+    ) -> io::Result<()> {
+        overwritten.iter().try_for_each(|file| file.write_out())?;
+        let last = if files.is_empty() { &overwritten[..1] } else { files };
+        last.iter().try_for_each(|file| file.flush())
+    }
+
     fn space(&self) -> io::Result<DiskSpace> {
         let state = self.call(false, false)?;
         Ok(DiskSpace { free: state.capacity.saturating_sub(state.used()), total: state.capacity })
@@ -463,23 +445,20 @@ impl DiskFile for SimFile {
 
     fn start_flush(&self) {}
 
+    fn write_out(&self) -> io::Result<()> {
+        let mut state = self.flushing()?;
+        let out = state.file(self.inode)?.write_out();
+        state.in_device_cache.extend(out.into_iter().map(|sector| (self.inode, sector)));
+        Ok(())
+    }
+
     fn flush(&self) -> io::Result<()> {
-        match self.disk.call(true, false) {
-            Ok(state) if state.flushes_lie => Ok(()),
-            Ok(mut state) => {
-                state.file(self.inode)?.flush();
-                Ok(())
-            }
-            Err(failed) => {
-                let mut state = self.disk.state();
-                if state.powered {
-                    let mut random = state.random.clone();
-                    state.file(self.inode)?.fail_flush(&mut random);
-                    state.random = random;
-                }
-                Err(failed)
-            }
+        let mut state = self.flushing()?;
+        if !state.flushes_lie {
+            state.file(self.inode)?.flush();
+            state.flush_device();
         }
+        Ok(())
     }
 
     fn drop_cache(&self, position: u64) -> io::Result<()> {
@@ -501,6 +480,21 @@ impl DiskFile for SimFile {
 }
 
 impl SimFile {
+    /// One call that flushes. Where it fails, the pages of the file look clean and may be lost.
+    fn flushing(&self) -> io::Result<MutexGuard<'_, State>> {
+        let failed = match self.disk.call(true, false) {
+            Ok(state) => return Ok(state),
+            Err(failed) => failed,
+        };
+        let mut state = self.disk.state();
+        if state.powered {
+            let mut random = state.random.clone();
+            state.file(self.inode)?.fail_flush(&mut random);
+            state.random = random;
+        }
+        Err(failed)
+    }
+
     /// What a failed write leaves: any number of its first bytes, within the file.
     fn write_a_part(&self, position: u64, slices: &[&[u8]]) {
         let mut state = self.disk.state();

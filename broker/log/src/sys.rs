@@ -1,4 +1,5 @@
-//! System calls that `rustix` lacks: `sync_file_range` and `mincore`.
+//! System calls that `rustix` lacks: `sync_file_range` and `mincore`; and what is known of
+//! filesystems.
 //!
 //! Absent on purpose: anything with a safe wrapper elsewhere, and every decision.
 
@@ -12,6 +13,10 @@ mod linux {
     use std::ffi::{c_int, c_uchar, c_uint, c_void};
 
     pub(super) const SYNC_FILE_RANGE_WRITE: c_uint = 2;
+    /// Waits before, writes, waits behind.
+    pub(super) const SYNC_FILE_RANGE_WRITE_AND_WAIT: c_uint = 7;
+    /// `f_type` of ext4, and of its forerunners, which the same code serves.
+    pub(super) const EXT4_SUPER_MAGIC: u64 = 0xEF53;
 
     unsafe extern "C" {
         pub(super) fn sync_file_range(
@@ -35,6 +40,39 @@ pub(crate) fn start_write_out(file: BorrowedFd<'_>) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = file.as_raw_fd();
+}
+
+/// Writes all dirty pages of a file out and waits for the device to have them.
+///
+/// Errors: the system's, write-back errors among them. They are reported once.
+pub(crate) fn write_out(file: BorrowedFd<'_>) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let flags = linux::SYNC_FILE_RANGE_WRITE_AND_WAIT;
+        // SAFETY: the descriptor is open for as long as the borrow lives; no memory is passed.
+        match unsafe { linux::sync_file_range(file.as_raw_fd(), 0, 0, flags) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok(rustix::fs::fdatasync(file)?)
+}
+
+/// Whether the filesystem of an open file writes over a block where that lies and never shares
+/// blocks between files, so that such a write changes nothing that its journal would have to hold.
+/// "No" where that is not known: of XFS, for a copy may share blocks with a file (`cp --reflink`).
+pub(crate) fn writes_in_place(file: BorrowedFd<'_>) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let found = rustix::fs::fstatfs(file);
+        found.is_ok_and(|found| u64::try_from(found.f_type) == Ok(linux::EXT4_SUPER_MAGIC))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
 }
 
 /// Bytes of a page of memory, at least; residency is asked for in these units.

@@ -22,6 +22,7 @@ pub(crate) use segments::{PREPARED_NAME, Prepared, Sealing};
 
 use crate::bytes_io::length;
 use crate::disk::{Disk, DiskFile};
+use crate::flush_set::FlushSet;
 use crate::index::payload_timestamp;
 use crate::meta::{ReplicaMeta, SnapshotMark, TruncateMark};
 use crate::reader::LogReader;
@@ -34,34 +35,10 @@ use crate::work::{HardState, LogOptions, LogStart, WriteError};
 use bateau_protocol::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, STAMPED_BYTES};
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, ReplicaId};
 use bateau_protocol::limits::FRAME_PAYLOAD_BYTES_MAX;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// What the next flush has to name.
-#[derive(Debug, Default)]
-pub(crate) struct FlushSet {
-    pub(crate) files: Vec<Arc<dyn DiskFile>>,
-    seen: BTreeSet<usize>,
-    pub(crate) dirs: BTreeSet<String>,
-}
-
-impl FlushSet {
-    pub(crate) fn add_file(&mut self, file: &Arc<dyn DiskFile>) {
-        if self.seen.insert(Arc::as_ptr(file).cast::<()>().addr()) {
-            self.files.push(Arc::clone(file));
-        }
-    }
-
-    pub(crate) fn add_dir(&mut self, dir: &str) {
-        self.dirs.insert(dir.to_owned());
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.dirs.is_empty()
-    }
-}
 
 /// The side file of a segment that is not closed for good.
 #[derive(Debug)]
@@ -314,7 +291,11 @@ impl LogWriter {
         if run.frames.is_empty() {
             return;
         }
-        flush.add_file(&self.active.file);
+        if self.active.overwrites(run.tail.position + length(FRAME_HEADER_BYTES)) {
+            flush.add_overwritten(&self.active.file);
+        } else {
+            flush.add_file(&self.active.file);
+        }
         let mut terms = None;
         {
             let mut index = self.active.index_mut();

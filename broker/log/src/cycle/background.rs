@@ -15,7 +15,7 @@ use crate::segment::{Segment, log_dir, side_name};
 use crate::shared::LogShared;
 use crate::state_file::{self, StoreError, state_name};
 use crate::work::{DiskFailed, Done, Install};
-use crate::writer::{FlushSet, LogWriter, write_error};
+use crate::writer::{LogWriter, write_error};
 use bateau_protocol::ids::{Incarnation, LogIndex};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -204,7 +204,7 @@ impl CommitCycle {
             self.write_sides()?;
         } else if self.close_segments()? {
             // More of them come first: they spare the next start a walk.
-        } else if self.recycled.make_ready().map_err(failure("flush recycled files"))? {
+        } else if self.recycled.clear(&mut self.riders) {
             // More of them come first: the next segments may be made of them.
         } else if let Some(log) = self.background.attention.pop_first() {
             self.attend(log)?;
@@ -283,9 +283,8 @@ impl CommitCycle {
         Ok(Done::StateStored { incarnation, applied })
     }
 
-    /// Closes one segment each of some logs, with one flush. Returns whether there was any.
+    /// Closes one segment each of some logs. Returns whether there was any.
     fn close_segments(&mut self) -> Result<bool, DiskFailed> {
-        let mut flush = FlushSet::default();
         let waiting = self.background.attention.iter().filter_map(|id| {
             self.logs.get(id).filter(|log| !log.sealing.is_empty()).map(|log| log.incarnation)
         });
@@ -293,7 +292,7 @@ impl CommitCycle {
         let mut closed = false;
         for id in chosen {
             let Some(log) = self.logs.get_mut(&id) else { continue };
-            match log.seal_one(&mut flush) {
+            match log.seal_one(&mut self.riders) {
                 Ok(sealed) => closed |= sealed,
                 // Its checkpoint is a cache: tried again after the log's next append.
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
@@ -302,8 +301,6 @@ impl CommitCycle {
                 Err(error) => return Err(failure("close a segment")(error)),
             }
         }
-        let dirs: Vec<String> = flush.dirs.into_iter().collect();
-        self.disk.flush(&flush.files, &dirs).map_err(failure("flush side files"))?;
         Ok(closed)
     }
 
@@ -317,6 +314,10 @@ impl CommitCycle {
             return dead.into_iter().try_for_each(|segment| self.retire(segment));
         }
         if log.wants_next() {
+            if self.recycled.waits_for_flush(log.next_bytes()) {
+                self.background.look_at(id);
+                return self.flush_riders();
+            }
             // Without room the append that needs it finds out, and answers.
             let _ = log.prepare_next(&mut self.recycled);
         }
@@ -372,9 +373,15 @@ impl CommitCycle {
         let dirs = [String::new(), "partitions".to_owned(), TRASH.to_owned()];
         self.disk.flush(&[], &dirs).map_err(failure("flush the trash"))?;
         let Some((.., held)) = self.background.deletions.pop_front() else { return Ok(()) };
-        self.recycled.forget_dir(&dir);
+        self.forget_dir(&dir);
         self.background.note_trashed(&dir, name, held);
         Ok(())
+    }
+
+    /// The directory `dir` is gone or another one, durably: nothing has to be flushed there.
+    pub(super) fn forget_dir(&mut self, dir: &str) {
+        self.riders.forget_dir(dir);
+        self.recycled.forget_dir(dir);
     }
 
     /// Removes a slice of the trash that is old enough. Returns whether there is more.

@@ -15,11 +15,12 @@
 use super::{CommitCycle, TRASH, failure, trash_name};
 use crate::bytes_io::from_hex;
 use crate::disk::Disk;
+use crate::flush_set::FlushSet;
 use crate::meta::{MetaLog, Record};
 use crate::segment::{Segment, log_dir};
 use crate::state_file::{self, StoreError};
 use crate::work::{DiskFailed, Done, Install, WriteError};
-use crate::writer::{FlushSet, install_dir, write_error};
+use crate::writer::{install_dir, write_error};
 use bateau_protocol::ids::{Incarnation, LogIndex};
 use std::io;
 
@@ -62,7 +63,7 @@ impl CommitCycle {
         self.note_stored(&[incarnation].into());
         self.take_over(request)?;
         let dir = log_dir(incarnation);
-        self.recycled.forget_dir(&dir);
+        self.forget_dir(&dir);
         self.background.note_trashed(&dir, trash_name(incarnation, index.get()), old);
         // It was no deletion: it goes now, or with a later look at the trash if it is still read.
         self.background.empty_trash(index.next().get());
@@ -82,7 +83,7 @@ impl CommitCycle {
         let mut flush = FlushSet::default();
         let first = log.first_segment_of(request, dir, self.flush_sequence, &mut flush);
         let first = first.map_err(StoreError::Write)?;
-        disk.flush(&flush.files, &[]).map_err(StoreError::Flush)?;
+        flush.flush(disk).map_err(StoreError::Flush)?;
         state_file::store(disk, dir, incarnation, request.applied, &request.state)?;
         disk.flush(&[], &[PARTITIONS.to_owned()]).map_err(StoreError::Flush)?;
         Ok(Some(first))

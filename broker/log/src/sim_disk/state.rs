@@ -24,6 +24,8 @@ pub(super) struct State {
     pub(super) powered: bool,
     pub(super) power_off_at: Option<u64>,
     pub(super) flushes_lie: bool,
+    /// What the device's cache holds: by file, the sector.
+    pub(super) in_device_cache: Vec<(u64, usize)>,
     pub(super) locks: BTreeMap<String, u32>,
     pub(super) lent: Vec<(Weak<()>, u64, u64, u64)>,
 }
@@ -42,6 +44,8 @@ pub(super) struct FileState {
     pub(super) stable_bytes: u64,
     /// What the stable store holds where it differs.
     pub(super) changed: BTreeMap<usize, Changed>,
+    /// Sectors that were flushed once, a bit each: to write over one changes nothing else.
+    settled: Arc<Vec<u64>>,
     pub(super) unreadable: BTreeSet<usize>,
     /// Shared with everybody who has the file open, mapped, or holds bytes of it.
     pub(super) users: Arc<()>,
@@ -52,6 +56,8 @@ pub(super) struct Changed {
     pub(super) stable: [u8; SECTOR_BYTES],
     /// A failed flush has made the page look clean: only a crash or a dropped cache shows it.
     pub(super) lost: bool,
+    /// It is in the device's cache.
+    pub(super) is_out: bool,
 }
 
 /// Names that change together.
@@ -142,6 +148,15 @@ impl State {
         self.fault = None;
     }
 
+    /// Flushes the cache of the device.
+    pub(super) fn flush_device(&mut self) {
+        for (id, sector) in std::mem::take(&mut self.in_device_cache) {
+            if let Some(Inode::File(file)) = self.inodes.get_mut(&id) {
+                file.settle(sector);
+            }
+        }
+    }
+
     pub(super) fn flush_directory(&mut self, id: u64) {
         let changes = std::mem::take(&mut self.changes);
         let mut takes_names = false;
@@ -192,6 +207,7 @@ impl State {
 
     pub(super) fn lose_what_was_not_flushed(&mut self, mut random: SimRandom) {
         self.power_on();
+        self.in_device_cache.clear();
         // Besides a coin for everything, crashes that keep nearly all or nearly nothing.
         let keep = [5, 50, 50, 95][size(random.below(4))];
         for change in std::mem::take(&mut self.changes) {
@@ -233,8 +249,12 @@ impl FileState {
         self.bytes = self.bytes.max(end as u64);
         for sector in position / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
             let stable = self.sector(sector);
-            let changed = self.changed.entry(sector).or_insert(Changed { stable, lost: false });
-            changed.lost = false;
+            let changed = self.changed.entry(sector).or_insert(Changed {
+                stable,
+                lost: false,
+                is_out: false,
+            });
+            (changed.lost, changed.is_out) = (false, false);
         }
         let content = Arc::make_mut(&mut self.content);
         if content.len() < end {
@@ -261,8 +281,40 @@ impl FileState {
     }
 
     pub(super) fn flush(&mut self) {
-        self.changed.retain(|_, changed| changed.lost);
+        let settled = Arc::make_mut(&mut self.settled);
+        self.changed.retain(|sector, changed| {
+            let word = sector / 64;
+            if settled.len() <= word {
+                settled.resize(word + 1, 0);
+            }
+            settled[word] |= 1 << (sector % 64);
+            changed.lost
+        });
         self.stable_bytes = self.bytes;
+    }
+
+    /// Gives the device what changes nothing but the bytes of settled sectors, and returns which.
+    /// Of the rest it gets the bytes, too, but not where they belong.
+    pub(super) fn write_out(&mut self) -> Vec<usize> {
+        let settled = &self.settled;
+        let is_settled = |sector: usize| {
+            settled.get(sector / 64).is_some_and(|word| word >> (sector % 64) & 1 == 1)
+        };
+        let mut out = Vec::new();
+        for (sector, changed) in self.changed.iter_mut() {
+            if !changed.lost && is_settled(*sector) {
+                changed.is_out = true;
+                out.push(*sector);
+            }
+        }
+        out
+    }
+
+    /// The device has flushed its cache, this sector with it.
+    pub(super) fn settle(&mut self, sector: usize) {
+        if self.changed.get(&sector).is_some_and(|changed| changed.is_out) {
+            self.changed.remove(&sector);
+        }
     }
 
     pub(super) fn fail_flush(&mut self, random: &mut SimRandom) {

@@ -350,7 +350,8 @@ fn a_disk_that_fails_on_the_way_leaves_no_file_with_two_lives() {
 
 #[test]
 fn an_old_segment_header_never_passes_for_a_new_one() {
-    let node = worn();
+    let mut node = worn();
+    node.idle().unwrap();
     for bytes in recycled_contents(&node.disk) {
         assert!(bytes[..SEGMENT_HEADER_BYTES as usize].iter().all(|byte| *byte == 0));
         assert!(bytes.len() as u64 > SEGMENT_HEADER_BYTES, "and behind it is what was");

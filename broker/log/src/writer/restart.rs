@@ -3,8 +3,9 @@
 //! Absent on purpose: the moment when it takes over, which is the cycle's.
 
 use super::segments::{Prepared, allocate};
-use super::{FlushSet, LogWriter, Side};
+use super::{LogWriter, Side};
 use crate::bytes_io::hex;
+use crate::flush_set::FlushSet;
 use crate::index::SparseIndex;
 use crate::meta::SnapshotMark;
 use crate::segment::{Segment, SegmentHeader, log_dir, next_capacity, segment_name};

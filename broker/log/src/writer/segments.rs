@@ -5,9 +5,10 @@
 //!
 //! Absent on purpose: removal, which `background` does in slices.
 
-use super::{FlushSet, LogWriter, Side, WriterState};
+use super::{LogWriter, Side, WriterState};
 use crate::bytes_io::{length, size};
 use crate::disk::{Disk, DiskFile, FileMap};
+use crate::flush_set::FlushSet;
 use crate::index::{SEALED_ENTRIES_MAX, SparseIndex};
 use crate::recycle::RecycledFiles;
 use crate::segment::{
@@ -34,6 +35,8 @@ pub(crate) struct Prepared {
     pub(crate) path: String,
     /// Its number, where it is a recycled file.
     pub(crate) recycled: Option<u64>,
+    /// Bytes at its front that were written and flushed before.
+    pub(crate) settled_bytes: u64,
 }
 
 /// A full segment whose checkpoint is still to be written.
@@ -51,7 +54,10 @@ pub(super) fn allocate(disk: &dyn Disk, path: &str, capacity: u64) -> io::Result
     let file = disk.create(path)?;
     let made = file.allocate(capacity).and_then(|()| file.map());
     match made {
-        Ok(map) => Ok(Prepared { file, map, capacity, path: path.to_owned(), recycled: None }),
+        Ok(map) => {
+            let path = path.to_owned();
+            Ok(Prepared { file, map, capacity, path, recycled: None, settled_bytes: 0 })
+        }
         Err(error) => {
             // The name alone is left, and the next start would take it away too.
             let _ = disk.unlink(path);
@@ -214,8 +220,9 @@ impl LogWriter {
             previous_crc: tail.chain_crc,
         };
         let index = SparseIndex::new(self.options.index_interval_bytes);
-        let Prepared { file, map, capacity, .. } = prepared;
-        Ok(Arc::new(Segment::new(header, path, file, map, capacity, index)))
+        let Prepared { file, map, capacity, settled_bytes, .. } = prepared;
+        let segment = Segment::new(header, path, file, map, capacity, index);
+        Ok(Arc::new(segment.on_settled(settled_bytes)))
     }
 
     /// Gives a prepared file the name of a segment, by which it becomes the log's.

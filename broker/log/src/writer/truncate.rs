@@ -7,11 +7,11 @@
 
 use super::{LogWriter, Side};
 use crate::bytes_io::{length, size};
+use crate::flush_set::FlushSet;
 use crate::index::{NO_TIMESTAMP, TIMESTAMP_PREFIX_BYTES, payload_timestamp};
 use crate::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::side::ENTRY_BYTES;
 use crate::tail::Tail;
-use crate::writer::FlushSet;
 use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameKind};
 use bateau_protocol::ids::LogIndex;
 use std::io;
