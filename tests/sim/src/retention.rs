@@ -25,6 +25,9 @@ use bateau_storage::Letter;
 /// Bytes of a piece of a snapshot: small states come in several, too.
 const PIECE_BYTES: usize = 150;
 
+/// One snapshot in so many is sent twice.
+const SENT_TWICE: Micros = 5;
+
 impl World {
     /// Between two looks at what may go, in microseconds.
     pub(crate) fn until_next_look(&mut self) -> Micros {
@@ -67,9 +70,20 @@ impl World {
         self.nodes[n].away_until = self.at + 3_000_000 + self.random.below(12_000_000);
     }
 
-    /// Sends a snapshot, and says what became of it.
+    /// Sends a snapshot, some of them twice in a row, and says what became of it: the second comes
+    /// while the first is put in the place of the log.
     pub(crate) fn send_snapshot(&mut self, process: &mut Process, snapshot: &OutgoingSnapshot) {
         self.count("snapshots sent");
+        let mut is_sent = self.post_snapshot(process, snapshot);
+        // No number is drawn, so that what else happens is as it would be without.
+        if self.at.is_multiple_of(SENT_TWICE) {
+            self.count("snapshots sent twice");
+            is_sent &= self.post_snapshot(process, snapshot);
+        }
+        process.inbox.push(snapshot.outcome(is_sent));
+    }
+
+    fn post_snapshot(&mut self, process: &mut Process, snapshot: &OutgoingSnapshot) -> bool {
         let mut is_sent = true;
         for letter in bateau_storage::snapshot_letters(snapshot) {
             let PeerMessage::SnapshotChunk(chunk) = letter.message else {
@@ -81,7 +95,7 @@ impl World {
                 is_sent &= self.post(process, Letter { message, ..letter });
             }
         }
-        process.inbox.push(snapshot.outcome(is_sent));
+        is_sent
     }
 
     /// A log starts anew here, or loses its beginning: what was before is what was committed.
