@@ -230,3 +230,32 @@ fn a_dump_shows_every_frame_and_where_it_breaks() {
     assert!(last.damage.as_ref().is_some_and(|damage| damage.contains("payload CRC")));
     assert!(SegmentDump::open(disk.open("meta.a").unwrap()).is_err());
 }
+
+#[test]
+fn what_is_written_over_is_flushed_on_every_filesystem() {
+    let root = tempfile::tempdir().unwrap();
+    for exclusive in [false, true] {
+        let disk = disk(root.path(), exclusive);
+        let files: Vec<_> =
+            ["a", "b", "c", "d", "e"].iter().map(|name| disk.create(name).unwrap()).collect();
+        files.iter().for_each(|file| file.write_at(0, &[&[1; 9000]]).unwrap());
+        disk.flush(&files, &[String::new()]).unwrap();
+        files.iter().for_each(|file| file.write_at(10, &[&[2; 8000]]).unwrap());
+        // Alone, with another one, and with so many others that one flush is for all.
+        for (overwritten, others) in [(0..1, 1..1), (0..2, 2..3), (0..2, 2..5)] {
+            disk.flush_overwritten(&files[overwritten], &files[others]).unwrap();
+        }
+        assert!((0..5).all(|at| {
+            let mut found = [0; 2];
+            files[at].read_at(8009, &mut found).unwrap();
+            found == [2, 1]
+        }));
+    }
+}
+
+#[test]
+fn a_filesystem_that_nobody_looked_into_is_not_trusted_to_write_in_place() {
+    use std::os::fd::AsFd;
+    let process = std::fs::File::open("/proc").unwrap();
+    assert!(!crate::sys::writes_in_place(process.as_fd()));
+}
