@@ -166,7 +166,8 @@ impl CommitCycle {
     }
 
     /// The closing flush, to be called once the queue has been empty for up to 50 ms: side
-    /// headers, durable marks and commit indexes. Cheap when there is nothing to store.
+    /// headers, durable marks, commit indexes, and whatever else has waited for a flush. Cheap
+    /// when there is nothing to store.
     pub fn on_idle(&mut self, done: &mut Vec<Done>) -> Result<(), DiskFailed> {
         let _ = &done;
         self.guarded(Self::close_marks)
