@@ -110,7 +110,7 @@ impl Engine {
     pub fn start(opened: Opened, cluster: Cluster) -> Result<Self, Failure> {
         let Opened { disk, settings, cycle, identity, report, views, recovered, .. } = opened;
         let registration = opened.registration;
-        let founders = opened.founders;
+        let founders = opened.members;
         let mut effects = Effects::default();
         let shard = start_shard(&settings, &registration, founders, recovered, &mut effects)?;
         refuse_foreign_metadata(&shard, &identity)?;
@@ -139,7 +139,7 @@ impl Engine {
             router: Arc::clone(&router),
             disk: disk_queue,
             reads,
-            trash: Trash::new(node_id),
+            trash: Trash::default(),
             retention_check: settings.retention_check,
             clock,
         });

@@ -306,8 +306,9 @@ impl ShardLoop {
                     self.reply(ticket, Reply::Controller(response));
                 }
                 NodeEffect::Stop(refusal) => self.failure = Some(refused(&refusal)),
-                NodeEffect::NotePeer { node, boot } => {
-                    self.disk.push(bateau_storage::note_peer(node, boot));
+                NodeEffect::Lives(live) => inputs.push(Input::Lives(live)),
+                NodeEffect::NotePeer { node, start } => {
+                    self.disk.push(bateau_storage::note_peer(node, start));
                 }
                 NodeEffect::LeaderElsewhere { incarnation, leader } => {
                     update.set_leader_elsewhere(incarnation, leader);
@@ -319,7 +320,8 @@ impl ShardLoop {
                 | NodeEffect::Send { .. }
                 | NodeEffect::Request { .. }
                 | NodeEffect::Announce { .. }
-                | NodeEffect::Found { .. } => {}
+                | NodeEffect::Found { .. }
+                | NodeEffect::Join { .. } => {}
             }
         }
         self.router.publish(update);
@@ -339,11 +341,6 @@ impl ShardLoop {
                 continue;
             }
             inputs.push(Input::Segments { incarnation: view.incarnation(), segments });
-        }
-        if let Some(request) = self.trash.confirmation() {
-            // Nobody waits for the answer.
-            let (sender, _) = oneshot::channel();
-            self.admit(Ask::Controller(request, sender), inputs);
         }
         if let Some(work) = self.trash.due(self.clock.wall_ms()) {
             self.disk.push(work);
@@ -493,7 +490,7 @@ impl Turn {
     /// Shows readers what an effect means to them.
     fn note(&mut self, effect: &Effect) {
         match effect {
-            Effect::Delete { incarnation } => {
+            Effect::Delete { incarnation, .. } => {
                 if let Some(view) = self.update.remove(*incarnation) {
                     view.set_unavailable();
                     self.woken.insert(*incarnation, view);
@@ -584,7 +581,8 @@ fn changes_a_log(work: &Work) -> bool {
         | Work::StoreState { .. }
         | Work::Install(_)
         | Work::Trim { .. }
-        | Work::Delete { .. } => true,
+        | Work::Delete { .. }
+        | Work::Remove { .. } => true,
         Work::Commit { .. }
         | Work::Roll { .. }
         | Work::Configure { .. }

@@ -1,48 +1,30 @@
 //! What is left of deleted topics: kept for a day, gone at once when room is short.
 //!
 //! A deletion is a committed tombstone (D10); the log's files go to the trash of the data
-//! directory, from which a mistake can be undone by hand. The controller is told when this node
-//! has forgotten a log, so that tombstones do not pile up.
+//! directory, from which a mistake can be undone by hand.
 //!
 //! Absent on purpose: retention, whose segments never pass through the trash.
 
-use bateau_core::controller::ControllerRequest;
 use bateau_log::{Done, SpaceState, Work};
-use bateau_protocol::ids::{Incarnation, NodeId};
 
 /// How long deleted logs are kept, in milliseconds.
 const TRASH_KEPT_MS: u64 = 24 * 3_600_000;
 /// Between two looks at what has become too old, in milliseconds.
 const TRASH_CHECK_MS: u64 = 3_600_000;
-/// How long the controller may take to note a removal, in milliseconds.
-const CONFIRMATION_TIMEOUT_MS: u64 = 30_000;
 
 /// The trash of one data directory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Trash {
-    node_id: NodeId,
-    /// Logs that were forgotten, and that the controller has not been told of.
-    removed: Vec<Incarnation>,
     is_room_short: bool,
     next_check_wall_ms: u64,
 }
 
 impl Trash {
-    /// The trash of a node that starts.
-    #[must_use]
-    pub fn new(node_id: NodeId) -> Self {
-        Self { node_id, removed: Vec::new(), is_room_short: false, next_check_wall_ms: 0 }
-    }
-
     /// Hears what the disk has done.
     pub fn hear(&mut self, done: &Done) {
-        match done {
-            Done::Deleted { incarnation } => self.removed.push(*incarnation),
-            Done::Space(space) => {
-                self.is_room_short = *space != SpaceState::Ok;
-                self.next_check_wall_ms = 0;
-            }
-            _ => {}
+        if let Done::Space(space) = done {
+            self.is_room_short = *space != SpaceState::Ok;
+            self.next_check_wall_ms = 0;
         }
     }
 
@@ -54,17 +36,6 @@ impl Trash {
         self.next_check_wall_ms = now_wall_ms + TRASH_CHECK_MS;
         let kept_ms = if self.is_room_short { 0 } else { TRASH_KEPT_MS };
         Some(Work::EmptyTrash { before_wall_ms: now_wall_ms.saturating_sub(kept_ms) })
-    }
-
-    /// What the controller is to be told, if anything. A request that fails is made again by the
-    /// next start, which finds the tombstones.
-    pub fn confirmation(&mut self) -> Option<ControllerRequest> {
-        if self.removed.is_empty() {
-            return None;
-        }
-        let incarnations = std::mem::take(&mut self.removed);
-        let (node, timeout_ms) = (self.node_id, CONFIRMATION_TIMEOUT_MS);
-        Some(ControllerRequest::ConfirmRemoved { node, incarnations, timeout_ms })
     }
 }
 
@@ -83,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_trash_is_kept_for_a_day_and_looked_at_every_hour() {
-        let mut trash = Trash::new(NodeId::new(1));
+        let mut trash = Trash::default();
         assert_eq!(emptied(&mut trash, 100 * HOUR_MS), Some(76 * HOUR_MS));
         assert_eq!(emptied(&mut trash, 101 * HOUR_MS - 1), None);
         assert_eq!(emptied(&mut trash, 101 * HOUR_MS), Some(77 * HOUR_MS));
@@ -91,22 +62,9 @@ mod tests {
 
     #[test]
     fn all_of_it_goes_at_once_when_room_is_short() {
-        let mut trash = Trash::new(NodeId::new(1));
+        let mut trash = Trash::default();
         assert!(trash.due(100 * HOUR_MS).is_some());
         trash.hear(&Done::Space(SpaceState::Soft));
         assert_eq!(emptied(&mut trash, 100 * HOUR_MS + 1), Some(100 * HOUR_MS + 1));
-    }
-
-    #[test]
-    fn the_controller_is_told_of_each_removal_once() {
-        let mut trash = Trash::new(NodeId::new(1));
-        assert_eq!(trash.confirmation(), None);
-        trash.hear(&Done::Deleted { incarnation: Incarnation::new(7) });
-        let told = trash.confirmation();
-        let incarnations = vec![Incarnation::new(7)];
-        let (node, timeout_ms) = (NodeId::new(1), CONFIRMATION_TIMEOUT_MS);
-        let expected = ControllerRequest::ConfirmRemoved { node, incarnations, timeout_ms };
-        assert_eq!(told, Some(expected));
-        assert_eq!(trash.confirmation(), None);
     }
 }

@@ -292,14 +292,14 @@ impl CommitCycle {
                 }
             }
             Work::Delete { incarnation, wall_ms } => {
-                let mut log = self.logs.remove(&incarnation);
-                self.give_back(log.as_mut());
-                let log = log.map(|log| log.shared);
-                if let Some(shared) = log.or_else(|| self.quarantined.remove(&incarnation)) {
-                    gathered.removed.push(incarnation);
-                    gathered.created.remove(&incarnation);
-                    self.background.delete(&shared, wall_ms);
-                }
+                self.delete(incarnation, wall_ms, gathered);
+                answers.push(Done::Deleted { incarnation });
+            }
+            Work::Remove { incarnation } => {
+                // No two trash entries of a log may have one name, also over restarts.
+                let number = gathered.sequence.get();
+                self.delete(incarnation, number, gathered);
+                self.background.empty_trash(number.saturating_add(1));
                 answers.push(Done::Deleted { incarnation });
             }
             Work::NotePeer { node, start } => {
@@ -311,9 +311,23 @@ impl CommitCycle {
         Ok(())
     }
 
+    fn delete(&mut self, incarnation: Incarnation, wall_ms: u64, gathered: &mut Gathered) {
+        let mut log = self.logs.remove(&incarnation);
+        self.give_back(log.as_mut());
+        let log = log.map(|log| log.shared);
+        if let Some(shared) = log.or_else(|| self.quarantined.remove(&incarnation)) {
+            gathered.removed.push(incarnation);
+            gathered.created.remove(&incarnation);
+            self.background.delete(&shared, wall_ms);
+        }
+    }
+
     fn create(&mut self, request: Create, gathered: &mut Gathered) -> Done {
         let incarnation = request.incarnation;
-        if self.logs.contains_key(&incarnation) || self.quarantined.contains_key(&incarnation) {
+        let is_here = self.logs.contains_key(&incarnation)
+            || self.quarantined.contains_key(&incarnation)
+            || self.background.is_deleting(incarnation);
+        if is_here {
             let error = WriteError::Exists(incarnation);
             return Done::CreateFailed { request: Box::new(request), error };
         }

@@ -59,6 +59,8 @@ pub struct HardState {
 /// and different ids are two copies of it (D10).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NodeStart {
+    /// Random id of the directory that was started; zeros where nobody asks.
+    pub directory: [u8; 16],
     /// How often the directory had been started by then.
     pub boot_epoch: u64,
     /// Drawn at random by that start.
@@ -194,6 +196,12 @@ pub enum Work {
         incarnation: Incarnation,
         /// Now, in Unix milliseconds: names the trash entry.
         wall_ms: u64,
+    },
+    /// The partition lives on elsewhere, without this replica: forget it, and keep none of its
+    /// files. Answer: [`Done::Deleted`].
+    Remove {
+        /// The log.
+        incarnation: Incarnation,
     },
     /// Remember the newest start of another node that was met here. Answer: [`Done::PeerNoted`].
     NotePeer {

@@ -29,10 +29,13 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
                     opened = on_the_disk(opened, |opened| opened.found(founders)).await?;
                     cluster.tell(NodeInput::Founded);
                 }
-                NodeEffect::NotePeer { node, boot } => {
-                    opened =
-                        on_the_disk(opened, move |opened| opened.note_peer(node, boot)).await?;
-                    cluster.tell(NodeInput::PeerNoted { node, boot });
+                NodeEffect::Join { members, replica_id, .. } => {
+                    opened = on_the_disk(opened, move |one| one.join(members, replica_id)).await?;
+                    cluster.tell(NodeInput::Founded);
+                }
+                NodeEffect::NotePeer { node, start } => {
+                    opened = on_the_disk(opened, move |one| one.note_peer(node, start)).await?;
+                    cluster.tell(NodeInput::PeerNoted { node, start });
                 }
                 NodeEffect::Stop(found) => {
                     refusal.get_or_insert_with(|| (refused(&found), Instant::now() + LINGER));

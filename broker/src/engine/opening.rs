@@ -11,13 +11,13 @@ use crate::partition::PartitionView;
 use crate::peers::{Peers, Transport};
 use crate::telemetry;
 use bateau_core::clock::Now;
-use bateau_core::controller::{BootEpoch, ClusterId, Founder, NodeRegistration};
-use bateau_core::node::NodeSettings;
+use bateau_core::controller::{BootEpoch, ClusterId, Founder, ListenerAddress, NodeRegistration};
+use bateau_core::node::{NodeSettings, PeerBoot};
 use bateau_core::shard::RecoveredLog;
 use bateau_log::{
-    CommitCycle, DataDir, Disk, Identity, OpenError, RecoveryProgress, RecoveryReport,
+    CommitCycle, DataDir, Disk, Identity, LogReader, OpenError, RecoveryProgress, RecoveryReport,
 };
-use bateau_protocol::ids::{Incarnation, NodeId};
+use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
 use bateau_protocol::peer::Idempotency;
 use bateau_quic::SpkiPin;
 use std::sync::Arc;
@@ -33,8 +33,8 @@ pub struct Opened {
     pub(super) views: Vec<PartitionView>,
     pub(super) recovered: Vec<RecoveredLog>,
     pub(super) registration: NodeRegistration,
-    /// Who founded the cluster; empty while it is not founded here.
-    pub(super) founders: Vec<Founder>,
+    /// Who is of the cluster; empty while it is not founded here.
+    pub(super) members: Vec<Founder>,
 }
 
 impl Opened {
@@ -61,8 +61,8 @@ impl Opened {
         // Before anything can be refused: what was found is needed most then.
         telemetry::report_recovery(&report);
         refuse_damaged_metadata(&report)?;
-        let registration = registration(&settings, report.boot_epoch);
-        let founders = bateau_storage::founders(&identity);
+        let registration = registration(&settings, &identity, report.boot_epoch);
+        let members = bateau_storage::members(&identity);
         Ok(Self {
             disk,
             data_dir,
@@ -73,7 +73,7 @@ impl Opened {
             views,
             recovered,
             registration,
-            founders,
+            members,
         })
     }
 
@@ -104,11 +104,18 @@ impl Opened {
             boot,
             cluster_id: self.identity.cluster_id.map(ClusterId),
             peer_boots: bateau_storage::peer_boots(&self.report),
-            founders: self.founders.clone(),
+            members: self.members.clone(),
             voters: self.settings.voters.clone(),
+            peers_address: self.peers_address().into(),
         };
         let origin = Idempotency { node_id, start_id, number: 0 };
         Cluster::new(settings, Peers::new(origin, transport))
+    }
+
+    /// Where other nodes reach this one; empty where they do not.
+    fn peers_address(&self) -> String {
+        let peers = self.registration.listener("peers");
+        peers.map_or_else(String::new, ListenerAddress::to_string)
     }
 
     /// Makes the metadata log of these founders, and stores that the cluster is founded.
@@ -117,18 +124,35 @@ impl Opened {
     pub fn found(&mut self, founders: Vec<Founder>) -> Result<(), Failure> {
         let made =
             bateau_storage::found(&self.data_dir, &mut self.cycle, &mut self.identity, &founders);
+        self.begin(made, founders)
+    }
+
+    /// Makes an empty metadata log for this replica, and stores who the members are.
+    ///
+    /// Errors: the disk refuses; this node is of no cluster then.
+    pub fn join(&mut self, members: Vec<Founder>, replica: ReplicaId) -> Result<(), Failure> {
+        let (cycle, identity) = (&mut self.cycle, &mut self.identity);
+        let made = bateau_storage::join(&self.data_dir, cycle, identity, (&members, replica));
+        self.begin(made, members)
+    }
+
+    fn begin(
+        &mut self,
+        made: Result<(RecoveredLog, LogReader), OpenError>,
+        members: Vec<Founder>,
+    ) -> Result<(), Failure> {
         let (log, reader) = made.map_err(open_failure)?;
         self.views.push(PartitionView::new(log.incarnation, reader));
         self.recovered.push(log);
-        self.founders = founders;
+        self.members = members;
         Ok(())
     }
 
     /// Stores the newest start of a peer.
     ///
     /// Errors: the disk refuses.
-    pub fn note_peer(&mut self, node: NodeId, boot: BootEpoch) -> Result<(), Failure> {
-        let mut work = vec![bateau_storage::note_peer(node, boot)];
+    pub fn note_peer(&mut self, node: NodeId, start: PeerBoot) -> Result<(), Failure> {
+        let mut work = vec![bateau_storage::note_peer(node, start)];
         let stored = self.cycle.run(&mut work, &mut Vec::new());
         stored.map_err(|error| Failure::new(Exit::Failed, error.to_string()))
     }
@@ -165,9 +189,14 @@ fn refuse_damaged_metadata(report: &RecoveryReport) -> Result<(), Failure> {
     Err(Failure::new(Exit::Refused, message))
 }
 
-fn registration(settings: &EngineSettings, boot_epoch: u64) -> NodeRegistration {
+fn registration(
+    settings: &EngineSettings,
+    identity: &Identity,
+    boot_epoch: u64,
+) -> NodeRegistration {
     NodeRegistration {
         node: settings.node_id,
+        directory: identity.founding_id,
         boot: BootEpoch { epoch: boot_epoch, start_id: settings.entropy.number() },
         rack: settings.rack.clone(),
         listeners: settings.listeners.clone(),

@@ -188,7 +188,7 @@ impl Peers {
     /// given up, because it has no room for what must be said on it.
     pub fn perform(&mut self, effect: NodeEffect) -> Option<NodeEffect> {
         match effect {
-            NodeEffect::Dial { node, address, hello } => self.dial(node, address, hello),
+            NodeEffect::Dial { node, address, hello } => self.dial(node, address, *hello),
             NodeEffect::HangUp { node } => drop(self.links.remove(&node)),
             other => match letter(other, self.origin) {
                 Ok(letter) => {

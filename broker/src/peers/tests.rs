@@ -28,7 +28,7 @@ fn heartbeat(group: u64) -> RaftMessage {
 }
 
 fn dial(address: SocketAddr) -> NodeEffect {
-    NodeEffect::Dial { node: OTHER, address: address.to_string().into(), hello: hello() }
+    NodeEffect::Dial { node: OTHER, address: address.to_string().into(), hello: Box::new(hello()) }
 }
 
 /// A listener of the test's own, and a node that dials it.

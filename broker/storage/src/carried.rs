@@ -71,6 +71,7 @@ mod tests {
         let listener = ListenerAddress { name, host, port: 9443, pin };
         let registration = NodeRegistration {
             node: NodeId::new(3),
+            directory: [0xd3; 16],
             boot: BootEpoch { epoch: u64::MAX, start_id: u64::MAX - 1 },
             rack: Some("r1".into()),
             listeners: vec![listener],

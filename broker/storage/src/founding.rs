@@ -15,7 +15,7 @@ use crate::work::birth;
 use bateau_core::controller::{Founder, Metadata};
 use bateau_core::shard::{LogBirth, RecoveredLog};
 use bateau_log::{CommitCycle, DataDir, Done, Identity, LogReader, OpenError, Work};
-use bateau_protocol::ids::NodeId;
+use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
 
 /// The directory's identity; a new one is stored before anything else is.
 ///
@@ -36,9 +36,9 @@ pub fn identity(
     Ok(identity)
 }
 
-/// The founders as stored; none before the founding.
+/// The members as stored; none before the founding.
 #[must_use]
-pub fn founders(identity: &Identity) -> Vec<Founder> {
+pub fn members(identity: &Identity) -> Vec<Founder> {
     if !identity.founded {
         return Vec::new();
     }
@@ -62,6 +62,29 @@ pub fn found(
 ) -> Result<(RecoveredLog, LogReader), OpenError> {
     let nodes: Vec<NodeId> = founders.iter().map(|founder| founder.node).collect();
     let first = LogBirth::of_metadata(identity.node, &nodes);
+    begin(data_dir, cycle, identity, (first, founders))
+}
+
+/// Makes an empty metadata log for a node that joins a cluster under this replica id, and stores
+/// who its members are.
+///
+/// Errors: as of [`found`].
+pub fn join(
+    data_dir: &DataDir,
+    cycle: &mut CommitCycle,
+    identity: &mut Identity,
+    (members, replica_id): (&[Founder], ReplicaId),
+) -> Result<(RecoveredLog, LogReader), OpenError> {
+    let first = LogBirth::of_later_replica(Incarnation::METADATA, replica_id);
+    begin(data_dir, cycle, identity, (first, members))
+}
+
+fn begin(
+    data_dir: &DataDir,
+    cycle: &mut CommitCycle,
+    identity: &mut Identity,
+    (first, members): (LogBirth, &[Founder]),
+) -> Result<(RecoveredLog, LogReader), OpenError> {
     let mut done = Vec::new();
     let made = cycle.run(&mut vec![Work::Create(birth(first.clone()))], &mut done);
     made.map_err(|error| refused(error.to_string()))?;
@@ -72,21 +95,17 @@ pub fn found(
     });
     let reader = reader.unwrap_or_else(|| Err(refused("nothing was answered".to_owned())))?;
     identity.founded = true;
-    identity.founders = founders.iter().map(stored).collect();
+    identity.founders = members.iter().map(stored).collect();
     data_dir.store_identity(identity)?;
     Ok((first.into_recovered(), reader))
 }
 
-/// Whether the metadata is of the cluster that this directory belongs to: the founding names every
-/// founder's id, and `IDENTITY` this node's. They part where files of two clusters were mixed.
+/// Whether the metadata is of the cluster that this directory belongs to: it names every member's
+/// id, and `IDENTITY` this node's. They part where files of two clusters were mixed.
 #[must_use]
 pub fn is_of_directory(metadata: Option<&Metadata>, identity: &Identity) -> bool {
-    let founding = metadata.and_then(Metadata::founding);
-    let recorded = founding.and_then(|founding| {
-        let own = founding.founders.iter().find(|founder| founder.node == identity.node);
-        own.map(|founder| founder.founding_id)
-    });
-    recorded.is_none_or(|recorded| recorded == identity.founding_id)
+    let recorded = metadata.and_then(|metadata| metadata.member(identity.node));
+    recorded.is_none_or(|member| member.founder.founding_id == identity.founding_id)
 }
 
 fn refused(reason: String) -> OpenError {

@@ -182,6 +182,12 @@ pub fn told_by_shard(effect: &Effect) -> Option<NodeInput> {
         Effect::Leads { incarnation, term } => {
             Some(NodeInput::Leads { incarnation: *incarnation, term: Some(*term) })
         }
+        Effect::Assigned { incarnation, number } => {
+            Some(NodeInput::Assigned { incarnation: *incarnation, number: *number })
+        }
+        Effect::NothingLeft { incarnation } => {
+            Some(NodeInput::NothingLeft { incarnation: *incarnation })
+        }
         Effect::Deposed { incarnation, .. } | Effect::Isolated { incarnation, .. } => {
             Some(NodeInput::Leads { incarnation: *incarnation, term: None })
         }

@@ -4,6 +4,7 @@
 
 use crate::segments::from_log_start;
 use bateau_core::replica::Vote;
+use bateau_core::replica::trim::LogStart;
 use bateau_core::shard::{FramesFound, RecoveredLog};
 use bateau_log::{CorruptRange, LogReader, ReadError};
 use bateau_protocol::frame::Frame;
@@ -36,7 +37,7 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
             voted_for: log.hard_state.vote.unwrap_or(ReplicaId::ZERO),
         },
         commit,
-        log_start: from_log_start(log.start),
+        log_start: start_of(log),
         last_index: last,
         end_offset: log.end_offset,
         terms: log.reader.terms().as_ref().clone(),
@@ -47,6 +48,18 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
         readable: if is_damaged { readable(log) } else { None },
     };
     (recovered, unreadable)
+}
+
+/// Where the log starts. Frame 1 is its base: what is asked of a log begins behind it.
+fn start_of(log: &bateau_log::RecoveredLog) -> LogStart {
+    let first = LogIndex::new(1);
+    if log.start.index == first
+        && let Ok(found) = log.reader.frames(first, first, first, usize::MAX)
+        && let Some(frame) = found.first()
+    {
+        return LogStart::behind_birth(frame.header.chain_crc());
+    }
+    from_log_start(log.start)
 }
 
 /// The newest index at or below the stored commit that can be read, and the offset behind it.

@@ -41,7 +41,8 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
             Work::Trim { incarnation, start: to_log_start(start) }
         }
         Effect::Roll { incarnation } => Work::Roll { incarnation },
-        Effect::Delete { incarnation } => Work::Delete { incarnation, wall_ms },
+        Effect::Delete { incarnation, lives_on: false } => Work::Delete { incarnation, wall_ms },
+        Effect::Delete { incarnation, lives_on: true } => Work::Remove { incarnation },
         Effect::Configure { incarnation, config } => {
             Work::Configure { incarnation, options: log_options(Some(&config)) }
         }
@@ -49,6 +50,8 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
         other @ (Effect::Send { .. }
         | Effect::SendSnapshot(_)
         | Effect::ReadFrames { .. }
+        | Effect::Assigned { .. }
+        | Effect::NothingLeft { .. }
         | Effect::Leads { .. }
         | Effect::Deposed { .. }
         | Effect::LeaderChanged { .. }
@@ -65,8 +68,11 @@ pub fn birth(log: LogBirth) -> Create {
         incarnation: log.incarnation,
         replica: log.replica_id,
         options: log_options(log.config.as_ref()),
-        hard_state: hard_state(log.vote, log.first.index),
-        frames: vec![log.first],
+        hard_state: hard_state(
+            log.vote,
+            log.first.as_ref().map_or(LogIndex::ZERO, |one| one.index),
+        ),
+        frames: log.first.into_iter().collect(),
     }
 }
 

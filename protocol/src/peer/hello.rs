@@ -8,7 +8,7 @@
 use super::error::{PeerDecodeError, PeerEncodeError};
 use super::reader::Reader;
 use super::writer::Writer;
-use crate::ids::NodeId;
+use crate::ids::{LogIndex, NodeId, ReplicaId};
 use crate::limits::{PEER_ADDRESS_BYTES_MAX, PEER_TEXT_BYTES_MAX, PEER_VOTERS_MAX};
 use crate::wire::Text;
 
@@ -46,8 +46,13 @@ pub struct Hello {
     pub shard: u16,
     /// Whether the dialler has stored that its cluster is founded.
     pub is_founded: bool,
-    /// The configured voters, as configured; at most 64.
+    /// The configured voters, as configured; of a founded node the first members of its cluster.
+    /// At most 64.
     pub voters: Vec<VoterEntry>,
+    /// Where the dialler's own peers listener is, host and port; at most 261 bytes.
+    pub peers_address: Text,
+    /// How far the dialler has applied the metadata.
+    pub metadata_index: LogIndex,
 }
 
 /// The one frame that an acceptor sends back.
@@ -76,8 +81,12 @@ pub struct Welcome {
     pub start_id: u64,
     /// Whether the acceptor has stored that its cluster is founded.
     pub is_founded: bool,
-    /// The acceptor's configured voters; at most 64.
+    /// As of [`Hello::voters`], the acceptor's.
     pub voters: Vec<VoterEntry>,
+    /// The dialler's replica of the metadata, where it was given one after the founding.
+    pub replica_id: Option<ReplicaId>,
+    /// How far the acceptor has applied the metadata.
+    pub metadata_index: LogIndex,
 }
 
 /// Why a link was refused.
@@ -112,13 +121,15 @@ pub enum RefusalReason {
     WrongShard,
     /// The dialler's certificate is not that of the node that it says it is.
     WrongCertificate,
+    /// The dialler was a node of the cluster and has been removed.
+    Removed,
     /// A reason of a later version, by its number; the text says it.
     Other(u16),
 }
 
 impl RefusalReason {
     /// All reasons of this version.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::VersionMismatch,
         Self::WrongCluster,
         Self::WrongNode,
@@ -129,6 +140,7 @@ impl RefusalReason {
         Self::WrongFoundingId,
         Self::WrongShard,
         Self::WrongCertificate,
+        Self::Removed,
     ];
 
     /// Its number on the wire.
@@ -145,6 +157,7 @@ impl RefusalReason {
             Self::WrongFoundingId => 8,
             Self::WrongShard => 9,
             Self::WrongCertificate => 10,
+            Self::Removed => 11,
             Self::Other(number) => number,
         }
     }
@@ -171,6 +184,8 @@ impl Hello {
             shard: reader.u16("shard")?,
             is_founded: reader.flag("is_founded")?,
             voters: read_voters(reader)?,
+            peers_address: reader.text("peers_address", PEER_ADDRESS_BYTES_MAX)?,
+            metadata_index: LogIndex::new(reader.u64("metadata_index")?),
         })
     }
 
@@ -185,7 +200,10 @@ impl Hello {
         writer.node_id("expected_node_id", self.expected_node_id)?;
         writer.u16(self.shard);
         writer.flag(self.is_founded);
-        write_voters(&self.voters, writer)
+        write_voters(&self.voters, writer)?;
+        writer.text("peers_address", &self.peers_address, PEER_ADDRESS_BYTES_MAX)?;
+        writer.u64(self.metadata_index.get());
+        Ok(())
     }
 }
 
@@ -230,6 +248,9 @@ impl Welcome {
             start_id: reader.u64("start_id")?,
             is_founded: reader.flag("is_founded")?,
             voters: read_voters(reader)?,
+            replica_id: reader
+                .optional("replica_id", |reader| reader.u64("replica_id").map(ReplicaId::new))?,
+            metadata_index: LogIndex::new(reader.u64("metadata_index")?),
         })
     }
 
@@ -241,7 +262,10 @@ impl Welcome {
         writer.u64(self.boot_epoch);
         writer.u64(self.start_id);
         writer.flag(self.is_founded);
-        write_voters(&self.voters, writer)
+        write_voters(&self.voters, writer)?;
+        writer.optional(self.replica_id, |writer, id| writer.u64(id.get()));
+        writer.u64(self.metadata_index.get());
+        Ok(())
     }
 }
 

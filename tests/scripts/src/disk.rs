@@ -70,6 +70,8 @@ pub struct DiskLog {
     start: LogStart,
     /// Chain CRC of the last frame.
     chain_crc: u32,
+    /// Chain CRC of frame 1.
+    birth_crc: u32,
     terms: TermTable,
     state: Option<(LogIndex, Bytes)>,
     sealed: VecDeque<SealedSegment>,
@@ -181,6 +183,9 @@ impl DiskLog {
         self.next_offset = frame.next_coordinates().1;
         let header = frame.header(incarnation, self.chain_crc, FlushSequence::ZERO);
         self.chain_crc = header.chain_crc();
+        if frame.index == LogIndex::new(1) {
+            self.birth_crc = self.chain_crc;
+        }
         self.open.bytes += header.frame_bytes();
         if frame.kind == FrameKind::Records {
             let newest = BatchHeader::parse(&payload).unwrap().max_timestamp;
@@ -206,6 +211,14 @@ impl DiskLog {
         }
     }
 
+    /// Where it starts; frame 1 is its base.
+    fn log_start(&self) -> LogStart {
+        match self.start.index.get() {
+            1 => LogStart::behind_birth(self.birth_crc),
+            _ => self.start,
+        }
+    }
+
     fn recover(&self, incarnation: Incarnation) -> RecoveredLog {
         let applied = self.state_index().unwrap_or(self.start.index.previous());
         let mut terms = self.terms.clone();
@@ -216,7 +229,7 @@ impl DiskLog {
             replica_id: self.replica_id,
             vote: self.vote,
             commit: self.commit,
-            log_start: self.start,
+            log_start: self.log_start(),
             last_index: self.last_index(),
             end_offset: self.next_offset,
             terms,
@@ -237,7 +250,7 @@ impl Disk {
     /// Makes a log right now, as founding a cluster does.
     pub(crate) fn create_now(&mut self, birth: LogBirth) {
         let incarnation = birth.incarnation;
-        let first = birth.first;
+        let first = birth.first.expect("a lone voter is there from the birth on");
         let mut log = DiskLog {
             replica_id: birth.replica_id,
             vote: birth.vote,
@@ -246,6 +259,7 @@ impl Disk {
             next_offset: Offset::ZERO,
             start: LogStart { index: LogIndex::new(1), ..LogStart::default() },
             chain_crc: 0,
+            birth_crc: 0,
             terms: TermTable::default(),
             state: None,
             sealed: VecDeque::new(),

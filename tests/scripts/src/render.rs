@@ -51,8 +51,17 @@ impl Renderer<'_> {
                 let about = self.about("trim", *incarnation);
                 (*incarnation, format!("{about} start={offset} index={index}"))
             }
+            Effect::Assigned { incarnation, number } => {
+                let about = self.about("assigned", *incarnation);
+                (*incarnation, format!("{about} {number}"))
+            }
+            Effect::NothingLeft { incarnation } => {
+                (*incarnation, self.about("nothing left", *incarnation))
+            }
             Effect::Roll { incarnation } => (*incarnation, self.about("roll", *incarnation)),
-            Effect::Delete { incarnation } => (*incarnation, self.about("delete", *incarnation)),
+            Effect::Delete { incarnation, .. } => {
+                (*incarnation, self.about("delete", *incarnation))
+            }
             Effect::Configure { incarnation, config } => {
                 let (age_ms, size_bytes) = (config.retention_ms, config.retention_bytes);
                 let age = age_ms.map_or("-".to_owned(), |age_ms| format!("{age_ms}ms"));
@@ -208,6 +217,7 @@ fn controlled(result: &Result<ControllerResponse, ControllerError>) -> String {
             Err(error) => format!("error: {error}"),
         },
         ControllerResponse::RemovalConfirmed => "confirmed".to_owned(),
+        ControllerResponse::Membership(response) => format!("{response:?}"),
     }
 }
 

@@ -192,7 +192,13 @@ impl World {
         let (name, host) = ("kafka".into(), "127.0.0.1".into());
         let listener = ListenerAddress { name, host, port: 9092, pin: None };
         let boot = BootEpoch { epoch: self.boot_epoch, start_id: self.boot_epoch };
-        NodeRegistration { node: NODE, boot, rack: None, listeners: vec![listener] }
+        NodeRegistration {
+            node: NODE,
+            directory: [0; 16],
+            boot,
+            rack: None,
+            listeners: vec![listener],
+        }
     }
 
     /// One turn over everything in the inbox.
@@ -409,7 +415,7 @@ impl World {
             Effect::Roll { incarnation } => {
                 self.disk.push(Work::Roll { incarnation: *incarnation });
             }
-            Effect::Delete { incarnation } => {
+            Effect::Delete { incarnation, .. } => {
                 self.disk.push(Work::Delete { incarnation: *incarnation });
             }
             Effect::Committed { incarnation, commit, .. } => {
@@ -429,7 +435,11 @@ impl World {
             | Effect::ReadFrames { .. } => {
                 panic!("a lone voter has no followers: {effect:?}")
             }
-            Effect::Configure { .. } | Effect::Leads { .. } | Effect::Deposed { .. } => {}
+            Effect::Configure { .. }
+            | Effect::Leads { .. }
+            | Effect::Deposed { .. }
+            | Effect::Assigned { .. }
+            | Effect::NothingLeft { .. } => {}
             Effect::Reply(ticket, _) => {
                 let asked = self.waiting.remove(ticket);
                 let asked = asked.unwrap_or_else(|| panic!("{ticket:?} was answered twice"));

@@ -14,14 +14,13 @@ use crate::turn::Ending;
 use crate::world::World;
 use bateau_core::clock::Now;
 use bateau_core::controller::{
-    BootEpoch, ClusterId, ControllerRequest, ControllerResponse, Founder, Metadata,
-    NodeRegistration,
+    ClusterId, ControllerRequest, ControllerResponse, Founder, Metadata, NodeRegistration,
 };
-use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings, Voter};
+use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings, PeerBoot, Voter};
 use bateau_core::shard::{Input, Reply};
 use bateau_core::ticket::Ticket;
 use bateau_log::{Identity, OpenError};
-use bateau_protocol::ids::{Incarnation, NodeId, Term};
+use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId, Term};
 use bateau_protocol::peer::Idempotency;
 use std::collections::BTreeMap;
 
@@ -44,6 +43,8 @@ pub struct Brain {
     is_asking: bool,
     /// The cluster knows this start of it.
     pub is_registered: bool,
+    /// The cluster does not take it any more.
+    is_refused: bool,
 }
 
 impl Brain {
@@ -51,7 +52,7 @@ impl Brain {
     pub fn new(
         registration: NodeRegistration,
         identity: &Identity,
-        peer_boots: BTreeMap<NodeId, BootEpoch>,
+        peer_boots: BTreeMap<NodeId, PeerBoot>,
         voters: impl Iterator<Item = NodeId>,
     ) -> Self {
         let voter = |node| Voter { node, address: peers_address(node).into() };
@@ -61,8 +62,9 @@ impl Brain {
             boot: registration.boot,
             cluster_id: identity.cluster_id.map(ClusterId),
             peer_boots,
-            founders: bateau_storage::founders(identity),
+            members: bateau_storage::members(identity),
             voters: voters.map(voter).collect(),
+            peers_address: peers_address(registration.node).into(),
         };
         Self {
             node: Node::new(settings),
@@ -72,12 +74,13 @@ impl Brain {
             has_begun: false,
             is_asking: false,
             is_registered: false,
+            is_refused: false,
         }
     }
 
     /// Milliseconds until it has something to do.
     pub fn wait_ms(&self, now: Now) -> u64 {
-        let has_more = !self.has_begun || !self.told.is_empty();
+        let has_more = !self.has_begun || !self.told.is_empty() || self.is_refused;
         if has_more { 0 } else { self.node.wait_ms(now) }
     }
 
@@ -105,12 +108,15 @@ impl World {
         now: Now,
     ) -> Result<(), Ending> {
         process.brain.has_begun = true;
+        if process.brain.is_refused {
+            return Err(Ending::NotTaken);
+        }
         let told = std::mem::take(&mut process.brain.told);
         let effects: Vec<NodeEffect> = process.brain.node.step(now, told.into_iter()).collect();
         for effect in effects {
             self.trace.add_all([11, n as u64]);
             match effect {
-                NodeEffect::Dial { node, hello, .. } => self.dial(n, process, node, hello),
+                NodeEffect::Dial { node, hello, .. } => self.dial(n, process, node, *hello),
                 NodeEffect::HangUp { node } => {
                     if let Some(id) = process.brain.links.remove(&node) {
                         self.hang_up(id);
@@ -118,12 +124,17 @@ impl World {
                 }
                 NodeEffect::Answer { link, answer } => self.answer_hello(link, answer),
                 NodeEffect::Found { founders } => {
-                    self.found(n, process, &founders)?;
+                    self.begin_member(n, process, &founders, None)?;
                     process.brain.told.push(NodeInput::Founded);
                 }
-                NodeEffect::NotePeer { node, boot } => {
-                    process.work.push(bateau_storage::note_peer(node, boot));
+                NodeEffect::Join { members, replica_id, .. } => {
+                    self.begin_member(n, process, &members, Some(replica_id))?;
+                    process.brain.told.push(NodeInput::Founded);
                 }
+                NodeEffect::NotePeer { node, start } => {
+                    process.work.push(bateau_storage::note_peer(node, start));
+                }
+                NodeEffect::Lives(live) => process.inbox.push(Input::Lives(live)),
                 NodeEffect::Lost { node } => process.inbox.push(Input::PeerLost { node }),
                 NodeEffect::Decide { number, request } => {
                     let request_id = self.note_request((n, self.nodes[n].life, number), &request);
@@ -134,6 +145,7 @@ impl World {
                 NodeEffect::Reply { ticket, response } => {
                     self.reply(n, process, ticket, Reply::Controller(response));
                 }
+                NodeEffect::Stop(_) if self.may_be_refused(n) => return Err(Ending::NotTaken),
                 NodeEffect::Stop(refusal) => {
                     self.fail(format!("node {} is not let in: {refusal}", n + 1));
                 }
@@ -172,12 +184,13 @@ impl World {
         }
     }
 
-    /// Stores the founding; the power may go meanwhile.
-    fn found(
+    /// Stores the founding, or that this node joins; the power may go meanwhile.
+    fn begin_member(
         &mut self,
         n: NodeAt,
         process: &mut Process,
-        founders: &[Founder],
+        members: &[Founder],
+        joins_as: Option<ReplicaId>,
     ) -> Result<(), Ending> {
         let dies = self.plan.has(FaultClass::Crashes) && self.random.chance(20);
         if dies {
@@ -188,14 +201,18 @@ impl World {
             return Ok(());
         };
         let (data_dir, identity) = (&opening.data_dir, &mut opening.identity);
-        let made = bateau_storage::found(data_dir, &mut process.cycle, identity, founders);
+        let cycle = &mut process.cycle;
+        let made = match joins_as {
+            Some(replica) => bateau_storage::join(data_dir, cycle, identity, (members, replica)),
+            None => bateau_storage::found(data_dir, cycle, identity, members),
+        };
         if dies {
             self.count("mark: power lost inside a founding");
             return Err(Ending::PowerLost);
         }
         match made {
             Ok((log, reader)) => {
-                self.count("foundings");
+                self.count(if joins_as.is_some() { "nodes that join" } else { "foundings" });
                 self.nodes[n].promises.note_made(&log);
                 process.readers.insert(log.incarnation, reader);
                 opening.recovered.push(log);
@@ -247,6 +264,11 @@ impl World {
             Reply::Controller(Ok(ControllerResponse::NodeRegistered(Ok(())))) => {
                 self.count("registrations");
                 process.brain.is_registered = true;
+            }
+            Reply::Controller(Ok(ControllerResponse::NodeRegistered(Err(_))))
+                if self.may_be_refused(n) =>
+            {
+                process.brain.is_refused = true;
             }
             Reply::Controller(Ok(ControllerResponse::NodeRegistered(Err(error)))) => {
                 self.fail(format!("D10: node {} is not registered: {error}", n + 1));

@@ -8,12 +8,13 @@
 //! The history of a log is what some node has published as committed, frame by frame, in the order
 //! of its indexes. Every node, in every life, is compared with it.
 //!
-//! Invariants: I1 to I7, I9 to I11, I14 and I16.
+//! Invariants: I1 to I7, I9 to I11, I14 and I16; with `membership` I17.
 //!
 //! Absent on purpose: what a replica can say of itself, which `check_invariants` does.
 
 use crate::clients::Asked;
 use crate::event::NodeAt;
+use crate::membership::GroupHistory;
 use crate::plan::FaultClass;
 use crate::process::Process;
 use crate::world::World;
@@ -21,7 +22,7 @@ use bateau_core::controller::{ClusterId, ControllerResponse};
 use bateau_core::replica::ProduceAck;
 use bateau_core::shard::Reply;
 use bateau_protocol::frame::FrameKind;
-use bateau_protocol::ids::{Incarnation, LogIndex, Offset, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, Term};
 use bateau_protocol::record::BatchHeader;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,8 @@ pub struct History {
     pub is_deleted: bool,
     /// Who has led in which term.
     leaders: BTreeMap<Term, NodeAt>,
+    /// Its configurations.
+    pub groups: GroupHistory,
 }
 
 impl History {
@@ -174,7 +177,7 @@ impl World {
         let Some(reader) = process.readers.get(&log) else { return };
         // What retention has taken, or a snapshot has skipped, was looked at with the log's start.
         let start = reader.bounds().start.index;
-        let from = if self.has_retention() {
+        let from = if self.has_retention() || self.plan.has(FaultClass::Membership) {
             before.commit.next().max(start)
         } else {
             before.commit.next()
@@ -228,6 +231,13 @@ impl World {
             self.groups.note_commands(payload);
         }
         let known = place(index).and_then(|place| history.entries.get(place));
+        if known.is_none()
+            && entry.kind == FrameKind::Membership
+            && index == history.last_index().next()
+            && let Err(broken) = history.groups.note(payload)
+        {
+            return self.fail(format!("I17: {log:?} at index {index}: {broken}"));
+        }
         let result = match known {
             Some(known) if *known == entry => Ok(()),
             Some(known) => Err(format!("I4: index {index} is {entry:?}, and was {known:?}")),
@@ -283,12 +293,14 @@ impl World {
         self.count("logs deleted");
         process.readers.remove(&log);
         process.seen.remove(&log);
-        self.checker.logs.entry(log).or_default().is_deleted = true;
+        let is_deleted = &mut self.checker.logs.entry(log).or_default().is_deleted;
+        let was_deleted = std::mem::replace(is_deleted, true);
         let is_tombstone = process
             .shard()
             .and_then(|shard| shard.metadata())
             .is_some_and(|one| one.is_tombstone(log));
-        if !is_tombstone {
+        // A node that starts hears of it again, when all have confirmed it.
+        if !is_tombstone && !was_deleted {
             self.fail(format!("I16: {log:?} on node {} goes without a tombstone", n + 1));
         }
     }
@@ -301,8 +313,8 @@ impl World {
         reply: &Reply,
     ) {
         match (asked, reply) {
-            (Asked::Produce { log, batch, crc, replicas }, Reply::Produce(Ok(ack))) => {
-                self.check_ack(n, (*log, *replicas), batch, *crc, *ack);
+            (Asked::Produce { log, batch, crc }, Reply::Produce(Ok(ack))) => {
+                self.check_ack(n, *log, batch, *crc, *ack);
             }
             (Asked::Confirm { log, end }, Reply::Confirmed(Ok(()))) => {
                 let shown = process.seen.get(log).map_or(Offset::ZERO, |seen| seen.high_watermark);
@@ -327,14 +339,7 @@ impl World {
         }
     }
 
-    fn check_ack(
-        &mut self,
-        n: NodeAt,
-        (log, replicas): (Incarnation, usize),
-        batch: &Bytes,
-        crc: u32,
-        ack: ProduceAck,
-    ) {
+    fn check_ack(&mut self, n: NodeAt, log: Incarnation, batch: &Bytes, crc: u32, ack: ProduceAck) {
         self.count("acks");
         if ack.is_duplicate {
             self.count("mark: an ack of a duplicate");
@@ -363,15 +368,17 @@ impl World {
         let dir = format!("partitions/{:016x}", log.get());
         // What the log stamps on a batch lies before its attributes.
         let needle = batch.get(17..).unwrap_or_default();
-        // A majority is enough; who leads is asked first.
-        let nodes = self.nodes[n..].iter().chain(&self.nodes[..n]);
-        let holding = nodes.filter(|node| node.disk.has_stable(&dir, needle));
-        let holds = holding.take(replicas / 2 + 1).count();
-        if holds <= replicas / 2 {
-            let name = n + 1;
+        let Some(history) = self.checker.logs.get(&log) else { return };
+        let holds = |node: NodeId| {
+            let place = self.place_of(node).map(|place| &self.nodes[place]);
+            // What was there when it was acknowledged may have been lost since, on one node.
+            place.is_some_and(|one| one.is_wiped || one.disk.has_stable(&dir, needle))
+        };
+        if !history.groups.have_majority(holds) {
+            let (name, groups) = (n + 1, history.groups.newest());
             self.fail(format!(
-                "I6: node {name} acked offset {offset} of {log:?}, which {holds} of {replicas} \
-                 disks have"
+                "I6: node {name} acked offset {offset} of {log:?}, which no majority of {groups:?} \
+                 has on its disks"
             ));
         }
     }

@@ -171,6 +171,9 @@ impl World {
         self.break_links_of(n, life, is_told);
         self.nodes[n].cut_at = None;
         self.nodes[n].paused_until = 0;
+        if self.nodes[n].is_out {
+            return;
+        }
         let back = if self.is_healing { 50_000 } else { 50_000 + self.random.below(8_000_000) };
         self.events.put(self.at + back, Event::Restart(n));
     }

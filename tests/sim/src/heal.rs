@@ -9,7 +9,7 @@
 use crate::clients::Client;
 use crate::event::{Event, Micros, NodeAt};
 use crate::network::Quality;
-use crate::node::DISK_BYTES;
+use crate::node::{DISK_BYTES, Node};
 use crate::world::World;
 use bateau_core::controller::Metadata;
 use bateau_protocol::ids::{Incarnation, LogIndex};
@@ -43,6 +43,8 @@ impl World {
         }
         self.live_until(self.at + SETTLING);
         self.wait("I20: elected within five timeouts", ELECTED_WITHIN, Self::unled);
+        self.wait("I20: changes of membership end", CONVERGED_WITHIN, Self::unsettled);
+        self.wait("I20: elected within five timeouts", ELECTED_WITHIN, Self::unled);
         self.wait("I20: every node is known and lives", KNOWN_WITHIN, Self::unknown);
         self.wait("I20: every node knows who leads", KNOWN_WITHIN, Self::misled);
         self.is_draining = true;
@@ -75,7 +77,8 @@ impl World {
         if metadata.topic("orders").is_none() {
             return Err("the topic of all clients was never made".to_owned());
         }
-        let mut placed = vec![(Incarnation::METADATA, (0..self.nodes.len()).collect())];
+        let quorum = metadata.quorum().replicas().filter_map(|one| self.place_of(one.node));
+        let mut placed = vec![(Incarnation::METADATA, quorum.collect())];
         for topic in metadata.topics().chain(metadata.group_topic()) {
             for partition in &topic.partitions {
                 let nodes = partition.replicas.iter().map(|replica| replica.node.get());
@@ -114,16 +117,19 @@ impl World {
     /// A node that its cluster does not know, or that another takes for dead.
     fn unknown(&self) -> Option<String> {
         let metadata = self.newest_metadata()?;
-        for node in self.nodes.iter().filter(|node| !node.is_corrupted) {
+        let sound = |node: &&Node| !node.is_corrupted && !node.is_out;
+        for node in self.nodes.iter().filter(sound) {
             let Some(process) = &node.process else {
                 return Some(format!("node {} is down", node.id));
             };
             let registered = metadata.node(node.id).map(|known| known.boot);
             let boot = process.brain.registration.boot;
             if registered != Some(boot) {
-                return Some(format!("node {} is {boot:?}, known as {registered:?}", node.id));
+                let metadata = process.describe(Incarnation::METADATA);
+                let known = format!("known as {registered:?}, {metadata}");
+                return Some(format!("node {} is {boot:?}, {known}", node.id));
             }
-            let others = self.nodes.iter().filter(|other| !other.is_corrupted);
+            let others = self.nodes.iter().filter(sound);
             let mut others = others.map(|other| other.id);
             if let Some(other) = others.find(|other| !process.brain.node.lives(*other)) {
                 let (from, to) = (self.place_of(other)?, self.place_of(node.id)?);
@@ -144,7 +150,8 @@ impl World {
             let Some(leader) = (0..self.nodes.len()).find(leads) else {
                 return Some(format!("nobody leads {log:?}"));
             };
-            for node in self.nodes.iter().filter(|node| !node.is_corrupted) {
+            let sound = |node: &&Node| !node.is_corrupted && !node.is_out;
+            for node in self.nodes.iter().filter(sound) {
                 let known = node.process.as_ref().and_then(|process| process.leader_of(log));
                 if known != Some(leader) {
                     let (id, leader) = (node.id, leader + 1);

@@ -27,6 +27,7 @@ mod groups;
 mod heal;
 mod ledger;
 mod links;
+mod membership;
 mod network;
 mod node;
 mod note;

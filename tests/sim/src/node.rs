@@ -42,6 +42,12 @@ pub struct Node {
     pub promises: Promises,
     /// Cut the power at that call of the next cycle.
     pub cut_at: Option<u64>,
+    /// Nobody runs it: it is not of the cluster, or not any more.
+    pub is_out: bool,
+    /// Its disk was lost, and what it had is not everywhere made good yet.
+    pub is_wiped: bool,
+    /// Random id of its data directory, as it was last opened.
+    pub directory: [u8; 16],
 }
 
 impl Node {
@@ -63,7 +69,18 @@ impl Node {
             is_full: false,
             promises: Promises::default(),
             cut_at: None,
+            is_out: false,
+            is_wiped: false,
+            directory: [0; 16],
         }
+    }
+
+    /// Gives it an empty disk.
+    pub fn wipe(&mut self, seed: u64) {
+        self.disk = SimDisk::new(seed, DISK_BYTES);
+        self.promises = Promises::default();
+        self.is_full = false;
+        self.slowness = 1;
     }
 
     /// Whether a process runs and does not stand still.

@@ -45,7 +45,12 @@ impl World {
                 self.trace.add_all([11, incarnation.get(), number(start.index)]);
                 self.check_start(n, *incarnation, start, Some(*applied));
             }
-            Effect::Delete { incarnation } => self.check_delete(n, process, *incarnation),
+            Effect::Delete { incarnation, lives_on: false } => {
+                self.check_delete(n, process, *incarnation);
+            }
+            Effect::Delete { incarnation, lives_on: true } => {
+                self.check_removal(n, process, *incarnation);
+            }
             Effect::Isolated { incarnation, reason } => {
                 self.count("replicas isolated");
                 // Whoever asks is told what others say.

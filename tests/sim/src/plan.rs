@@ -41,11 +41,13 @@ pub enum FaultClass {
     Corruption,
     /// Logs lose their beginnings, and nodes are away for longer than that.
     Retention,
+    /// Nodes come, go and lose their disks; partitions move.
+    Membership,
 }
 
 impl FaultClass {
     /// All classes with their names.
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::Loss, "loss"),
         (Self::Duplication, "duplication"),
         (Self::Reordering, "reordering"),
@@ -62,6 +64,7 @@ impl FaultClass {
         (Self::Transfers, "transfers"),
         (Self::Corruption, "corruption"),
         (Self::Retention, "retention"),
+        (Self::Membership, "membership"),
     ];
 
     /// Its name in a script.
@@ -102,6 +105,10 @@ impl Plan {
             if random.chance(percent) {
                 faults.insert(class);
             }
+        }
+        if faults.contains(&FaultClass::Corruption) {
+            // A node that is silent for its disk and another that goes are more than a minority.
+            faults.remove(&FaultClass::Membership);
         }
         Self { seed, nodes: nodes.unwrap_or(drawn), seconds, faults }
     }

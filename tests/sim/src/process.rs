@@ -131,7 +131,7 @@ pub fn peers_address(node: NodeId) -> String {
     format!("node{node}:9644")
 }
 
-fn registration(node: NodeId, boot: BootEpoch) -> NodeRegistration {
+fn registration(node: NodeId, directory: [u8; 16], boot: BootEpoch) -> NodeRegistration {
     let listener = |name: &str, port| ListenerAddress {
         name: name.into(),
         host: format!("node{node}").into(),
@@ -139,7 +139,7 @@ fn registration(node: NodeId, boot: BootEpoch) -> NodeRegistration {
         pin: None,
     };
     let listeners = vec![listener("kafka", 9092), listener("peers", 9644)];
-    NodeRegistration { node, boot, rack: None, listeners }
+    NodeRegistration { node, directory, boot, rack: None, listeners }
 }
 
 fn shard_settings(
@@ -169,7 +169,8 @@ fn io_failure(operation: &str, reason: String) -> OpenError {
 impl World {
     /// Starts a node's process on what its disk has.
     pub fn start(&mut self, n: NodeAt) {
-        if self.nodes[n].process.is_some() || self.nodes[n].is_silenced {
+        let node = &self.nodes[n];
+        if node.process.is_some() || node.is_silenced || node.is_out {
             return;
         }
         let away_until = self.nodes[n].away_until;
@@ -223,6 +224,7 @@ impl World {
         let mut founding_id = [0; 16];
         founding_id[..8].copy_from_slice(&random.next_u64().to_be_bytes());
         let identity = bateau_storage::identity(&data_dir, id, founding_id)?;
+        let directory = identity.founding_id;
         let now = node.clock.now(self.at);
         let options = DataDirOptions { wall_ms: now.wall_ms, ..DataDirOptions::default() };
         let opened = data_dir.open(&identity, options)?;
@@ -236,13 +238,14 @@ impl World {
             }
             recovered.push(log);
         }
+        self.nodes[n].directory = directory;
         self.count("starts");
         self.counts_add("torn tails", opened.report.torn.len() as u64);
         self.check_recovered(n, damage, &recovered);
         let boot = BootEpoch { epoch: opened.report.boot_epoch, start_id: random.next_u64() };
         let met = bateau_storage::peer_boots(&opened.report);
-        let voters = self.nodes.iter().map(|node| node.id);
-        let brain = Brain::new(registration(id, boot), &identity, met, voters);
+        let voters = self.founders().map(|node| node.id);
+        let brain = Brain::new(registration(id, directory, boot), &identity, met, voters);
         let space = Done::Space(opened.cycle.space());
         Ok(Process {
             brain,
@@ -293,7 +296,7 @@ impl World {
         let Some(opening) = process.unfounded.take_if(|opening| opening.identity.founded) else {
             return Ok(());
         };
-        let founders = bateau_storage::founders(&opening.identity);
+        let founders = bateau_storage::members(&opening.identity);
         let settings = shard_settings(&process.brain.registration, founders, seed);
         let shard = Shard::start(settings, opening.recovered, now, &mut process.effects);
         let shard = match shard {

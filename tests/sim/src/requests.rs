@@ -8,7 +8,7 @@
 use crate::event::{Life, NodeAt};
 use crate::process::Waiter;
 use crate::world::World;
-use bateau_core::controller::{ControllerError, ControllerRequest};
+use bateau_core::controller::{ControllerError, ControllerRequest, MembershipRequest};
 use bateau_core::shard::{Input, Reply};
 use bateau_protocol::ids::NodeId;
 use std::collections::BTreeSet;
@@ -35,10 +35,12 @@ impl World {
             | ControllerRequest::DeleteTopics { .. }
             | ControllerRequest::AlterTopicConfigs(_)
             | ControllerRequest::CreatePartitions(_) => true,
+            ControllerRequest::Membership { request: MembershipRequest::Reassign(_), .. } => true,
             ControllerRequest::AutoCreateTopics { .. }
             | ControllerRequest::AllocateProducerIds { .. }
             | ControllerRequest::RegisterNode { .. }
-            | ControllerRequest::ConfirmRemoved { .. } => false,
+            | ControllerRequest::ConfirmRemoved { .. }
+            | ControllerRequest::Membership { .. } => false,
         };
         is_once.then_some(origin)
     }

@@ -34,6 +34,8 @@ pub enum Ending {
     Failed(String),
     /// Its machine has lost its power.
     PowerLost,
+    /// Its cluster does not take it, or not any more.
+    NotTaken,
 }
 
 impl World {
@@ -85,6 +87,10 @@ impl World {
                 Err(_) => self.kill(n),
             },
             Err(Ending::PowerLost) => self.crash(n),
+            Err(Ending::NotTaken) => {
+                self.count("nodes refused");
+                self.kill(n);
+            }
             Err(Ending::Failed(reason)) if self.nodes[n].is_corrupted => {
                 self.trace.add(reason.len() as u64);
                 self.kill(n);

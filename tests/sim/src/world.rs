@@ -9,6 +9,7 @@ use crate::clients::{self, Client};
 use crate::event::{Event, Events, Micros, NodeAt};
 use crate::groups::Groups;
 use crate::links::Links;
+use crate::membership;
 use crate::network::Network;
 use crate::node::Node;
 use crate::plan::Plan;
@@ -87,7 +88,7 @@ pub fn run(plan: &Plan) -> Outcome {
 
 impl World {
     fn new(plan: &Plan) -> Self {
-        let count = usize::try_from(plan.nodes).unwrap_or(3);
+        let count = membership::nodes(plan).len();
         let mut random = SimRandom::new(plan.seed ^ 0x0057_6F72_6C64);
         Self {
             plan: plan.clone(),
@@ -95,9 +96,9 @@ impl World {
             step: 0,
             events: Events::default(),
             trace: Trace::default(),
-            nodes: (1..=plan.nodes).map(|id| Node::new(id, plan.seed)).collect(),
+            nodes: membership::nodes(plan),
             network: Network::new(count, random.next_u64()),
-            clients: clients::all(&mut random),
+            clients: clients::all(plan, &mut random),
             checker: Checker::default(),
             groups: Groups::default(),
             random,
@@ -113,7 +114,7 @@ impl World {
     }
 
     fn live(&mut self) {
-        for n in 0..self.nodes.len() {
+        for n in 0..self.founders().count() {
             let is_late = self.random.chance(10);
             let begins = self.random.below(if is_late { 4_000_000 } else { 400_000 });
             self.events.put(begins, Event::Restart(n));

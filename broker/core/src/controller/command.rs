@@ -12,7 +12,9 @@ use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId, TopicId};
 use bytes::Bytes;
 
 use super::cluster_id::ClusterId;
+use super::members::{Permit, Standing};
 use super::node::{Founder, NodeRegistration};
+use super::replicas::Reassignment;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::command_frame::{self, CommandError};
 
@@ -33,8 +35,12 @@ pub struct Replica {
 pub struct Partition {
     /// Birth id.
     pub incarnation: Incarnation,
-    /// Its replicas, never empty. The first is preferred as leader.
+    /// How often other replicas were assigned to it since.
+    pub assignment: u64,
+    /// The replicas that it is to have, never empty. The first is preferred as leader.
     pub replicas: Vec<Replica>,
+    /// Where these are not known to be all that it has.
+    pub reassignment: Option<Reassignment>,
 }
 
 impl Partition {
@@ -112,6 +118,58 @@ pub enum MetadataCommand {
         /// The new ones; never empty.
         partitions: Vec<Partition>,
     },
+    /// A partition is to have these replicas.
+    AssignReplicas {
+        /// The partition.
+        incarnation: Incarnation,
+        /// Those that it has keep their ids, others have new ones.
+        replicas: Vec<Replica>,
+    },
+    /// By its leader's word a partition has the replicas that were assigned to it.
+    SettleReplicas {
+        /// The partition; the metadata's own for the quorum.
+        incarnation: Incarnation,
+        /// Which assignment.
+        assignment: u64,
+    },
+    /// A node with an empty directory may become a member, or take the place of one.
+    PermitNode {
+        /// The node.
+        node: NodeId,
+        /// Which of both.
+        permit: Permit,
+    },
+    /// A node may not become a member any more.
+    WithdrawPermit {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node with a permit has come.
+    AdmitNode {
+        /// Who, with which directory.
+        founder: Founder,
+        /// Its replica of the metadata.
+        replica: ReplicaId,
+    },
+    /// What a member is to do from now on.
+    SetStanding {
+        /// The member.
+        node: NodeId,
+        /// What.
+        standing: Standing,
+    },
+    /// A node that holds nothing is no member any more.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// The metadata partition is to have these replicas.
+    AssignQuorum {
+        /// Who votes.
+        voters: Vec<Replica>,
+        /// Who follows without a vote.
+        learners: Vec<Replica>,
+    },
 }
 
 /// Encodes commands as one frame payload.
@@ -142,6 +200,14 @@ impl MetadataCommand {
             Self::AllocateProducerIds { .. } => 6,
             Self::ConfirmRemoved { .. } => 7,
             Self::CreatePartitions { .. } => 8,
+            Self::AssignReplicas { .. } => 9,
+            Self::SettleReplicas { .. } => 10,
+            Self::PermitNode { .. } => 11,
+            Self::WithdrawPermit { .. } => 12,
+            Self::AdmitNode { .. } => 13,
+            Self::SetStanding { .. } => 14,
+            Self::RemoveNode { .. } => 15,
+            Self::AssignQuorum { .. } => 16,
         }
     }
 
@@ -178,6 +244,31 @@ impl MetadataCommand {
                 writer.u32(*partition_count_before);
                 encode_partitions(partitions, writer);
             }
+            Self::AssignReplicas { incarnation, replicas } => {
+                writer.u64(incarnation.get());
+                Replica::encode_all(replicas, writer);
+            }
+            Self::SettleReplicas { incarnation, assignment } => {
+                writer.u64(incarnation.get());
+                writer.u64(*assignment);
+            }
+            Self::PermitNode { node, permit } => {
+                writer.u64(node.get());
+                permit.encode(writer);
+            }
+            Self::WithdrawPermit { node } | Self::RemoveNode { node } => writer.u64(node.get()),
+            Self::AdmitNode { founder, replica } => {
+                founder.encode(writer);
+                writer.u64(replica.get());
+            }
+            Self::SetStanding { node, standing } => {
+                writer.u64(node.get());
+                standing.encode(writer);
+            }
+            Self::AssignQuorum { voters, learners } => {
+                Replica::encode_all(voters, writer);
+                Replica::encode_all(learners, writer);
+            }
         }
     }
 
@@ -210,6 +301,32 @@ impl MetadataCommand {
                 partition_count_before: body.u32("partition count")?,
                 partitions: decode_partitions(body)?,
             },
+            9 => Self::AssignReplicas {
+                incarnation: Incarnation::new(body.u64("incarnation")?),
+                replicas: Replica::decode_all(body)?,
+            },
+            10 => Self::SettleReplicas {
+                incarnation: Incarnation::new(body.u64("incarnation")?),
+                assignment: body.u64("assignment")?,
+            },
+            11 => Self::PermitNode {
+                node: NodeId::new(body.u64("node id")?),
+                permit: Permit::decode(body)?,
+            },
+            12 => Self::WithdrawPermit { node: NodeId::new(body.u64("node id")?) },
+            13 => Self::AdmitNode {
+                founder: Founder::decode(body)?,
+                replica: ReplicaId::new(body.u64("replica id")?),
+            },
+            14 => Self::SetStanding {
+                node: NodeId::new(body.u64("node id")?),
+                standing: Standing::decode(body)?,
+            },
+            15 => Self::RemoveNode { node: NodeId::new(body.u64("node id")?) },
+            16 => Self::AssignQuorum {
+                voters: Replica::decode_all(body)?,
+                learners: Replica::decode_all(body)?,
+            },
             _ => return Ok(None),
         }))
     }
@@ -222,6 +339,19 @@ impl Topic {
         writer.flag(self.internal);
         encode_configs(&self.configs, writer);
         encode_partitions(&self.partitions, writer);
+    }
+
+    /// As it is by now, with what became of its partitions.
+    pub(super) fn encode_state(&self, writer: &mut Writer) {
+        let bare = Self { partitions: Vec::new(), ..self.clone() };
+        bare.encode(writer);
+        writer.list(self.partitions.iter(), |writer, partition| partition.encode_state(writer));
+    }
+
+    pub(super) fn decode_state(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let bare = Self::decode(reader)?;
+        let partitions = reader.list("partitions", 21, Partition::decode_state)?;
+        Ok(Self { partitions, ..bare })
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -257,24 +387,14 @@ impl Topic {
 fn encode_partitions(partitions: &[Partition], writer: &mut Writer) {
     writer.list(partitions.iter(), |writer, partition| {
         writer.u64(partition.incarnation.get());
-        writer.list(partition.replicas.iter(), |writer, replica| {
-            writer.u64(replica.id.get());
-            writer.u64(replica.node.get());
-        });
+        Replica::encode_all(&partition.replicas, writer);
     });
 }
 
 fn decode_partitions(reader: &mut Reader<'_>) -> Result<Vec<Partition>, DecodeError> {
     reader.list("partitions", 12, |reader| {
-        Ok(Partition {
-            incarnation: Incarnation::new(reader.u64("incarnation")?),
-            replicas: reader.list("replicas", 16, |reader| {
-                Ok(Replica {
-                    id: ReplicaId::new(reader.u64("replica id")?),
-                    node: NodeId::new(reader.u64("replica's node id")?),
-                })
-            })?,
-        })
+        let incarnation = Incarnation::new(reader.u64("incarnation")?);
+        Ok(Partition::born(incarnation, Replica::decode_all(reader)?))
     })
 }
 

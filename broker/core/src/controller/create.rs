@@ -14,6 +14,7 @@ use super::broker_config::BrokerSettings;
 use super::command::{ConfigOverrides, Partition, Replica, Topic};
 use super::entropy::{Entropy, draw_incarnation, draw_topic_id};
 use super::limits::{PARTITIONS_PER_TOPIC_MAX, REPLICATION_FACTOR_MAX, TOPICS_MAX};
+use super::members::Standing;
 use super::metadata::Metadata;
 use super::placement::{Candidate, place};
 use super::request::{AssignmentError, CreateTopicError, LimitError, NewTopic};
@@ -86,7 +87,7 @@ impl TopicPlanner<'_> {
 
     /// Turns what was asked for into a number of replicas that the nodes can hold.
     fn replication_factor(&self, asked: i16) -> Result<u16, CreateTopicError> {
-        let nodes = self.ahead.known_nodes().len();
+        let nodes = self.ahead.candidates().count();
         let limit = nodes.min(REPLICATION_FACTOR_MAX.into());
         let invalid = |found| CreateTopicError::InvalidReplicationFactor { found, limit };
         let factor = match asked {
@@ -151,7 +152,7 @@ impl TopicPlanner<'_> {
             .map(|number| {
                 let node = u64::try_from(*number).map(NodeId::new).ok();
                 let node = node
-                    .filter(|node| self.ahead.knows_node(*node))
+                    .filter(|node| self.ahead.takes_replicas(*node))
                     .ok_or(AssignmentError::UnknownNode { node: *number })?;
                 match seen.insert(node) {
                     true => Ok(node),
@@ -219,32 +220,27 @@ impl TopicPlanner<'_> {
             let replicas: Vec<Replica> =
                 replicas.map(|(id, node)| Replica { id: ReplicaId::new(id), node }).collect();
             next_replica_id += replicas.len() as u64;
-            partitions.push(Partition { incarnation, replicas });
+            partitions.push(Partition::born(incarnation, replicas));
         }
         Some(partitions)
     }
 }
 
 impl Metadata {
-    /// The nodes that may be given replicas, and their racks: those that have registered, and
-    /// founders that are about to. A topic that is made while a cluster starts has as many replicas
-    /// as one that is made later.
-    fn known_nodes(&self) -> BTreeMap<NodeId, Option<Arc<str>>> {
-        let founders = self.founding.iter().flat_map(|founding| &founding.founders);
-        let mut known: BTreeMap<_, _> = founders.map(|founder| (founder.node, None)).collect();
-        known.extend(self.nodes.values().map(|node| (node.node, node.rack.clone())));
-        known
-    }
-
-    /// Whether it is one of [`Self::known_nodes`].
-    fn knows_node(&self, node: NodeId) -> bool {
-        let mut founders = self.founding.iter().flat_map(|founding| &founding.founders);
-        self.nodes.contains_key(&node) || founders.any(|founder| founder.node == node)
+    /// Whether a node may be given replicas: a member that is not on its way out. It need not have
+    /// registered: a topic that is made while a cluster starts has as many replicas as one that is
+    /// made later.
+    pub(super) fn takes_replicas(&self, node: NodeId) -> bool {
+        self.member(node).is_some_and(|member| member.standing != Standing::Leaving)
     }
 
     /// The nodes as placement sees them.
     pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        let candidate = |(node, rack)| Candidate { node, rack, load: self.load_of(node) };
-        self.known_nodes().into_iter().map(candidate)
+        let nodes = self.members().map(|member| member.founder.node);
+        nodes.filter(|node| self.takes_replicas(*node)).map(|node| Candidate {
+            node,
+            rack: self.node(node).and_then(|known| known.rack.clone()),
+            load: self.load_of(node),
+        })
     }
 }

@@ -20,8 +20,8 @@ use super::create::TopicPlanner;
 use super::entropy::{Entropy, draw_cluster_id};
 use super::leader::{FEATURE_LEVEL, FoundingPlan};
 use super::limits::{
-    LISTENERS_PER_NODE_MAX, NODE_TEXT_BYTES_MAX, NODES_MAX, PARTITIONS_PER_REQUEST_MAX,
-    PRODUCER_ID_BLOCK, PROPOSAL_BYTES_MAX, REPLICATION_FACTOR_MAX, TOMBSTONES_MAX,
+    LISTENERS_PER_NODE_MAX, NODE_TEXT_BYTES_MAX, PARTITIONS_PER_REQUEST_MAX, PRODUCER_ID_BLOCK,
+    PROPOSAL_BYTES_MAX, REPLICATION_FACTOR_MAX, TOMBSTONES_MAX,
 };
 use super::metadata::{CommandOutcome, GROUP_TOPIC, Metadata, Refusal};
 use super::node::NodeRegistration;
@@ -39,7 +39,9 @@ use crate::consumer_group::GROUP_PARTITIONS;
 /// A request on its way to become a proposal.
 pub(super) struct Draft<'a> {
     pub(super) ahead: &'a mut Metadata,
-    settings: &'a BrokerSettings,
+    pub(super) settings: &'a BrokerSettings,
+    /// Who lives, as far as this node knows.
+    pub(super) live: &'a BTreeSet<NodeId>,
     entropy: &'a mut dyn Entropy,
     payload: Writer,
     outcomes: Vec<CommandOutcome>,
@@ -50,11 +52,13 @@ impl<'a> Draft<'a> {
     pub(super) fn new(
         ahead: &'a mut Metadata,
         settings: &'a BrokerSettings,
+        live: &'a BTreeSet<NodeId>,
         entropy: &'a mut dyn Entropy,
     ) -> Self {
         Self {
             ahead,
             settings,
+            live,
             entropy,
             payload: Writer::default(),
             outcomes: Vec::new(),
@@ -95,6 +99,9 @@ impl<'a> Draft<'a> {
             ControllerRequest::ConfirmRemoved { node, incarnations, .. } => {
                 self.confirm_removed(node, incarnations);
                 ControllerResponse::RemovalConfirmed
+            }
+            ControllerRequest::Membership { request, .. } => {
+                ControllerResponse::Membership(self.decide_membership(request))
             }
         }
     }
@@ -165,7 +172,7 @@ impl<'a> Draft<'a> {
     fn create_topics(&mut self, request: &CreateTopics) -> Vec<CreateTopicResult> {
         if request.validate_only {
             let mut supposed = self.ahead.clone();
-            let mut draft = Draft::new(&mut supposed, self.settings, &mut *self.entropy);
+            let mut draft = Draft::new(&mut supposed, self.settings, self.live, &mut *self.entropy);
             let mut results = draft.create_each(&request.topics);
             for created in results.iter_mut().filter_map(|result| result.result.as_mut().ok()) {
                 created.id = TopicId::ZERO;
@@ -334,8 +341,9 @@ impl<'a> Draft<'a> {
         if known == Some(&registration) {
             return Ok(());
         }
-        if known.is_none() && self.ahead.nodes.len() >= NODES_MAX {
-            return Err(RegisterNodeError::TooManyNodes { limit: NODES_MAX });
+        let node = registration.node;
+        if !self.ahead.is_member(node, registration.directory) {
+            return Err(RegisterNodeError::NotMember { node });
         }
         let registered = known.map_or(0, |known| known.boot.epoch);
         let found = registration.boot.epoch;
@@ -351,7 +359,9 @@ impl<'a> Draft<'a> {
 
     fn confirm_removed(&mut self, node: NodeId, mut incarnations: Vec<Incarnation>) {
         incarnations.retain(|each| {
-            self.ahead.tombstones.get(each).is_some_and(|nodes| nodes.contains(&node))
+            let tombstone = self.ahead.tombstones.get(each);
+            tombstone.is_some_and(|nodes| nodes.contains(&node))
+                || self.ahead.has_removed_replica(*each, node)
         });
         if !incarnations.is_empty() {
             // What does not fit is confirmed again by the node's next start.

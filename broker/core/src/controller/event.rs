@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bateau_protocol::ids::{Incarnation, NodeId, TopicId};
 
 use super::cluster_id::ClusterId;
-use super::command::Replica;
+use super::command::{Partition, Replica, Topic};
 use super::topic_config::TopicConfig;
 
 /// A partition as its replicas need to know it.
@@ -23,18 +23,40 @@ pub struct PartitionPlacement {
     pub partition: u32,
     /// Whether only we use it (the group partitions).
     pub internal: bool,
-    /// Its first voters, never empty. The first one is preferred: it campaigns at once, the
-    /// others wait one more election timeout.
-    pub voters: Vec<Replica>,
+    /// Which of its assignments this is; 0 is the one that it was born with.
+    pub assignment: u64,
+    /// The assigned replicas, never empty. The first one is preferred as leader; of a partition
+    /// that is born they are the voters.
+    pub replicas: Vec<Replica>,
+    /// Replicas that are not assigned any more, and are needed until the assignment is settled.
+    pub leaving: Vec<Replica>,
+    /// Whether the assignment waits for being settled.
+    pub is_open: bool,
     /// The topic's config.
     pub config: TopicConfig,
 }
 
 impl PartitionPlacement {
-    /// The replica that lives on `node`, if one does.
+    pub(super) fn of(topic: &Topic, number: u32, partition: &Partition) -> Self {
+        Self {
+            incarnation: partition.incarnation,
+            topic: Arc::clone(&topic.name),
+            topic_id: topic.id,
+            partition: number,
+            internal: topic.internal,
+            assignment: partition.assignment,
+            replicas: partition.replicas.clone(),
+            leaving: partition.leaving().copied().collect(),
+            is_open: partition.reassignment.is_some(),
+            config: TopicConfig::from_overrides(&topic.configs),
+        }
+    }
+
+    /// The replica that lives on `node`, if one does: of two the assigned one.
     #[must_use]
     pub fn replica_on(&self, node: NodeId) -> Option<Replica> {
-        self.voters.iter().copied().find(|replica| replica.node == node)
+        let mut holders = self.replicas.iter().chain(&self.leaving);
+        holders.find(|replica| replica.node == node).copied()
     }
 }
 
@@ -56,6 +78,27 @@ pub enum MetadataEvent {
     /// A partition exists: its replicas are to be made. Also given for partitions that exist
     /// already when a node starts ([`Metadata::replay_events`](super::Metadata::replay_events)).
     PartitionCreated(PartitionPlacement),
+    /// A partition is to have these replicas from now on, or has them by its leader's word.
+    PartitionAssigned(PartitionPlacement),
+    /// A replica is not of its partition any more: a committed tombstone of this replica alone.
+    ReplicaRemoved {
+        /// The partition, which lives on.
+        incarnation: Incarnation,
+        /// Which.
+        replica: Replica,
+    },
+    /// The metadata partition is to have these replicas.
+    QuorumAssigned,
+    /// A node has become a member, or has begun anew with an empty directory.
+    NodeAdmitted {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node is no member any more.
+    NodeRemoved {
+        /// The node.
+        node: NodeId,
+    },
     /// A committed tombstone: only this allows to take a log away (D10).
     PartitionDeleted {
         /// Whose log.

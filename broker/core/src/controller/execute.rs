@@ -50,6 +50,25 @@ impl Metadata {
             MetadataCommand::CreatePartitions { topic, partition_count_before, partitions } => {
                 self.grow(topic, partition_count_before, partitions, events)
             }
+            MetadataCommand::AssignReplicas { incarnation, replicas } => {
+                self.assign(incarnation, replicas, events)
+            }
+            MetadataCommand::SettleReplicas { incarnation: Incarnation::METADATA, assignment } => {
+                self.settle_quorum(assignment, events)
+            }
+            MetadataCommand::SettleReplicas { incarnation, assignment } => {
+                self.settle(incarnation, assignment, events)
+            }
+            MetadataCommand::PermitNode { node, permit } => self.permit(node, permit),
+            MetadataCommand::WithdrawPermit { node } => {
+                self.permits.remove(&node).map(|_| ()).ok_or(Refusal::NotPermitted)
+            }
+            MetadataCommand::AdmitNode { founder, replica } => self.admit(founder, replica, events),
+            MetadataCommand::SetStanding { node, standing } => self.set_standing(node, standing),
+            MetadataCommand::RemoveNode { node } => self.remove_member(node, events),
+            MetadataCommand::AssignQuorum { voters, learners } => {
+                self.assign_quorum(voters, learners, events)
+            }
         };
         outcome.map_or_else(CommandOutcome::Refused, |()| CommandOutcome::Done)
     }
@@ -66,6 +85,7 @@ impl Metadata {
             cluster_id: founding.cluster_id,
             feature_level: founding.feature_level,
         });
+        self.begin_members(&founding.founders, events);
         self.founding = Some(Arc::new(founding));
         Ok(())
     }
@@ -76,6 +96,9 @@ impl Metadata {
         events: &mut Vec<MetadataEvent>,
     ) -> Result<(), Refusal> {
         let node = registration.node;
+        if !self.is_member(node, registration.directory) {
+            return Err(Refusal::MemberUnknown);
+        }
         let stale =
             self.nodes.get(&node).is_some_and(|known| !known.boot.admits(registration.boot));
         if stale {
@@ -138,6 +161,9 @@ impl Metadata {
                 return Err(Refusal::Malformed);
             }
             for replica in &partition.replicas {
+                if !self.members.contains_key(&replica.node) {
+                    return Err(Refusal::MemberUnknown);
+                }
                 if replica.id.get() < next_replica_id {
                     return Err(Refusal::ReplicaIdTaken);
                 }
@@ -156,8 +182,7 @@ impl Metadata {
             .ok_or(Refusal::TopicUnknown)?;
         self.unindex_topic(&topic);
         for partition in &topic.partitions {
-            let nodes: BTreeSet<NodeId> =
-                partition.replicas.iter().map(|replica| replica.node).collect();
+            let nodes: BTreeSet<NodeId> = self.take_holders(partition).into_iter().collect();
             events.push(MetadataEvent::PartitionDeleted {
                 incarnation: partition.incarnation,
                 nodes: nodes.iter().copied().collect(),
@@ -202,6 +227,7 @@ impl Metadata {
 
     fn confirm_removed(&mut self, node: NodeId, incarnations: &[Incarnation]) {
         for incarnation in incarnations {
+            self.confirm_replica_removed(*incarnation, node);
             if let Some(nodes) = self.tombstones.get_mut(incarnation) {
                 nodes.remove(&node);
                 if nodes.is_empty() {
@@ -226,11 +252,10 @@ impl Metadata {
     fn index_partitions(&mut self, topic: TopicId, first: u32, partitions: &[Partition]) {
         for (number, partition) in (first..).zip(partitions) {
             self.incarnations.insert(partition.incarnation, (topic, number));
-            for (place, replica) in partition.replicas.iter().enumerate() {
-                let load = self.node_loads.entry(replica.node).or_default();
-                load.replicas += 1;
-                load.preferred += u32::from(place == 0);
+            if partition.reassignment.is_some() {
+                self.reassigned.insert(partition.incarnation);
             }
+            self.count_load(partition);
         }
     }
 
@@ -239,15 +264,7 @@ impl Metadata {
         self.folded_names.remove(&(fold_name(&topic.name), Arc::clone(&topic.name)));
         for partition in &topic.partitions {
             self.incarnations.remove(&partition.incarnation);
-            for (place, replica) in partition.replicas.iter().enumerate() {
-                if let Some(load) = self.node_loads.get_mut(&replica.node) {
-                    load.replicas -= 1;
-                    load.preferred -= u32::from(place == 0);
-                    if load.replicas == 0 {
-                        self.node_loads.remove(&replica.node);
-                    }
-                }
-            }
+            self.forget_load(partition);
         }
     }
 }

@@ -23,7 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bateau_protocol::ids::LogIndex;
+use bateau_protocol::ids::{LogIndex, NodeId};
 use bytes::Bytes;
 
 use super::broker_config::BrokerSettings;
@@ -83,6 +83,8 @@ pub struct Controller {
     entropy: Box<dyn Entropy>,
     metadata: Metadata,
     last_token: u64,
+    /// Who lives, as this node was last told.
+    live: BTreeSet<NodeId>,
     leading: Option<Leading>,
 }
 
@@ -107,6 +109,8 @@ struct Leading {
     deadlines: BTreeSet<(u64, Ticket)>,
     /// When to propose the founding again, on the monotonic clock.
     founding_retry_ms: Option<u64>,
+    /// Something has changed by which it is judged where replicas should be.
+    is_plan_due: bool,
 }
 
 #[derive(Debug)]
@@ -137,7 +141,8 @@ impl Controller {
         founding: FoundingPlan,
         entropy: Box<dyn Entropy>,
     ) -> Self {
-        Self { settings, founding, entropy, metadata, last_token: 0, leading: None }
+        let (last_token, live, leading) = (0, BTreeSet::new(), None);
+        Self { settings, founding, entropy, metadata, last_token, live, leading }
     }
 
     /// Goes on with another replica's state. Not for a leader, whose requests rest on its own.
@@ -208,7 +213,8 @@ impl Controller {
             return effects.push(refuse(ControllerError::Busy));
         }
         let timeout_ms = request.timeout_ms().min(REQUEST_TIMEOUT_MS_MAX);
-        let mut draft = Draft::new(&mut leading.ahead, &self.settings, self.entropy.as_mut());
+        let entropy = self.entropy.as_mut();
+        let mut draft = Draft::new(&mut leading.ahead, &self.settings, &self.live, entropy);
         let response = draft.decide(request);
         let (payload, outcomes) = draft.finish();
         if !outcomes.is_empty() {
@@ -245,6 +251,7 @@ impl Controller {
         {
             leading.settle(&self.metadata, token, &outcomes, effects);
         }
+        self.plan_anew();
         Ok(())
     }
 
@@ -262,6 +269,7 @@ impl Controller {
         }
         leading.fail_from(token, effects);
         leading.look_ahead_again(&self.metadata);
+        leading.is_plan_due = true;
         if leading.ahead.founding().is_none() {
             let retry_ms = now.monotonic_ms.saturating_add(FOUNDING_RETRY_MS);
             leading.founding_retry_ms = Some(retry_ms);
@@ -273,7 +281,8 @@ impl Controller {
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let leading = self.leading.as_ref()?;
         let request = leading.deadlines.first().map(|(deadline_ms, _)| *deadline_ms);
-        request.into_iter().chain(leading.founding_retry_ms).min()
+        let plan = (leading.is_plan_due && leading.may_plan()).then_some(0);
+        request.into_iter().chain(leading.founding_retry_ms).chain(plan).min()
     }
 
     /// Answers what has waited too long. Cheap where nothing is due.
@@ -284,11 +293,44 @@ impl Controller {
             leading.founding_retry_ms = None;
             self.propose_founding(now, effects);
         }
+        self.plan_if_due(effects);
+    }
+
+    /// Who lives, this node included.
+    pub fn note_live(&mut self, live: BTreeSet<NodeId>) {
+        self.live = live;
+        self.plan_anew();
+    }
+
+    /// Something has changed by which it is judged where replicas should be.
+    fn plan_anew(&mut self) {
+        if let Some(leading) = &mut self.leading {
+            leading.is_plan_due = true;
+        }
+    }
+
+    /// Looks at where replicas should be. What is on its way comes first: it says so when it is
+    /// applied.
+    fn plan_if_due(&mut self, effects: &mut Vec<ControllerEffect>) {
+        let Some(leading) = &mut self.leading else { return };
+        if !leading.is_plan_due || !leading.may_plan() {
+            return;
+        }
+        leading.is_plan_due = false;
+        let entropy = self.entropy.as_mut();
+        let mut draft = Draft::new(&mut leading.ahead, &self.settings, &self.live, entropy);
+        draft.plan();
+        let (payload, outcomes) = draft.finish();
+        if !outcomes.is_empty() {
+            self.last_token += 1;
+            effects.push(leading.propose(ProposalToken(self.last_token), payload, outcomes));
+        }
     }
 
     fn propose_founding(&mut self, now: Now, effects: &mut Vec<ControllerEffect>) {
         let Some(leading) = &mut self.leading else { return };
-        let mut draft = Draft::new(&mut leading.ahead, &self.settings, self.entropy.as_mut());
+        let entropy = self.entropy.as_mut();
+        let mut draft = Draft::new(&mut leading.ahead, &self.settings, &self.live, entropy);
         let founded = draft.found(&self.founding);
         let (payload, outcomes) = draft.finish();
         if founded {
@@ -320,7 +362,13 @@ impl Leading {
             awaited: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             founding_retry_ms: None,
+            is_plan_due: true,
         }
+    }
+
+    /// Whether the look-ahead is what is applied, of a cluster that there is.
+    fn may_plan(&self) -> bool {
+        self.proposals.is_empty() && self.ahead.founding().is_some()
     }
 
     fn propose(

@@ -26,6 +26,12 @@ pub const TOPIC_CONFIG_BYTES_MAX: usize = 4_096;
 /// Nodes of one cluster.
 pub const NODES_MAX: usize = 1_000;
 
+/// Nodes that vote on the metadata; the others follow without a vote.
+pub const QUORUM_VOTERS_MAX: usize = 5;
+
+/// Assignments that the controller has open at once by its own will.
+pub const REASSIGNMENTS_OPEN_MAX: usize = 64;
+
 /// Listeners of one node.
 pub const LISTENERS_PER_NODE_MAX: usize = 16;
 

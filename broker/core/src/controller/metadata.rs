@@ -15,6 +15,7 @@
 //! - `I-META-3` Replica ids of partitions lie in `FIRST_REPLICA_ID..next_replica_id`: an id is
 //!   never given twice.
 //! - `I-META-4` The indexes by id, by incarnation and by node agree with the topics.
+//! - `I-META-6` Whoever holds a replica, or votes on the metadata, is a member.
 //!
 //! A command that contradicts the state changes nothing and is refused, on every replica alike:
 //! applying is total. Policy (names, limits, config values) is the leader's alone, before it
@@ -25,14 +26,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, TopicId};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, TopicId};
 
 use super::cluster_id::ClusterId;
 use super::command::{Topic, decode_commands};
 use super::event::{MetadataEvent, PartitionPlacement};
 use super::limits::FIRST_REPLICA_ID;
+use super::members::{Member, Permit, Quorum};
 use super::node::{Founder, NodeRegistration};
-use super::topic_config::TopicConfig;
 use crate::command_frame::CommandError;
 
 /// Name of the internal topic whose partitions hold the consumer groups. It cannot be a client's:
@@ -93,6 +94,20 @@ pub enum Refusal {
     ProducerIds,
     /// The topic has another number of partitions than the command was made for.
     PartitionCount,
+    /// The partition is not there.
+    PartitionUnknown,
+    /// A node still has a removed replica of the partition.
+    ReplicaStillHeld,
+    /// Another assignment has been made meanwhile, or it is settled already.
+    AssignmentUnknown,
+    /// The node is a member already.
+    MemberExists,
+    /// The node is no member.
+    MemberUnknown,
+    /// The node has no permit.
+    NotPermitted,
+    /// The node still has replicas.
+    MemberInUse,
 }
 
 /// What all nodes know together.
@@ -106,11 +121,18 @@ pub struct Metadata {
     pub(super) nodes: BTreeMap<NodeId, Arc<NodeRegistration>>,
     pub(super) topics: BTreeMap<Arc<str>, Arc<Topic>>,
     pub(super) tombstones: BTreeMap<Incarnation, BTreeSet<NodeId>>,
+    pub(super) removed_replicas: BTreeMap<(Incarnation, NodeId), ReplicaId>,
+    pub(super) members: BTreeMap<NodeId, Arc<Member>>,
+    pub(super) permits: BTreeMap<NodeId, Permit>,
+    /// Nodes that were members, with the id of their directory.
+    pub(super) former_members: BTreeMap<NodeId, [u8; 16]>,
+    pub(super) quorum: Quorum,
     pub(super) next_producer_id: u64,
     pub(super) next_replica_id: u64,
     // Derived from the topics, so not in the snapshot (I-META-4).
     pub(super) topic_names: BTreeMap<TopicId, Arc<str>>,
     pub(super) incarnations: BTreeMap<Incarnation, (TopicId, u32)>,
+    pub(super) reassigned: BTreeSet<Incarnation>,
     pub(super) folded_names: BTreeSet<(String, Arc<str>)>,
     pub(super) node_loads: BTreeMap<NodeId, NodeLoad>,
 }
@@ -140,10 +162,16 @@ impl Metadata {
             nodes: BTreeMap::new(),
             topics: BTreeMap::new(),
             tombstones: BTreeMap::new(),
+            removed_replicas: BTreeMap::new(),
+            members: BTreeMap::new(),
+            permits: BTreeMap::new(),
+            former_members: BTreeMap::new(),
+            quorum: Quorum::default(),
             next_producer_id: 0,
             next_replica_id: FIRST_REPLICA_ID,
             topic_names: BTreeMap::new(),
             incarnations: BTreeMap::new(),
+            reassigned: BTreeSet::new(),
             folded_names: BTreeSet::new(),
             node_loads: BTreeMap::new(),
         }
@@ -225,7 +253,7 @@ impl Metadata {
     pub fn logs_on(&self, node: NodeId) -> impl Iterator<Item = Incarnation> + '_ {
         let partitions = self.topics.values().flat_map(|topic| &topic.partitions);
         partitions
-            .filter(move |partition| partition.replicas.iter().any(|held| held.node == node))
+            .filter(move |partition| partition.holders().any(|held| held.node == node))
             .map(|partition| partition.incarnation)
     }
 
@@ -282,6 +310,7 @@ impl Metadata {
             });
         }
         events.extend(self.nodes.keys().map(|node| MetadataEvent::NodeRegistered { node: *node }));
+        events.push(MetadataEvent::QuorumAssigned);
         for topic in self.topics.values() {
             push_created(topic, 0, events);
         }
@@ -291,22 +320,20 @@ impl Metadata {
                 nodes: nodes.iter().copied().collect(),
             }
         }));
+        events.extend(
+            self.removed_replicas().map(|(incarnation, replica)| MetadataEvent::ReplicaRemoved {
+                incarnation,
+                replica,
+            }),
+        );
     }
 }
 
 /// Says that the partitions of a topic exist, from number `first` on.
 pub(super) fn push_created(topic: &Topic, first: u32, events: &mut Vec<MetadataEvent>) {
-    let config = TopicConfig::from_overrides(&topic.configs);
     for (number, partition) in (0..).zip(&topic.partitions).skip(first as usize) {
-        events.push(MetadataEvent::PartitionCreated(PartitionPlacement {
-            incarnation: partition.incarnation,
-            topic: Arc::clone(&topic.name),
-            topic_id: topic.id,
-            partition: number,
-            internal: topic.internal,
-            voters: partition.replicas.clone(),
-            config: config.clone(),
-        }));
+        let placement = PartitionPlacement::of(topic, number, partition);
+        events.push(MetadataEvent::PartitionCreated(placement));
     }
 }
 

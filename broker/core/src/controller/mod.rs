@@ -12,13 +12,13 @@
 //! - [`Metadata`] is the applied state, the same on every node: a pure function of the commands.
 //! - [`Controller`] holds it, and on the leader decides requests: it checks them, makes commands,
 //!   and answers when those are applied. On the other nodes it only applies.
+//! - `planner` is what the leader does of its own accord: who votes on the metadata, what moves.
 //! - `placement` says which nodes hold a new partition; `topic_config` what a topic's configs may
 //!   be; `broker_config` what tools see of a node's.
 //!
 //! Invariants: `I-META-1` to `I-META-4` in `metadata`, `I-META-5` in `leader`.
 //!
-//! Absent on purpose: time-outs of dead nodes, moving replicas, ACLs and quotas. They come with
-//! the cluster and with security.
+//! Absent on purpose: ACLs and quotas, which come with security.
 
 mod broker_config;
 mod cluster_id;
@@ -26,15 +26,20 @@ mod command;
 mod config_entry;
 mod create;
 mod decide;
+mod decide_membership;
 mod entropy;
 mod event;
 mod execute;
 mod grow;
 mod leader;
 pub mod limits;
+mod members;
+mod membership_request;
 mod metadata;
 mod node;
 pub mod placement;
+mod planner;
+mod replicas;
 mod request;
 mod snapshot;
 mod topic_config;
@@ -49,10 +54,15 @@ pub use config_entry::{ConfigEntry, ConfigSource, ConfigSynonym, ConfigType};
 pub use entropy::{Entropy, draw_cluster_id};
 pub use event::{MetadataEvent, PartitionPlacement};
 pub use leader::{Controller, ControllerEffect, FEATURE_LEVEL, FoundingPlan};
+pub use members::{Member, Permit, Quorum, Standing};
+pub use membership_request::{
+    MembershipRequest, MembershipResponse, NodeError, Reassign, ReassignError,
+};
 pub use metadata::{
     CommandOutcome, Founding, GROUP_TOPIC, Metadata, NodeLoad, ProducerIdBlock, Refusal,
 };
 pub use node::{BootEpoch, Founder, ListenerAddress, NodeRegistration};
+pub use replicas::Reassignment;
 pub use request::{
     AlterTopicConfigs, AlterTopicConfigsError, AssignmentError, AutoCreateTopicError,
     AutoCreateTopicResult, ControllerError, ControllerRequest, ControllerResponse,

@@ -2,6 +2,7 @@
 //!
 //! Absent on purpose: whether a node lives. That is observed, not committed.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bateau_protocol::ids::NodeId;
@@ -50,12 +51,24 @@ impl BootEpoch {
 pub struct NodeRegistration {
     /// The node.
     pub node: NodeId,
+    /// Random id of its data directory.
+    pub directory: [u8; 16],
     /// The start that speaks.
     pub boot: BootEpoch,
     /// Failure domain; `None` where none is configured.
     pub rack: Option<Arc<str>>,
     /// Its advertised addresses, sorted by name, each name once.
     pub listeners: Vec<ListenerAddress>,
+}
+
+impl fmt::Display for ListenerAddress {
+    /// Host and port, as they stand in an address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }
 
 impl NodeRegistration {
@@ -67,6 +80,7 @@ impl NodeRegistration {
 
     pub(super) fn encode(&self, writer: &mut Writer) {
         writer.u64(self.node.get());
+        writer.raw(&self.directory);
         writer.u64(self.boot.epoch);
         writer.u64(self.boot.start_id);
         writer.optional(self.rack.as_deref(), Writer::short_text);
@@ -81,6 +95,7 @@ impl NodeRegistration {
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             node: NodeId::new(reader.u64("node id")?),
+            directory: reader.array("directory")?,
             boot: BootEpoch { epoch: reader.u64("boot epoch")?, start_id: reader.u64("start id")? },
             rack: reader.optional("rack", Reader::short_text)?,
             listeners: reader.list("listeners", 7, |reader| {
@@ -96,7 +111,7 @@ impl NodeRegistration {
 }
 
 /// One of the nodes that founded the cluster.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Founder {
     /// The node. At the founding also its replica id in the metadata partition.
     pub node: NodeId,

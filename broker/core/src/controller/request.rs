@@ -18,6 +18,7 @@ use super::limits::{
     PARTITIONS_PER_REQUEST_MAX, PARTITIONS_PER_TOPIC_MAX, PENDING_REQUESTS_MAX, PROPOSAL_BYTES_MAX,
     REPLICAS_PER_NODE_MAX, TOMBSTONES_MAX, TOPICS_MAX,
 };
+use super::membership_request::{MembershipRequest, MembershipResponse};
 use super::metadata::ProducerIdBlock;
 use super::node::NodeRegistration;
 use super::topic_config::TopicConfigError;
@@ -71,6 +72,13 @@ pub enum ControllerRequest {
         /// How long to wait, in milliseconds.
         timeout_ms: u64,
     },
+    /// Something about nodes and replicas.
+    Membership {
+        /// What.
+        request: MembershipRequest,
+        /// How long to wait, in milliseconds.
+        timeout_ms: u64,
+    },
 }
 
 impl ControllerRequest {
@@ -85,7 +93,8 @@ impl ControllerRequest {
             | Self::DeleteTopics { timeout_ms, .. }
             | Self::AllocateProducerIds { timeout_ms, .. }
             | Self::RegisterNode { timeout_ms, .. }
-            | Self::ConfirmRemoved { timeout_ms, .. } => *timeout_ms,
+            | Self::ConfirmRemoved { timeout_ms, .. }
+            | Self::Membership { timeout_ms, .. } => *timeout_ms,
         }
     }
 }
@@ -180,6 +189,8 @@ pub enum ControllerResponse {
     NodeRegistered(Result<(), RegisterNodeError>),
     /// The tombstones know.
     RemovalConfirmed,
+    /// Of nodes and replicas.
+    Membership(MembershipResponse),
 }
 
 /// What came of one topic to create.
@@ -477,11 +488,11 @@ pub enum RegisterNodeError {
         /// What is known.
         registered: u64,
     },
-    /// The cluster has as many nodes as it may.
-    #[error("the cluster has {limit} nodes, which is the limit")]
-    TooManyNodes {
-        /// The limit.
-        limit: usize,
+    /// It is no member: it was removed, or has never come. The node stops with exit code 4.
+    #[error("node {node} is not a member of the cluster")]
+    NotMember {
+        /// The node.
+        node: NodeId,
     },
     /// Too many listeners, a listener twice, or a text that is empty or too long.
     #[error("{field} of the registration is not usable")]

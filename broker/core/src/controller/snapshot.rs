@@ -10,20 +10,21 @@
 
 use std::sync::Arc;
 
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId};
 use bytes::Bytes;
 use thiserror::Error;
 
 use super::cluster_id::ClusterId;
-use super::command::Topic;
+use super::command::{Partition, Topic};
 use super::entropy::is_drawable;
 use super::limits::FIRST_REPLICA_ID;
+use super::members::{Member, Permit, Quorum};
 use super::metadata::{Founding, Metadata};
 use super::node::{Founder, NodeRegistration};
 use crate::codec::{DecodeError, Reader, Writer};
 
 /// Version of the whole snapshot.
-const SNAPSHOT_VERSION: u16 = 1;
+const SNAPSHOT_VERSION: u16 = 2;
 
 /// Why bytes are no snapshot.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -62,12 +63,53 @@ impl Metadata {
         writer.u64(self.next_producer_id);
         writer.u64(self.next_replica_id);
         writer.list(self.nodes.values(), |writer, node| node.encode(writer));
-        writer.list(self.topics.values(), |writer, topic| topic.encode(writer));
+        writer.list(self.topics.values(), |writer, topic| topic.encode_state(writer));
         writer.list(self.tombstones.iter(), |writer, (incarnation, nodes)| {
             writer.u64(incarnation.get());
             writer.list(nodes.iter(), |writer, node| writer.u64(node.get()));
         });
+        self.write_members(&mut writer);
         writer.into_bytes()
+    }
+
+    fn write_members(&self, writer: &mut Writer) {
+        writer.list(self.removed_replicas.iter(), |writer, ((log, node), replica)| {
+            writer.u64(log.get());
+            writer.u64(node.get());
+            writer.u64(replica.get());
+        });
+        writer.list(self.members.values(), |writer, member| member.encode(writer));
+        writer.list(self.permits.iter(), |writer, (node, permit)| {
+            writer.u64(node.get());
+            permit.encode(writer);
+        });
+        writer.list(self.former_members.iter(), |writer, (node, directory)| {
+            writer.u64(node.get());
+            writer.raw(directory);
+        });
+        self.quorum.encode(writer);
+    }
+
+    fn read_members(&mut self, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let removed = reader.list("removed replicas", 24, |reader| {
+            let log = Incarnation::new(reader.u64("incarnation")?);
+            let node = NodeId::new(reader.u64("node id")?);
+            Ok(((log, node), ReplicaId::new(reader.u64("replica id")?)))
+        })?;
+        let members = reader.list("members", 35, Member::decode)?;
+        let permits = reader.list("permits", 9, |reader| {
+            Ok((NodeId::new(reader.u64("node id")?), Permit::decode(reader)?))
+        })?;
+        let former = reader.list("former members", 24, |reader| {
+            Ok((NodeId::new(reader.u64("node id")?), reader.array("directory")?))
+        })?;
+        self.removed_replicas = removed.into_iter().collect();
+        let members = members.into_iter().map(|member| (member.founder.node, Arc::new(member)));
+        self.members = members.collect();
+        self.permits = permits.into_iter().collect();
+        self.former_members = former.into_iter().collect();
+        self.quorum = Quorum::decode(reader)?;
+        Ok(())
     }
 
     /// Decodes a state.
@@ -90,8 +132,8 @@ impl Metadata {
         }
         state.next_producer_id = reader.u64("next producer id")?;
         state.next_replica_id = reader.u64("next replica id")?;
-        let nodes = reader.list("nodes", 29, NodeRegistration::decode)?;
-        let topics = reader.list("topics", 27, Topic::decode)?;
+        let nodes = reader.list("nodes", 45, NodeRegistration::decode)?;
+        let topics = reader.list("topics", 31, Topic::decode_state)?;
         let tombstones = reader.list("tombstones", 12, |reader| {
             let incarnation = Incarnation::new(reader.u64("tombstone")?);
             let nodes = reader.list("tombstone nodes", 8, |reader| {
@@ -99,6 +141,7 @@ impl Metadata {
             })?;
             Ok((incarnation, nodes))
         })?;
+        state.read_members(&mut reader)?;
         reader.finish("metadata snapshot")?;
         state.fill(nodes, topics, tombstones)?;
         Ok(state)
@@ -136,7 +179,7 @@ impl Metadata {
 
     /// Stops the process where the state contradicts itself.
     /// Cost: linear in topics, partitions and tombstones: for tests, simulation and rare moments.
-    /// Invariants: I-META-2, I-META-3, I-META-4.
+    /// Invariants: I-META-2, I-META-3, I-META-4, I-META-6.
     pub fn check_invariants(&self) {
         let contradiction = self.contradiction();
         assert!(contradiction.is_none(), "metadata breaks {contradiction:?}");
@@ -152,10 +195,14 @@ impl Metadata {
         if !distinct {
             return Some("I-META-2");
         }
-        let ids = || partitions().flat_map(|each| &each.replicas).map(|replica| replica.id.get());
+        let ids = || partitions().flat_map(Partition::holders).map(|replica| replica.id.get());
         let given = FIRST_REPLICA_ID..self.next_replica_id;
         if !are_distinct(ids()) || !ids().all(|id| given.contains(&id)) {
             return Some("I-META-3");
+        }
+        let holders = partitions().flat_map(Partition::holders).chain(self.quorum.replicas());
+        if !holders.map(|replica| replica.node).all(|node| self.members.contains_key(&node)) {
+            return Some("I-META-6");
         }
         let whole = self.topics.values().all(|topic| !topic.partitions.is_empty())
             && partitions().all(|each| each.has_distinct_nodes());
@@ -165,6 +212,7 @@ impl Metadata {
             && again.topic_names.len() == self.topics.len()
             && again.incarnations == self.incarnations
             && again.folded_names == self.folded_names
+            && again.reassigned == self.reassigned
             && again.node_loads == self.node_loads;
         (!(whole && agree)).then_some("I-META-4")
     }

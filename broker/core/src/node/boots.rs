@@ -8,11 +8,12 @@
 //! Invariants
 //! - A start that is older than one that was ever met here is not heard, not even after a restart
 //!   of this node: it is an old copy of its disk, and has forgotten votes (D10).
+//! - Starts are counted by data directory: one that takes a lost one's place begins anew.
 //! - At most one welcome per peer waits, and one hello per link.
 //!
 //! Absent on purpose: starts of nodes that are not of this cluster; nothing of them is stored.
 
-use super::{Node, NodeEffect};
+use super::{Node, NodeEffect, PeerBoot};
 use crate::clock::Now;
 use crate::controller::BootEpoch;
 use bateau_protocol::ids::NodeId;
@@ -29,21 +30,27 @@ pub(super) struct Boots {
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    boot: BootEpoch,
+    newest: PeerBoot,
     is_stored: bool,
 }
 
 impl Boots {
     /// With what was stored by earlier starts of this node.
-    pub fn stored(met: &BTreeMap<NodeId, BootEpoch>) -> Self {
-        let known = |boot: &BootEpoch| Known { boot: *boot, is_stored: true };
-        let newest = met.iter().map(|(node, boot)| (*node, known(boot))).collect();
+    pub fn stored(met: &BTreeMap<NodeId, PeerBoot>) -> Self {
+        let known = |newest: &PeerBoot| Known { newest: *newest, is_stored: true };
+        let newest = met.iter().map(|(node, newest)| (*node, known(newest))).collect();
         Self { newest, ..Self::default() }
     }
 
     /// The newest start of a node that was met; all zeros where none was.
     pub fn newest(&self, node: NodeId) -> BootEpoch {
-        self.newest.get(&node).map_or(BootEpoch::default(), |known| known.boot)
+        self.newest.get(&node).map_or(BootEpoch::default(), |known| known.newest.boot)
+    }
+
+    /// The newest start of a node with this directory.
+    pub fn newest_of(&self, node: NodeId, directory: [u8; 16]) -> BootEpoch {
+        let known = self.newest.get(&node).filter(|known| known.newest.directory == directory);
+        known.map_or(BootEpoch::default(), |known| known.newest.boot)
     }
 
     /// What was welcomed on a link that is gone is nothing any more.
@@ -65,12 +72,12 @@ impl Boots {
 impl Node {
     /// Whether this start, which has been judged, is stored; otherwise it is asked to be, and
     /// whoever showed it waits.
-    pub(super) fn is_noted(&mut self, node: NodeId, boot: BootEpoch) -> bool {
+    pub(super) fn is_noted(&mut self, node: NodeId, start: PeerBoot) -> bool {
         match self.boots.newest.get(&node) {
-            Some(known) if known.boot == boot => known.is_stored,
+            Some(known) if known.newest == start => known.is_stored,
             _ => {
-                self.boots.newest.insert(node, Known { boot, is_stored: false });
-                self.effects.push(NodeEffect::NotePeer { node, boot });
+                self.boots.newest.insert(node, Known { newest: start, is_stored: false });
+                self.effects.push(NodeEffect::NotePeer { node, start });
                 false
             }
         }
@@ -78,9 +85,9 @@ impl Node {
 
     /// Hears those who waited for this. A start that has been overtaken meanwhile is judged like
     /// any other old one.
-    pub(super) fn hear_noted(&mut self, node: NodeId, boot: BootEpoch, now: Now) {
+    pub(super) fn hear_noted(&mut self, node: NodeId, start: PeerBoot, now: Now) {
         if let Some(known) = self.boots.newest.get_mut(&node)
-            && known.boot == boot
+            && known.newest == start
         {
             known.is_stored = true;
         }

@@ -3,7 +3,9 @@
 //! ```text
 //!   empty ──(every configured voter shows its founding id and the same list)──> found
 //!   empty ──(a founded voter has us on its record)────────────────────────────> join
+//!   empty ──(a member has a permit for us)──> admitted by the controller ─────> join
 //!   empty ──(a founded voter does not know us)────────────────────────────────> stop, exit code 4
+//!   member ──(removed meanwhile)──────────────────────────────────────────────> stop, exit code 4
 //! ```
 //!
 //! Invariants
@@ -11,12 +13,21 @@
 //! - A recorded founder makes its first frame from the record, never from its own file.
 //! - After the founding a node with another founding id is another data directory: refused.
 //!
-//! Absent on purpose: permits for nodes that join later; they are the membership's.
+//! - Who is behind hears whoever is ahead, recorded here or not: it could not catch up otherwise.
+//! - A node that joins later begins with an empty metadata log, under the replica id that it was
+//!   given; it gets all of it from the others.
+//!
+//! Absent on purpose: who gets a permit, which is the operator's and the controller's.
 
-use super::{Node, NodeEffect, Phase, Voter};
+use super::forward::OWN_TIMEOUT_MS;
+use super::{Node, NodeEffect, PeerBoot, Phase, Voter};
 use crate::clock::Now;
-use crate::controller::{BootEpoch, ClusterId, Founder};
-use bateau_protocol::ids::NodeId;
+use crate::controller::{
+    BootEpoch, ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder,
+    MembershipRequest, MembershipResponse,
+};
+use bateau_protocol::ids::{LogIndex, NodeId, ReplicaId};
+use bateau_protocol::limits::PEER_VOTERS_MAX;
 use bateau_protocol::peer::{
     Hello, HelloAnswer, PEER_VERSION_MAX, PEER_VERSION_MIN, Refusal, RefusalReason, VoterEntry,
     Welcome, common_peer_version, operator_text,
@@ -60,6 +71,12 @@ pub enum StartRefusal {
     },
 }
 
+/// Nodes without a permit that are remembered; others are asked for again.
+const NOT_LET_IN_MAX: usize = 64;
+
+/// Nodes that are not recorded here and heard all the same.
+const AHEAD_MAX: usize = 64;
+
 /// What both sides of a link show of themselves.
 struct Face<'a> {
     node: NodeId,
@@ -68,6 +85,16 @@ struct Face<'a> {
     cluster_id: Option<ClusterId>,
     is_founded: bool,
     voters: &'a [VoterEntry],
+    /// Where it is, as far as it says.
+    peers_address: &'a str,
+    /// How far it has applied the metadata.
+    metadata_index: LogIndex,
+}
+
+impl Face<'_> {
+    const fn start(&self) -> PeerBoot {
+        PeerBoot { directory: self.founding_id, boot: self.boot }
+    }
 }
 
 impl Node {
@@ -84,10 +111,12 @@ impl Node {
             shard: 0,
             is_founded: self.is_founded(),
             voters: self.shown_voters(),
+            peers_address: self.settings.peers_address.to_string().into(),
+            metadata_index: self.metadata.applied(),
         }
     }
 
-    /// The recorded founders; before there is a record, the configured voters.
+    /// The recorded members; before there is a record, the configured voters.
     fn shown_voters(&self) -> Vec<VoterEntry> {
         let entry = |node: NodeId, address: &str, founding_id: [u8; 16]| VoterEntry {
             node_id: node,
@@ -95,9 +124,9 @@ impl Node {
             founding_id,
         };
         if self.is_founded() {
-            let founders = self.founders.iter();
-            founders
-                .map(|founder| entry(founder.node, &founder.peers_address, founder.founding_id))
+            let members = self.members.iter().take(PEER_VOTERS_MAX);
+            members
+                .map(|member| entry(member.node, &member.peers_address, member.founding_id))
                 .collect()
         } else {
             let voters = self.settings.voters.iter();
@@ -106,7 +135,8 @@ impl Node {
     }
 
     pub(super) fn hear_hello(&mut self, link: u64, hello: Hello, now: Now) {
-        let start = boot(hello.boot_epoch, hello.start_id);
+        let boot = boot(hello.boot_epoch, hello.start_id);
+        let start = PeerBoot { directory: hello.founding_id, boot };
         let answer = match self.judge_hello(&hello) {
             Ok(_) if !self.is_noted(hello.node_id, start) => {
                 return self.boots.hold_hello(link, hello);
@@ -118,14 +148,16 @@ impl Node {
                 self.note_contact(hello.node_id, now);
                 self.repeat(hello.node_id, now);
                 self.dial_soon(hello.node_id, now);
-                HelloAnswer::Welcome(self.welcome(version))
+                HelloAnswer::Welcome(self.welcome(version, hello.node_id))
             }
             Err(refusal) => HelloAnswer::Refused(refusal),
         };
         self.effects.push(NodeEffect::Answer { link, answer });
     }
 
-    fn welcome(&self, version: u16) -> Welcome {
+    fn welcome(&self, version: u16, to: NodeId) -> Welcome {
+        let quorum = self.metadata.quorum();
+        let replica = quorum.replica_on(to).filter(|_| quorum.assignment > 0);
         Welcome {
             version,
             cluster_id: self.cluster_id.map(|id| id.0),
@@ -135,6 +167,8 @@ impl Node {
             start_id: self.settings.boot.start_id,
             is_founded: self.is_founded(),
             voters: self.shown_voters(),
+            replica_id: replica.map(|replica| replica.id),
+            metadata_index: self.metadata.applied(),
         }
     }
 
@@ -164,6 +198,8 @@ impl Node {
             cluster_id: hello.cluster_id.map(ClusterId),
             is_founded: hello.is_founded,
             voters: &hello.voters,
+            peers_address: hello.peers_address.as_str(),
+            metadata_index: hello.metadata_index,
         };
         self.judge(&face).map(|()| version)
     }
@@ -186,7 +222,7 @@ impl Node {
         } else if !face.is_founded {
             self.judge_by_list(face)?;
         }
-        let seen = self.boots.newest(other);
+        let seen = self.boots.newest_of(other, face.founding_id);
         if !seen.admits(face.boot) {
             let text = format!(
                 "node {other} has started since: boot epoch {} is not above {}; its data \
@@ -198,19 +234,38 @@ impl Node {
         Ok(())
     }
 
-    fn judge_by_record(&self, face: &Face<'_>) -> Result<(), Refusal> {
+    fn judge_by_record(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
         let (own, other) = (self.settings.node_id, face.node);
-        let recorded = self.founders.iter().find(|founder| founder.node == other);
-        let Some(recorded) = recorded else {
+        let recorded = self.members.iter().find(|member| member.node == other);
+        let is_recorded = recorded.is_some_and(|member| {
+            member.founding_id == face.founding_id || member.founding_id == [0; 16]
+        });
+        if !is_recorded && self.is_ahead(face) {
+            self.note_ahead(face);
+            return Ok(());
+        }
+        // Whether it has a permit, the controller knows: this node's metadata may be behind.
+        let is_refused = self.not_let_in.get(&other) == Some(&face.founding_id);
+        if !face.is_founded && !is_recorded && !is_refused {
+            self.let_in(face);
+            let text = format!("node {own} asks the controller whether node {other} may come");
+            return Err(refusal(RefusalReason::NotReady, &text));
+        }
+        if self.metadata.former_member(other) == Some(face.founding_id) {
+            let text = format!(
+                "node {other} was removed from the cluster; nothing needs its data directory any                  more"
+            );
+            return Err(refusal(RefusalReason::Removed, &text));
+        }
+        if recorded.is_none() {
             let text = format!(
                 "node {other} is not a member of node {own}'s cluster; `bateau node add {other}` \
                  lets a new node in, `bateau node replace {other}` puts one in the place of a lost \
                  one"
             );
             return Err(refusal(RefusalReason::UnknownNode, &text));
-        };
-        let is_known = recorded.founding_id != [0; 16];
-        if is_known && recorded.founding_id != face.founding_id {
+        }
+        if !is_recorded {
             let text = format!(
                 "node {other} shows another data directory than the one that founded the cluster; \
                  `bateau node replace {other}` puts it in the place of the lost one"
@@ -218,6 +273,47 @@ impl Node {
             return Err(refusal(RefusalReason::WrongFoundingId, &text));
         }
         Ok(())
+    }
+
+    /// Whether a node that is not recorded here may be one all the same: it is of this cluster, and
+    /// knows more of it. Whoever leads the metadata has to be heard by whoever is behind.
+    fn is_ahead(&self, face: &Face<'_>) -> bool {
+        let is_ours = self.cluster_id.is_some() && self.cluster_id == face.cluster_id;
+        face.is_founded && is_ours && face.metadata_index > self.metadata.applied()
+    }
+
+    /// Remembers where such a node is, to be able to answer it.
+    fn note_ahead(&mut self, face: &Face<'_>) {
+        if !face.peers_address.is_empty() && self.ahead.len() < AHEAD_MAX {
+            self.ahead.insert(face.node, (face.metadata_index, face.peers_address.into()));
+        }
+    }
+
+    /// Asks the controller to make a member of a node, for which it must have a permit.
+    fn let_in(&mut self, face: &Face<'_>) {
+        let founder = Founder {
+            node: face.node,
+            founding_id: face.founding_id,
+            peers_address: face.peers_address.into(),
+        };
+        let (request, timeout_ms) = (MembershipRequest::Admit(founder), OWN_TIMEOUT_MS);
+        self.ask_for_ourselves(ControllerRequest::Membership { request, timeout_ms });
+    }
+
+    /// What the controller says to what this node has asked for itself.
+    pub(super) fn hear_own_answer(
+        &mut self,
+        request: ControllerRequest,
+        response: Result<ControllerResponse, ControllerError>,
+    ) {
+        if let ControllerRequest::Membership { request: MembershipRequest::Admit(founder), .. } =
+            request
+            && let Ok(ControllerResponse::Membership(MembershipResponse::Admitted(Err(_)))) =
+                response
+            && self.not_let_in.len() < NOT_LET_IN_MAX
+        {
+            self.not_let_in.insert(founder.node, founder.founding_id);
+        }
     }
 
     fn judge_by_list(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
@@ -253,13 +349,16 @@ impl Node {
             cluster_id: welcome.cluster_id.map(ClusterId),
             is_founded: welcome.is_founded,
             voters: &welcome.voters,
+            peers_address: "",
+            metadata_index: welcome.metadata_index,
         };
+        let start = face.start();
         if node != welcome.node_id || self.judge(&face).is_err() {
             self.effects.push(NodeEffect::HangUp { node });
             self.note_link_down(node, now);
             return;
         }
-        if !self.is_noted(node, boot(welcome.boot_epoch, welcome.start_id)) {
+        if !self.is_noted(node, start) {
             return self.boots.hold_welcome(node, welcome);
         }
         if !welcome.is_founded {
@@ -270,8 +369,22 @@ impl Node {
             // It let us in, so it has us on its record, and knows the others.
             let recorded = welcome.voters.iter();
             self.met.extend(recorded.map(|founder| (founder.node_id, founder.founding_id)));
-            self.found(welcome.voters.iter().map(voter).collect());
+            let voters = welcome.voters.iter().map(voter).collect();
+            match welcome.replica_id {
+                Some(replica_id) => self.join(voters, replica_id, welcome.cluster_id),
+                None => self.found(voters),
+            }
         }
+    }
+
+    /// The cluster has begun without us, or has gone on: there is no first frame to be made.
+    fn join(&mut self, members: Vec<Voter>, replica_id: ReplicaId, cluster_id: Option<[u8; 16]>) {
+        self.members = self.met_members(members);
+        self.phase = Phase::Storing;
+        let members = self.members.clone();
+        let cluster_id = cluster_id.map(ClusterId);
+        self.cluster_id = cluster_id;
+        self.effects.push(NodeEffect::Join { members, replica_id, cluster_id });
     }
 
     pub(super) fn hear_refusal(&mut self, node: NodeId, refused: &Refusal, now: Now) {
@@ -286,7 +399,7 @@ impl Node {
             | RefusalReason::UnknownNode
             | RefusalReason::WrongFoundingId
             | RefusalReason::UnequalVoters => !self.is_founded(),
-            RefusalReason::OlderBoot => true,
+            RefusalReason::OlderBoot | RefusalReason::Removed => true,
             RefusalReason::WrongShard | RefusalReason::Other(_) => false,
         };
         if is_final {
@@ -316,7 +429,14 @@ impl Node {
         }
     }
 
-    fn found(&mut self, mut voters: Vec<Voter>) {
+    fn found(&mut self, voters: Vec<Voter>) {
+        self.members = self.met_members(voters);
+        self.phase = Phase::Storing;
+        self.effects.push(NodeEffect::Found { founders: self.members.clone() });
+    }
+
+    /// With what they showed, as far as this node has met them.
+    fn met_members(&self, mut voters: Vec<Voter>) -> Vec<Founder> {
         voters.sort_unstable();
         let founder = |voter: Voter| {
             let is_own = voter.node == self.settings.node_id;
@@ -325,9 +445,7 @@ impl Node {
                 if is_own { self.settings.founding_id } else { met.unwrap_or_default() };
             Founder { node: voter.node, founding_id, peers_address: voter.address }
         };
-        self.founders = voters.into_iter().map(founder).collect();
-        self.phase = Phase::Storing;
-        self.effects.push(NodeEffect::Found { founders: self.founders.clone() });
+        voters.into_iter().map(founder).collect()
     }
 }
 

@@ -19,7 +19,9 @@
 use super::links::Link;
 use super::{Node, NodeEffect};
 use crate::clock::Now;
-use crate::controller::{BootEpoch, ControllerError, ControllerRequest, ControllerResponse};
+use crate::controller::{
+    BootEpoch, ControllerError, ControllerRequest, ControllerResponse, MembershipRequest,
+};
 use crate::ticket::Ticket;
 use bateau_protocol::ids::NodeId;
 use std::collections::BTreeMap;
@@ -32,6 +34,10 @@ const RETRY_MS: u64 = 50;
 /// the answer may have found no room on its link, or no controller that could give it.
 const AGAIN_MS: u64 = 2_000;
 
+/// Milliseconds that a node waits for what it asks for itself; then it asks anew, if it still has
+/// to.
+pub(super) const OWN_TIMEOUT_MS: u64 = 10_000;
+
 /// Bits of a request's number that count the requests of one start; above them is the boot epoch.
 const NUMBER_BITS: u32 = 32;
 
@@ -40,13 +46,16 @@ const NUMBER_BITS: u32 = 32;
 pub(super) struct Forwarding {
     pending: BTreeMap<u64, Pending>,
     newest: u64,
+    /// What this node itself is about to ask.
+    own: Vec<ControllerRequest>,
     /// The node that leads the metadata partition, as far as is known here.
     controller: Option<NodeId>,
 }
 
 #[derive(Debug)]
 struct Pending {
-    ticket: Ticket,
+    /// Who waits; `None`: this node itself, which looks at what becomes of it.
+    ticket: Option<Ticket>,
     request: ControllerRequest,
     deadline_ms: u64,
     state: State,
@@ -73,7 +82,14 @@ impl State {
 impl Forwarding {
     pub fn new(boot: BootEpoch) -> Self {
         let newest = boot.epoch << NUMBER_BITS;
-        Self { pending: BTreeMap::new(), newest, controller: None }
+        Self { pending: BTreeMap::new(), newest, own: Vec::new(), controller: None }
+    }
+
+    fn add(&mut self, ticket: Option<Ticket>, request: ControllerRequest, now_ms: u64) {
+        self.newest += 1;
+        let deadline_ms = now_ms.saturating_add(request.timeout_ms());
+        let state = State::Waiting { until_ms: now_ms };
+        self.pending.insert(self.newest, Pending { ticket, request, deadline_ms, state });
     }
 
     /// When something is due, on the monotonic clock in milliseconds.
@@ -101,6 +117,8 @@ impl ControllerRequest {
             | Self::AllocateProducerIds { .. }
             | Self::RegisterNode { .. }
             | Self::ConfirmRemoved { .. } => true,
+            Self::Membership { request: MembershipRequest::Reassign(_), .. } => false,
+            Self::Membership { .. } => true,
             Self::CreateTopics(_)
             | Self::DeleteTopics { .. }
             | Self::AlterTopicConfigs(_)
@@ -117,11 +135,15 @@ impl Node {
             self.effects.push(NodeEffect::Reply { ticket, response });
             return;
         }
-        forwarding.newest += 1;
-        let deadline_ms = now.monotonic_ms.saturating_add(request.timeout_ms());
-        let state = State::Waiting { until_ms: now.monotonic_ms };
-        let pending = Pending { ticket, request, deadline_ms, state };
-        forwarding.pending.insert(forwarding.newest, pending);
+        forwarding.add(Some(ticket), request, now.monotonic_ms);
+    }
+
+    /// Asks for this node itself, unless the same is being asked already.
+    pub(super) fn ask_for_ourselves(&mut self, request: ControllerRequest) {
+        let mut pending = self.forwarding.pending.values();
+        if !pending.any(|one| one.ticket.is_none() && one.request == request) {
+            self.forwarding.own.push(request);
+        }
     }
 
     /// Somebody else leads the metadata partition now, or nobody that is known.
@@ -168,7 +190,10 @@ impl Node {
         if goes_on {
             pending.state = State::Waiting { until_ms: now.monotonic_ms + RETRY_MS };
         } else if let Some(pending) = self.forwarding.pending.remove(&number) {
-            self.effects.push(NodeEffect::Reply { ticket: pending.ticket, response });
+            match pending.ticket {
+                Some(ticket) => self.effects.push(NodeEffect::Reply { ticket, response }),
+                None => self.hear_own_answer(pending.request, response),
+            }
         }
     }
 
@@ -186,7 +211,14 @@ impl Node {
         for (_, pending) in late {
             let timeout_ms = pending.request.timeout_ms();
             let response = Err(ControllerError::TimedOut { timeout_ms });
-            self.effects.push(NodeEffect::Reply { ticket: pending.ticket, response });
+            if let Some(ticket) = pending.ticket {
+                self.effects.push(NodeEffect::Reply { ticket, response });
+            }
+        }
+        for request in std::mem::take(&mut self.forwarding.own) {
+            if self.forwarding.pending.len() < FORWARDED_MAX {
+                self.forwarding.add(None, request, now.monotonic_ms);
+            }
         }
         let Some(controller) = self.reachable_controller() else { return };
         let is_own = controller == self.settings.node_id;

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Invariants
-//! - One link to every other founder and registered node, and none to anybody else.
+//! - One link to every other member, and none to anybody else; before there is a record, to the
+//!   configured voters.
 //! - A peer lives while it gives signs of life; their number is bounded by time, not by groups.
 //!
 //! Absent on purpose: what travels on a link, what a lost peer means to a partition, and a word of
@@ -80,16 +81,18 @@ impl Node {
             voters.map(|voter| (voter.node, Arc::clone(&voter.address))).collect();
         if self.is_founded() {
             // The configuration says where to find them, the record who they are.
-            wanted.retain(|node, _| self.founders.iter().any(|founder| founder.node == *node));
-            for founder in &self.founders {
-                wanted.entry(founder.node).or_insert_with(|| Arc::clone(&founder.peers_address));
+            wanted.retain(|node, _| self.members.iter().any(|member| member.node == *node));
+            for member in &self.members {
+                wanted.entry(member.node).or_insert_with(|| Arc::clone(&member.peers_address));
             }
         }
         for registered in self.metadata.nodes() {
             if let Some(listener) = registered.listener(PEERS_LISTENER) {
-                let address = format!("{}:{}", bracketed(&listener.host), listener.port);
-                wanted.insert(registered.node, address.into());
+                wanted.insert(registered.node, listener.to_string().into());
             }
+        }
+        for (node, (_, address)) in &self.ahead {
+            wanted.entry(*node).or_insert_with(|| Arc::clone(address));
         }
         wanted.remove(&self.settings.node_id);
         wanted
@@ -112,7 +115,7 @@ impl Node {
             {
                 link.state = LinkState::Dialling;
                 let address = Arc::clone(&link.address);
-                let hello = self.hello_to(node);
+                let hello = Box::new(self.hello_to(node));
                 self.effects.push(NodeEffect::Dial { node, address, hello });
             }
         }
@@ -192,9 +195,4 @@ impl Node {
             }
         }
     }
-}
-
-/// An IPv6 address as it stands before a port.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

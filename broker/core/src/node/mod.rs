@@ -22,6 +22,7 @@ mod bootstrap;
 mod forward;
 mod leaders;
 mod links;
+mod reports;
 mod settings;
 
 #[cfg(test)]
@@ -29,20 +30,21 @@ mod tests;
 
 pub use bootstrap::StartRefusal;
 pub use forward::FORWARDED_MAX;
-pub use settings::{NodeSettings, Voter};
+pub use settings::{NodeSettings, PeerBoot, Voter};
 
 use crate::clock::Now;
 use crate::controller::{
-    BootEpoch, ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
+    ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
 };
 use crate::ticket::Ticket;
-use bateau_protocol::ids::{Incarnation, NodeId, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, Term};
 use bateau_protocol::peer::{Hello, HelloAnswer, Leaderships, Liveness, Refusal, Welcome};
 use boots::Boots;
 use forward::Forwarding;
 use leaders::Leaders;
 use links::Link;
-use std::collections::BTreeMap;
+use reports::Reports;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Milliseconds between two signs of life to each peer.
@@ -86,16 +88,28 @@ pub enum NodeInput {
         /// Who.
         node: NodeId,
         /// Its start.
-        boot: BootEpoch,
+        start: PeerBoot,
     },
-    /// What [`NodeEffect::Found`] asked for is stored.
+    /// What [`NodeEffect::Found`] or [`NodeEffect::Join`] asked for is stored.
     Founded,
+    /// A partition that is led here has the replicas of this assignment.
+    Assigned {
+        /// The partition.
+        incarnation: Incarnation,
+        /// Which assignment.
+        number: u64,
+    },
     /// This node leads a partition in this term, or does not lead it any more.
     Leads {
         /// The partition.
         incarnation: Incarnation,
         /// The term; `None`: no more.
         term: Option<Term>,
+    },
+    /// Nothing is left here of a log that was deleted, or of a removed replica.
+    NothingLeft {
+        /// Which.
+        incarnation: Incarnation,
     },
     /// What another node leads.
     Leaderships {
@@ -134,7 +148,7 @@ pub enum NodeEffect {
         /// Host and port.
         address: Arc<str>,
         /// What to say first.
-        hello: Hello,
+        hello: Box<Hello>,
     },
     /// Close a link that we dialled; nothing is heard of it any more.
     HangUp {
@@ -154,14 +168,26 @@ pub enum NodeEffect {
         /// In the order of their ids. Their founding ids are known where this node met them.
         founders: Vec<Founder>,
     },
+    /// Make an empty metadata log for this replica and flush it; then store the members and that
+    /// the cluster is founded; then say [`NodeInput::Founded`].
+    Join {
+        /// In the order of their ids, this node among them.
+        members: Vec<Founder>,
+        /// This node's replica of the metadata.
+        replica_id: ReplicaId,
+        /// The cluster, where it is known.
+        cluster_id: Option<ClusterId>,
+    },
     /// Store the newest start of a peer in the meta log, then say [`NodeInput::PeerNoted`].
     /// Nothing of that start is heard before.
     NotePeer {
         /// Who.
         node: NodeId,
         /// Its start.
-        boot: BootEpoch,
+        start: PeerBoot,
     },
+    /// These nodes live, this one among them: for the controller, which may be here.
+    Lives(BTreeSet<NodeId>),
     /// Send a sign of life.
     Send {
         /// To whom.
@@ -232,8 +258,8 @@ enum Phase {
 pub struct Node {
     settings: NodeSettings,
     phase: Phase,
-    /// Who founded the cluster, as stored here or in the metadata.
-    founders: Vec<Founder>,
+    /// Who is of the cluster, as stored here or in the metadata.
+    members: Vec<Founder>,
     cluster_id: Option<ClusterId>,
     metadata: Arc<Metadata>,
     links: BTreeMap<NodeId, Link>,
@@ -241,9 +267,15 @@ pub struct Node {
     /// The newest link of each peer on which it has said anything.
     heard: BTreeMap<NodeId, u64>,
     leaders: Leaders,
+    /// Nodes that are not recorded here and know more: how far, and where they are.
+    ahead: BTreeMap<NodeId, (LogIndex, Arc<str>)>,
+    /// Nodes, by their directories, that the controller does not let in, as far as is known since
+    /// the metadata last changed.
+    not_let_in: BTreeMap<NodeId, [u8; 16]>,
     /// What other voters showed before the founding.
     met: BTreeMap<NodeId, [u8; 16]>,
     forwarding: Forwarding,
+    reports: Reports,
     signs_sent: u64,
     next_sign_ms: u64,
     effects: Vec<NodeEffect>,
@@ -253,18 +285,21 @@ impl Node {
     /// A node as its files and its configuration say it is.
     #[must_use]
     pub fn new(settings: NodeSettings) -> Self {
-        let phase = if settings.founders.is_empty() { Phase::Meeting } else { Phase::Member };
+        let phase = if settings.members.is_empty() { Phase::Meeting } else { Phase::Member };
         Self {
             phase,
-            founders: settings.founders.clone(),
+            members: settings.members.clone(),
             cluster_id: settings.cluster_id,
             boots: Boots::stored(&settings.peer_boots),
             forwarding: Forwarding::new(settings.boot),
+            reports: Reports::default(),
             settings,
             metadata: Arc::new(Metadata::new()),
             links: BTreeMap::new(),
             heard: BTreeMap::new(),
             leaders: Leaders::default(),
+            ahead: BTreeMap::new(),
+            not_let_in: BTreeMap::new(),
             met: BTreeMap::new(),
             signs_sent: 0,
             next_sign_ms: 0,
@@ -285,6 +320,8 @@ impl Node {
         self.keep_links(now);
         self.tell_news();
         self.send_signs(now);
+        self.tell_who_lives();
+        self.report(now);
         self.forward(now);
         self.effects.drain(..)
     }
@@ -295,7 +332,8 @@ impl Node {
         let signs = (!self.links.is_empty()).then_some(self.next_sign_ms);
         let links = self.links.values().filter_map(|link| link.next_ms());
         let requests = self.forwarding.next_ms(self.reachable_controller().is_some());
-        let soonest = signs.into_iter().chain(links).chain(requests).min();
+        let reports = self.reports.next_ms();
+        let soonest = signs.into_iter().chain(links).chain(requests).chain(reports).min();
         soonest.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(now.monotonic_ms))
     }
 
@@ -327,8 +365,12 @@ impl Node {
             NodeInput::Refused { node, refusal } => self.hear_refusal(node, &refusal, now),
             NodeInput::LinkDown { node } => self.note_link_down(node, now),
             NodeInput::Liveness(liveness) => self.hear_sign(&liveness, now),
-            NodeInput::PeerNoted { node, boot } => self.hear_noted(node, boot, now),
+            NodeInput::PeerNoted { node, start } => self.hear_noted(node, start, now),
+            NodeInput::Assigned { incarnation, number } => {
+                self.reports.note_assigned(incarnation, number);
+            }
             NodeInput::Founded => self.phase = Phase::Member,
+            NodeInput::NothingLeft { incarnation } => self.reports.note_removed(incarnation),
             NodeInput::Leads { incarnation, term } => self.note_own_lead(incarnation, term),
             NodeInput::Leaderships { node, leaderships } => self.hear_leads(node, leaderships),
             NodeInput::Metadata(metadata) => self.learn(metadata),
@@ -341,9 +383,14 @@ impl Node {
     fn learn(&mut self, metadata: Arc<Metadata>) {
         if let Some(founding) = metadata.founding() {
             self.cluster_id = Some(founding.cluster_id);
-            self.founders.clone_from(&founding.founders);
+            self.members = metadata.members().map(|member| member.founder.clone()).collect();
         }
         self.metadata = metadata;
+        // Whoever decides by it may have begun anew.
+        self.reports.told_lives.clear();
+        self.not_let_in.clear();
+        let applied = self.metadata.applied();
+        self.ahead.retain(|_, (index, _)| *index > applied);
         self.forget_deleted();
     }
 }

@@ -23,6 +23,15 @@ impl fmt::Display for Voter {
     }
 }
 
+/// A start of a peer, with the data directory that was started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PeerBoot {
+    /// Random id of the directory: the starts of each are counted by themselves.
+    pub directory: [u8; 16],
+    /// Which of its starts.
+    pub boot: BootEpoch,
+}
+
 /// What a node knows of itself when it starts.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
@@ -35,9 +44,12 @@ pub struct NodeSettings {
     /// Its cluster, once it is known.
     pub cluster_id: Option<ClusterId>,
     /// The newest start of each peer that was met, as stored.
-    pub peer_boots: BTreeMap<NodeId, BootEpoch>,
-    /// Who founded the cluster, as stored; empty while it is not founded here.
-    pub founders: Vec<Founder>,
-    /// The configured voters. This node is among them unless it is founded.
+    pub peer_boots: BTreeMap<NodeId, PeerBoot>,
+    /// The members of the cluster, as stored; empty while it is not founded here.
+    pub members: Vec<Founder>,
+    /// The configured voters. A new cluster begins with them; a node that is not among them joins
+    /// theirs.
     pub voters: Vec<Voter>,
+    /// Where this node's own peers listener is, for others.
+    pub peers_address: Arc<str>,
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::controller::tests::{World, by_name, topic};
-use crate::controller::{BootEpoch, CreateTopics};
+use crate::controller::{
+    BootEpoch, CreateTopics, MembershipRequest, MembershipResponse, NodeError,
+};
 use bateau_protocol::ids::Term;
 use bateau_protocol::peer::{Leadership, Leaderships, RefusalReason};
 
@@ -22,9 +24,15 @@ fn settings(id: u64, ids: &[u64]) -> NodeSettings {
         boot: BootEpoch { epoch: 1, start_id: id },
         cluster_id: None,
         peer_boots: BTreeMap::new(),
-        founders: Vec::new(),
+        members: Vec::new(),
         voters: voters(ids),
+        peers_address: format!("node{id}:9644").into(),
     }
+}
+
+fn is_admission(request: &ControllerRequest) -> bool {
+    let ControllerRequest::Membership { request, .. } = request else { return false };
+    matches!(request, MembershipRequest::Admit(_))
 }
 
 /// Nodes that run, and what became of them.
@@ -34,9 +42,11 @@ struct Meeting {
     now_ms: u64,
     /// Who stored which founders, in this order.
     founded: Vec<(u64, Vec<Founder>)>,
+    /// Who joined as which replica, and whom it stored.
+    joined: Vec<(u64, u64, Vec<Founder>)>,
     stopped: Vec<(u64, StartRefusal)>,
     /// Whose start who has stored.
-    noted: BTreeMap<(NodeId, NodeId), BootEpoch>,
+    noted: BTreeMap<(NodeId, NodeId), PeerBoot>,
     lost: Vec<(u64, u64)>,
     /// Requests on their way: from whom, to whom, their number.
     asked: Vec<(u64, u64, u64)>,
@@ -60,6 +70,12 @@ impl Meeting {
         meeting
     }
 
+    fn is_led_by(&mut self, id: u64) {
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.tell(node, NodeInput::Controller(Some(NodeId::new(id))));
+        }
+    }
+
     fn join(&mut self, settings: NodeSettings) {
         self.nodes.insert(settings.node_id, Node::new(settings));
     }
@@ -73,15 +89,20 @@ impl Meeting {
         let effects: Vec<_> = node.step(at(self.now_ms), inputs.into_iter()).collect();
         for effect in effects {
             match effect {
-                NodeEffect::Dial { node, hello, .. } => self.dialled.push((id, node, hello)),
+                NodeEffect::Dial { node, hello, .. } => self.dialled.push((id, node, *hello)),
                 NodeEffect::Found { founders } => {
                     self.founded.push((id.get(), founders));
                     self.tell(id, NodeInput::Founded);
                 }
-                NodeEffect::NotePeer { node, boot } => {
-                    self.noted.insert((id, node), boot);
-                    self.tell(id, NodeInput::PeerNoted { node, boot });
+                NodeEffect::NotePeer { node, start } => {
+                    self.noted.insert((id, node), start);
+                    self.tell(id, NodeInput::PeerNoted { node, start });
                 }
+                NodeEffect::Join { members, replica_id, .. } => {
+                    self.joined.push((id.get(), replica_id.get(), members));
+                    self.tell(id, NodeInput::Founded);
+                }
+                NodeEffect::Lives(_) => {}
                 NodeEffect::Stop(refusal) => {
                     self.stopped.push((id.get(), refusal));
                     self.nodes.remove(&id);
@@ -89,6 +110,15 @@ impl Meeting {
                 NodeEffect::Answer { answer, .. } => self.answer(id, answer),
                 NodeEffect::Send { node, liveness } => self.signs.push((node, liveness)),
                 NodeEffect::Lost { node } => self.lost.push((id.get(), node.get())),
+                NodeEffect::Decide { number, request }
+                | NodeEffect::Request { number, request, .. }
+                    if is_admission(&request) =>
+                {
+                    let not_let_in = NodeError::NotPermitted { node: NodeId::ZERO };
+                    let response = MembershipResponse::Admitted(Err(not_let_in));
+                    let response = Ok(ControllerResponse::Membership(response));
+                    self.tell(id, NodeInput::Answered { number, response });
+                }
                 NodeEffect::Decide { number, .. } => self.asked.push((id.get(), id.get(), number)),
                 NodeEffect::Request { node, number, .. } => {
                     self.asked.push((id.get(), node.get(), number));
@@ -206,7 +236,7 @@ fn founded_trio() -> Meeting {
 fn started_again(meeting: &Meeting, id: u64, boot_epoch: u64) -> NodeSettings {
     let (_, founders) = meeting.founded.iter().find(|(node, _)| *node == id).unwrap();
     let boot = BootEpoch { epoch: boot_epoch, start_id: 100 * boot_epoch };
-    NodeSettings { founders: founders.clone(), boot, ..settings(id, &[1, 2, 3]) }
+    NodeSettings { members: founders.clone(), boot, ..settings(id, &[1, 2, 3]) }
 }
 
 #[test]
@@ -226,6 +256,7 @@ fn a_founder_that_has_not_stored_it_joins_when_it_comes_back() {
 #[test]
 fn an_empty_directory_does_not_take_a_founders_place() {
     let mut meeting = founded_trio();
+    meeting.is_led_by(1);
     meeting.nodes.remove(&NodeId::new(3));
     let wiped = NodeSettings { founding_id: [99; 16], ..settings(3, &[1, 2, 3]) };
     meeting.join(wiped);
@@ -238,6 +269,7 @@ fn an_empty_directory_does_not_take_a_founders_place() {
 #[test]
 fn a_stranger_is_told_how_to_be_let_in() {
     let mut meeting = founded_trio();
+    meeting.is_led_by(1);
     meeting.join(settings(4, &[1, 2, 3, 4]));
     meeting.pass(2_000);
     let (id, refusal) = &meeting.stopped[0];
@@ -293,7 +325,8 @@ fn a_peers_start_is_stored_before_it_is_heard_and_once() {
     let node = meeting.nodes.get_mut(&one).unwrap();
     let boot = BootEpoch { epoch: 7, start_id: 700 };
     let greet = |hello: &Hello| NodeInput::Hello { link: 9, hello: hello.clone() };
-    let note = NodeEffect::NotePeer { node: two, boot };
+    let start = PeerBoot { directory: hello.founding_id, boot };
+    let note = NodeEffect::NotePeer { node: two, start };
     let effects: Vec<_> = node.step(at(1_000), [greet(&hello)].into_iter()).collect();
     assert_eq!(effects.iter().filter(|effect| **effect == note).count(), 1);
     let is_answer = |effect: &NodeEffect| matches!(effect, NodeEffect::Answer { .. });
@@ -307,7 +340,7 @@ fn a_peers_start_is_stored_before_it_is_heard_and_once() {
         _ => false,
     };
     assert!(effects.iter().any(refused), "two of one epoch: the first one counts");
-    let noted = NodeInput::PeerNoted { node: two, boot };
+    let noted = NodeInput::PeerNoted { node: two, start };
     let effects: Vec<_> = node.step(at(1_000), [noted].into_iter()).collect();
     assert_eq!(effects.iter().filter(|effect| is_answer(effect)).count(), 1);
     let effects: Vec<_> = node.step(at(1_000), [greet(&hello)].into_iter()).collect();

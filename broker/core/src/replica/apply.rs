@@ -54,6 +54,7 @@ impl Replica {
             self.take_confirmed(now);
             self.take_machine_effects(effects);
             self.propose_gathered(effects);
+            self.steer(now, effects);
             self.ask_majority();
             let Some(ready) = self.raft.take_ready() else { break };
             self.handle_ready(ready, now, effects)?;
@@ -92,8 +93,12 @@ impl Replica {
             let index = LogIndex::new(entry.index);
             let token = self.take_token(index);
             if let Some(stamp) = stamp {
+                let present = self.changes_membership(kind, index);
                 let applied = Applied { index, kind, base_offset: stamp.base_offset, token };
                 self.apply(&applied, &entry.data, now)?;
+                if let Some(present) = present {
+                    self.follow_membership(&present);
+                }
             }
             self.state_file.note_applied(entry.data.len(), now);
             if kind == FrameKind::Noop && Term::new(entry.term) == self.raft.term() {
@@ -141,6 +146,20 @@ impl Replica {
             self.state_file.note_trim();
         }
         Ok(())
+    }
+
+    /// The configuration as it is, where this entry is another one that raft has not heard of.
+    fn changes_membership(&self, kind: FrameKind, index: LogIndex) -> Option<Membership> {
+        let is_change = kind == FrameKind::Membership && index > self.ahead;
+        is_change.then(|| self.membership.clone())
+    }
+
+    /// Tells raft and whoever sends what was just applied in the place of `present`.
+    fn follow_membership(&mut self, present: &Membership) {
+        self.raft.apply_membership(present, &self.membership);
+        let membership = &self.membership;
+        self.strangers.retain(|replica, _| membership.member(*replica).is_none());
+        self.sending.retain(|replica, _| membership.member(*replica).is_some());
     }
 
     fn take_token(&mut self, index: LogIndex) -> Option<ProposalToken> {

@@ -23,9 +23,10 @@ use crate::controller::{
 use crate::shard::{Effect, Effects, Reply};
 use crate::ticket::{ProposalToken, Ticket};
 use bateau_protocol::frame::FrameKind;
-use bateau_protocol::ids::{LogIndex, Offset, TopicId};
+use bateau_protocol::ids::{LogIndex, NodeId, Offset, TopicId};
 use bateau_protocol::record::{BatchHeader, ProducerSequence};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 /// Which kind of state a partition's log builds, and what an empty one needs.
 pub enum DerivedStart {
@@ -323,6 +324,13 @@ impl Replica {
     pub fn ask_controller(&mut self, request: ControllerRequest, ticket: Ticket, now: Now) {
         if let Derived::Metadata(machine) = &mut self.derived {
             machine.controller.handle(now, request, ticket, &mut machine.effects);
+        }
+    }
+
+    /// Who lives, for the controller.
+    pub fn note_live(&mut self, live: BTreeSet<NodeId>) {
+        if let Derived::Metadata(machine) = &mut self.derived {
+            machine.controller.note_live(live);
         }
     }
 

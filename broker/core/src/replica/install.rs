@@ -168,9 +168,7 @@ impl Replica {
     /// when it has waited in vain.
     pub fn hear_chunk(&mut self, node: NodeId, chunk: &SnapshotChunk, effects: &mut Effects) {
         let is_ours = chunk.to == self.replica_id && chunk.incarnation == self.incarnation;
-        let sender = self.membership.member(chunk.from);
-        let is_member = sender.is_some_and(|sender| sender.node_id == node);
-        if !is_ours || !is_member || self.installing.is_some() {
+        if !is_ours || self.node_of(chunk.from) != Some(node) || self.installing.is_some() {
             return;
         }
         let Some(incoming) = &mut self.incoming else { return };
@@ -263,6 +261,7 @@ impl Replica {
         })?;
         self.derived.replace(new.restored);
         self.membership = new.membership;
+        self.strangers.clear();
         (self.applied, self.applied_term, self.ahead) = (index, term, new.state_index);
         self.log_start = start;
         self.high_watermark = start.offset;

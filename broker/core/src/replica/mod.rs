@@ -18,7 +18,7 @@
 //! - Offsets are handed out in the order in which raft takes entries, and without holes.
 //! - A produce is admitted only after the no-op of the leader's own term is applied.
 //!
-//! Absent on purpose: I/O, clocks and threads; membership changes.
+//! Absent on purpose: I/O, clocks and threads; where replicas should be.
 
 mod acks;
 mod apply;
@@ -35,6 +35,7 @@ mod sending;
 mod stamp;
 mod start;
 mod state_file;
+mod steering;
 mod tail;
 pub mod trim;
 mod writes;
@@ -49,13 +50,14 @@ pub use raft_view::{ReadOrigin, ReplicaFault, StartError, Vote};
 pub use reads::NotLeading;
 pub use sending::{OutgoingSnapshot, SNAPSHOTS_SENDING_MAX};
 pub use start::{RecoveredLog, ReplicaStart};
+pub use steering::Assignment;
 pub use tail::{KEPT_BYTES_MAX, TailBudget};
 
 use crate::clock::Now;
 use crate::shard::Effects;
 use crate::ticket::{ProposalToken, Ticket};
 use acks::Acks;
-use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bateau_protocol::record::ProducerSequence;
 use bytes::Bytes;
 use install::{Incoming, Installing};
@@ -65,6 +67,7 @@ use raft_view::RaftView;
 use reads::Reads;
 use sending::Sending;
 use std::collections::{BTreeMap, VecDeque};
+use steering::Steering;
 use thiserror::Error;
 use trim::{LogStart, Retention};
 use writes::Writes;
@@ -155,6 +158,9 @@ pub struct Replica {
     /// The term of the role, where it is not a follower's.
     role_term: Term,
     membership: Membership,
+    /// Where replicas live that have been heard and are not of the membership as applied here.
+    strangers: BTreeMap<ReplicaId, NodeId>,
+    steering: Steering,
     settings: ReplicaSettings,
     derived: Derived,
     applied: LogIndex,
@@ -312,6 +318,7 @@ impl Replica {
         self.fail_reads(effects);
         self.tokens.clear();
         self.sending.clear();
+        self.steering.stop();
     }
 
     /// This replica is out of service for the rest of the process.

@@ -1,13 +1,13 @@
 //! The other replicas of the partition: what they say, and what they are told.
 //!
 //! Invariants
-//! - R21: only a member of the group is heard, and only what is meant for this replica.
+//! - R21: only what is meant for this replica is heard, and of a member only from its node.
 //! - R3: what does not come from a leader leaves after the flush of what it speaks of.
 //! - Who leads is told outside when it changes, once per leader and term.
 //!
 //! Absent on purpose: links, and whether a node lives.
 
-use super::membership::{Member, Membership};
+use super::membership::{MEMBERS_MAX, Member};
 use super::raft_view::Fetch;
 use super::{Replica, ReplicaFault, Role};
 use crate::shard::{Effect, Effects};
@@ -22,10 +22,8 @@ impl Replica {
     /// Errors: [`ReplicaFault`]: this replica must not go on.
     pub fn hear_peer(&mut self, node: NodeId, message: RaftMessage) -> Result<(), ReplicaFault> {
         let is_ours = message.to == self.replica_id && message.incarnation == self.incarnation;
-        let sender = self.membership.member(message.from);
-        let is_member = sender.is_some_and(|sender| sender.node_id == node);
         // R8: who puts a snapshot in the place of its log is like one who starts.
-        if !is_ours || !is_member || self.installing.is_some() {
+        if !is_ours || self.installing.is_some() || !self.may_hear(message.from, node) {
             return Ok(());
         }
         self.note_follower_speaks(message.from);
@@ -37,9 +35,28 @@ impl Replica {
         }
     }
 
+    /// Whether a replica on `node` may be heard. Whoever is behind does not know everybody who has
+    /// become a member since; raft judges what a stranger says by its term and log.
+    fn may_hear(&mut self, replica: ReplicaId, node: NodeId) -> bool {
+        if let Some(member) = self.membership.member(replica) {
+            return member.node_id == node;
+        }
+        if self.strangers.len() >= MEMBERS_MAX {
+            self.strangers.clear();
+        }
+        self.strangers.insert(replica, node);
+        true
+    }
+
+    /// Where a replica lives that is a member, or has been heard.
+    pub(super) fn node_of(&self, replica: ReplicaId) -> Option<NodeId> {
+        let member = self.membership.member(replica).map(|member| member.node_id);
+        member.or_else(|| self.strangers.get(&replica).copied())
+    }
+
     /// A node cannot be reached: raft stops sending it what it has not answered.
     pub fn note_unreachable(&mut self, node: NodeId) {
-        if let Some(member) = self.membership.member_on(node) {
+        for member in self.membership.members_on(node) {
             self.raft.unreachable(member.replica_id);
         }
         self.give_up_snapshots_to(node);
@@ -48,8 +65,8 @@ impl Replica {
     /// Whether the leader that this replica follows is on `node`.
     #[must_use]
     pub fn follows(&self, node: NodeId) -> bool {
-        let leader = self.raft.leader().and_then(|leader| self.membership.member(leader));
-        self.role == Role::Follower && leader.is_some_and(|leader| leader.node_id == node)
+        let leader = self.raft.leader().and_then(|leader| self.node_of(leader));
+        self.role == Role::Follower && leader == Some(node)
     }
 
     /// The node of the leader is lost. Voters that remember a leader refuse every other one until
@@ -104,17 +121,16 @@ impl Replica {
 
     /// Asks the replica on `node` to lead instead of this one.
     pub fn transfer_leadership(&mut self, node: NodeId) {
-        if self.raft.is_leader()
-            && let Some(member) = self.membership.member_on(node)
-        {
-            self.raft.transfer_to(member.replica_id);
+        let voter = self.membership.voters.iter().find(|voter| voter.node_id == node);
+        if let Some(voter) = voter.filter(|_| self.raft.is_leader()) {
+            self.raft.transfer_to(voter.replica_id);
         }
     }
 
     /// Asks the voter that is closest behind to lead instead of this one. It may come to nothing
     /// (R13): whoever asks goes on asking while [`Self::has_successor`].
     pub fn hand_over(&mut self) {
-        if let Some(successor) = self.raft.successor()
+        if let Some(successor) = self.successor()
             && !self.raft.is_handing_over()
         {
             self.raft.transfer_to(successor);
@@ -124,7 +140,11 @@ impl Replica {
     /// Whether this replica leads and another one could.
     #[must_use]
     pub fn has_successor(&self) -> bool {
-        self.raft.successor().is_some()
+        self.successor().is_some()
+    }
+
+    fn successor(&self) -> Option<ReplicaId> {
+        self.raft.successor(self.membership.voters.iter().map(|voter| voter.replica_id))
     }
 
     /// Sends what may leave, and asks the disk for what followers lack.
@@ -132,8 +152,8 @@ impl Replica {
         self.send_snapshots(effects);
         for message in self.raft.take_messages() {
             // A member that a change has just removed needs to hear nothing.
-            if let Some(member) = self.membership.member(message.to) {
-                effects.push(Effect::Send { node: member.node_id, message });
+            if let Some(node) = self.node_of(message.to) {
+                effects.push(Effect::Send { node, message });
             }
         }
         let incarnation = self.incarnation;
@@ -146,8 +166,7 @@ impl Replica {
         let (leader, term) = (self.raft.leader(), self.raft.term());
         if self.told_leader != Some((leader, term)) {
             self.told_leader = Some((leader, term));
-            let member = leader.and_then(|leader| self.membership.member(leader));
-            let leader = member.map(|member| member.node_id);
+            let leader = leader.and_then(|leader| self.node_of(leader));
             let incarnation = self.incarnation;
             effects.push(Effect::LeaderChanged { incarnation, leader, term });
         }
@@ -194,23 +213,5 @@ impl Candidacy {
             (self.ticks_left, self.attempts_left) = (self.round_ticks - 1, 1);
         }
         true
-    }
-}
-
-impl Membership {
-    /// The member with this id, in whatever part.
-    #[must_use]
-    pub fn member(&self, replica: ReplicaId) -> Option<&Member> {
-        self.members().find(|member| member.replica_id == replica)
-    }
-
-    /// The member on this node.
-    #[must_use]
-    pub fn member_on(&self, node: NodeId) -> Option<&Member> {
-        self.members().find(|member| member.node_id == node)
-    }
-
-    fn members(&self) -> impl Iterator<Item = &Member> {
-        self.voters.iter().chain(&self.learners).chain(&self.outgoing)
     }
 }

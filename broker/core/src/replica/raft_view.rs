@@ -12,17 +12,19 @@
 //! asynchronous path: entries are readable before `advance_append_async`, persisted in order), R5
 //! and R6 (applied is our own), R7 (checked before raft is built and before a message is stepped),
 //! R9 (entries that come late), R10 (a context of a read is never used twice), R14
-//! (`uncommitted_size` before a proposal), R18 and R21 (what a peer may say), R20 (election
+//! (`uncommitted_size` before a proposal), R12 and R19 (changes of the configuration), R18 and R21 (what a peer may say), R20 (election
 //! timeouts are a pure function).
 //!
-//! Absent on purpose: leases (R11); membership changes; snapshots that are received, for which raft
-//! is built anew (`install`).
+//! Absent on purpose: leases (R11); snapshots that are received, for which raft is built anew
+//! (`install`).
 
+mod changes;
 mod messages;
 mod snapshots;
 
 pub(super) use snapshots::{RaftRestart, WantedSnapshot};
 
+use super::stamp;
 use super::tail::{Appended, Coordinates, Tail, TailStart, Wanted};
 use super::trim::LogStart;
 use crate::codec::DecodeError;
@@ -33,6 +35,7 @@ use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Config, GetEntriesContext, INVALID_ID, ProgressState, RawNode, StateRole};
 use slog::{Discard, Logger, o};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use thiserror::Error;
 
@@ -218,8 +221,11 @@ impl RaftView {
         Ok(view)
     }
 
-    /// Stands for election at once.
+    /// Stands for election at once, if it has a vote.
     pub fn campaign(&mut self) {
+        if !self.node.raft.promotable() {
+            return;
+        }
         // A campaign is refused only while a membership change waits to be applied, and then the
         // election clock asks again.
         let _ = self.node.campaign();
@@ -238,9 +244,9 @@ impl RaftView {
         self.overwrite_election_timeout();
     }
 
-    /// Whether the election clock must run: not for a lone voter that leads already.
+    /// Whether the election clock must run: not for whoever leads nobody but itself.
     pub fn needs_ticks(&self) -> bool {
-        !self.is_leader() || self.node.raft.prs().conf().voters().ids().len() > 1
+        !self.is_leader() || self.node.raft.prs().iter().count() > 1
     }
 
     /// Moves raft's clock by one tick.
@@ -291,11 +297,15 @@ impl RaftView {
         let vote = vote.filter(|vote| *vote != self.vote);
         self.vote = vote.unwrap_or(self.vote);
         let appended = self.node.mut_store().append(ready.take_entries());
-        let committed = ready.take_committed_entries();
+        let mut committed = ready.take_committed_entries();
+        committed.iter_mut().for_each(stamp::settle);
         let confirmed = ready.take_read_states();
         self.sendable.extend(ready.take_messages());
         let unsendable = ready.take_persisted_messages();
         self.node.advance_append_async(ready);
+        if let Some(index) = appended.committed_to {
+            self.node.raft.raft_log.commit_to(index.get());
+        }
         let confirmed = confirmed.iter().filter_map(|state| {
             Some((self.own_read(&state.request_ctx)?, LogIndex::new(state.index)))
         });
@@ -396,18 +406,13 @@ impl RaftView {
         (origin == own).then(|| ReadNumber(u64::from_le_bytes(*number)))
     }
 
-    /// The other voter that could lead at once: it answers, and holds most of the log. `None` for
-    /// whoever does not lead.
-    pub fn successor(&self) -> Option<ReplicaId> {
-        let raft = &self.node.raft;
-        let voters = raft.prs().conf().voters().ids();
-        let others = raft.prs().iter().filter(|(peer, progress)| {
-            let (peer, is_told) = (**peer, progress.state == ProgressState::Replicate);
-            peer != raft.id && voters.contains(peer) && is_told && self.is_live(peer)
-        });
-        let best =
-            others.max_by_key(|(peer, progress)| (progress.matched, std::cmp::Reverse(**peer)));
-        best.filter(|_| self.is_leader()).map(|(peer, _)| ReplicaId::new(*peer))
+    /// Of these, who could lead at once: another replica that answers, and holds most of the log.
+    /// `None` for whoever does not lead.
+    pub fn successor(&self, among: impl Iterator<Item = ReplicaId>) -> Option<ReplicaId> {
+        let own = self.node.raft.id;
+        let others = among.filter(|peer| peer.get() != own);
+        let told = others.filter_map(|peer| Some((self.follows_to(peer)?, Reverse(peer))));
+        told.max().filter(|_| self.is_leader()).map(|(_, Reverse(peer))| peer)
     }
 
     /// Whether a successor has been asked and the answer is not known.
@@ -514,6 +519,11 @@ impl RaftView {
 
     pub fn term(&self) -> Term {
         Term::new(self.node.raft.term)
+    }
+
+    /// Whether raft holds entries that it has not handed out to be written yet.
+    pub fn holds_entries(&self) -> bool {
+        self.last_index() > self.last().index
     }
 
     fn last_index(&self) -> LogIndex {

@@ -5,6 +5,7 @@
 use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::Offset;
 use bytes::Bytes;
+use raft::eraftpb::{Entry, EntryType};
 
 /// What a Raft entry's `context` carries beside its payload, so that both coordinates of a frame
 /// travel with the entry (design: a leader stamps, a follower asserts).
@@ -32,6 +33,11 @@ impl Stamp {
         Bytes::copy_from_slice(&bytes)
     }
 
+    /// Followed by a membership, for the leader's own proposal of it: raft parses its data then.
+    pub fn encode_before(&self, membership: &[u8]) -> Vec<u8> {
+        [&self.encode(), membership].concat()
+    }
+
     /// `None` for an entry that raft made itself: it has no context.
     pub fn decode(context: &[u8]) -> Option<Self> {
         let bytes: &[u8; STAMP_BYTES] = context.try_into().ok()?;
@@ -44,6 +50,26 @@ impl Stamp {
             record_count: u32::from_le_bytes(*count),
             payload_crc: u32::from_le_bytes(crc.try_into().ok()?),
         })
+    }
+}
+
+/// Brings an entry as its leader proposed it into the form that it has everywhere else: a
+/// membership is in our encoding, and in `data`.
+pub(super) fn settle(entry: &mut Entry) {
+    if entry.context.len() > STAMP_BYTES {
+        entry.data = entry.context.split_off(STAMP_BYTES);
+    }
+}
+
+/// What raft calls an entry of this kind: it looks for changes that are not applied yet.
+pub(super) const fn entry_type(kind: FrameKind) -> EntryType {
+    match kind {
+        FrameKind::Membership => EntryType::EntryConfChangeV2,
+        FrameKind::Records
+        | FrameKind::Noop
+        | FrameKind::Trim
+        | FrameKind::Gap
+        | FrameKind::Command => EntryType::EntryNormal,
     }
 }
 

@@ -10,6 +10,8 @@
 //! may not have is not committed.
 //!
 //! Invariants
+//! - A replica that is given to a partition later begins without frame 1, with nothing: it gets all
+//!   of it by a snapshot.
 //! - Replaying is applying: the same code builds the derived state live and here.
 //! - A stored commit or state beyond the log's end is proof of loss, never clamped (R7).
 //!
@@ -21,6 +23,7 @@ use super::membership::Membership;
 use super::raft_view::{RaftStart, RaftView, ReadOrigin, StartError, Vote};
 use super::reads::Reads;
 use super::state_file::{Schedule, State};
+use super::steering::{Assignment, Steering};
 use super::tail::{Coordinates, TailBudget, TailStart};
 use super::trim::LogStart;
 use super::writes::Writes;
@@ -71,6 +74,8 @@ pub struct RecoveredLog {
 pub struct ReplicaStart {
     /// What may change while it runs.
     pub settings: ReplicaSettings,
+    /// Which replicas the partition is to have.
+    pub assignment: Assignment,
     /// What this partition's log is about.
     pub derived: DerivedStart,
     /// Whose reads it asks a majority about.
@@ -119,6 +124,8 @@ impl Replica {
             role: Role::Follower,
             role_term: Term::ZERO,
             membership: state.membership,
+            strangers: BTreeMap::new(),
+            steering: Steering::starting_at(start.assignment),
             settings: start.settings,
             derived: state.derived,
             applied: replayed_from,
@@ -207,8 +214,9 @@ impl<'a> Settled<'a> {
     ) -> Result<Self, StartError> {
         let mut membership = membership.clone();
         let mut count = 0;
+        let commit = log.commit.max(committed_by_changes(&log.frames));
         for frame in &log.frames {
-            let is_committed = frame.index <= log.commit;
+            let is_committed = frame.index <= commit;
             if !is_committed && !membership.is_sole_voter(log.replica_id) {
                 break;
             }
@@ -224,6 +232,13 @@ impl<'a> Settled<'a> {
         let term = log.terms.term_at(index).unwrap_or(log.log_start.previous_term);
         Ok(Self { end, term, membership, frames, uncommitted })
     }
+}
+
+/// The last but one change of the configuration is committed, for whoever proposed the last one had
+/// applied it.
+fn committed_by_changes(frames: &[Frame]) -> LogIndex {
+    let mut changes = frames.iter().rev().filter(|frame| frame.kind == FrameKind::Membership);
+    changes.nth(1).map_or(LogIndex::ZERO, |frame| frame.index)
 }
 
 impl State {

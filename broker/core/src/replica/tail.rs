@@ -19,7 +19,7 @@
 //! Absent on purpose: reading files. What is wanted of the disk is an effect.
 
 use super::sending::SnapshotBudget;
-use super::stamp::Stamp;
+use super::stamp::{self, Stamp};
 use super::trim::LogStart;
 use crate::replica::membership::Membership;
 use bateau_protocol::frame::{Frame, FrameKind};
@@ -108,6 +108,8 @@ pub(super) struct Appended {
     /// Everything from this index on is dropped first.
     pub truncate_from: Option<LogIndex>,
     pub frames: Vec<Frame>,
+    /// Everything up to here is committed, as a change of the configuration in them proves.
+    pub committed_to: Option<LogIndex>,
 }
 
 /// The end of the log.
@@ -172,11 +174,23 @@ impl Tail {
         if let Some(index) = truncate_from {
             self.truncate_from(index);
         }
-        let frames = entries.into_iter().map(|entry| self.append_one(entry)).collect();
-        Appended { truncate_from, frames }
+        let frames: Vec<Frame> = entries.into_iter().map(|entry| self.append_one(entry)).collect();
+        let changes = frames.iter().any(|frame| frame.kind == FrameKind::Membership);
+        let committed_to = if changes { self.committed_by_changes() } else { None };
+        Appended { truncate_from, frames, committed_to }
+    }
+
+    /// The last but one change of the configuration that is not applied here: it is committed, for
+    /// whoever proposed the last one had applied it.
+    fn committed_by_changes(&self) -> Option<LogIndex> {
+        let pinned = self.entries.iter().rev();
+        let pinned = pinned.take_while(|found| found.entry.index > self.applied.get());
+        let mut changes = pinned.filter(|found| found.stamp.kind == FrameKind::Membership);
+        changes.nth(1).map(|found| LogIndex::new(found.entry.index))
     }
 
     fn append_one(&mut self, mut entry: Entry) -> Frame {
+        stamp::settle(&mut entry);
         let last = self.last();
         let index = LogIndex::new(entry.index);
         let term = Term::new(entry.term);
@@ -261,6 +275,11 @@ impl Tail {
         self.terms.trim_to(start.index, start.offset);
     }
 
+    /// The configuration as applied.
+    pub fn set_conf_state(&mut self, state: ConfState) {
+        self.conf_state = state;
+    }
+
     /// Where the log starts, as raft was last told.
     pub fn start(&self) -> LogStart {
         self.start
@@ -335,6 +354,7 @@ fn entry(frame: Frame) -> Entry {
         payload_crc: frame.payload_crc,
     };
     Entry {
+        entry_type: stamp::entry_type(frame.kind),
         term: frame.term.get(),
         index: frame.index.get(),
         data: frame.payload,
@@ -400,9 +420,11 @@ impl Storage for Tail {
         term.ok_or(Error::Store(StorageError::Compacted))
     }
 
-    /// Never below 2: frame 1 is the log's base, committed from birth.
+    /// Never below 2, because frame 1 is the log's base, committed from birth; except where there
+    /// is nothing yet, not even that.
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(self.start.index.get().max(2))
+        let is_empty = self.last().index == LogIndex::ZERO;
+        Ok(if is_empty { 1 } else { self.start.index.get().max(2) })
     }
 
     fn last_index(&self) -> raft::Result<u64> {

@@ -31,6 +31,7 @@ fn newborn() -> RecoveredLog {
 fn of_records() -> ReplicaStart {
     ReplicaStart {
         settings: ReplicaSettings::default(),
+        assignment: Assignment::default(),
         derived: DerivedStart::Records,
         reads: ReadOrigin::default(),
         budget: TailBudget::default(),

@@ -30,6 +30,16 @@ pub struct LogStart {
 }
 
 impl LogStart {
+    /// Behind frame 1, which is the log's base and never asked for: every replica that has it can
+    /// begin another one with a snapshot that stands for it.
+    ///
+    /// - `chain_crc`: of frame 1.
+    #[must_use]
+    pub const fn behind_birth(chain_crc: u32) -> Self {
+        let (offset, index, previous_term) = (Offset::ZERO, LogIndex::new(2), Term::new(1));
+        Self { offset, index, previous_term, previous_crc: chain_crc }
+    }
+
     /// The payload of a trim frame.
     #[must_use]
     pub fn encode(&self) -> Bytes {

@@ -113,7 +113,7 @@ impl Replica {
         // Should this write be refused, its repetition has to do what it was to do.
         self.writes.note_truncation(ready.appended.truncate_from);
         let (incarnation, vote) = (self.incarnation, ready.vote);
-        let Appended { truncate_from, frames } = std::mem::take(&mut ready.appended);
+        let Appended { truncate_from, frames, .. } = std::mem::take(&mut ready.appended);
         let ready = ready.number;
         effects.push(Effect::Persist { incarnation, ready, vote, truncate_from, frames });
     }

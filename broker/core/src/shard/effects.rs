@@ -91,9 +91,17 @@ pub enum Effect {
         /// The log.
         incarnation: Incarnation,
     },
-    /// The topic is gone by a committed tombstone: so is the log.
+    /// By a committed tombstone the topic is gone, or this replica is not of its partition any
+    /// more: so is the log.
     Delete {
         /// The log.
+        incarnation: Incarnation,
+        /// Whether the partition lives on, elsewhere: then nothing is kept here for a day.
+        lives_on: bool,
+    },
+    /// This node has nothing of a removed replica, not even in its trash.
+    NothingLeft {
+        /// The partition.
         incarnation: Incarnation,
     },
     /// A topic's configuration governs this log.
@@ -111,6 +119,13 @@ pub enum Effect {
         commit: LogIndex,
         /// First offset that is not committed.
         high_watermark: Offset,
+    },
+    /// The partition has the replicas that were assigned to it.
+    Assigned {
+        /// The log.
+        incarnation: Incarnation,
+        /// Which assignment.
+        number: u64,
     },
     /// This replica leads and admits requests.
     Leads {

@@ -21,7 +21,7 @@ impl Shard {
                 Slot::Creating(creation) => {
                     assert_eq!(creation.birth.incarnation, *incarnation);
                 }
-                Slot::Unavailable => {}
+                Slot::Unavailable(_) => {}
             }
             let is_known = !self.recovered.contains_key(incarnation);
             assert!(is_known, "{incarnation:?} waits to be named and has been named");

@@ -14,15 +14,15 @@ use super::peers::EarlyMessages;
 use super::timers::Timers;
 use super::{Effect, Effects, Shard, ShardSettings, Slot, panic_message};
 use crate::clock::Now;
-use crate::controller::{MetadataEvent, PartitionPlacement, TopicConfig};
+use crate::controller::{MetadataEvent, PartitionPlacement, Replica as PlacedReplica, TopicConfig};
 use crate::replica::membership::{Member, Membership};
 use crate::replica::trim::{LogStart, Retention};
 use crate::replica::{
-    DerivedStart, ReadOrigin, RecoveredLog, Replica, ReplicaSettings, ReplicaStart, StartError,
-    TailBudget, Vote,
+    Assignment, DerivedStart, ReadOrigin, RecoveredLog, Replica, ReplicaSettings, ReplicaStart,
+    StartError, TailBudget, Vote,
 };
 use bateau_protocol::frame::{Frame, FrameKind};
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
+use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bateau_protocol::terms::TermTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,8 +58,8 @@ pub struct LogBirth {
     pub replica_id: ReplicaId,
     /// Term and vote to start with.
     pub vote: Vote,
-    /// Frame 1.
-    pub first: Frame,
+    /// Frame 1; `None` where the replica comes later, and gets all of its log from the others.
+    pub first: Option<Frame>,
     /// The topic's configuration; `None` for an internal log, without which the cluster cannot
     /// work.
     pub config: Option<TopicConfig>,
@@ -71,7 +71,13 @@ impl LogBirth {
         let entry = (BIRTH_TERM, BIRTH_INDEX);
         let first = Frame::new(FrameKind::Membership, entry, Offset::ZERO, 0, membership);
         let vote = Vote { term: BIRTH_TERM, voted_for: ReplicaId::ZERO };
-        Self { incarnation, replica_id, vote, first, config: None }
+        Self { incarnation, replica_id, vote, first: Some(first), config: None }
+    }
+
+    /// A replica that is given to a partition after its birth: it begins with nothing.
+    #[must_use]
+    pub fn of_later_replica(incarnation: Incarnation, replica_id: ReplicaId) -> Self {
+        Self { incarnation, replica_id, vote: Vote::default(), first: None, config: None }
     }
 
     /// The metadata partition on `node_id`, one of the `founders` of a cluster: it exists before
@@ -90,19 +96,25 @@ impl LogBirth {
     #[must_use]
     pub fn into_recovered(self) -> RecoveredLog {
         let mut terms = TermTable::default();
-        terms.note(BIRTH_TERM, BIRTH_INDEX, Offset::ZERO);
+        let mut log_start = LogStart { index: BIRTH_INDEX, ..LogStart::default() };
+        let last_index = self.first.as_ref().map_or(LogIndex::ZERO, |first| first.index);
+        if let Some(first) = &self.first {
+            terms.note(BIRTH_TERM, BIRTH_INDEX, Offset::ZERO);
+            let header = first.header(self.incarnation, 0, FlushSequence::ZERO);
+            log_start = LogStart::behind_birth(header.chain_crc());
+        }
         RecoveredLog {
             incarnation: self.incarnation,
             replica_id: self.replica_id,
             vote: self.vote,
-            commit: BIRTH_INDEX,
-            log_start: LogStart { index: BIRTH_INDEX, ..LogStart::default() },
-            last_index: BIRTH_INDEX,
+            commit: last_index,
+            log_start,
+            last_index,
             end_offset: Offset::ZERO,
             terms,
             state: None,
             snapshot: None,
-            frames: vec![self.first],
+            frames: self.first.into_iter().collect(),
             is_damaged: false,
             readable: None,
         }
@@ -112,8 +124,18 @@ impl LogBirth {
 /// A log that is being made, and what its replica will need.
 pub(super) struct Creation {
     pub birth: LogBirth,
+    assignment: Assignment,
     derived: DerivedStart,
     settings: ReplicaSettings,
+    /// A tombstone has come meanwhile: the log goes when it was made.
+    pub doom: Option<Doom>,
+}
+
+/// How a log is to go.
+#[derive(Clone, Copy)]
+pub(super) struct Doom {
+    /// Whether its partition lives on elsewhere.
+    lives_on: bool,
 }
 
 impl Shard {
@@ -155,7 +177,8 @@ impl Shard {
         if log.is_damaged {
             return Err(ShardStartError::MetadataDamaged { last_index: log.last_index });
         }
-        let start = self.replica_start(ReplicaSettings::default(), derived);
+        let assignment = Assignment::default();
+        let start = self.replica_start(assignment, ReplicaSettings::default(), derived);
         let last_term = log.terms.last().map_or(log.vote.term, |last| last.term);
         self.births = Births::behind(log.last_index, last_term);
         let mut replica = Replica::start(log, start, now)?;
@@ -174,35 +197,34 @@ impl Shard {
         now: Now,
         effects: &mut Effects,
     ) {
-        let Some(Slot::Creating(creation)) = self.slots.remove(&incarnation) else {
-            // The topic was deleted while its log was being made.
-            effects.push(Effect::Delete { incarnation });
+        let Some(Slot::Creating(creation)) = self.slots.remove(&incarnation) else { return };
+        let Creation { birth, assignment, derived, settings, doom } = *creation;
+        if let Some(Doom { lives_on }) = doom {
+            effects.push(Effect::Delete { incarnation, lives_on });
             return;
-        };
-        let Creation { birth, derived, settings } = *creation;
+        }
         if let Some(config) = birth.config.clone() {
             effects.push(Effect::Configure { incarnation, config });
         }
-        self.run(birth.into_recovered(), settings, derived, now, effects);
+        let start = self.replica_start(assignment, settings, derived);
+        self.run(birth.into_recovered(), start, now, effects);
     }
 
-    fn replica_start(&self, settings: ReplicaSettings, derived: DerivedStart) -> ReplicaStart {
-        ReplicaStart { settings, derived, reads: self.reads, budget: self.tail_budget.clone() }
+    fn replica_start(
+        &self,
+        assignment: Assignment,
+        settings: ReplicaSettings,
+        derived: DerivedStart,
+    ) -> ReplicaStart {
+        let (reads, budget) = (self.reads, self.tail_budget.clone());
+        ReplicaStart { settings, assignment, derived, reads, budget }
     }
 
     /// Starts a replica. It stands for election at once where nobody else can lead, or where its
     /// partition is new and its placement names it first.
-    fn run(
-        &mut self,
-        log: RecoveredLog,
-        settings: ReplicaSettings,
-        derived: DerivedStart,
-        now: Now,
-        effects: &mut Effects,
-    ) {
-        let incarnation = log.incarnation;
+    fn run(&mut self, log: RecoveredLog, start: ReplicaStart, now: Now, effects: &mut Effects) {
+        let (incarnation, replica_id) = (log.incarnation, log.replica_id);
         let is_disk_full = self.is_disk_full;
-        let start = self.replica_start(settings, derived);
         // What was recovered may break an invariant, of raft or of ours: that log alone is out.
         let started = catch_unwind(AssertUnwindSafe(|| {
             let mut replica = Replica::start(log, start, now).map_err(|error| error.to_string())?;
@@ -219,7 +241,7 @@ impl Shard {
                 self.tell_early(incarnation, now, effects);
             }
             Err(reason) => {
-                self.slots.insert(incarnation, Slot::Unavailable);
+                self.slots.insert(incarnation, Slot::Unavailable(replica_id));
                 effects.push(Effect::Isolated { incarnation, reason });
             }
         }
@@ -227,10 +249,17 @@ impl Shard {
 
     pub(super) fn follow_event(&mut self, event: MetadataEvent, now: Now, effects: &mut Effects) {
         match event {
-            MetadataEvent::PartitionCreated(placement) => self.place(&placement, now, effects),
+            MetadataEvent::PartitionCreated(placement)
+            | MetadataEvent::PartitionAssigned(placement) => self.place(&placement, now, effects),
+            MetadataEvent::ReplicaRemoved { incarnation, replica } => {
+                if replica.node == self.node_id {
+                    self.remove_replica(incarnation, replica.id, effects);
+                }
+            }
+            MetadataEvent::QuorumAssigned => self.assign_quorum(effects),
             MetadataEvent::PartitionDeleted { incarnation, nodes } => {
                 if nodes.contains(&self.node_id) {
-                    self.take_away(incarnation, effects);
+                    self.take_away(incarnation, false, effects);
                 }
             }
             MetadataEvent::TopicConfigChanged { incarnations, config, .. } => {
@@ -241,7 +270,10 @@ impl Shard {
             MetadataEvent::TopicDeleted { topic, topic_id } => {
                 self.forget_topic(&topic, topic_id, now, effects);
             }
-            MetadataEvent::ClusterFounded { .. } | MetadataEvent::NodeRegistered { .. } => {}
+            MetadataEvent::ClusterFounded { .. }
+            | MetadataEvent::NodeRegistered { .. }
+            | MetadataEvent::NodeAdmitted { .. }
+            | MetadataEvent::NodeRemoved { .. } => {}
         }
     }
 
@@ -254,10 +286,15 @@ impl Shard {
         let incarnation = placement.incarnation;
         let Some(own) = placement.replica_on(self.node_id) else { return };
         if self.slots.contains_key(&incarnation) {
+            self.assign(placement, effects);
             // It is named again by a snapshot of the metadata, which may have changed since.
             if !placement.internal {
                 self.configure(incarnation, &placement.config, effects);
             }
+            return;
+        }
+        if self.metadata().is_some_and(|metadata| metadata.is_lost(&own)) {
+            // It was on the directory before this one; another one will take its place.
             return;
         }
         if !self.recovered.contains_key(&incarnation) && !self.births.may_happen() {
@@ -270,18 +307,19 @@ impl Shard {
         } else {
             DerivedStart::Records
         };
+        let assignment = assignment_of(placement);
         let settings = self.replica_settings(&placement.config);
         let config = (!placement.internal).then(|| placement.config.clone());
         let Some(log) = self.recovered.remove(&incarnation) else {
-            let member = |voter: &crate::controller::Replica| Member {
-                replica_id: voter.id,
-                node_id: voter.node,
+            // Who is there from the birth on writes frame 1 itself.
+            let mut birth = match placement.assignment {
+                0 => LogBirth::new(incarnation, own.id, assignment.voters.clone()),
+                _ => LogBirth::of_later_replica(incarnation, own.id),
             };
-            let voters = placement.voters.iter().map(member).collect();
-            let mut birth = LogBirth::new(incarnation, own.id, voters);
             birth.config = config;
             effects.push(Effect::Create(birth.clone()));
-            let creation = Box::new(Creation { birth, derived, settings });
+            let doom = None;
+            let creation = Box::new(Creation { birth, assignment, derived, settings, doom });
             self.slots.insert(incarnation, Slot::Creating(creation));
             return;
         };
@@ -289,9 +327,50 @@ impl Shard {
             effects.push(Effect::Configure { incarnation, config });
         }
         if log.is_damaged {
-            self.serve_prefix(&log, placement.voters.len() == 1, effects);
+            let is_sole_voter = placement.replicas.len() == 1 && placement.leaving.is_empty();
+            self.serve_prefix(&log, is_sole_voter, effects);
         } else {
-            self.run(log, settings, derived, now, effects);
+            let start = self.replica_start(assignment, settings, derived);
+            self.run(log, start, now, effects);
+        }
+    }
+
+    /// A partition that has a replica here is to have these replicas.
+    fn assign(&mut self, placement: &PartitionPlacement, effects: &mut Effects) {
+        let (incarnation, assignment) = (placement.incarnation, assignment_of(placement));
+        match self.slots.get_mut(&incarnation) {
+            Some(Slot::Creating(creation)) => creation.assignment = assignment,
+            _ => self.with(incarnation, effects, |replica, _| replica.assign(assignment)),
+        }
+    }
+
+    fn assign_quorum(&mut self, effects: &mut Effects) {
+        let Some(quorum) = self.metadata().map(|metadata| metadata.quorum().clone()) else {
+            return;
+        };
+        let assignment = Assignment {
+            number: quorum.assignment,
+            voters: members(&quorum.voters),
+            learners: members(&quorum.learners),
+            is_open: quorum.is_open,
+        };
+        let log = Incarnation::METADATA;
+        self.with(log, effects, |replica, _| replica.assign(assignment));
+    }
+
+    /// A committed tombstone of a single replica, whose partition lives on.
+    fn remove_replica(
+        &mut self,
+        incarnation: Incarnation,
+        replica: ReplicaId,
+        effects: &mut Effects,
+    ) {
+        let slot = self.slots.get(&incarnation).map(Slot::replica_id);
+        let recovered = self.recovered.get(&incarnation).map(|log| log.replica_id);
+        if slot.or(recovered) == Some(replica) {
+            self.take_away(incarnation, true, effects);
+        } else {
+            effects.push(Effect::NothingLeft { incarnation });
         }
     }
 
@@ -300,7 +379,7 @@ impl Shard {
     /// shown, for nobody tells this replica any more what became of the rest.
     fn serve_prefix(&mut self, log: &RecoveredLog, is_sole_voter: bool, effects: &mut Effects) {
         let incarnation = log.incarnation;
-        self.slots.insert(incarnation, Slot::Unavailable);
+        self.slots.insert(incarnation, Slot::Unavailable(log.replica_id));
         let all = is_sole_voter.then_some((log.last_index, log.end_offset));
         if let Some((commit, high_watermark)) = all.or(log.readable) {
             effects.push(Effect::Committed { incarnation, commit, high_watermark });
@@ -310,22 +389,26 @@ impl Shard {
     }
 
     /// A committed tombstone: the log goes, and with it whoever waits.
-    fn take_away(&mut self, incarnation: Incarnation, effects: &mut Effects) {
+    fn take_away(&mut self, incarnation: Incarnation, lives_on: bool, effects: &mut Effects) {
         self.timers.forget(incarnation);
         self.touched.remove(&incarnation);
         self.recovered.remove(&incarnation);
         self.births.forget(incarnation);
-        match self.slots.remove(&incarnation) {
-            Some(Slot::Running(mut replica)) => {
+        match self.slots.get_mut(&incarnation) {
+            Some(Slot::Running(replica)) => {
                 replica.resign(crate::replica::ProduceError::NotLeader, effects);
             }
             // The log may not exist yet: it is deleted when it was made.
-            Some(Slot::Creating(_)) => return,
-            Some(Slot::Unavailable) => {}
+            Some(Slot::Creating(creation)) => {
+                creation.doom = Some(Doom { lives_on });
+                return;
+            }
             // The disk may have nothing of it left; its answer says so.
-            None => {}
+            Some(Slot::Unavailable(_)) | None => {}
         }
-        effects.push(Effect::Delete { incarnation });
+        self.slots.remove(&incarnation);
+        self.group_logs.retain(|_, log| *log != incarnation);
+        effects.push(Effect::Delete { incarnation, lives_on });
     }
 
     fn configure(&mut self, incarnation: Incarnation, config: &TopicConfig, effects: &mut Effects) {
@@ -340,7 +423,7 @@ impl Shard {
                 creation.settings = settings;
                 creation.birth.config = Some(config.clone());
             }
-            Some(Slot::Unavailable) | None => {}
+            Some(Slot::Unavailable(_)) | None => {}
         }
     }
 
@@ -355,4 +438,18 @@ impl Shard {
             },
         }
     }
+}
+
+fn assignment_of(placement: &PartitionPlacement) -> Assignment {
+    Assignment {
+        number: placement.assignment,
+        voters: members(&placement.replicas),
+        learners: Vec::new(),
+        is_open: placement.is_open,
+    }
+}
+
+fn members(replicas: &[PlacedReplica]) -> Vec<Member> {
+    let member = |one: &PlacedReplica| Member { replica_id: one.id, node_id: one.node };
+    replicas.iter().map(member).collect()
 }

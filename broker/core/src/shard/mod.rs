@@ -178,6 +178,8 @@ pub enum Input {
         /// Who waits.
         ticket: Ticket,
     },
+    /// Who lives, this node included: for the controller.
+    Lives(BTreeSet<NodeId>),
     /// Give the leadership of a partition away.
     Transfer {
         /// Which.
@@ -232,7 +234,18 @@ enum Slot {
     Creating(Box<Creation>),
     Running(Box<Replica>),
     /// Damaged or isolated: its log may be read, nothing is appended.
-    Unavailable,
+    Unavailable(ReplicaId),
+}
+
+impl Slot {
+    /// Which placement this is.
+    fn replica_id(&self) -> ReplicaId {
+        match self {
+            Self::Creating(creation) => creation.birth.replica_id,
+            Self::Running(replica) => replica.replica_id(),
+            Self::Unavailable(replica_id) => *replica_id,
+        }
+    }
 }
 
 /// The replicas of one shard.
@@ -315,6 +328,9 @@ impl Shard {
             Input::Transfer { incarnation, node } => {
                 self.with(incarnation, effects, |replica, _| replica.transfer_leadership(node));
             }
+            Input::Lives(live) => {
+                self.with(Incarnation::METADATA, effects, |replica, _| replica.note_live(live));
+            }
             Input::Leave { ticket } => self.leave(ticket, effects),
             Input::Persisted { incarnation, ready } => {
                 self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
@@ -343,7 +359,7 @@ impl Shard {
             Some(Slot::Running(_)) => self.with(incarnation, effects, |replica, effects| {
                 replica.produce(produce, effects);
             }),
-            Some(Slot::Unavailable) => {
+            Some(Slot::Unavailable(_)) => {
                 effects.reply_maybe(produce.ticket, Err(ProduceError::Storage));
             }
             Some(Slot::Creating(_)) | None => {
@@ -384,7 +400,7 @@ impl Shard {
     fn running(&self) -> Vec<Incarnation> {
         let running = |(incarnation, slot): (&Incarnation, &Slot)| match slot {
             Slot::Running(_) => Some(*incarnation),
-            Slot::Creating(_) | Slot::Unavailable => None,
+            Slot::Creating(_) | Slot::Unavailable(_) => None,
         };
         self.slots.iter().filter_map(running).collect()
     }
@@ -403,7 +419,7 @@ impl Shard {
     pub fn replica(&self, incarnation: Incarnation) -> Option<&Replica> {
         match self.slots.get(&incarnation) {
             Some(Slot::Running(replica)) => Some(replica),
-            Some(Slot::Creating(_) | Slot::Unavailable) | None => None,
+            Some(Slot::Creating(_) | Slot::Unavailable(_)) | None => None,
         }
     }
 
@@ -426,8 +442,9 @@ impl Shard {
     fn isolate(&mut self, incarnation: Incarnation, reason: String, effects: &mut Effects) {
         self.touched.remove(&incarnation);
         self.timers.forget(incarnation);
-        let slot = self.slots.insert(incarnation, Slot::Unavailable);
-        if let Some(Slot::Running(mut replica)) = slot {
+        let Some(slot) = self.slots.remove(&incarnation) else { return };
+        self.slots.insert(incarnation, Slot::Unavailable(slot.replica_id()));
+        if let Slot::Running(mut replica) = slot {
             // Whoever waits is told; should the replica panic at that too, they time out.
             let told = catch_unwind(AssertUnwindSafe(|| replica.quarantine(effects)));
             drop(told);

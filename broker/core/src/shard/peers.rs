@@ -110,7 +110,7 @@ impl Shard {
             Some(Slot::Running(_)) => self.tell(node, message, effects),
             Some(Slot::Creating(_)) | None => self.early.hold(node, message, now),
             // It is silent, as if its node were down.
-            Some(Slot::Unavailable) => {}
+            Some(Slot::Unavailable(_)) => {}
         }
     }
 
@@ -155,7 +155,8 @@ impl Shard {
 
     pub(super) fn note_unreachable(&mut self, node: NodeId, effects: &mut Effects) {
         for incarnation in self.running() {
-            let concerns = |replica: &Replica| replica.membership().member_on(node).is_some();
+            let concerns =
+                |replica: &Replica| replica.membership().members_on(node).next().is_some();
             if self.replica(incarnation).is_some_and(concerns) {
                 self.with(incarnation, effects, |replica, _| replica.note_unreachable(node));
             }

@@ -8,7 +8,7 @@ const NODE: NodeId = NodeId::new(1);
 fn settings() -> ShardSettings {
     let founder = Founder { node: NODE, founding_id: [1; 16], peers_address: "a:1".into() };
     let (boot, rack, listeners) = (BootEpoch { epoch: 1, start_id: 1 }, None, Vec::new());
-    let node = NodeRegistration { node: NODE, boot, rack, listeners };
+    let node = NodeRegistration { node: NODE, directory: [0; 16], boot, rack, listeners };
     let mut drawn = 100;
     let entropy = move || {
         drawn += 1;

@@ -116,7 +116,11 @@ impl Shard {
         let due = self.timers.creates.iter().filter(|(_, retry_ms)| **retry_ms <= now_ms);
         for incarnation in due.map(|(incarnation, _)| *incarnation).collect::<Vec<_>>() {
             self.timers.creates.remove(&incarnation);
-            if let Some(Slot::Creating(creation)) = self.slots.get(&incarnation) {
+            let Some(Slot::Creating(creation)) = self.slots.get(&incarnation) else { continue };
+            if creation.doom.is_some() {
+                self.slots.remove(&incarnation);
+                effects.push(Effect::NothingLeft { incarnation });
+            } else {
                 effects.push(Effect::Create(creation.birth.clone()));
             }
         }

@@ -95,6 +95,11 @@ impl Background {
         self.deletions.push_back((log.incarnation, wall_ms, segments));
     }
 
+    /// Whether the files of a deleted log still stand in the way of another one.
+    pub(super) fn is_deleting(&self, log: Incarnation) -> bool {
+        self.deletions.iter().any(|(id, ..)| *id == log)
+    }
+
     /// Notes that a log was written to and flushed, which left so many bytes of side entries.
     pub(super) fn look_after(&mut self, log: &LogWriter, side_bytes: usize) {
         self.side_backlog += side_bytes;

@@ -202,6 +202,7 @@ impl Record {
             Self::Peer(node, start) => {
                 into.push(6);
                 into.put_u64(node.get());
+                into.extend_from_slice(&start.directory);
                 into.put_u64(start.boot_epoch);
                 into.put_u64(start.start_id);
             }
@@ -227,8 +228,9 @@ impl Record {
             5 => Self::Superseded,
             6 => {
                 let node = NodeId::new(fields.u64()?);
+                let directory = fields.take()?;
                 let (boot_epoch, start_id) = (fields.u64()?, fields.u64()?);
-                Self::Peer(node, NodeStart { boot_epoch, start_id })
+                Self::Peer(node, NodeStart { directory, boot_epoch, start_id })
             }
             _ => return None,
         })

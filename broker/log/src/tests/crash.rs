@@ -153,7 +153,8 @@ fn an_ack_before_the_flush_is_caught() {
 #[test]
 fn the_newest_start_of_a_peer_is_there_whenever_the_power_goes() {
     let peer = NodeId::new(3);
-    let start = |boot_epoch| NodeStart { boot_epoch, start_id: 100 + boot_epoch };
+    let start =
+        |boot_epoch| NodeStart { directory: [7; 16], boot_epoch, start_id: 100 + boot_epoch };
     let note = |boot_epoch| vec![Work::NotePeer { node: peer, start: start(boot_epoch) }];
     let mut unanswered = 0;
     for cut in 0..40 {

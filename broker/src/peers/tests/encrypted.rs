@@ -124,9 +124,10 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
         founding_id: [2; 16],
         boot: BootEpoch { epoch: 1, start_id: 2 },
         cluster_id: Some(ClusterId(OURS)),
-        founders: vec![founder(1), founder(2)],
+        members: vec![founder(1), founder(2)],
         peer_boots: Default::default(),
         voters: vec![voter(1), voter(2)],
+        peers_address: "127.0.0.1:1".into(),
     };
     let mut cluster = Cluster::new(settings, Peers::new(Idempotency::default(), transport));
     let (stop, asked) = watch::channel(false);
@@ -136,8 +137,8 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
         let clock = Clock::new();
         loop {
             for effect in cluster.step(clock.now()) {
-                if let NodeEffect::NotePeer { node, boot } = effect {
-                    cluster.tell(NodeInput::PeerNoted { node, boot });
+                if let NodeEffect::NotePeer { node, start } = effect {
+                    cluster.tell(NodeInput::PeerNoted { node, start });
                 }
             }
             if cluster.is_due(clock.now()) {
@@ -435,7 +436,7 @@ async fn a_link_of_two_nodes_carries_what_plain_ones_carry() {
     let transport = Transport::Encrypted(tls_of(&authority, 1));
     let (mut peers, mut events) = Peers::new(Idempotency::default(), transport);
     let address = address.to_string().into();
-    peers.perform(NodeEffect::Dial { node: OTHER, address, hello: greeting() });
+    peers.perform(NodeEffect::Dial { node: OTHER, address, hello: Box::new(greeting()) });
     assert!(matches!(outcome(within(events.next()).await), Dialled::Welcomed(_)));
     // More than one record of TLS holds, and more than its buffer.
     let groups = 1..=20_000;

@@ -52,11 +52,13 @@ fn a_link_begins_with_these_bytes() {
                 address: "a:1".into(),
                 founding_id: [0xaa; 16],
             }],
+            peers_address: "b:2".into(),
+            metadata_index: LogIndex::new(7),
         }),
-        "75000000 b1002008 01000000 0100 0200 01 cccccccccccccccccccccccccccccccc \
+        "82000000 97281b20 01000000 0100 0200 01 cccccccccccccccccccccccccccccccc \
          0100000000000000 ffffffffffffffffffffffffffffffff 0300000000000000 0400000000000000 \
          0200000000000000 0500 01 01000000 1d000000 0100000000000000 0300 613a31 \
-         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0300 623a32 0700000000000000",
     );
     message_is(
         PeerMessage::HelloAnswer(HelloAnswer::Welcome(Welcome {
@@ -68,9 +70,12 @@ fn a_link_begins_with_these_bytes() {
             start_id: 4,
             is_founded: false,
             voters: Vec::new(),
+            replica_id: Some(ReplicaId::new(9)),
+            metadata_index: LogIndex::new(8),
         })),
-        "39000000 afe43bcd 02000000 01 0100 00 0200000000000000 \
-         ffffffffffffffffffffffffffffffff 0300000000000000 0400000000000000 00 00000000",
+        "4a000000 c1a694c4 02000000 01 0100 00 0200000000000000 \
+         ffffffffffffffffffffffffffffffff 0300000000000000 0400000000000000 00 00000000 \
+         01 0900000000000000 0800000000000000",
     );
     message_is(
         PeerMessage::HelloAnswer(HelloAnswer::Refused(Refusal {

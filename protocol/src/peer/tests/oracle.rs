@@ -199,6 +199,8 @@ impl Said {
                 self.number("expected_node_id", hello.expected_node_id.get());
                 self.number("shard", hello.shard).number("is_founded", hello.is_founded);
                 self.voters(&hello.voters);
+                self.text("peers_address", &hello.peers_address);
+                self.number("metadata_index", hello.metadata_index.get());
             }
             PeerMessage::HelloAnswer(HelloAnswer::Welcome(welcome)) => {
                 self.chosen("Welcome").number("version", welcome.version);
@@ -211,6 +213,10 @@ impl Said {
                 self.number("start_id", welcome.start_id);
                 self.number("is_founded", welcome.is_founded);
                 self.voters(&welcome.voters);
+                self.optional("replica_id", welcome.replica_id, |said, id| {
+                    said.number("replica_id", id.get());
+                });
+                self.number("metadata_index", welcome.metadata_index.get());
             }
             PeerMessage::HelloAnswer(HelloAnswer::Refused(refusal)) => {
                 self.chosen("Refused").number("reason", refusal.reason.number());

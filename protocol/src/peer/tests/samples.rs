@@ -110,6 +110,8 @@ fn hello(source: &mut Source) -> Hello {
         shard: source.bits() as u16,
         is_founded: source.one_in(2),
         voters: voters(source),
+        peers_address: format!("host{}:1", source.bits() % 100).into(),
+        metadata_index: LogIndex::new(number(source)),
     }
 }
 
@@ -123,6 +125,8 @@ fn welcome(source: &mut Source) -> Welcome {
         start_id: number(source),
         is_founded: source.one_in(2),
         voters: voters(source),
+        replica_id: source.one_in(2).then(|| ReplicaId::new(number(source))),
+        metadata_index: LogIndex::new(number(source)),
     }
 }
 

@@ -26,8 +26,8 @@ impl World {
         // Any node takes what only the controller decides.
         let n = self.any_node();
         let metadata = self.metadata_at(n);
-        let nodes = self.nodes.len();
-        let is_complete = metadata.as_ref().is_some_and(|one| one.nodes().len() == nodes);
+        let nodes = self.founders().count();
+        let is_complete = metadata.as_ref().is_some_and(|one| one.nodes().len() >= nodes);
         let is_there = metadata.is_some_and(|one| one.topic("orders").is_some());
         if !is_there && is_complete && admin.ticks.is_multiple_of(4) {
             let request = self.create("orders", 4);

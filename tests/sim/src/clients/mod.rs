@@ -6,11 +6,13 @@
 
 mod admin;
 mod group;
+mod operator;
 mod produce;
 mod read;
 
 use crate::event::{Event, Micros, NodeAt};
 use crate::groups::AskedGroup;
+use crate::plan::{FaultClass, Plan};
 use crate::process::{Process, Waiter};
 use crate::world::World;
 use admin::Admin;
@@ -19,10 +21,12 @@ use bateau_core::controller::{ControllerRequest, Metadata};
 use bateau_core::node::NodeInput;
 use bateau_core::replica::Produce;
 use bateau_core::shard::{Input, Reply};
+use bateau_log::sim_disk::SimRandom;
 use bateau_protocol::ids::{Incarnation, Offset};
 use bateau_protocol::record::{BatchHeader, ProducerSequence};
 use bytes::Bytes;
 use group::Member;
+use operator::Operator;
 use produce::Producer;
 use read::Reader;
 use std::sync::Arc;
@@ -63,8 +67,6 @@ pub enum Asked {
         batch: Bytes,
         /// The batch's own CRC, which names it.
         crc: u32,
-        /// Replicas of the partition.
-        replicas: usize,
     },
     /// A linearizable read.
     Confirm {
@@ -98,13 +100,15 @@ pub enum Client {
     Member(Member),
     /// Makes, grows and deletes topics.
     Admin(Admin),
+    /// Adds, removes and replaces nodes.
+    Operator(Operator),
 }
 
 /// Mean pause between two things that a client does, in microseconds.
 const PAUSE: Micros = 60_000;
 
 /// All clients of a run.
-pub fn all(random: &mut bateau_log::sim_disk::SimRandom) -> Vec<Option<Client>> {
+pub fn all(plan: &Plan, random: &mut SimRandom) -> Vec<Option<Client>> {
     let mut clients = vec![Client::Admin(Admin::default())];
     for id in 0..5_i64 {
         clients.push(Client::Producer(Producer::new(id, id.unsigned_abs() % 4, random.below(4))));
@@ -115,6 +119,9 @@ pub fn all(random: &mut bateau_log::sim_disk::SimRandom) -> Vec<Option<Client>> 
     }
     for group in ["readers", "readers", "readers", "others"] {
         clients.push(Client::Member(Member::new(group)));
+    }
+    if plan.has(FaultClass::Membership) {
+        clients.push(Client::Operator(Operator::default()));
     }
     clients.into_iter().map(Some).collect()
 }
@@ -135,6 +142,7 @@ impl World {
             Client::Reader(reader) => self.tick_reader(id, reader),
             Client::Member(member) => self.tick_member(id, member),
             Client::Admin(admin) => self.tick_admin(id, admin),
+            Client::Operator(operator) => self.tick_operator(id, operator),
         }
         self.clients[id] = Some(client);
         let pause = PAUSE / 2 + self.random.below(PAUSE);
@@ -149,6 +157,7 @@ impl World {
             Client::Reader(reader) => reader.answer(operation.number),
             Client::Member(member) => self.answer_member(member, operation.number, answer),
             Client::Admin(admin) => self.answer_admin(admin, operation.number, answer),
+            Client::Operator(operator) => operator.answer(answer),
         }
         self.clients[operation.client] = Some(client);
     }
@@ -202,8 +211,7 @@ impl World {
         match ask {
             Ask::Produce(log, batch, _) => {
                 let crc = BatchHeader::parse(batch).map_or(0, |header| header.crc);
-                let replicas = self.replicas_of(n, *log);
-                Asked::Produce { log: *log, batch: batch.clone(), crc, replicas }
+                Asked::Produce { log: *log, batch: batch.clone(), crc }
             }
             Ask::Confirm(log) => {
                 let end = self.checker.logs.get(log).map_or(Offset::ZERO, |one| one.end());
@@ -212,12 +220,6 @@ impl World {
             Ask::Group(request, _) => self.remember_group(n, request),
             Ask::Controller(_) => Asked::Other,
         }
-    }
-
-    fn replicas_of(&self, n: NodeAt, log: Incarnation) -> usize {
-        let process = self.nodes[n].process.as_ref();
-        let replica = process.and_then(|process| process.shard()?.replica(log));
-        replica.map_or(0, |replica| replica.membership().voters.len())
     }
 
     /// Any node.

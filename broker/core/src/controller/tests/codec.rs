@@ -8,6 +8,7 @@ use crate::command_frame::CommandError;
 
 fn pinned() -> NodeRegistration {
     let mut node = registration(1, Some("rack-a"));
+    node.directory = [0xf0; 16];
     node.listeners[0].pin = Some([0x91; 32]);
     node
 }
@@ -19,11 +20,13 @@ pub(super) fn one_of_each() -> Vec<MetadataCommand> {
         MetadataCommand::Found {
             cluster_id: ClusterId([0xc1; 16]),
             feature_level: 1,
-            founders: vec![Founder {
-                node: NodeId::new(1),
-                founding_id: [0xf0; 16],
-                peers_address: "127.0.0.1:9644".into(),
-            }],
+            founders: [(1, 0xf0), (2, 0xf2)]
+                .map(|(node, id)| Founder {
+                    node: NodeId::new(node),
+                    founding_id: [id; 16],
+                    peers_address: "127.0.0.1:9644".into(),
+                })
+                .to_vec(),
         },
         MetadataCommand::RegisterNode(pinned()),
         MetadataCommand::CreateTopic(Topic {
@@ -31,13 +34,10 @@ pub(super) fn one_of_each() -> Vec<MetadataCommand> {
             id: TopicId([0x10; 16]),
             internal: false,
             configs: configs.clone(),
-            partitions: vec![Partition {
-                incarnation: Incarnation::new(0x1122_3344_5566_7788),
-                replicas: vec![
-                    Replica { id: ReplicaId::new(1 << 32), node: NodeId::new(1) },
-                    Replica { id: ReplicaId::new((1 << 32) + 1), node: NodeId::new(2) },
-                ],
-            }],
+            partitions: vec![Partition::born(
+                Incarnation::new(0x1122_3344_5566_7788),
+                vec![replica(0, 1), replica(1, 2)],
+            )],
         }),
         MetadataCommand::DeleteTopic { topic: TopicId([0x10; 16]) },
         MetadataCommand::SetTopicConfigs { topic: TopicId([0x10; 16]), configs },
@@ -49,12 +49,41 @@ pub(super) fn one_of_each() -> Vec<MetadataCommand> {
         MetadataCommand::CreatePartitions {
             topic: TopicId([0x10; 16]),
             partition_count_before: 1,
-            partitions: vec![Partition {
-                incarnation: Incarnation::new(0x1122_3344_5566_7799),
-                replicas: vec![Replica { id: ReplicaId::new((1 << 32) + 2), node: NodeId::new(2) }],
-            }],
+            partitions: vec![Partition::born(
+                Incarnation::new(0x1122_3344_5566_7799),
+                vec![replica(2, 2)],
+            )],
+        },
+        MetadataCommand::AssignReplicas {
+            incarnation: Incarnation::new(0x1122_3344_5566_7788),
+            replicas: vec![replica(0, 1), replica(3, 3)],
+        },
+        MetadataCommand::SettleReplicas {
+            incarnation: Incarnation::new(0x1122_3344_5566_7788),
+            assignment: 1,
+        },
+        MetadataCommand::PermitNode { node: NodeId::new(4), permit: Permit::Join },
+        MetadataCommand::PermitNode { node: NodeId::new(2), permit: Permit::Replace },
+        MetadataCommand::WithdrawPermit { node: NodeId::new(2) },
+        MetadataCommand::AdmitNode {
+            founder: Founder {
+                node: NodeId::new(4),
+                founding_id: [0xf4; 16],
+                peers_address: "127.0.0.1:9647".into(),
+            },
+            replica: ReplicaId::new((1 << 32) + 4),
+        },
+        MetadataCommand::SetStanding { node: NodeId::new(4), standing: Standing::Draining },
+        MetadataCommand::RemoveNode { node: NodeId::new(4) },
+        MetadataCommand::AssignQuorum {
+            voters: vec![Replica { id: ReplicaId::new(1), node: NodeId::new(1) }],
+            learners: vec![replica(4, 4)],
         },
     ]
+}
+
+fn replica(number: u64, node: u64) -> Replica {
+    Replica { id: ReplicaId::new((1 << 32) + number), node: NodeId::new(node) }
 }
 
 #[test]
@@ -124,7 +153,7 @@ fn an_unknown_type_or_version_stops_the_replica() {
     newer[2] = 2;
     let error = CommandError::UnknownVersion { command: 4, found: 2 };
     assert_eq!(decode_commands(&newer), Err(error.clone()));
-    for unknown in [0, 9, u16::MAX] {
+    for unknown in [0, 17, u16::MAX] {
         let mut newer = payload.to_vec();
         newer[..2].copy_from_slice(&unknown.to_le_bytes());
         let error = CommandError::UnknownType { found: unknown };
@@ -144,7 +173,7 @@ fn a_payload_that_is_wrong_in_part_is_applied_in_no_part() {
     let mut world = World::founded(1);
     let id = world.create_one(topic("a", 1, 1)).unwrap().id;
     let mut payload = encode_commands(&[MetadataCommand::DeleteTopic { topic: id }]).to_vec();
-    payload.extend([9, 0, 1, 0, 0, 0, 0, 0]);
+    payload.extend([17, 0, 1, 0, 0, 0, 0, 0]);
     let mut effects = Vec::new();
     world.controller.apply(LogIndex::new(99), None, &payload, &mut effects).unwrap_err();
     assert!(world.metadata().topic("a").is_some());
@@ -191,8 +220,8 @@ fn every_truncation_of_a_snapshot_is_an_error() {
 #[test]
 fn a_newer_snapshot_is_refused() {
     let mut snapshot = Metadata::new().snapshot().to_vec();
-    snapshot[0] = 2;
-    assert_eq!(Metadata::restore(&snapshot), Err(SnapshotError::Version { found: 2 }));
+    snapshot[0] = 3;
+    assert_eq!(Metadata::restore(&snapshot), Err(SnapshotError::Version { found: 3 }));
 }
 
 #[test]

@@ -32,10 +32,10 @@ fn add_topics(metadata: &mut Metadata, count: usize) {
                 id: TopicId((number as u128 + 1).to_be_bytes()),
                 internal: false,
                 configs: ConfigOverrides::new(),
-                partitions: vec![Partition {
-                    incarnation: bateau_protocol::ids::Incarnation::new(number + 2),
-                    replicas: vec![replica],
-                }],
+                partitions: vec![Partition::born(
+                    bateau_protocol::ids::Incarnation::new(number + 2),
+                    vec![replica],
+                )],
             }),
             &mut Vec::new(),
         );
@@ -198,9 +198,8 @@ fn nodes_of_the_cluster_and_what_they_say() {
     let malformed = Err(RegisterNodeError::Malformed { field: "the rack".into() });
     assert_eq!(register(registration(1, Some(&rack))), malformed);
     assert!(register(registration(1, Some(&rack[1..]))).is_ok());
-    assert!(register(registration(5_000, None)).is_ok());
-    let full = Err(RegisterNodeError::TooManyNodes { limit: NODES_MAX });
-    assert_eq!(register(registration(5_001, None)), full);
+    let stranger = Err(RegisterNodeError::NotMember { node: NodeId::new(5_000) });
+    assert_eq!(register(registration(5_000, None)), stranger);
 }
 
 #[test]

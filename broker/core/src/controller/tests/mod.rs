@@ -63,6 +63,7 @@ pub(crate) struct World {
 pub(super) fn registration(node: u64, rack: Option<&str>) -> NodeRegistration {
     NodeRegistration {
         node: NodeId::new(node),
+        directory: [node as u8; 16],
         boot: BootEpoch { epoch: 1, start_id: node },
         rack: rack.map(Arc::from),
         listeners: vec![ListenerAddress {
@@ -92,6 +93,8 @@ impl World {
     pub(crate) fn founded(nodes: u64) -> Self {
         let mut world = Self::unfounded(nodes, BrokerSettings::default(), 7);
         world.lead();
+        world.commit();
+        world.advance(0);
         world.commit();
         world.events.clear();
         world.order.clear();

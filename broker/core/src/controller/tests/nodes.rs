@@ -35,7 +35,7 @@ fn the_first_leader_founds_the_cluster_in_one_frame() {
     assert!(groups.internal);
     assert_eq!((groups.partition_count(), groups.replication_factor()), (16, 3));
     assert!(matches!(world.events[0], MetadataEvent::ClusterFounded { .. }));
-    assert!(matches!(&world.events[4], MetadataEvent::PartitionCreated(placement)
+    assert!(matches!(&world.events[5], MetadataEvent::PartitionCreated(placement)
         if placement.internal && placement.config.retention_ms.is_none()));
 }
 
@@ -71,6 +71,7 @@ fn a_founding_that_is_dropped_is_proposed_again() {
     world.advance(retry_ms);
     world.commit();
     assert!(world.metadata().cluster_id().is_some());
+    world.advance(0);
     assert_eq!(world.controller.next_deadline_ms(), None);
 }
 
@@ -105,7 +106,7 @@ fn nothing_comes_before_the_founding() {
 
 #[test]
 fn a_node_registers_addresses_and_rack_and_may_change_them() {
-    let mut world = World::founded(1);
+    let mut world = World::founded(2);
     register(&mut world, registration(2, Some("b"))).unwrap();
     assert_eq!(world.metadata().node(NodeId::new(2)).unwrap().rack.as_deref(), Some("b"));
     let frames = world.log.len();

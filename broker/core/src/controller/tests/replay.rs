@@ -88,8 +88,16 @@ impl Disk {
                     self.logs.get_mut(&incarnation.get()).unwrap().config = config.clone();
                 }
             }
+            MetadataEvent::PartitionAssigned(placement) => {
+                let id = placement.incarnation.get();
+                assert!(self.logs.insert(id, placement).is_some(), "never created");
+            }
             MetadataEvent::ClusterFounded { .. }
             | MetadataEvent::NodeRegistered { .. }
+            | MetadataEvent::ReplicaRemoved { .. }
+            | MetadataEvent::QuorumAssigned
+            | MetadataEvent::NodeAdmitted { .. }
+            | MetadataEvent::NodeRemoved { .. }
             | MetadataEvent::TopicDeleted { .. } => {}
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! Absent on purpose: whether a message may be believed, which is asked before it gets here.
 
-use super::super::stamp::Stamp;
+use crate::replica::stamp::{self, Stamp};
+use bateau_protocol::frame::FrameKind;
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};
 use bateau_protocol::peer::{EntryStamp, PeerEntry, RaftBody, RaftMessage, Rejection};
 use bytes::Bytes;
@@ -144,7 +145,8 @@ fn inbound_vote(body: RaftBody, message: &mut Message) {
     }
 }
 
-fn outbound_entry(entry: Entry) -> PeerEntry {
+fn outbound_entry(mut entry: Entry) -> PeerEntry {
+    stamp::settle(&mut entry);
     let stamp = Stamp::decode(&entry.context).map(|stamp| EntryStamp {
         kind: stamp.kind,
         base_offset: stamp.base_offset,
@@ -162,7 +164,9 @@ fn inbound_entry(entry: PeerEntry) -> Entry {
         record_count: stamp.record_count,
         payload_crc: stamp.payload_crc,
     });
+    let kind = stamp.map_or(FrameKind::Noop, |stamp| stamp.kind);
     Entry {
+        entry_type: stamp::entry_type(kind),
         term: entry.term.get(),
         index: entry.index.get(),
         data: entry.payload,

@@ -174,8 +174,7 @@ fn describe_partition(
     partition_index: i32,
     partition: &Partition,
 ) -> MetadataPartition {
-    let replicas: Vec<i32> =
-        partition.replicas.iter().map(|replica| wire_node(replica.node)).collect();
+    let replicas: Vec<i32> = partition.holders().map(|replica| wire_node(replica.node)).collect();
     let (error_code, leader_id, leader_epoch) =
         match served_by(directory, partition.incarnation, node) {
             Some((leader, epoch)) => (ErrorCode::NONE, wire_node(leader), epoch),

@@ -175,7 +175,7 @@ fn describe_partition(
 
 /// The nodes that hold a partition, preferred leader first.
 pub fn replicas(placed: &Partition) -> Vec<i32> {
-    placed.replicas.iter().map(|replica| wire_node(replica.node)).collect()
+    placed.holders().map(|replica| wire_node(replica.node)).collect()
 }
 
 /// How the node is.

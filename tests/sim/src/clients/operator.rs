@@ -1,0 +1,270 @@
+//! The operator: nodes are added, removed and put in the place of lost ones; partitions move.
+//!
+//! Invariants: a directory is lost only while everything on it has two healthy copies elsewhere,
+//! so that nothing that was acknowledged may be lost.
+//!
+//! Absent on purpose: what is refused, which the controller decides; a refusal is a refusal.
+
+use super::{Answer, Ask, ClientId};
+use crate::event::{Event, Micros, NodeAt};
+use crate::world::World;
+use bateau_core::controller::{
+    ControllerRequest, ControllerResponse, Member, MembershipRequest, MembershipResponse, Metadata,
+    Partition, Permit, Reassign, Standing,
+};
+use bateau_core::shard::Reply;
+use bateau_protocol::ids::NodeId;
+use std::sync::Arc;
+
+const TIMEOUT_MS: u64 = 1_000;
+/// Between two errands, at most, in microseconds.
+const PAUSE_MAX: Micros = 3_000_000;
+/// Refusals behind which an errand is given up.
+const REFUSALS_MAX: u64 = 20;
+
+/// The operator.
+#[derive(Default)]
+pub struct Operator {
+    errand: Option<Errand>,
+    refusals: u64,
+    next_at: Micros,
+}
+
+/// What the operator is about.
+#[derive(Clone, Copy, Debug)]
+enum Errand {
+    Add(NodeAt),
+    Remove(NodeAt),
+    Replace(NodeAt),
+}
+
+impl Operator {
+    /// Whether nothing is begun and not finished.
+    pub fn is_done(&self) -> bool {
+        self.errand.is_none()
+    }
+
+    /// What it is about, in words.
+    pub fn describe(&self) -> String {
+        format!("{:?}", self.errand)
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer) {
+        if let Reply::Controller(Ok(ControllerResponse::Membership(response))) = answer.reply {
+            let is_refused = match response {
+                MembershipResponse::Permitted(result) | MembershipResponse::Standing(result) => {
+                    result.is_err()
+                }
+                _ => false,
+            };
+            self.refusals += u64::from(is_refused);
+        }
+    }
+}
+
+impl World {
+    pub(super) fn tick_operator(&mut self, id: ClientId, operator: &mut Operator) {
+        if self.random.chance(60) {
+            return;
+        }
+        let Some(metadata) = self.newest_metadata() else { return };
+        if metadata.topic("orders").is_none() {
+            return;
+        }
+        if let Some(errand) = operator.errand {
+            if self.go_on(id, errand, &metadata) || operator.refusals > REFUSALS_MAX {
+                operator.errand = None;
+                operator.next_at = self.at + self.random.below(PAUSE_MAX);
+            }
+        } else if !self.is_healing && self.at >= operator.next_at {
+            operator.refusals = 0;
+            operator.errand = self.begin_errand(id, &metadata);
+            operator.next_at = self.at + self.random.below(PAUSE_MAX);
+        }
+    }
+
+    fn begin_errand(&mut self, id: ClientId, metadata: &Metadata) -> Option<Errand> {
+        let n = self.any_node();
+        let member = metadata.member(self.nodes[n].id);
+        let serving = metadata.members().filter(|one| one.standing == Standing::Serving).count();
+        let least = usize::try_from(self.plan.nodes.min(3)).unwrap_or(3);
+        match self.random.below(4) {
+            0 if member.is_none() && self.nodes[n].is_out => {
+                self.count("errands: a node is added");
+                self.nodes[n].is_out = false;
+                self.events.put(self.at + self.random.below(500_000), Event::Restart(n));
+                Some(Errand::Add(n))
+            }
+            1 if member.is_some() && serving > least => {
+                self.count("errands: a node is removed");
+                Some(Errand::Remove(n))
+            }
+            2 if member.is_some() && self.may_lose_directory(n, metadata) => {
+                self.count("errands: a disk is lost");
+                if self.nodes[n].process.is_some() {
+                    self.kill(n);
+                }
+                let seed = self.random.next_u64();
+                self.nodes[n].wipe(seed);
+                self.nodes[n].directory = [0; 16];
+                self.nodes[n].is_wiped = true;
+                Some(Errand::Replace(n))
+            }
+            3 => {
+                self.reassign(id, metadata);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Goes on with an errand; whether it is over.
+    fn go_on(&mut self, id: ClientId, errand: Errand, metadata: &Metadata) -> bool {
+        match errand {
+            Errand::Add(n) => {
+                let node = self.nodes[n].id;
+                if metadata.member(node).is_none() {
+                    self.permit(id, node, Permit::Join, metadata);
+                    return false;
+                }
+                self.nodes[n].process.as_ref().is_some_and(|process| process.shard.is_some())
+            }
+            Errand::Remove(n) => {
+                let node = self.nodes[n].id;
+                match metadata.member(node).map(|member| member.standing) {
+                    None => {
+                        self.retire(n);
+                        true
+                    }
+                    Some(Standing::Leaving) => false,
+                    Some(_) => {
+                        let standing = Standing::Leaving;
+                        self.ask_members(id, MembershipRequest::SetStanding { node, standing });
+                        false
+                    }
+                }
+            }
+            Errand::Replace(n) => {
+                let (node, directory) = (self.nodes[n].id, self.nodes[n].directory);
+                let is_it = |member: &Member| member.founder.founding_id == directory;
+                if metadata.member(node).is_some_and(is_it) {
+                    self.nodes[n].is_wiped = is_behind(metadata, node);
+                    return !self.nodes[n].is_wiped;
+                }
+                self.permit(id, node, Permit::Replace, metadata);
+                false
+            }
+        }
+    }
+
+    fn permit(&mut self, id: ClientId, node: NodeId, permit: Permit, metadata: &Metadata) {
+        if metadata.permit_of(node).is_none() {
+            self.ask_members(id, MembershipRequest::Permit { node, permit });
+        }
+    }
+
+    fn ask_members(&mut self, id: ClientId, request: MembershipRequest) {
+        let n = self.any_node();
+        let request = ControllerRequest::Membership { request, timeout_ms: TIMEOUT_MS };
+        self.ask(id, n, Ask::Controller(request));
+    }
+
+    /// A node that is no member any more is not run any more, and its disk is emptied.
+    fn retire(&mut self, n: NodeAt) {
+        self.count("nodes retired");
+        self.nodes[n].is_out = true;
+        if self.nodes[n].process.is_some() {
+            self.kill(n);
+        }
+        let seed = self.random.next_u64();
+        self.nodes[n].wipe(seed);
+    }
+
+    /// Whether everything on a node's disk has two healthy copies elsewhere.
+    fn may_lose_directory(&self, n: NodeAt, metadata: &Metadata) -> bool {
+        let id = self.nodes[n].id;
+        let quorum = metadata.quorum();
+        let is_quiet = metadata.reassigned().next().is_none()
+            && !quorum.is_open
+            && quorum.voters.len() >= 3
+            && !has_lost_replicas(metadata)
+            && metadata.members().all(|member| member.standing == Standing::Serving);
+        let is_copied = |partition: &Partition| {
+            partition.holders().all(|held| held.node != id) || partition.replicas.len() >= 3
+        };
+        is_quiet && partitions(metadata).all(|partition| is_copied(&partition))
+    }
+
+    fn reassign(&mut self, id: ClientId, metadata: &Metadata) {
+        let mut nodes: Vec<i32> = metadata
+            .members()
+            .filter(|member| member.standing == Standing::Serving)
+            .filter_map(|member| i32::try_from(member.founder.node.get()).ok())
+            .collect();
+        let keep = 1 + usize::try_from(self.random.below(3)).unwrap_or(0);
+        while nodes.len() > keep.max(1) {
+            let at = self.random.below(nodes.len() as u64);
+            nodes.swap_remove(usize::try_from(at).unwrap_or(0));
+        }
+        let partition = i32::try_from(self.random.below(4)).unwrap_or(0);
+        let nodes = (!self.random.chance(15)).then_some(nodes);
+        self.count("errands: a partition moves");
+        let moved = Reassign { topic: "orders".to_owned(), partition, nodes };
+        self.ask_members(id, MembershipRequest::Reassign(vec![moved]));
+    }
+
+    /// A change of membership that has not come to its end, in words.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        let metadata: Arc<Metadata> = self.newest_metadata()?;
+        let errand = self.clients.iter().flatten().find_map(|client| match client {
+            super::Client::Operator(operator) if !operator.is_done() => Some(operator.describe()),
+            _ => None,
+        });
+        if let Some(errand) = errand {
+            let members: Vec<_> = metadata.members().collect();
+            return Some(format!(
+                "{errand}, {:?}, {members:?}, {}",
+                metadata.quorum(),
+                self.moving()
+            ));
+        }
+        if metadata.quorum().is_open {
+            return Some(format!("the quorum is to be {:?}", metadata.quorum()));
+        }
+        let leaving = metadata.members().find(|one| one.standing == Standing::Leaving);
+        if let Some(leaving) = leaving {
+            return Some(format!("{leaving:?} has not left"));
+        }
+        if has_lost_replicas(&metadata) {
+            return Some("replicas are lost, and not renewed".to_owned());
+        }
+        metadata.reassigned().next().map(|_| self.moving())
+    }
+
+    /// A partition that moves, in words.
+    fn moving(&self) -> String {
+        let Some(metadata) = self.newest_metadata() else { return String::new() };
+        let Some((topic, number, one)) = metadata.reassigned().next() else {
+            return "nothing moves".to_owned();
+        };
+        let states = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let states: Vec<_> = states.map(|each| each.describe(one.incarnation)).collect();
+        format!("{}/{number} moves: {one:?}; {}", topic.name, states.join("; "))
+    }
+}
+
+fn partitions(metadata: &Metadata) -> impl Iterator<Item = Partition> + '_ {
+    let topics = metadata.topics().chain(metadata.group_topic());
+    topics.flat_map(|topic| topic.partitions.iter().cloned())
+}
+
+/// Whether a replaced node has not got everything yet that it is to hold.
+fn is_behind(metadata: &Metadata, node: NodeId) -> bool {
+    let moves = |partition: &Partition| partition.holders().any(|one| one.node == node);
+    let is_moving = metadata.reassigned().any(|(.., partition)| moves(partition));
+    is_moving || has_lost_replicas(metadata) || metadata.quorum().is_open
+}
+
+fn has_lost_replicas(metadata: &Metadata) -> bool {
+    partitions(metadata).any(|one| one.holders().any(|replica| metadata.is_lost(replica)))
+}
