@@ -27,7 +27,7 @@ use bateau_core::controller::{
 };
 use bateau_core::replica::{Produce, ProduceAck, ProduceError};
 use bateau_log::Disk;
-use bateau_protocol::ids::{NodeId, TopicId};
+use bateau_protocol::ids::{Incarnation, NodeId, TopicId};
 use bateau_protocol::record::{
     BatchError, TimestampType, ValidationLevel, ValidationLimits, validate,
 };
@@ -252,6 +252,13 @@ impl Broker {
     /// is no other, at once. `None` when the node stops.
     pub(crate) async fn leave(&self) -> Option<()> {
         self.ask(Ask::Leave).await
+    }
+
+    /// Asks for the leadership of a partition to be handed to the replica on `node`, if it is led
+    /// here. It may come to nothing: whoever asks looks, and asks again.
+    pub(crate) async fn transfer(&self, partition: Incarnation, node: NodeId) {
+        // A node that stops leads nothing for long.
+        let _ = self.inner.shard.send(Ask::Transfer(partition, node)).await;
     }
 
     /// Queues an ask. `None` when the node stops, or did before it answered.

@@ -16,6 +16,7 @@
 //! Absent on purpose: faults of the disk (they are its simulator's) and of the network.
 
 use crate::clock::Clock;
+use bateau_protocol::ids::NodeId;
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +29,8 @@ pub use bateau_protocol::wire::ErrorCode;
 
 /// Requests that are remembered; older ones are forgotten.
 pub const REQUESTS_KEPT_MAX: usize = 1_024;
+/// The node that is not named in what people read, for it is the only one mostly.
+const FIRST_NODE: NodeId = NodeId::new(1);
 /// Faults that may be planned for one API.
 pub const PLANNED_PER_API_MAX: usize = 1_024;
 
@@ -136,7 +139,9 @@ pub struct SeenRequest {
     pub number: u64,
     /// Unix milliseconds on the node's clock, what was advanced included.
     pub wall_ms: u64,
-    /// Where it came in.
+    /// The node that it came to.
+    pub node: NodeId,
+    /// Where it came in there.
     pub door: Door,
     /// What it asks for.
     pub api: Api,
@@ -154,6 +159,9 @@ impl fmt::Display for SeenRequest {
             if let Some(value) = value {
                 write!(f, " {name}={value}")?;
             }
+        }
+        if self.node != FIRST_NODE {
+            write!(f, " node={}", self.node)?;
         }
         match self.fault {
             Some(fault) => write!(f, " ({fault})"),
@@ -228,24 +236,45 @@ impl State {
     }
 }
 
-/// The controls of one node; they outlive its restarts.
+/// The controls of one node; they outlive its restarts. The nodes of a cluster share plans and
+/// what was seen.
 #[derive(Debug)]
 pub struct Controls {
+    node: NodeId,
     clock: Clock,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     state: Mutex<State>,
     /// Requests that are being served and wait for nobody else.
     serving: watch::Sender<usize>,
 }
 
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Controls {
     /// Controls that do nothing yet.
     #[must_use]
-    pub fn new(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, state: Mutex::default(), serving: watch::Sender::new(0) })
+    pub fn new(node: NodeId, clock: Clock) -> Arc<Self> {
+        let shared = Shared { state: Mutex::default(), serving: watch::Sender::new(0) };
+        Arc::new(Self { node, clock, shared: Arc::new(shared) })
+    }
+
+    /// The same for another node: what is planned meets the next request, whichever node it comes
+    /// to.
+    #[must_use]
+    pub fn beside(&self, node: NodeId, clock: Clock) -> Arc<Self> {
+        Arc::new(Self { node, clock, shared: Arc::clone(&self.shared) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state()
     }
 
     /// The next `times` requests for `api` are answered with `code`; the broker does nothing for
@@ -309,7 +338,7 @@ impl Controls {
     /// Waits until no request is being served. Those that may wait for what others do (fetches,
     /// subscriptions, joins and syncs of groups) are not waited for; planned delays are.
     pub async fn until_idle(&self) {
-        let mut serving = self.serving.subscribe();
+        let mut serving = self.shared.serving.subscribe();
         // The sender is ours, so it does not go before the end.
         let _ = serving.wait_for(|count| *count == 0).await;
     }
@@ -317,26 +346,20 @@ impl Controls {
     /// Whether no such request is being served now.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        *self.serving.borrow() == 0
+        *self.shared.serving.borrow() == 0
     }
 
     /// Before a request is served: a door calls it once, in the order in which its connection
     /// brought them, and does what the plan says.
     ///
     /// - `wants_answer`: false where the client expects none (`acks=0`).
-    pub fn before(
-        self: &Arc<Self>,
-        door: Door,
-        api: Api,
-        wants_answer: bool,
-        subject: Subject,
-    ) -> Plan {
+    pub fn before(&self, door: Door, api: Api, wants_answer: bool, subject: Subject) -> Plan {
         let mut state = self.state();
         state.seen_count += 1;
         let number = state.seen_count;
         let per_api = state.of(api);
         per_api.seen_count += 1;
-        let serving = (!waits_for_others(api)).then(|| Serving::new(self));
+        let serving = (!waits_for_others(api)).then(|| Serving::new(&self.shared));
         let mut plan = Plan { refusal: None, delay: None, loss: None, _serving: serving };
         if let Some(code) = per_api.refusals.pop_front() {
             plan.refusal = Some(code);
@@ -346,13 +369,14 @@ impl Controls {
                 Some(Delay { by, until_ms: self.clock.after(by), clock: self.clock.clone() });
         } else if api == Api::Produce && wants_answer && state.acks_to_drop > 0 {
             state.acks_to_drop -= 1;
-            plan.loss = Some(Loss { controls: Arc::clone(self), number, is_spent: false });
+            plan.loss = Some(Loss { shared: Arc::clone(&self.shared), number, is_spent: false });
         }
         if state.kept.len() == REQUESTS_KEPT_MAX {
             state.kept.pop_front();
         }
         let (wall_ms, fault) = (self.clock.wall_ms(), plan.fault());
-        state.kept.push_back(SeenRequest { number, wall_ms, door, api, subject, fault });
+        let node = self.node;
+        state.kept.push_back(SeenRequest { number, wall_ms, node, door, api, subject, fault });
         plan
     }
 }
@@ -382,7 +406,7 @@ struct Delay {
 /// An ack that is to be lost. Unless it is, the plan goes back for the next produce.
 #[derive(Debug)]
 struct Loss {
-    controls: Arc<Controls>,
+    shared: Arc<Shared>,
     number: u64,
     is_spent: bool,
 }
@@ -390,7 +414,7 @@ struct Loss {
 impl Drop for Loss {
     fn drop(&mut self) {
         if !self.is_spent {
-            let mut state = self.controls.state();
+            let mut state = self.shared.state();
             state.acks_to_drop = state.acks_to_drop.saturating_add(1);
             state.forget_fault(self.number);
         }
@@ -399,12 +423,12 @@ impl Drop for Loss {
 
 /// Counts a request while it is being served.
 #[derive(Debug)]
-struct Serving(Arc<Controls>);
+struct Serving(Arc<Shared>);
 
 impl Serving {
-    fn new(controls: &Arc<Controls>) -> Self {
-        controls.serving.send_modify(|count| *count += 1);
-        Self(Arc::clone(controls))
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.serving.send_modify(|count| *count += 1);
+        Self(Arc::clone(shared))
     }
 }
 
@@ -460,7 +484,7 @@ mod tests {
     use super::*;
 
     fn controls() -> Arc<Controls> {
-        Controls::new(Clock::new())
+        Controls::new(FIRST_NODE, Clock::new())
     }
 
     fn ask(controls: &Arc<Controls>, api: Api) -> Plan {

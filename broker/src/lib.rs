@@ -25,6 +25,7 @@ pub mod entropy;
 pub mod exit;
 pub mod follower_reads;
 pub mod gauges;
+pub mod local_cluster;
 pub mod node;
 pub mod offsets;
 pub mod partition;

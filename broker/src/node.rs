@@ -19,33 +19,38 @@
 mod control;
 mod doors;
 mod drain;
+mod engine_task;
+mod mortal;
 mod settings;
+mod store;
 
 pub use control::{ControlError, NodeControl, NodeState};
-pub use doors::{Addresses, DoorContext, DoorTask};
-pub use drain::DrainedRecord;
+pub use doors::{Addresses, DoorContext, DoorTask, Ports};
+pub use drain::{DrainedRecord, drain};
+pub use mortal::MortalStore;
+pub use store::{DirectoryStore, Store};
 
 use crate::api::Broker;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::controls::Controls;
 use crate::doors::http::HttpDoor;
-use crate::engine::{Engine, Opened, RunningEngine, Starting, meet};
+use crate::engine::{Engine, Opened, Starting, meet};
 use crate::entropy::Entropy;
 use crate::exit::{Exit, Failure};
-use crate::peers::Transport;
+use crate::local_cluster::ClusterControl;
+use crate::peers::{Transport, Wires};
+use crate::router::Directory;
 use crate::tls::{Tls, Watch};
-use bateau_log::{Disk, RealDisk, RealDiskOptions, RecoveryProgress};
+use bateau_log::{RealDiskOptions, RecoveryProgress};
 use bateau_quic::SpkiPin;
 use control::{Command, Keeper};
-use doors::{Doors, end_of, not_bound, transport};
+use doors::{Doors, bind_http, end_of, transport};
+use engine_task::EngineTask;
 use std::fmt::Debug;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// How long a node that leads nothing any more goes on telling its clients so: whoever is told goes
@@ -57,54 +62,6 @@ const HTTP_GRACE: Duration = Duration::from_millis(500);
 const PORTS_FREE: Duration = Duration::from_secs(5);
 /// Between two looks at them.
 const PORTS_PAUSE: Duration = Duration::from_millis(5);
-
-/// Where a node keeps what is durable, over all of its restarts.
-pub trait Store: Debug + Send + Sync {
-    /// Opens it, for a start; after [`cut_power`](Self::cut_power) with what survived.
-    ///
-    /// Errors: text for the operator, with the place's name.
-    fn open(&self) -> Result<Arc<dyn Disk>, String>;
-
-    /// Switches the disk off under a running node: what was not flushed is lost.
-    ///
-    /// Errors: why this store cannot do that.
-    fn cut_power(&self) -> Result<(), String>;
-
-    /// The directory, where it is one of the operating system's.
-    fn directory(&self) -> Option<&Path> {
-        None
-    }
-}
-
-/// A directory of the operating system.
-#[derive(Clone, Debug)]
-pub struct DirectoryStore {
-    /// Where.
-    pub path: PathBuf,
-    /// How.
-    pub options: RealDiskOptions,
-}
-
-impl Store for DirectoryStore {
-    fn open(&self) -> Result<Arc<dyn Disk>, String> {
-        let disk = RealDisk::open(&self.path, self.options);
-        let disk =
-            disk.map_err(|error| format!("{}: cannot be opened: {error}", self.path.display()))?;
-        Ok(Arc::new(disk))
-    }
-
-    fn cut_power(&self) -> Result<(), String> {
-        let place = self.path.display();
-        Err(format!(
-            "a crash needs the memory store, which knows what was flushed; this node keeps its \
-             data in {place}"
-        ))
-    }
-
-    fn directory(&self) -> Option<&Path> {
-        Some(&self.path)
-    }
-}
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -121,6 +78,10 @@ pub struct NodeSettings {
     pub controls: Option<Arc<Controls>>,
     /// How far its recovery is.
     pub recovery: Arc<RecoveryProgress>,
+    /// Whether it may listen on other ports than the configured ones.
+    pub ports: Ports,
+    /// The nodes of this process that it makes a cluster with; `None` where it has no such company.
+    pub company: Option<ClusterControl>,
 }
 
 impl NodeSettings {
@@ -133,7 +94,8 @@ impl NodeSettings {
         let store = Arc::new(DirectoryStore { path, options });
         let (clock, entropy) = (Clock::new(), Entropy::system());
         let recovery = Arc::default();
-        Self { config, store, clock, entropy, controls: None, recovery }
+        let (controls, ports, company) = (None, Ports::Given, None);
+        Self { config, store, clock, entropy, controls, recovery, ports, company }
     }
 }
 
@@ -143,7 +105,11 @@ pub struct Node {
     settings: NodeSettings,
     addresses: Addresses,
     keeper: Keeper,
+    /// Between the binding and the start.
+    bound: Option<Doors>,
     running: Option<Running>,
+    /// It has been killed, and waits to be started again.
+    is_killed: bool,
     http: Option<DoorTask>,
     encryption: Option<Encryption>,
     /// Without `[tls]`, what the native door encrypts with.
@@ -191,27 +157,55 @@ impl Node {
     /// Binds the doors, opens the data and starts the engine. Doors do not answer yet.
     ///
     /// Errors: as of [`Node::start`].
-    pub async fn open(mut settings: NodeSettings) -> Result<Self, Failure> {
+    pub async fn open(settings: NodeSettings) -> Result<Self, Failure> {
+        let mut node = Self::bind(settings)?;
+        if let Err(failure) = node.begin().await {
+            // The first failure is the one to tell.
+            let _ = node.stop().await;
+            return Err(failure);
+        }
+        Ok(node)
+    }
+
+    /// Binds the doors and nothing else. Of them the HTTP door answers from now on. To be called
+    /// inside of a runtime.
+    ///
+    /// Errors: a port that is taken (exit code 3), or TLS that cannot be used.
+    pub fn bind(mut settings: NodeSettings) -> Result<Self, Failure> {
         let encryption = Encryption::of_config(&settings.config)?;
         let tls = encryption.as_ref().map(|encryption| &encryption.tls);
-        let http = bind_http(&settings.config, tls)?;
-        let doors = Doors::bind(&settings.config, tls)?;
+        let http = bind_http(&settings.config, tls, settings.ports)?;
+        let mut doors = Doors::bind(&settings.config, tls, settings.ports)?;
+        doors.find_company(&settings);
         let address = http.as_ref().map(HttpDoor::local_address);
         let addresses = Addresses { http: address, ..doors.addresses() };
         addresses.keep_in(&mut settings.config);
         let keeper = Keeper::new(&settings, addresses);
         let control = keeper.control();
         let http = http.map(|door| DoorTask::spawn("http", |stop| door.run(control, stop)));
-        let mut node =
-            Self { settings, addresses, keeper, running: None, http, encryption, identity: None };
-        match node.run(doors).await {
-            Ok(running) => node.running = Some(running),
-            Err(failure) => {
-                node.close_http().await;
-                return Err(failure);
-            }
-        }
-        Ok(node)
+        let (bound, running, is_killed) = (Some(doors), None, false);
+        let identity = None;
+        Ok(Self {
+            settings,
+            addresses,
+            keeper,
+            bound,
+            running,
+            is_killed,
+            http,
+            encryption,
+            identity,
+        })
+    }
+
+    /// Opens the data and starts the engine of a node that is bound: it meets the other founders,
+    /// where there are any.
+    ///
+    /// Errors: as of [`Node::start`]; it is to be stopped then.
+    pub async fn begin(&mut self) -> Result<(), Failure> {
+        let doors = self.bound.take().ok_or_else(stopped)?;
+        self.running = Some(self.run(doors).await?);
+        Ok(())
     }
 
     /// Waits until the cluster is founded, this node is in it and all of its partitions are led;
@@ -225,6 +219,15 @@ impl Node {
             failure = running.engine.failed() => return Err(failure),
         }
         let broker = running.starting.broker.clone();
+        if let Some(company) = &self.settings.company {
+            // A topic that is made now would have fewer replicas than the nodes to come allow.
+            let nodes_count = company.nodes_count();
+            let has_all = |directory: &Directory| directory.metadata.nodes().len() >= nodes_count;
+            tokio::select! {
+                () = broker.router().until(has_all) => {}
+                failure = running.engine.failed() => return Err(failure),
+            }
+        }
         let native_tls = self.native_tls()?;
         if let Some(running) = self.running.as_mut()
             && let Some(bound) = running.bound.take()
@@ -246,7 +249,8 @@ impl Node {
             opened.register_native_key(made.pin());
         }
         let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
-        Running::begin(opened, doors, transport(tls)).await
+        let wires = self.settings.company.as_ref().map(ClusterControl::wires);
+        Running::begin(opened, doors, transport(tls), wires.cloned()).await
     }
 
     /// What the native door encrypts with: the files of `[tls]`, else a certificate of the node's
@@ -307,10 +311,15 @@ impl Node {
     /// any time, and called again.
     pub async fn serve(&mut self) -> Failure {
         loop {
-            let Some(running) = self.running.as_mut() else { return stopped() };
-            let command = tokio::select! {
-                failure = running.engine.failed() => return failure,
-                command = self.keeper.next_command() => command,
+            let command = match self.running.as_mut() {
+                Some(running) => tokio::select! {
+                    // Whoever is to be killed may have lost its disk already.
+                    biased;
+                    command = self.keeper.next_command() => command,
+                    failure = running.engine.failed() => return failure,
+                },
+                None if self.is_killed => self.keeper.next_command().await,
+                None => return stopped(),
             };
             let (done, reply) = match command {
                 Command::Restart(reply) => (self.restart().await, reply),
@@ -321,6 +330,10 @@ impl Node {
                         continue;
                     }
                 },
+                Command::Kill(reply) => {
+                    let _ = reply.send(self.kill().await.map_err(ControlError::Refused));
+                    continue;
+                }
             };
             let answer = done.clone();
             let answer = answer.map_err(|failure| ControlError::NotStarted(failure.message));
@@ -337,8 +350,7 @@ impl Node {
     pub async fn drain(&mut self, grace: Duration) {
         let Some(running) = self.running.as_mut() else { return };
         let broker = running.starting.broker.clone();
-        self.keeper.say(NodeState::Stopping, Some(broker.clone()));
-        running.doors.iter().for_each(DoorTask::close);
+        self.refuse_clients();
         let deadline = end_of(grace);
         if tokio::time::timeout(grace / 2, broker.leave()).await.is_err() {
             tracing::warn!("some leaderships could not be given away: others will elect");
@@ -346,6 +358,21 @@ impl Node {
         if broker.directory().metadata.nodes().len() > 1 {
             tokio::time::sleep(LEFT_GRACE.min(grace / 4)).await;
         }
+        self.finish_requests(deadline).await;
+    }
+
+    /// Accepts nobody more, for this node is to stop.
+    pub fn refuse_clients(&mut self) {
+        let Some(running) = self.running.as_mut() else { return };
+        let broker = running.starting.broker.clone();
+        self.keeper.say(NodeState::Stopping, Some(broker));
+        running.doors.iter().for_each(DoorTask::close);
+    }
+
+    /// Lets requests that run end, until `deadline`, after [`Node::refuse_clients`]. Where all nodes
+    /// of a cluster stop together this is their drain: nobody is left to lead instead of them.
+    pub async fn finish_requests(&mut self, deadline: Instant) {
+        let Some(running) = self.running.as_mut() else { return };
         for door in &mut running.doors {
             door.drain(deadline).await;
         }
@@ -368,7 +395,8 @@ impl Node {
         }
     }
 
-    /// Drains within the configured grace, stops and starts again, on the same ports.
+    /// Drains within the configured grace, stops and starts again, on the same ports. Whoever was
+    /// killed only starts.
     async fn restart(&mut self) -> Result<(), Failure> {
         let grace = Duration::from_millis(self.settings.config.node.shutdown_grace_ms);
         self.drain(grace).await;
@@ -383,8 +411,21 @@ impl Node {
         self.reopen().await
     }
 
+    /// Ends everything at once. Nothing more is written, and no door answers.
+    async fn kill(&mut self) -> Result<(), String> {
+        self.settings.store.kill()?;
+        // It fails, for its disk is gone.
+        let _ = self.halt().await;
+        if let Some(mut http) = self.http.take() {
+            http.cut().await;
+        }
+        self.is_killed = true;
+        Ok(())
+    }
+
     async fn halt(&mut self) -> Result<(), Failure> {
         self.keeper.say(NodeState::Stopping, None);
+        self.bound = None;
         let Some(running) = self.running.as_mut() else { return Ok(()) };
         for door in &mut running.doors {
             door.cut().await;
@@ -401,7 +442,15 @@ impl Node {
     async fn reopen(&mut self) -> Result<(), Failure> {
         self.keeper.say(NodeState::Starting, None);
         let tls = self.encryption.as_ref().map(|encryption| &encryption.tls);
-        let doors = bind_again(&self.settings.config, tls).await?;
+        let config = &self.settings.config;
+        if self.http.is_none() {
+            let http = bind_again(|| bind_http(config, tls, Ports::Given)).await?;
+            let control = self.keeper.control();
+            self.http = http.map(|door| DoorTask::spawn("http", |stop| door.run(control, stop)));
+        }
+        let mut doors = bind_again(|| Doors::bind(config, tls, Ports::Given)).await?;
+        doors.find_company(&self.settings);
+        self.is_killed = false;
         self.running = Some(self.run(doors).await?);
         self.until_ready().await
     }
@@ -413,8 +462,12 @@ impl Running {
         opened: Opened,
         mut doors: Doors,
         transport: Transport,
+        wires: Option<Wires>,
     ) -> Result<Self, Failure> {
         let mut cluster = opened.cluster(transport);
+        if let Some(wires) = wires {
+            cluster.peers().use_wires(wires);
+        }
         let mut peers = doors.open_peers(cluster.peers().events());
         let engine = match meet_and_start(opened, cluster).await {
             Ok(engine) => engine,
@@ -468,21 +521,12 @@ impl Debug for Encryption {
     }
 }
 
-fn bind_http(config: &Config, tls: Option<&Tls>) -> Result<Option<HttpDoor>, Failure> {
-    assert_eq!(tls.is_some(), config.tls.is_some(), "I-TLS-1: an open door without its TLS");
-    let bind = |listener: &Listener| {
-        let failed = |error| not_bound("listeners.http", listener.address, &error);
-        HttpDoor::bind(listener, tls).map_err(failed)
-    };
-    config.listeners.http.as_ref().map(bind).transpose()
-}
-
-/// Binds the ports that this node has just left. QUIC's is free only once the connections that it
-/// had are forgotten, a few round trips after they were closed.
-async fn bind_again(config: &Config, tls: Option<&Tls>) -> Result<Doors, Failure> {
+/// Binds ports that this node has just left. QUIC's is free only once the connections that it had
+/// are forgotten, a few round trips after they were closed.
+async fn bind_again<T>(bind: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
     let until = end_of(PORTS_FREE);
     loop {
-        match Doors::bind(config, tls) {
+        match bind() {
             Err(failure) if failure.exit == Exit::NotFoundOrHeld && Instant::now() < until => {
                 tokio::time::sleep(PORTS_PAUSE).await;
             }
@@ -493,45 +537,4 @@ async fn bind_again(config: &Config, tls: Option<&Tls>) -> Result<Doors, Failure
 
 fn stopped() -> Failure {
     Failure::new(Exit::Failed, "the node does not run")
-}
-
-/// The engine's loop as a task.
-struct EngineTask {
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<Result<(), Failure>>,
-    /// How it ended, once that is known.
-    ended: Option<Result<(), Failure>>,
-}
-
-impl EngineTask {
-    fn spawn(running: RunningEngine) -> Self {
-        let (stop, stopped) = oneshot::channel();
-        Self { stop: Some(stop), task: tokio::spawn(running.run(stopped)), ended: None }
-    }
-
-    async fn end(&mut self) -> Result<(), Failure> {
-        if let Some(ended) = &self.ended {
-            return ended.clone();
-        }
-        let ended = match (&mut self.task).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(failure)) => Err(failure),
-            Err(error) => Err(Failure::new(Exit::Failed, format!("the engine panicked: {error}"))),
-        };
-        self.ended.insert(ended).clone()
-    }
-
-    /// Resolves only when the engine fails.
-    async fn failed(&mut self) -> Failure {
-        let ended = self.end().await;
-        ended.err().unwrap_or_else(|| Failure::new(Exit::Failed, "the engine ended unasked"))
-    }
-
-    async fn stop(&mut self) -> Result<(), Failure> {
-        if let Some(stop) = self.stop.take() {
-            // An engine that has ended does not listen.
-            let _ = stop.send(());
-        }
-        self.end().await
-    }
 }

@@ -8,7 +8,7 @@
 
 use bateau_core::controller::TopicConfig;
 use bateau_log::LogReader;
-use bateau_protocol::ids::{Incarnation, NodeId, Offset, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, Term};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -32,6 +32,8 @@ pub struct PartitionView {
     incarnation: Incarnation,
     reader: LogReader,
     high_watermark: AtomicU64,
+    /// Index of the last entry that is committed.
+    committed: AtomicU64,
     /// Term that this node leads; zero while it does not.
     leader_term: AtomicU64,
     /// Who leads, as far as is known here.
@@ -50,6 +52,7 @@ impl PartitionView {
             incarnation,
             reader,
             high_watermark: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
             leader_term: AtomicU64::new(0),
             leader: RwLock::default(),
             is_unavailable: AtomicBool::new(false),
@@ -74,6 +77,12 @@ impl PartitionView {
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
         Offset::new(self.high_watermark.load(Ordering::Acquire))
+    }
+
+    /// Index of the last entry that is committed, as far as is known here.
+    #[must_use]
+    pub fn committed(&self) -> LogIndex {
+        LogIndex::new(self.committed.load(Ordering::Acquire))
     }
 
     /// First offset that may be read.
@@ -130,7 +139,8 @@ impl PartitionView {
     }
 
     /// Publishes a commit. Sleepers are woken by [`Self::wake`], once per turn.
-    pub(crate) fn set_high_watermark(&self, high_watermark: Offset) {
+    pub(crate) fn set_committed(&self, committed: LogIndex, high_watermark: Offset) {
+        self.committed.store(committed.get(), Ordering::Release);
         let before = self.high_watermark.swap(high_watermark.get(), Ordering::AcqRel);
         assert!(before <= high_watermark.get(), "I5: a high watermark never falls");
     }

@@ -77,6 +77,8 @@ pub enum Ask {
     Confirm(Incarnation, oneshot::Sender<Result<(), NotLeading>>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
+    /// Hand the leadership of a partition to the replica on a node, if it is led here.
+    Transfer(Incarnation, NodeId),
     /// Give every leadership away that another node could have.
     Leave(oneshot::Sender<()>),
     /// Say that the loop turns: answered at the end of the turn that takes it.
@@ -446,6 +448,7 @@ impl ShardLoop {
             Ask::Confirm(incarnation, sender) => {
                 Input::Confirm { incarnation, ticket: self.ticket(Waiter::Confirm(sender)) }
             }
+            Ask::Transfer(incarnation, node) => Input::Transfer { incarnation, node },
             Ask::Leave(sender) => Input::Leave { ticket: self.ticket(Waiter::Leave(sender)) },
             Ask::Controller(request, sender) => {
                 let ticket = self.ticket(Waiter::Controller(sender));
@@ -501,8 +504,8 @@ impl Turn {
                     view.set_config(config.clone());
                 }
             }
-            Effect::Committed { incarnation, high_watermark, .. } => {
-                self.change(*incarnation, |view| view.set_high_watermark(*high_watermark));
+            Effect::Committed { incarnation, commit, high_watermark } => {
+                self.change(*incarnation, |view| view.set_committed(*commit, *high_watermark));
             }
             Effect::Leads { incarnation, term } => {
                 let leader = (self.node_id, *term);

@@ -41,6 +41,7 @@ mod trouble;
 mod version;
 
 use crate::exit::Exit;
+use crate::local_cluster::NODES_MAX;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -145,8 +146,9 @@ struct DevArguments {
     /// Where the HTTP door listens; port 0 is any free one, or off [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// Nodes in this process; this build runs one
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Nodes in this process, which make a cluster; of those behind the first one, ports follow
+    /// its ports where they are free, and data lives in DIR/node-1 and so on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = nodes_range())]
     nodes: u32,
     /// Where the data lives [default: ./.bateau]
     #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
@@ -163,6 +165,10 @@ struct DevArguments {
     /// Set a key of the configuration, as in -X topics.partitions_default=4
     #[arg(short = 'X', value_name = "KEY=VALUE")]
     settings: Vec<String>,
+}
+
+fn nodes_range() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(NODES_MAX))
 }
 
 #[derive(Args)]

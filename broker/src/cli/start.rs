@@ -6,15 +6,16 @@ use super::codes::TEST_CONTROL_SERVE;
 use super::fault::Fault;
 use super::output::Output;
 use super::{DevArguments, ServeArguments, open_files};
-use crate::config::{Announce, Config, Loaded, Mode, Origin, Problem, Sources, Start, load};
+use crate::config::{Announce, Config, Mode, Origin, Problems, Sources, Start, load};
 use crate::exit::{Exit, Failure};
-use crate::{server, telemetry};
+use crate::{local_cluster, server, telemetry};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 pub(super) const DEV: &str = "\
 Examples:
   bateau dev
+  bateau dev --nodes 3
   bateau dev --ephemeral --kafka 127.0.0.1:0 --native 127.0.0.1:0 --http 127.0.0.1:0";
 
 pub(super) const SERVE: &str = "\
@@ -26,8 +27,7 @@ pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Re
     let mut sources = Sources::default();
     sources.add_environment(environment());
     sources.add_flags(&arguments.settings);
-    sources.problems.extend(unbuilt(&arguments));
-    let DevArguments { kafka, native, http, data_dir, ephemeral, .. } = arguments;
+    let DevArguments { kafka, native, http, nodes, data_dir, ephemeral, .. } = arguments;
     let temporary = ephemeral.then(temporary_name);
     let flags = [
         ("--kafka", "listeners.kafka", kafka),
@@ -45,7 +45,7 @@ pub(super) fn dev(arguments: DevArguments, output: Output, begun: Instant) -> Re
         (arguments.exit_on_stdin_close, arguments.test_control);
     let announce = announce(output);
     let start = Start { mode: Mode::Dev, ephemeral, exit_on_stdin_close, test_control, announce };
-    run(start, &sources, begun)
+    run(start, nodes, &sources, begun)
 }
 
 pub(super) fn serve(
@@ -59,7 +59,7 @@ pub(super) fn serve(
     let mut sources = with_file(Some(&arguments.config))?;
     sources.add_flags(&arguments.settings);
     let start = Start { announce: announce(output), ..Start::of(Mode::Serve) };
-    Ok(run(start, &sources, begun)?)
+    Ok(run(start, 1, &sources, begun)?)
 }
 
 /// The sources of a node that serves: file, then environment.
@@ -75,14 +75,15 @@ pub(super) fn with_file(file: Option<&Path>) -> Result<Sources, Failure> {
     Ok(sources)
 }
 
-fn run(start: Start, sources: &Sources, begun: Instant) -> Result<(), Failure> {
-    let loaded = load(start, sources);
-    let Loaded { config, .. } =
-        loaded.map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
+fn run(start: Start, nodes_count: u32, sources: &Sources, begun: Instant) -> Result<(), Failure> {
+    let usage = |problems: Problems| Failure::new(Exit::Usage, problems.to_string());
+    let loaded = load(start, sources).map_err(usage)?;
+    let configs = local_cluster::configs(&loaded, nodes_count).map_err(usage)?;
     telemetry::init();
     open_files::raise();
-    let temporary = Temporary::create(&config)?;
-    let done = server::run(&config, begun);
+    let temporary = Temporary::create(&loaded.config)?;
+    local_cluster::prepare(&loaded.config.node.data_dir, nodes_count)?;
+    let done = server::run(&configs, begun);
     drop(temporary);
     done
 }
@@ -92,20 +93,6 @@ const fn announce(output: Output) -> Announce {
         Output::Json => Announce::ReadyLine,
         Output::Table => Announce::Banner,
     }
-}
-
-/// What flags without a key ask for and this build does not have.
-fn unbuilt(arguments: &DevArguments) -> Vec<Problem> {
-    let refuse = |key, value: String, feature| {
-        let origin = Origin::Flag("dev".to_owned());
-        Problem::NotBuilt { key, origin, value, feature }
-    };
-    let mut problems = Vec::new();
-    if arguments.nodes != 1 {
-        let count = arguments.nodes.to_string();
-        problems.push(refuse("--nodes", count, "second node; 1 is accepted"));
-    }
-    problems
 }
 
 fn environment() -> impl Iterator<Item = (String, String)> {

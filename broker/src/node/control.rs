@@ -5,12 +5,14 @@
 //! Absent on purpose: faults of single requests, which are planned at the [`Controls`].
 
 use super::drain::{DrainedRecord, drain};
-use super::{Addresses, NodeSettings};
+use super::{Addresses, NodeSettings, Store};
 use crate::api::Broker;
 use crate::clock::{ADVANCED_MS_MAX, Clock};
 use crate::controls::Controls;
+use crate::local_cluster::ClusterControl;
 use bateau_core::controller::{CreateTopics, NewTopic};
 use bateau_log::RecoveryProgress;
+use bateau_protocol::ids::NodeId;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -44,6 +46,14 @@ pub enum ControlError {
     /// It is starting, stopping or gone.
     #[error("the node does not run at present")]
     NotRunning,
+    /// There is no such node.
+    #[error("there is no node {node} here; the nodes are 1 to {nodes_count}")]
+    NoNode {
+        /// Its id.
+        node: NodeId,
+        /// How many there are.
+        nodes_count: usize,
+    },
     /// There is no such topic.
     #[error("there is no topic {topic:?}")]
     NoTopic {
@@ -67,6 +77,7 @@ type Answer = oneshot::Sender<Result<(), ControlError>>;
 pub(super) enum Command {
     Restart(Answer),
     Crash(Answer),
+    Kill(Answer),
 }
 
 #[derive(Clone)]
@@ -93,6 +104,9 @@ impl Keeper {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let (status, seen) = watch::channel(Status { state: NodeState::Starting, broker: None });
         let control = NodeControl {
+            node_id: settings.config.node.id,
+            store: Arc::clone(&settings.store),
+            company: settings.company.clone(),
             commands: sender,
             status: seen,
             addresses,
@@ -125,6 +139,9 @@ impl Keeper {
 /// resolves while somebody runs [`Node::serve`](super::Node::serve).
 #[derive(Clone)]
 pub struct NodeControl {
+    node_id: NodeId,
+    store: Arc<dyn Store>,
+    company: Option<ClusterControl>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
     addresses: Addresses,
@@ -141,6 +158,18 @@ impl std::fmt::Debug for NodeControl {
 }
 
 impl NodeControl {
+    /// Which node it is.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// All nodes of this process that make a cluster with it; itself, where it has no company.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterControl {
+        self.company.clone().unwrap_or_else(|| ClusterControl::alone(self.clone()))
+    }
+
     /// Where the node stands.
     #[must_use]
     pub fn state(&self) -> NodeState {
@@ -195,6 +224,22 @@ impl NodeControl {
     /// Errors: [`ControlError::NotRunning`]; [`ControlError::Refused`] beyond
     /// [`ADVANCED_MS_MAX`] in all.
     pub async fn advance(&self, by: Duration) -> Result<(), ControlError> {
+        self.check_advance(by)?;
+        let broker = self.broker().ok_or(ControlError::NotRunning)?;
+        broker.advance(by).await.ok_or(ControlError::NotRunning)
+    }
+
+    /// Moves the clock of a node that does not serve; what is due happens when it does.
+    ///
+    /// Errors: as of [`advance`](Self::advance).
+    pub(crate) fn move_clock(&self, by: Duration) -> Result<(), ControlError> {
+        self.check_advance(by)?;
+        let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.clock.advance_to(self.clock.advanced_ms().saturating_add(by_ms));
+        Ok(())
+    }
+
+    fn check_advance(&self, by: Duration) -> Result<(), ControlError> {
         let in_all = self.clock.advanced().saturating_add(by);
         if in_all > Duration::from_millis(ADVANCED_MS_MAX) {
             let (found, years) = (in_all.as_secs(), ADVANCED_MS_MAX / (365 * 24 * 3_600_000));
@@ -203,8 +248,7 @@ impl NodeControl {
             );
             return Err(ControlError::Refused(reason));
         }
-        let broker = self.broker().ok_or(ControlError::NotRunning)?;
-        broker.advance(by).await.ok_or(ControlError::NotRunning)
+        Ok(())
     }
 
     /// Makes a topic and waits until its partitions are led.
@@ -242,7 +286,7 @@ impl NodeControl {
         bytes_max: usize,
     ) -> Result<Vec<DrainedRecord>, ControlError> {
         let broker = self.broker().ok_or(ControlError::NotRunning)?;
-        drain(&broker, topic, bytes_max).await
+        drain(&[broker], topic, bytes_max).await
     }
 
     /// Waits until no request is being served and all that they led to is flushed. Requests that
@@ -263,8 +307,14 @@ impl NodeControl {
         }
     }
 
-    /// Drains the node, stops it and starts it again, on the same ports. Doors of the Kafka and
-    /// the native protocol close their connections; who asks through one of them gets no answer.
+    /// Whether no request is being served, on any node that has the same controls.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.controls.as_ref().is_none_or(|controls| controls.is_idle())
+    }
+
+    /// Drains the node, stops it and starts it again, on the same ports; one that was killed only
+    /// starts. Doors of the Kafka and the native protocol close their connections; who asks
+    /// through one of them gets no answer.
     ///
     /// Errors: it did not come up again and is gone, or was gone before.
     pub async fn restart(&self) -> Result<(), ControlError> {
@@ -280,10 +330,39 @@ impl NodeControl {
         self.ask(Command::Crash).await
     }
 
+    /// Ends the node at once, as `kill -9` ends a process: nothing more is written, flushed or
+    /// said, and no door answers. What was written stays. [`restart`](Self::restart) starts it.
+    ///
+    /// Errors: the node is not under test control, or gone.
+    pub async fn kill(&self) -> Result<(), ControlError> {
+        self.ask(Command::Kill).await
+    }
+
+    /// As [`kill`](Self::kill), for a node that stands still: what it does when it goes on does not
+    /// reach its data.
+    ///
+    /// - `go_on`: lets it.
+    pub(crate) async fn kill_standing(&self, go_on: impl FnOnce()) -> Result<(), ControlError> {
+        // First, so that it is heard before the node finds its disk gone.
+        let answer = self.order(Command::Kill).await?;
+        let condemned = self.store.kill().map_err(ControlError::Refused);
+        go_on();
+        condemned?;
+        answer.await.unwrap_or(Err(ControlError::NotRunning))
+    }
+
     async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), ControlError> {
+        let answer = self.order(command).await?;
+        answer.await.unwrap_or(Err(ControlError::NotRunning))
+    }
+
+    async fn order(
+        &self,
+        command: impl FnOnce(Answer) -> Command,
+    ) -> Result<oneshot::Receiver<Result<(), ControlError>>, ControlError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.commands.send(command(reply)).await;
         sent.map_err(|_| ControlError::NotRunning)?;
-        answer.await.unwrap_or(Err(ControlError::NotRunning))
+        Ok(answer)
     }
 }

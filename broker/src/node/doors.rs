@@ -8,11 +8,12 @@
 //!
 //! Absent on purpose: what a door says.
 
-use super::NodeControl;
+use super::{NodeControl, NodeSettings};
 use crate::api::Broker;
-use crate::config::{Advertised, Config, voter_parts};
+use crate::config::{Advertised, Config, Listener, voter_parts};
 use crate::controls::Controls;
 use crate::doors::Capacity;
+use crate::doors::http::HttpDoor;
 use crate::doors::kafka::KafkaDoor;
 use crate::doors::native::{NativeDoor, NativeSettings};
 use crate::exit::{Exit, Failure};
@@ -20,6 +21,7 @@ use crate::peers::{Mailbox, PeersDoor, Transport};
 use crate::tls::Tls;
 use bateau_core::controller::ListenerAddress;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,30 +64,70 @@ pub(super) struct Doors {
     peers_advertised: Option<(String, u16)>,
 }
 
+/// What a configured port is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ports {
+    /// Where the node listens, or it does not start.
+    Given,
+    /// Where it listens unless somebody else does; then any port that is free.
+    Wished,
+}
+
+impl Ports {
+    /// Binds a listener, or one beside it where that is allowed.
+    fn bind<T>(
+        self,
+        key: &str,
+        listener: &Listener,
+        bind: impl Fn(&Listener) -> io::Result<T>,
+    ) -> Result<T, Failure> {
+        let mut bound = bind(listener);
+        if let Err(error) = &bound
+            && self == Self::Wished
+            && error.kind() == io::ErrorKind::AddrInUse
+        {
+            let mut beside = *listener;
+            beside.address.set_port(0);
+            bound = bind(&beside);
+        }
+        bound.map_err(|error| not_bound(key, listener.address, &error))
+    }
+}
+
 impl Doors {
     /// Binds what the configuration names, so that a taken port is known before anything is
     /// opened.
     ///
     /// - `tls`: of `[tls]`.
-    pub fn bind(config: &Config, tls: Option<&Tls>) -> Result<Self, Failure> {
+    pub fn bind(config: &Config, tls: Option<&Tls>, ports: Ports) -> Result<Self, Failure> {
         let capacity = Capacity::new(&config.limits);
-        let kafka = config.listeners.kafka.as_ref().map(|listener| {
-            let bound = KafkaDoor::bind(listener, config, tls, capacity.clone());
-            bound.map_err(|error| not_bound("listeners.kafka", listener.address, &error))
+        let listeners = &config.listeners;
+        let kafka = listeners.kafka.as_ref().map(|listener| {
+            let bind = |listener: &_| KafkaDoor::bind(listener, config, tls, capacity.clone());
+            ports.bind("listeners.kafka", listener, bind)
         });
-        let native = config.listeners.native.as_ref().map(|listener| {
-            let bound = NativeDoor::bind(listener, config, capacity, NativeSettings::default());
-            bound.map_err(|error| not_bound("listeners.native", listener.address, &error))
+        let native = listeners.native.as_ref().map(|listener| {
+            let settings = NativeSettings::default;
+            let bind =
+                |listener: &_| NativeDoor::bind(listener, config, capacity.clone(), settings());
+            ports.bind("listeners.native", listener, bind)
         });
-        let peers = config.listeners.peers.as_ref().map(|listener| {
+        let peers = listeners.peers.as_ref().map(|listener| {
             let is_encrypted = tls.is_some_and(|tls| tls.nodes().is_some());
             assert_eq!(is_encrypted, tls.is_some(), "I-TLS-1: an open door without its TLS");
-            let bound = PeersDoor::bind(listener, transport(tls));
-            bound.map_err(|error| not_bound("listeners.peers", listener.address, &error))
+            let bind = |listener: &_| PeersDoor::bind(listener, transport(tls));
+            ports.bind("listeners.peers", listener, bind)
         });
         let (kafka, native, peers) = (kafka.transpose()?, native.transpose()?, peers.transpose()?);
         let peers_advertised = peers.as_ref().map(|door| peers_advertised(config, door));
         Ok(Self { kafka, native, peers, peers_advertised })
+    }
+
+    /// Shows the peers listener to the other nodes of this process, where there are any.
+    pub fn find_company(&mut self, settings: &NodeSettings) {
+        if let (Some(door), Some(company)) = (&mut self.peers, &settings.company) {
+            door.use_wires(settings.config.node.id, company.wires().clone());
+        }
     }
 
     pub fn addresses(&self) -> Addresses {
@@ -147,6 +189,7 @@ impl Addresses {
         let doors = [
             (&mut listeners.kafka, self.kafka),
             (&mut listeners.native, self.native),
+            (&mut listeners.http, self.http),
             (&mut listeners.peers, self.peers),
         ];
         for (listener, bound) in doors {
@@ -170,8 +213,20 @@ fn peers_advertised(config: &Config, door: &PeersDoor) -> (String, u16) {
     }
 }
 
-pub(super) fn not_bound(key: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
-    let held = error.kind() == std::io::ErrorKind::AddrInUse;
+/// Binds the HTTP door, where it is on.
+pub(super) fn bind_http(
+    config: &Config,
+    tls: Option<&Tls>,
+    ports: Ports,
+) -> Result<Option<HttpDoor>, Failure> {
+    assert_eq!(tls.is_some(), config.tls.is_some(), "I-TLS-1: an open door without its TLS");
+    let listener = config.listeners.http.as_ref();
+    let bind = |listener: &_| HttpDoor::bind(listener, tls);
+    listener.map(|listener| ports.bind("listeners.http", listener, bind)).transpose()
+}
+
+fn not_bound(key: &str, address: SocketAddr, error: &io::Error) -> Failure {
+    let held = error.kind() == io::ErrorKind::AddrInUse;
     let exit = if held { Exit::NotFoundOrHeld } else { Exit::Failed };
     Failure::new(exit, format!("{key}: {address} cannot be bound: {error}"))
 }

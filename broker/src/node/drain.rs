@@ -7,8 +7,11 @@
 
 use super::ControlError;
 use crate::api::{Broker, TopicReference};
+use crate::partition::PartitionView;
 use crate::readers::{FetchPartition, FetchRequest};
+use bateau_protocol::ids::TopicId;
 use bateau_protocol::record::{BatchReader, Batches, ReadRecord};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes of batches of one step.
@@ -26,23 +29,23 @@ pub struct DrainedRecord {
 /// All records of a topic that are committed now, one partition after the other, each in the order
 /// of its offsets.
 ///
+/// - `brokers`: of one cluster. Of each partition its leader is asked, where it is among them.
 /// - `bytes_max`: of keys, values and their batches, in memory.
 ///
 /// Errors: [`ControlError::NoTopic`]; [`ControlError::Refused`] for more than `bytes_max`, or for
 /// records that cannot be read.
-pub(super) async fn drain(
-    broker: &Broker,
+pub async fn drain(
+    brokers: &[Broker],
     topic: &str,
     bytes_max: usize,
 ) -> Result<Vec<DrainedRecord>, ControlError> {
     let no_topic = || ControlError::NoTopic { topic: topic.to_owned() };
-    let id = broker.directory().topic(topic).ok_or_else(no_topic)?.id;
+    let id_at = |broker: &Broker| broker.directory().topic(topic).map(|topic| topic.id);
+    let id = brokers.iter().find_map(id_at).ok_or_else(no_topic)?;
     let mut drained = Vec::new();
     let mut bytes = 0;
     for partition in 0.. {
-        let directory = broker.directory();
-        let known = directory.topic_by_id(id).ok_or_else(no_topic)?;
-        let Some(view) = directory.partition(known, partition) else { break };
+        let Some((broker, view)) = best_of(brokers, id, partition) else { break };
         let refused = |reason: String| {
             ControlError::Refused(format!("{topic}[{partition}] cannot be read: {reason}"))
         };
@@ -82,6 +85,20 @@ pub(super) async fn drain(
         }
     }
     Ok(drained)
+}
+
+/// Who has a partition, preferably as its newest leader.
+fn best_of(
+    brokers: &[Broker],
+    topic: TopicId,
+    partition: i32,
+) -> Option<(&Broker, Arc<PartitionView>)> {
+    let having = brokers.iter().filter_map(|broker| {
+        let directory = broker.directory();
+        let view = directory.partition(directory.topic_by_id(topic)?, partition)?;
+        Some((broker, Arc::clone(view)))
+    });
+    having.max_by_key(|(_, view)| (view.leader_term(), view.high_watermark()))
 }
 
 async fn fetched(

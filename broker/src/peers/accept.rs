@@ -16,6 +16,7 @@
 use super::complaints::Complaints;
 use super::frames::{Messages, write};
 use super::transport::{Proof, Transport};
+use super::wires::Wires;
 use super::{Answered, Mailbox, PeerEvent};
 use crate::config::{Limits, Listener};
 use crate::doors::admission::{Admission, Admitted};
@@ -56,12 +57,15 @@ pub struct PeersDoor {
     twin: Option<TcpListener>,
     local_address: SocketAddr,
     transport: Transport,
+    /// In a process of several nodes: the ways, and whose door this is.
+    wires: Option<(NodeId, Wires)>,
 }
 
 /// What all links of a listener have together.
 #[derive(Clone, Debug)]
 struct Hall {
     transport: Transport,
+    wires: Option<(NodeId, Wires)>,
     events: Mailbox,
     complaints: Complaints<IpAddr>,
 }
@@ -72,7 +76,13 @@ impl PeersDoor {
     /// Errors: the address is taken or is none of this machine.
     pub fn bind(listener: &Listener, transport: Transport) -> io::Result<Self> {
         let (listener, twin, local_address) = bind_both(listener)?;
-        Ok(Self { listener, twin, local_address, transport })
+        Ok(Self { listener, twin, local_address, transport, wires: None })
+    }
+
+    /// Tells the other nodes of this process where `node` listens, and answers along the wires.
+    pub fn use_wires(&mut self, node: NodeId, wires: Wires) {
+        wires.note_door(node, self.local_address);
+        self.wires = Some((node, wires));
     }
 
     /// Where it listens, with the port that it got.
@@ -84,7 +94,7 @@ impl PeersDoor {
     /// Accepts until `stop` becomes true. Dropping the future closes every link at once.
     pub async fn run(self, events: Mailbox, mut stop: watch::Receiver<bool>) {
         let (transport, complaints) = (self.transport.clone(), Complaints::new());
-        let hall = Hall { transport, events, complaints };
+        let hall = Hall { transport, wires: self.wires.clone(), events, complaints };
         let strangers = Arc::new(Mutex::new(Admission::new(&of_strangers(), Instant::now())));
         let mut links = JoinSet::new();
         loop {
@@ -186,7 +196,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     hall: &Hall,
 ) -> io::Result<()> {
     let mut link = Messages::new(stream, LinkEnd::Acceptor);
-    let greeting = greet(&mut link, &proof, &hall.events);
+    let greeting = greet(&mut link, &proof, hall);
     match tokio::time::timeout(HELLO_TIME_MAX, greeting).await {
         Ok(Ok(Greeted::Welcome { node, number })) => {
             let is_proved = proof.is_of(node).is_ok();
@@ -225,7 +235,7 @@ enum Greeted {
 async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Messages<S>,
     proof: &Proof,
-    events: &Mailbox,
+    hall: &Hall,
 ) -> io::Result<Greeted> {
     let Some(PeerMessage::Hello(hello)) = link.next().await? else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first frame is no Hello"));
@@ -234,7 +244,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     let (number, answer) = match proof.is_of(node) {
         Ok(()) => {
             let (answer, answered) = oneshot::channel();
-            if !events.put(PeerEvent::Hello { hello, answer }, 0).await {
+            if !hall.events.put(PeerEvent::Hello { hello, answer }, 0).await {
                 return Ok(Greeted::Stopped);
             }
             let Ok(Answered { link, answer }) = answered.await else {
@@ -254,6 +264,9 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
             Greeted::Refused { node, reason: refusal.text.as_str().to_owned() }
         }
     };
+    if let Some((own, wires)) = &hall.wires {
+        wires.way(*own, node).pass().await;
+    }
     write(link.stream_mut(), &[PeerMessage::HelloAnswer(answer)]).await?;
     Ok(greeted)
 }

@@ -5,6 +5,7 @@
 use super::complaints::Complaints;
 use super::frames::{Messages, write};
 use super::transport::Transport;
+use super::wires::{Outgoing, UNACKNOWLEDGED_TIME_MAX, Wire};
 use super::{Dialled, Mailbox, PeerEvent, Queued};
 use bateau_protocol::ids::NodeId;
 use bateau_protocol::peer::{Hello, HelloAnswer, LinkEnd, PeerMessage, Welcome};
@@ -20,11 +21,6 @@ use tokio::time::Instant;
 /// How long a connect, the handshake of TLS and the answer to the hello may take together. A few
 /// seconds: what is lost on the way is sent again after one second, and after three.
 const DIAL_TIME_MAX: Duration = Duration::from_secs(4);
-/// How long what was sent may stay without the kernel's acknowledgement before the link is lost.
-/// TCP alone would wait ever longer between its attempts, and a peer that can be reached again
-/// would not be reached for as long as it could not be.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED_MS_MAX: u32 = 3_000;
 /// Messages that are taken off the queue for one write.
 const MESSAGES_PER_WRITE_MAX: usize = 64;
 
@@ -35,6 +31,8 @@ pub(super) struct Link {
     pub address: Arc<str>,
     pub hello: Hello,
     pub transport: Transport,
+    /// In a process of several nodes: the way there.
+    pub wire: Option<Wire>,
     pub events: Mailbox,
     pub complaints: Complaints<NodeId>,
 }
@@ -55,7 +53,8 @@ enum NotDialled {
 
 impl Link {
     /// Dials, says hello, and carries what waits until the link is lost.
-    pub async fn run(self, waiting: mpsc::UnboundedReceiver<Queued>) {
+    pub async fn run(self, queue: mpsc::UnboundedReceiver<Queued>) {
+        let waiting = Outgoing::new(queue, self.wire.clone());
         let deadline = Instant::now() + DIAL_TIME_MAX;
         let outcome = match &self.transport {
             Transport::Plain => match by(deadline, async { Ok(self.connect().await?) }).await {
@@ -106,10 +105,21 @@ impl Link {
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(&*self.address).await?;
+        let stream = match self.wire.clone() {
+            None => TcpStream::connect(&*self.address).await?,
+            Some(mut wire) => {
+                wire.pass().await;
+                TcpStream::connect(wire.door().await).await?
+            }
+        };
         stream.set_nodelay(true)?;
+        // TCP alone would wait ever longer between its attempts, and a peer that can be reached
+        // again would not be reached for as long as it could not be.
         #[cfg(target_os = "linux")]
-        rustix::net::sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)?;
+        {
+            let limit_ms = u32::try_from(UNACKNOWLEDGED_TIME_MAX.as_millis()).unwrap_or(u32::MAX);
+            rustix::net::sockopt::set_tcp_user_timeout(&stream, limit_ms)?;
+        }
         Ok(stream)
     }
 
@@ -117,7 +127,7 @@ impl Link {
         &self,
         stream: S,
         deadline: Instant,
-        mut waiting: mpsc::UnboundedReceiver<Queued>,
+        mut waiting: Outgoing,
     ) -> Result<Dialled, NotDialled> {
         match by(deadline, self.greet(stream)).await? {
             (link, HelloAnswer::Welcome(welcome)) => {
@@ -151,13 +161,13 @@ impl Link {
         &self,
         mut link: Messages<S>,
         welcome: Welcome,
-        waiting: &mut mpsc::UnboundedReceiver<Queued>,
+        waiting: &mut Outgoing,
     ) {
         self.tell(Dialled::Welcomed(welcome)).await;
         let mut taken: Vec<Queued> = Vec::new();
         loop {
             tokio::select! {
-                count = waiting.recv_many(&mut taken, MESSAGES_PER_WRITE_MAX) => {
+                count = waiting.take(&mut taken, MESSAGES_PER_WRITE_MAX) => {
                     if count == 0 {
                         return;
                     }

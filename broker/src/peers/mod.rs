@@ -23,6 +23,7 @@ mod frames;
 mod mailbox;
 mod snapshots;
 mod transport;
+mod wires;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ mod tests;
 pub use accept::PeersDoor;
 pub use mailbox::{Letters, Mailbox, mailbox};
 pub use transport::Transport;
+pub use wires::Wires;
 
 use bateau_core::node::NodeEffect;
 use bateau_core::replica::OutgoingSnapshot;
@@ -115,6 +117,7 @@ pub struct Peers {
     /// Whose requests these are.
     origin: Idempotency,
     transport: Transport,
+    wires: Option<Wires>,
     complaints: Complaints<NodeId>,
 }
 
@@ -173,9 +176,15 @@ impl Peers {
             attempts: 0,
             origin,
             transport,
+            wires: None,
             complaints: Complaints::new(),
         };
         (peers, letters)
+    }
+
+    /// Finds the other nodes by these wires from now on, and sends along them.
+    pub fn use_wires(&mut self, wires: Wires) {
+        self.wires = Some(wires);
     }
 
     /// Where a door tells what it hears.
@@ -215,7 +224,9 @@ impl Peers {
         let (queue, waiting) = mpsc::unbounded_channel();
         let (transport, events) = (self.transport.clone(), self.events.clone());
         let complaints = self.complaints.clone();
-        let link = dial::Link { node, attempt, address, hello, transport, events, complaints };
+        let wire = self.wires.as_ref().map(|wires| wires.way(self.origin.node_id, node));
+        let link =
+            dial::Link { node, attempt, address, hello, transport, wire, events, complaints };
         let task = tokio::spawn(link.run(waiting)).abort_handle();
         let bytes = Arc::default();
         self.links.insert(node, Outbound { attempt, queue, bytes, task });

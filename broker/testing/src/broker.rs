@@ -1,28 +1,28 @@
 //! The broker of a test, as the test holds it.
 //!
 //! ```text
-//!   TestBroker ── stop, join ──> thread: runtime ─> Node::start ─> Node::serve ─> Node::stop
+//!   TestBroker ──owns──> LocalCluster: a thread for each node     nodes and links: see `nodes`
 //! ```
 //!
-//! Invariants: the thread ends when the handle is dropped, and the handle waits for it.
+//! Invariants: the threads end when the handle is dropped, and the handle waits for them.
 //!
 //! Absent on purpose: a way to leave a broker running behind a test.
 
 use crate::builder::{Builder, Plan};
+use crate::temporary::Temporary;
 use crate::witness::{self, Witness};
 use bateau::api::Broker;
-use bateau::controls::{Api, Controls, ErrorCode, SeenRequest};
-use bateau::entropy::Entropy;
-use bateau::node::{ControlError, DrainedRecord, Node, NodeControl, NodeSettings};
+use bateau::controls::{Api, ErrorCode, SeenRequest};
+use bateau::exit::Failure;
+use bateau::local_cluster::{self, ClusterControl, LocalCluster};
+use bateau::node::{ControlError, DrainedRecord, NodeControl};
 use bateau_client::codec::{Codec, CodecError};
 use bateau_client::error::{BrokerError, ConnectError, RequestError};
 use bateau_client::{Client, Header, Record};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::oneshot;
 
 /// What a test broker could not do.
 #[derive(Debug, Error)]
@@ -39,9 +39,6 @@ pub enum TestBrokerError {
     /// There is no temporary directory.
     #[error("no temporary directory can be made: {0}")]
     Temporary(#[source] io::Error),
-    /// The system refused a thread or a runtime.
-    #[error("a thread cannot be started: {0}")]
-    Thread(#[source] io::Error),
     /// The node did not start.
     #[error("the broker did not start: {0}")]
     NotStarted(String),
@@ -82,12 +79,13 @@ fn of_drained(drained: DrainedRecord) -> Record {
 /// A broker that runs until it is dropped.
 #[derive(Debug)]
 pub struct TestBroker {
-    control: NodeControl,
-    native_url: Option<String>,
+    nodes: Vec<NodeControl>,
+    native_urls: Vec<String>,
     witness: Arc<Witness>,
-    thread: Option<JoinHandle<()>>,
-    /// Dropping it stops the broker.
-    stop: Option<oneshot::Sender<()>>,
+    /// `None` once it is stopped.
+    cluster: Option<LocalCluster>,
+    /// Goes when nothing of a node has a file open any more.
+    _temporary: Option<Temporary>,
 }
 
 impl TestBroker {
@@ -105,58 +103,75 @@ impl TestBroker {
     }
 
     pub(crate) async fn start_with(plan: Plan) -> Result<Self, TestBrokerError> {
-        let (stop, stopped) = oneshot::channel();
-        let (ready, is_ready) = oneshot::channel();
-        let mut settings = NodeSettings::of(plan.config.clone());
-        let controls = Controls::new(settings.clock.clone());
-        settings.controls = Some(Arc::clone(&controls));
-        settings.entropy = Entropy::seeded(plan.seed);
-        settings.store = Arc::clone(&plan.store);
-        let witness = Arc::new(Witness::new(plan.seed, controls, plan.memory.clone()));
-        let thread = std::thread::Builder::new().name("test broker".to_owned());
-        let thread = thread.spawn(move || run(settings, plan, ready, stopped));
-        // Dropped before it is ready, it stops and joins as ever.
-        let mut starting = Starting { stop: Some(stop), thread: None };
-        starting.thread = Some(thread.map_err(TestBrokerError::Thread)?);
-        let gone = || TestBrokerError::NotStarted("its thread panicked".to_owned());
-        let (control, native_url) = is_ready.await.map_err(|_| gone())??;
-        witness::note(&witness);
-        let (thread, stop) = (starting.thread.take(), starting.stop.take());
-        Ok(Self { control, native_url, witness, thread, stop })
+        let Plan { seed, topics, mut nodes, memories, temporary } = plan;
+        let controls = local_cluster::control(&mut nodes, seed);
+        let controls = controls.ok_or_else(|| not_started("it has no node"))?;
+        let witness = Arc::new(Witness::new(seed, controls, memories));
+        let on_failure = |failure| eprintln!("bateau: the test broker has failed: {failure}");
+        let cluster = LocalCluster::start(nodes, Arc::new(on_failure)).await;
+        let cluster = cluster.map_err(|failure: Failure| not_started(failure.message))?;
+        let nodes = cluster.nodes();
+        let native = nodes.iter().zip(cluster.native_pins()).filter_map(|(node, pin)| {
+            Some(format!("quic://{}?pin={}", node.addresses().native?, pin?))
+        });
+        let native_urls = native.collect();
+        let cluster = Some(cluster);
+        let broker = Self { nodes, native_urls, witness, cluster, _temporary: temporary };
+        for (name, partitions) in &topics {
+            broker.seed_topic(name, *partitions).await?;
+        }
+        witness::note(&broker.witness);
+        Ok(broker)
     }
 
-    /// What Kafka clients connect to: `127.0.0.1:PORT`.
+    /// What all nodes together are asked.
+    pub(crate) fn all(&self) -> &ClusterControl {
+        let cluster = self.cluster.as_ref();
+        cluster.expect("it is stopped by nobody but the one who drops it").control()
+    }
+
+    fn first(&self) -> &NodeControl {
+        self.nodes.first().expect("a broker has a node")
+    }
+
+    /// What Kafka clients connect to: `127.0.0.1:PORT`, of several nodes with commas between them.
     ///
     /// # Panics
     /// The door was switched off by a setting.
     #[must_use]
     pub fn kafka_bootstrap(&self) -> String {
-        let address = self.control.addresses().kafka;
-        address.expect("the Kafka door is on unless a setting says otherwise").to_string()
+        let address = |node: &NodeControl| {
+            let address = node.addresses().kafka;
+            address.expect("the Kafka door is on unless a setting says otherwise").to_string()
+        };
+        self.nodes.iter().map(address).collect::<Vec<_>>().join(",")
     }
 
-    /// What native clients connect to: `quic://127.0.0.1:PORT?pin=sha256:…`. `None` where a
-    /// setting switched that door off.
+    /// What native clients connect to: `quic://127.0.0.1:PORT?pin=sha256:…`, of the first node.
+    /// `None` where a setting switched that door off.
     #[must_use]
     pub fn native_url(&self) -> Option<String> {
-        self.native_url.clone()
+        self.native_urls.first().cloned()
     }
 
-    /// A client that is connected to the native door.
+    /// A client that is connected to the native door, and knows that of every node.
     ///
     /// Errors: as of [`Client::connect`].
     ///
     /// # Panics
     /// The door was switched off by a setting.
     pub async fn client(&self) -> Result<Client, ConnectError> {
-        let url = self.native_url.as_deref();
-        Client::connect(url.expect("the native door is on unless a setting says otherwise")).await
+        let urls = &self.native_urls;
+        assert!(!urls.is_empty(), "the native door is on unless a setting says otherwise");
+        let client = urls.iter().fold(Client::builder(), |client, url| client.address(url));
+        client.connect().await
     }
 
-    /// Where the HTTP door is: `http://127.0.0.1:PORT`. `None` where a setting switched it off.
+    /// Where the HTTP door of the first node is: `http://127.0.0.1:PORT`. `None` where a setting
+    /// switched it off.
     #[must_use]
     pub fn http_url(&self) -> Option<String> {
-        self.control.addresses().http.map(|address| format!("http://{address}"))
+        self.first().addresses().http.map(|address| format!("http://{address}"))
     }
 
     /// The seed of this run.
@@ -165,23 +180,23 @@ impl TestBroker {
         self.witness.seed
     }
 
-    /// The engine itself, past all doors and controls. `None` while it restarts.
+    /// The engine of the first node itself, past all doors and controls. `None` while it restarts.
     #[must_use]
     pub fn engine(&self) -> Option<Broker> {
-        self.control.broker()
+        self.first().broker()
     }
 
-    /// The handle that the broker's own HTTP door has.
+    /// The handle that the first node's own HTTP door has.
     #[must_use]
     pub fn control(&self) -> &NodeControl {
-        &self.control
+        self.first()
     }
 
-    /// Makes a topic; when this returns, its partitions are led.
+    /// Makes a topic; when this returns, its partitions are led, and every node knows by whom.
     ///
     /// Errors: it exists, its name or number of partitions is not legal, or the broker is gone.
     pub async fn seed_topic(&self, name: &str, partitions: u32) -> Result<(), TestBrokerError> {
-        Ok(self.control.seed_topic(name, partitions).await?)
+        Ok(self.all().seed_topic(name, partitions).await?)
     }
 
     /// Moves the broker's clock ahead: sessions and rebalances, retention, expiry of offsets and
@@ -193,7 +208,7 @@ impl TestBroker {
     /// # Panics
     /// The broker is gone, or its clock would be more than a hundred years ahead.
     pub async fn advance(&self, by: Duration) {
-        if let Err(error) = self.control.advance(by).await {
+        if let Err(error) = self.all().advance(by).await {
             panic!("the clock cannot be moved: {error}");
         }
     }
@@ -266,7 +281,7 @@ impl TestBroker {
     ///
     /// Errors: there is no such topic, or it cannot be read.
     pub async fn drain_records(&self, topic: &str) -> Result<Vec<Record>, TestBrokerError> {
-        let drained = self.control.drain_topic(topic, usize::MAX).await?;
+        let drained = self.all().drain_topic(topic, usize::MAX).await?;
         Ok(drained.into_iter().map(of_drained).collect())
     }
 
@@ -276,23 +291,26 @@ impl TestBroker {
     ///
     /// Errors: the broker is gone.
     pub async fn wait_until_idle(&self) -> Result<(), TestBrokerError> {
-        Ok(self.control.wait_until_idle().await?)
+        Ok(self.all().wait_until_idle().await?)
     }
 
     /// Drains the broker, stops it and starts it again. Ports, data, clock and planned faults
-    /// stay.
+    /// stay. Of several nodes one goes after the other; see [`restart_node`](Self::restart_node).
     ///
     /// Errors: it did not start again, and is gone.
     pub async fn restart(&self) -> Result<(), TestBrokerError> {
-        Ok(self.control.restart().await?)
+        for node in &self.nodes {
+            self.all().restart(node.node_id()).await?;
+        }
+        Ok(())
     }
 
     /// Cuts the power and starts the broker again: what was not flushed is lost. What a producer
-    /// was told is flushed.
+    /// was told is flushed. Of several nodes all lose their power at once.
     ///
     /// Errors: the store is not in memory (the broker runs on then), or it did not start again.
     pub async fn crash(&self) -> Result<(), TestBrokerError> {
-        Ok(self.control.crash().await?)
+        Ok(self.all().crash_all().await?)
     }
 
     /// What is printed when a test fails: the last requests and the seed.
@@ -307,75 +325,12 @@ impl Drop for TestBroker {
         if std::thread::panicking() {
             self.witness.tell();
         }
-        join(&mut self.stop, &mut self.thread);
-    }
-}
-
-/// A broker that is not ready yet.
-struct Starting {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        join(&mut self.stop, &mut self.thread);
-    }
-}
-
-fn join(stop: &mut Option<oneshot::Sender<()>>, thread: &mut Option<JoinHandle<()>>) {
-    drop(stop.take());
-    if let Some(thread) = thread.take()
-        && thread.join().is_err()
-    {
-        eprintln!("bateau: the test broker's thread panicked");
-    }
-}
-
-/// The broker's control, and its native address.
-type Ready = oneshot::Sender<Result<(NodeControl, Option<String>), TestBrokerError>>;
-
-/// The broker's thread.
-fn run(settings: NodeSettings, plan: Plan, ready: Ready, stopped: oneshot::Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(serve(settings, &plan.topics, ready, stopped)),
-        Err(error) => drop(ready.send(Err(TestBrokerError::Thread(error)))),
-    }
-    // Nothing of the node has a file open any more.
-    drop(plan.temporary);
-}
-
-async fn serve(
-    settings: NodeSettings,
-    topics: &[(String, u32)],
-    ready: Ready,
-    mut stopped: oneshot::Receiver<()>,
-) {
-    let mut node = match Node::start(settings).await {
-        Ok(node) => node,
-        Err(failure) => {
-            let _ = ready.send(Err(TestBrokerError::NotStarted(failure.message)));
-            return;
-        }
-    };
-    let control = node.control();
-    for (name, partitions) in topics {
-        if let Err(error) = control.seed_topic(name, *partitions).await {
-            let _ = node.stop().await;
-            let _ = ready.send(Err(error.into()));
-            return;
+        if let Some(Err(failure)) = self.cluster.take().map(LocalCluster::stop) {
+            eprintln!("bateau: the test broker did not stop in peace: {failure}");
         }
     }
-    let native = node.addresses().native.zip(node.native_pin());
-    let native_url = native.map(|(address, pin)| format!("quic://{address}?pin={pin}"));
-    // Whoever waited may have gone away; then `stopped` says so.
-    let _ = ready.send(Ok((control, native_url)));
-    tokio::select! {
-        failure = node.serve() => eprintln!("bateau: the test broker has failed: {failure}"),
-        _ = &mut stopped => {}
-    }
-    if let Err(failure) = node.stop().await {
-        eprintln!("bateau: the test broker did not stop in peace: {failure}");
-    }
+}
+
+fn not_started(reason: impl Into<String>) -> TestBrokerError {
+    TestBrokerError::NotStarted(reason.into())
 }

@@ -1,15 +1,15 @@
 //! The choices of a test broker.
 //!
-//! Absent on purpose: more than one node.
+//! Absent on purpose: a store for each node. All nodes keep their data in the same way.
 
 use crate::broker::{TestBroker, TestBrokerError};
 use crate::store::MemoryStore;
 use crate::temporary::Temporary;
 use crate::witness::MEMORY_FREE_MIN;
-use bateau::config::{Config, Mode, Sources, Start, load};
+use bateau::config::{Mode, Problems, Sources, Start, load};
 use bateau::entropy::Entropy;
-use bateau::node::{DirectoryStore, Store as NodeStore};
-use bateau_log::RealDiskOptions;
+use bateau::local_cluster::{self, NODES_MAX};
+use bateau::node::NodeSettings;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,26 +19,43 @@ const SEED_VARIABLE: &str = "BATEAU_SEED";
 /// Where a test broker keeps its data.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Store {
-    /// In memory, [`MEMORY_BYTES_MAX`](crate::MEMORY_BYTES_MAX) at most; records beyond are
-    /// refused. The only one that can [`crash`](TestBroker::crash).
+    /// In memory, [`MEMORY_BYTES_MAX`](crate::MEMORY_BYTES_MAX) at most on each node; records
+    /// beyond are refused. The only one that can [`crash`](TestBroker::crash).
     #[default]
     Memory,
     /// In a temporary directory, without flushes; it goes with the broker.
     Temporary,
-    /// In this directory, flushed; it stays.
+    /// In this directory, flushed; it stays. Of several nodes each has one in it, `node-1` and so
+    /// on.
     Directory(PathBuf),
 }
 
 /// A broker to be started.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Builder {
+    nodes_count: u32,
     store: Store,
     seed: Option<u64>,
     topics: Vec<(String, u32)>,
     settings: Vec<String>,
 }
 
+impl Default for Builder {
+    fn default() -> Self {
+        let (store, seed) = (Store::default(), None);
+        Self { nodes_count: 1, store, seed, topics: Vec::new(), settings: Vec::new() }
+    }
+}
+
 impl Builder {
+    /// How many nodes make the cluster, 1 to 5. Topics have three replicas where there are as many
+    /// nodes. Default: 1.
+    #[must_use]
+    pub fn nodes(mut self, nodes_count: u32) -> Self {
+        self.nodes_count = nodes_count;
+        self
+    }
+
     /// Where it keeps its data. Default: [`Store::Memory`].
     #[must_use]
     pub fn store(mut self, store: Store) -> Self {
@@ -68,7 +85,7 @@ impl Builder {
         self
     }
 
-    /// Starts it. Cost: a few milliseconds in memory.
+    /// Starts it. Cost: a few milliseconds in memory; of several nodes, some of an election too.
     ///
     /// Errors: [`TestBrokerError`]; nothing is left running then.
     pub async fn start(self) -> Result<TestBroker, TestBrokerError> {
@@ -85,13 +102,36 @@ impl Builder {
         sources.add_flags(&self.settings);
         let start = Start { ephemeral: self.store == Store::Temporary, ..Start::of(Mode::Dev) };
         let loaded = load(start, &sources);
-        let loaded = loaded.map_err(|problems| TestBrokerError::Config(problems.to_string()))?;
-        let mut config = loaded.config;
-        if let Some(listener) = &mut config.listeners.kafka {
+        let wrong = |problems: Problems| TestBrokerError::Config(problems.to_string());
+        let mut loaded = loaded.map_err(wrong)?;
+        if !(1..=NODES_MAX).contains(&self.nodes_count) {
+            let found = self.nodes_count;
+            let reason = format!("nodes = {found}: allowed is 1 to {NODES_MAX}");
+            return Err(TestBrokerError::Config(reason));
+        }
+        let (place, temporary) = self.store.place()?;
+        if let Some(place) = &place {
+            loaded.config.node.data_dir.clone_from(place);
+        }
+        if let Some(listener) = &mut loaded.config.listeners.kafka {
             // Clients are told 127.0.0.1; a twin would only be another port to find.
             listener.pair_loopback = false;
         }
-        Plan::new(self.store, seed, self.topics, config)
+        let configs = local_cluster::configs(&loaded, self.nodes_count).map_err(wrong)?;
+        if let Some(place) = &place {
+            let prepared = local_cluster::prepare(place, self.nodes_count);
+            prepared.map_err(|failure| TestBrokerError::NotStarted(failure.message))?;
+        }
+        let mut nodes = local_cluster::settings(&configs);
+        let mut memories = Vec::new();
+        if self.store == Store::Memory {
+            for (node, number) in nodes.iter_mut().zip(0..) {
+                let memory = Arc::new(MemoryStore::new(seed.wrapping_add(number)));
+                node.store = memory.clone();
+                memories.push(memory);
+            }
+        }
+        Ok(Plan { seed, topics: self.topics, nodes, memories, temporary })
     }
 }
 
@@ -118,46 +158,30 @@ fn seed_of(variable: Option<&str>) -> Result<u64, TestBrokerError> {
     u64::from_str_radix(digits, 16).map_err(|_| TestBrokerError::Seed { found: text.to_owned() })
 }
 
-/// Everything that the broker's thread needs.
+impl Store {
+    /// The directory, and the one that goes with the broker; none in memory.
+    fn place(&self) -> Result<(Option<PathBuf>, Option<Temporary>), TestBrokerError> {
+        match self {
+            Self::Memory => Ok((None, None)),
+            Self::Temporary => {
+                let made = Temporary::create().map_err(TestBrokerError::Temporary)?;
+                Ok((Some(made.path().to_owned()), Some(made)))
+            }
+            Self::Directory(path) => Ok((Some(path.clone()), None)),
+        }
+    }
+}
+
+/// Everything that a broker is started with.
 pub(crate) struct Plan {
     pub seed: u64,
     pub topics: Vec<(String, u32)>,
-    pub config: Config,
-    pub store: Arc<dyn NodeStore>,
-    pub memory: Option<Arc<MemoryStore>>,
-    /// Removed when the broker's thread ends.
+    /// In the order of their ids.
+    pub nodes: Vec<NodeSettings>,
+    /// The stores of nodes in memory.
+    pub memories: Vec<Arc<MemoryStore>>,
+    /// Removed when it is dropped.
     pub temporary: Option<Temporary>,
-}
-
-impl Plan {
-    fn new(
-        store: Store,
-        seed: u64,
-        topics: Vec<(String, u32)>,
-        mut config: Config,
-    ) -> Result<Self, TestBrokerError> {
-        let (mut memory, mut temporary) = (None, None);
-        let mut place = None;
-        match store {
-            Store::Memory => memory = Some(Arc::new(MemoryStore::new(seed))),
-            Store::Temporary => {
-                let made = Temporary::create().map_err(TestBrokerError::Temporary)?;
-                place = Some((made.path().to_owned(), true));
-                temporary = Some(made);
-            }
-            Store::Directory(path) => place = Some((path, false)),
-        }
-        let store: Arc<dyn NodeStore> = match (&memory, place) {
-            (Some(memory), _) => memory.clone(),
-            (None, place) => {
-                let (path, ephemeral) = place.unwrap_or_default();
-                config.node.data_dir.clone_from(&path);
-                let options = RealDiskOptions { exclusive: false, ephemeral };
-                Arc::new(DirectoryStore { path, options })
-            }
-        };
-        Ok(Self { seed, topics, config, store, memory, temporary })
-    }
 }
 
 #[cfg(test)]
@@ -178,9 +202,19 @@ mod tests {
     #[test]
     fn a_setting_of_the_test_wins_and_a_wrong_one_is_named() {
         let plan = Builder::default().config("topics.partitions_default", "7").plan();
-        assert_eq!(plan.expect("it is a good one").config.topics.partitions_default, 7);
+        let config = &plan.expect("it is a good one").nodes[0].config;
+        assert_eq!(config.topics.partitions_default, 7);
         let refused = Builder::default().config("topics.partitons", "7").plan();
         let text = refused.err().expect("no such key").to_string();
         assert!(text.contains("topics.partitons"), "{text}");
+    }
+
+    #[test]
+    fn as_many_nodes_as_there_may_be() {
+        assert_eq!(Builder::default().nodes(5).plan().expect("they are few").nodes.len(), 5);
+        for nodes_count in [0, 6] {
+            let refused = Builder::default().nodes(nodes_count).plan().err().expect("not so many");
+            assert!(refused.to_string().contains("allowed is 1 to 5"), "{refused}");
+        }
     }
 }

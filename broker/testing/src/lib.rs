@@ -32,6 +32,7 @@
 
 mod broker;
 mod builder;
+mod nodes;
 mod store;
 mod temporary;
 mod testing;

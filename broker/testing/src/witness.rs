@@ -23,13 +23,13 @@ pub(crate) const MEMORY_FREE_MIN: u64 = 8 * 1024 * 1024;
 pub(crate) struct Witness {
     pub seed: u64,
     pub controls: Arc<Controls>,
-    pub memory: Option<Arc<MemoryStore>>,
+    pub memories: Vec<Arc<MemoryStore>>,
     is_told: AtomicBool,
 }
 
 impl Witness {
-    pub fn new(seed: u64, controls: Arc<Controls>, memory: Option<Arc<MemoryStore>>) -> Self {
-        Self { seed, controls, memory, is_told: AtomicBool::new(false) }
+    pub fn new(seed: u64, controls: Arc<Controls>, memories: Vec<Arc<MemoryStore>>) -> Self {
+        Self { seed, controls, memories, is_told: AtomicBool::new(false) }
     }
 
     /// Writes it to stderr, unless that was done.
@@ -47,7 +47,7 @@ impl Witness {
         for request in told {
             let _ = writeln!(text, "  {request}");
         }
-        if self.memory.as_ref().is_some_and(|memory| memory.free_bytes() < MEMORY_FREE_MIN) {
+        if self.memories.iter().any(|memory| memory.free_bytes() < MEMORY_FREE_MIN) {
             text += "bateau: the in-memory store is full, so records were refused: it holds 256 \
                      MiB; a test that needs more takes Store::Temporary\n";
         }
@@ -92,15 +92,16 @@ mod tests {
     use super::*;
     use bateau::clock::Clock;
     use bateau::controls::{Api, Door, Subject};
+    use bateau_protocol::ids::NodeId;
 
     #[test]
     fn the_last_requests_and_the_seed_are_told() {
-        let controls = Controls::new(Clock::new());
+        let controls = Controls::new(NodeId::new(1), Clock::new());
         for number in 0..30 {
             let subject = Subject { topic: Some(format!("t{number}")), ..Subject::default() };
             let _ = controls.before(Door::Kafka, Api::Fetch, true, subject);
         }
-        let text = Witness::new(0x8f31, controls, None).text();
+        let text = Witness::new(0x8f31, controls, Vec::new()).text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 22);
         assert!(lines[1].ends_with("kafka Fetch topic=t10"), "{text}");
@@ -113,8 +114,8 @@ mod tests {
         use bateau::node::Store;
         let memory = Arc::new(MemoryStore::new(1));
         let disk = memory.open().expect("memory opens");
-        let controls = Controls::new(Clock::new());
-        let witness = Witness::new(1, controls, Some(Arc::clone(&memory)));
+        let controls = Controls::new(NodeId::new(1), Clock::new());
+        let witness = Witness::new(1, controls, vec![Arc::clone(&memory)]);
         assert!(!witness.text().contains("full"));
         let file = disk.create("a").expect("there is room");
         file.allocate(crate::MEMORY_BYTES_MAX - 4_096).expect("there is room");

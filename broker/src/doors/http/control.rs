@@ -1,4 +1,5 @@
-//! What a test may do, in JSON: each route is one method of [`NodeControl`] or
+//! What a test may do, in JSON: each route is one method of
+//! [`ClusterControl`](crate::local_cluster::ClusterControl) or
 //! [`Controls`](crate::controls::Controls), and decides nothing of its own.
 //!
 //! Absent on purpose: authentication. The routes exist on loopback, for a node of a test.
@@ -60,6 +61,7 @@ const fn once() -> usize {
 struct Seen {
     number: u64,
     wall_ms: u64,
+    node: u64,
     door: &'static str,
     api: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,10 +76,11 @@ struct Seen {
 
 impl From<SeenRequest> for Seen {
     fn from(seen: SeenRequest) -> Self {
-        let SeenRequest { number, wall_ms, door, api, subject, fault } = seen;
+        let SeenRequest { number, wall_ms, node, door, api, subject, fault } = seen;
         Self {
             number,
             wall_ms,
+            node: node.get(),
             door: door.name(),
             api: api.name(),
             topic: subject.topic,
@@ -95,6 +98,7 @@ impl From<ControlError> for Problem {
             ControlError::NotRunning | ControlError::NotStarted(_) => Self::NotRunning { reason },
             ControlError::Refused(_)
             | ControlError::NotCreated { .. }
+            | ControlError::NoNode { .. }
             | ControlError::NoTopic { .. } => Self::Refused { reason },
         }
     }
@@ -103,14 +107,14 @@ impl From<ControlError> for Problem {
 /// `{"topic":"orders","partitions":3}`
 pub(super) async fn seed_topic(node: &NodeControl, body: &[u8]) -> Result<Answer, Problem> {
     let SeedTopic { topic, partitions } = parse(body)?;
-    node.seed_topic(&topic, partitions).await?;
+    node.cluster().seed_topic(&topic, partitions).await?;
     Ok(Answer::done())
 }
 
 /// `{"ms":46000}`
 pub(super) async fn advance(node: &NodeControl, body: &[u8]) -> Result<Answer, Problem> {
     let Advance { ms } = parse(body)?;
-    node.advance(Duration::from_millis(ms)).await?;
+    node.cluster().advance(Duration::from_millis(ms)).await?;
     let clock = node.clock();
     let advanced_ms = u64::try_from(clock.advanced().as_millis()).unwrap_or(u64::MAX);
     Ok(Answer::ok(&json!({ "advanced_ms": advanced_ms, "wall_ms": clock.wall_ms() })))
@@ -165,7 +169,7 @@ pub(super) async fn records(node: &NodeControl, query: &str) -> Result<Answer, P
     let topic = query.split('&').find_map(|pair| pair.strip_prefix("topic="));
     let topic = topic.filter(|topic| !topic.is_empty());
     let topic = topic.ok_or_else(|| bad("the query: expected is ?topic=NAME".to_owned()))?;
-    let drained = node.drain_topic(topic, RECORD_BYTES_MAX).await?;
+    let drained = node.cluster().drain_topic(topic, RECORD_BYTES_MAX).await?;
     let records: Vec<Value> = drained.iter().map(record).collect();
     Ok(Answer::ok(&json!({ "records": records })))
 }
@@ -204,23 +208,14 @@ fn insert(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
 }
 
 pub(super) async fn wait_until_idle(node: &NodeControl) -> Result<Answer, Problem> {
-    node.wait_until_idle().await?;
-    Ok(Answer::done())
-}
-
-pub(super) async fn restart(node: &NodeControl) -> Result<Answer, Problem> {
-    node.restart().await?;
-    Ok(Answer::done())
-}
-
-pub(super) async fn crash(node: &NodeControl) -> Result<Answer, Problem> {
-    node.crash().await?;
+    node.cluster().wait_until_idle().await?;
     Ok(Answer::done())
 }
 
 /// What repeats this run's ids and choices; `null` where nothing does.
 pub(super) fn seed(node: &NodeControl) -> Answer {
-    let seed = node.seed().map(|seed| format!("{seed:x}"));
+    let first = node.cluster().nodes().into_iter().next();
+    let seed = first.and_then(|first| first.seed()).map(|seed| format!("{seed:x}"));
     Answer::ok(&json!({ "seed": seed }))
 }
 
@@ -240,11 +235,11 @@ fn code_of(name: &str) -> Result<ErrorCode, Problem> {
     })
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| bad(format!("the body: {error}")))
 }
 
-const fn bad(reason: String) -> Problem {
+pub(super) const fn bad(reason: String) -> Problem {
     Problem::BadInput { reason }
 }

@@ -15,6 +15,7 @@
 //! | `answer` | answers and problems as JSON |
 //! | `health` | whether the node lives, has started, is ready |
 //! | `control` | what a test may do, in JSON |
+//! | `cluster` | the same to nodes as a whole and the ways between them |
 //!
 //! Invariants
 //! - The door answers from before the recovery until after the last request of the other doors.
@@ -25,6 +26,7 @@
 //! observability.
 
 mod answer;
+mod cluster;
 mod control;
 mod guard;
 mod health;

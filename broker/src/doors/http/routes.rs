@@ -31,6 +31,15 @@ pub(super) enum TestAction {
     Seed,
     Records,
     WaitUntilIdle,
+    Pause,
+    Resume,
+    Kill,
+    MoveLeader,
+    ShuffleLeaders,
+    Leader,
+    CutLink,
+    DelayLink,
+    RestoreLink,
 }
 
 /// A method and a path.
@@ -65,6 +74,15 @@ static ROUTES: &[Route] = &[
     test(Method::GET, "/test/v1/seed", TestAction::Seed),
     test(Method::GET, "/test/v1/records", TestAction::Records),
     test(Method::POST, "/test/v1/wait_until_idle", TestAction::WaitUntilIdle),
+    test(Method::POST, "/test/v1/pause", TestAction::Pause),
+    test(Method::POST, "/test/v1/resume", TestAction::Resume),
+    test(Method::POST, "/test/v1/kill", TestAction::Kill),
+    test(Method::POST, "/test/v1/move_leader", TestAction::MoveLeader),
+    test(Method::POST, "/test/v1/shuffle_leaders", TestAction::ShuffleLeaders),
+    test(Method::GET, "/test/v1/leader", TestAction::Leader),
+    test(Method::POST, "/test/v1/cut_link", TestAction::CutLink),
+    test(Method::POST, "/test/v1/delay_link", TestAction::DelayLink),
+    test(Method::POST, "/test/v1/restore_link", TestAction::RestoreLink),
 ];
 
 /// Finds what is asked for.

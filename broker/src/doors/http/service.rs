@@ -7,7 +7,7 @@
 
 use super::answer::{Answer, Problem};
 use super::routes::{self, Action, TestAction};
-use super::{BODY_BYTES_MAX, BODY_TIME_MAX, REQUEST_TIME_MAX, control, guard, health};
+use super::{BODY_BYTES_MAX, BODY_TIME_MAX, REQUEST_TIME_MAX, cluster, control, guard, health};
 use crate::node::NodeControl;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -102,10 +102,19 @@ async fn test(
         TestAction::DropNextAck => control::drop_next_ack(node),
         TestAction::Clear => control::clear(node),
         TestAction::Requests => control::requests(node, query),
-        TestAction::Restart => control::restart(node).await,
-        TestAction::Crash => control::crash(node).await,
+        TestAction::Restart => cluster::restart(node, body).await,
+        TestAction::Crash => cluster::crash(node, body).await,
         TestAction::Seed => Ok(control::seed(node)),
         TestAction::Records => control::records(node, query).await,
         TestAction::WaitUntilIdle => control::wait_until_idle(node).await,
+        TestAction::Pause => cluster::pause(node, body).await,
+        TestAction::Resume => cluster::resume(node, body),
+        TestAction::Kill => cluster::kill(node, body).await,
+        TestAction::MoveLeader => cluster::move_leader(node, body).await,
+        TestAction::ShuffleLeaders => cluster::shuffle_leaders(node).await,
+        TestAction::Leader => cluster::leader(node, query),
+        TestAction::CutLink => cluster::cut_link(node, body),
+        TestAction::DelayLink => cluster::delay_link(node, body),
+        TestAction::RestoreLink => cluster::restore_link(node, body),
     }
 }

@@ -47,7 +47,8 @@ fn with_flags(data: &TempDir, has_controls: bool, flags: &[String]) -> NodeSetti
     let options = RealDiskOptions { exclusive: false, ephemeral: true };
     let store = Arc::new(DirectoryStore { path: data.path().to_owned(), options });
     let mut settings = NodeSettings { store, ..NodeSettings::of(config) };
-    settings.controls = has_controls.then(|| Controls::new(settings.clock.clone()));
+    settings.controls =
+        has_controls.then(|| Controls::new(settings.config.node.id, settings.clock.clone()));
     settings
 }
 

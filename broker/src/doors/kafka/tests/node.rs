@@ -47,7 +47,7 @@ impl TestNode {
         let path = data.path().to_owned();
         let mut settings = NodeSettings::of(config(flags));
         settings.store = Arc::new(DirectoryStore { path, options });
-        settings.controls = Some(Controls::new(settings.clock.clone()));
+        settings.controls = Some(Controls::new(settings.config.node.id, settings.clock.clone()));
         let node = within(Node::start(settings)).await.expect("a fresh node starts");
         let address = node.addresses().kafka.expect("the door is open");
         Self { address, node, _data: data }

@@ -53,7 +53,7 @@ impl TestNode {
         let config = load(Start::of(Mode::Dev), &sources).expect("valid settings").config;
         let mut settings = NodeSettings::of(config);
         settings.store = Arc::new(DirectoryStore { path, options });
-        settings.controls = Some(Controls::new(settings.clock.clone()));
+        settings.controls = Some(Controls::new(settings.config.node.id, settings.clock.clone()));
         let node = within(Node::start(settings)).await.expect("a fresh node starts");
         let address = node.addresses().native.expect("the door is open");
         let pin = node.native_pin().expect("the door has a key");
