@@ -102,6 +102,20 @@ async fn after_restarts_and_crashes() {
     drop_in_time(broker);
 }
 
+/// Three nodes: one stands still, one is dead, and a link is cut.
+async fn of_several_nodes(store: Store) {
+    let broker = TestBroker::builder().nodes(3).store(store).topic(TOPIC, 3).start().await;
+    let broker = broker.expect("it starts");
+    broker.shuffle_leaders().await.expect("others take over");
+    broker.restart_node(1).await.expect("it starts again");
+    broker.pause(1).await.expect("it stands still");
+    broker.kill(2).await.expect("it is gone");
+    broker.cut_link(1, 3).expect("there are two such nodes");
+    let control = broker.control().clone();
+    drop_in_time(broker);
+    assert!(control.restart().await.is_err(), "nobody is left to be controlled");
+}
+
 async fn with_a_handle_kept() {
     let broker = used().await;
     let (engine, control) = (broker.engine(), broker.control().clone());
@@ -116,6 +130,7 @@ async fn given_up_while_it_starts() {
         let patience = Duration::from_micros(patience_us);
         // Either way it is gone afterwards.
         drop(tokio::time::timeout(patience, TestBroker::start()).await);
+        drop(tokio::time::timeout(patience, TestBroker::builder().nodes(3).start()).await);
     }
 }
 
@@ -164,6 +179,10 @@ fn a_dropped_broker_leaves_nothing_however_it_was_used() {
         assert_eq!(held(), before, "in a directory");
         after_restarts_and_crashes().await;
         assert_eq!(held(), before, "after restarts");
+        for store in [Store::Memory, Store::Temporary] {
+            of_several_nodes(store.clone()).await;
+            assert_eq!(held(), before, "of several nodes, {store:?}");
+        }
         with_a_handle_kept().await;
         assert_eq!(held(), before, "while handles were kept");
         given_up_while_it_starts().await;

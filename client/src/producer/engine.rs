@@ -74,7 +74,7 @@ pub(crate) struct State {
     /// Partitions with a leader, ascending.
     available: Vec<i32>,
     /// Streams of leaders, by partition.
-    streams: HashMap<i32, Arc<Stream>>,
+    pub streams: HashMap<i32, Arc<Stream>>,
     chooser: KeylessChooser,
     random: Rng,
     buffered: usize,
@@ -494,7 +494,7 @@ impl AnswerSink for Engine {
     }
 }
 
-fn partition_number(place: usize) -> i32 {
+pub fn partition_number(place: usize) -> i32 {
     i32::try_from(place).unwrap_or(-1)
 }
 

@@ -3,7 +3,7 @@
 //! Absent on purpose: the ordinary way of a batch, which needs no task.
 
 use super::batch::Identity;
-use super::engine::{Engine, Setup, State};
+use super::engine::{Engine, Setup, State, partition_number};
 use super::partition::Partition;
 use crate::cluster::{Repeat, Target};
 use crate::error::{RequestError, SendError};
@@ -108,6 +108,8 @@ async fn revive(engine: Arc<Engine>, places: Vec<usize>) {
         let Some(partition) = state.partitions.get_mut(place) else { continue };
         let work = match connected {
             Ok(()) => {
+                // Nothing is in flight there, and somebody else may lead by now.
+                state.streams.remove(&partition_number(place));
                 partition.revive();
                 engine.pump(state, place, now)
             }

@@ -23,7 +23,11 @@ pub fn engine(broker: &TestBroker) -> Broker {
 
 /// Appends one record of the broker's present time; returns its offset.
 pub async fn produce(broker: &TestBroker, value: &[u8]) -> Result<u64, ProduceRefused> {
-    let engine = engine(broker);
+    produce_at(&engine(broker), value).await
+}
+
+/// The same at one of several nodes.
+pub async fn produce_at(engine: &Broker, value: &[u8]) -> Result<u64, ProduceRefused> {
     let timestamp = i64::try_from(engine.clock().wall_ms()).expect("it is not that late");
     let mut batch = BatchBuilder::new();
     let record = NewRecord { timestamp, value: Some(value), ..NewRecord::default() };
