@@ -546,7 +546,7 @@ mod tests {
     #[tokio::test]
     async fn an_advance_ends_a_delay() {
         let clock = Clock::new();
-        let controls = Controls::new(clock.clone());
+        let controls = Controls::new(FIRST_NODE, clock.clone());
         controls.delay_next(Api::Fetch, Duration::from_hours(1)).expect("room");
         let waiting = tokio::spawn(ask(&controls, Api::Fetch).finish(true));
         tokio::task::yield_now().await;

@@ -10,10 +10,15 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 /// Sends the process's logs to stderr. A second call changes nothing.
-pub fn init() {
+///
+/// - `names_threads`: each line says which thread it is of, which tells nodes of one process apart.
+pub fn init(names_threads: bool) {
     let level = LevelFilter::INFO.into();
     let filter = EnvFilter::builder().with_default_directive(level).from_env_lossy();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_thread_names(names_threads);
     let terminal = std::io::stderr().is_terminal();
     let set = if terminal {
         logs.with_target(false).compact().try_init()

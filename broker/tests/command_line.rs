@@ -54,10 +54,9 @@ fn commands_of_later_builds_are_usage_errors() {
 #[test]
 fn dev_refuses_what_this_build_lacks_by_name() {
     refused(
-        &["dev", "--nodes", "3", "-X", "auth.required=true"],
+        &["dev", "-X", "auth.required=true"],
         2,
-        "error: --nodes = 3 (dev): this build has no second node; 1 is accepted\n\
-         error: auth.required = true (-X): this build has no authentication\n",
+        "error: auth.required = true (-X): this build has no authentication\n",
     );
 }
 

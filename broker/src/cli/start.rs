@@ -79,7 +79,7 @@ fn run(start: Start, nodes_count: u32, sources: &Sources, begun: Instant) -> Res
     let usage = |problems: Problems| Failure::new(Exit::Usage, problems.to_string());
     let loaded = load(start, sources).map_err(usage)?;
     let configs = local_cluster::configs(&loaded, nodes_count).map_err(usage)?;
-    telemetry::init();
+    telemetry::init(nodes_count > 1);
     open_files::raise();
     let temporary = Temporary::create(&loaded.config)?;
     local_cluster::prepare(&loaded.config.node.data_dir, nodes_count)?;

@@ -66,8 +66,11 @@ impl NodeThread {
         let (orders, told) = mpsc::channel(ORDERS_MAX);
         let (pauses, asked) = mpsc::channel(1);
         let name = format!("node-{}", settings.config.node.id);
+        let helpers = name.clone();
         let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            // Threads that wait for disks are told apart in logs too.
+            let runtime = runtime.enable_all().thread_name(helpers).build();
             let runtime = runtime.map_err(|error| {
                 Failure::new(Exit::Failed, format!("the runtime cannot be started: {error}"))
             })?;

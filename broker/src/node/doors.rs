@@ -283,3 +283,24 @@ impl DoorTask {
 pub(super) fn end_of(grace: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + grace
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_only_wished_for_gives_way_and_one_that_was_given_does_not() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let address = taken.local_addr().expect("it is bound");
+        let listener = Listener { address, pair_loopback: false };
+        let bind = |listener: &Listener| {
+            let bound = std::net::TcpListener::bind(listener.address)?;
+            Ok(bound.local_addr()?.port())
+        };
+        let port = Ports::Wished.bind("listeners.kafka", &listener, bind).expect("another one");
+        assert_ne!(port, address.port());
+        let refused = Ports::Given.bind("listeners.kafka", &listener, bind).expect_err("taken");
+        assert_eq!(refused.exit, Exit::NotFoundOrHeld);
+        assert!(refused.message.contains(&address.to_string()), "{refused}");
+    }
+}

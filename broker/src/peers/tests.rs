@@ -1,6 +1,7 @@
 //! Links over loopback sockets, with a peer on the other side that does what a story says.
 
 mod encrypted;
+mod wires;
 
 use super::*;
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};

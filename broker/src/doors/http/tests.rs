@@ -1,5 +1,7 @@
 //! The door of a whole node, asked by a client that may send anything.
 
+mod nodes;
+
 use super::{BODY_BYTES_MAX, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADERS_MAX};
 use crate::config::{Mode, Sources, Start, load};
 use crate::controls::Controls;
@@ -75,20 +77,28 @@ impl Served {
     }
 
     async fn ask(&self, method: &str, target: &str) -> (u16, String) {
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        Client::connect(self.http).await.ask(head.as_bytes()).await
+        ask(self.http, method, target).await
     }
 
     async fn post(&self, target: &str, body: &Value) -> (u16, Value) {
-        let body = body.to_string();
-        let length = body.len();
-        let head = format!(
-            "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
-        );
-        let (status, body) = Client::connect(self.http).await.ask(head.as_bytes()).await;
-        (status, serde_json::from_str(&body).expect("it is JSON"))
+        post(self.http, target, body).await
     }
+}
+
+async fn ask(http: SocketAddr, method: &str, target: &str) -> (u16, String) {
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    Client::connect(http).await.ask(head.as_bytes()).await
+}
+
+async fn post(http: SocketAddr, target: &str, body: &Value) -> (u16, Value) {
+    let body = body.to_string();
+    let length = body.len();
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    let (status, body) = Client::connect(http).await.ask(head.as_bytes()).await;
+    (status, serde_json::from_str(&body).expect("it is JSON"))
 }
 
 /// A connection.
