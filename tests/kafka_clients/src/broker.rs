@@ -24,7 +24,7 @@
 //!
 //! # Absent on purpose
 //!
-//! Several nodes, and any knowledge of what lies in the data directory ([`crate::data_dir`]).
+//! Several processes, and any knowledge of what lies in the data directory ([`crate::data_dir`]).
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -76,8 +76,10 @@ pub struct Broker {
     program: Option<Program>,
     bootstrap: String,
     http: Option<String>,
+    /// Of every node, where there are several.
+    bootstraps: Vec<String>,
     defaults: bool,
-    test_control: bool,
+    start: Start,
     settings: Vec<String>,
     data: PathBuf,
     /// Removed with the broker, where it is the broker's own.
@@ -93,7 +95,8 @@ impl Broker {
     /// Panics when the ready line does not come.
     pub fn start(address: Option<&str>) -> Self {
         let own = ScratchDirectory::new("data");
-        let broker = Self::launched(address, own.path(), &["topics.partitions_default=4"], false);
+        let broker =
+            Self::launched(address, own.path(), &["topics.partitions_default=4"], Start::default());
         Self { _own: Some(own), ..broker }
     }
 
@@ -107,24 +110,33 @@ impl Broker {
     /// The same under test control.
     pub fn start_controlled() -> Self {
         let own = ScratchDirectory::new("data");
-        let broker = Self::launched(Some("127.0.0.1:0"), own.path(), &[], true);
+        let broker = Self::launched(Some("127.0.0.1:0"), own.path(), &[], Start::controlled());
+        Self { _own: Some(own), ..broker }
+    }
+
+    /// The same with three nodes in one process.
+    pub fn start_controlled_nodes() -> Self {
+        let own = ScratchDirectory::new("data");
+        let start = Start { nodes_count: 3, ..Start::controlled() };
+        let broker = Self::launched(Some("127.0.0.1:0"), own.path(), &[], start);
         Self { _own: Some(own), ..broker }
     }
 
     /// The same on a data directory that is the caller's.
     pub fn start_in(data: &Path, settings: &[&str]) -> Self {
-        Self::launched(Some("127.0.0.1:0"), data, settings, false)
+        Self::launched(Some("127.0.0.1:0"), data, settings, Start::default())
     }
 
-    fn launched(address: Option<&str>, data: &Path, settings: &[&str], test_control: bool) -> Self {
+    fn launched(address: Option<&str>, data: &Path, settings: &[&str], start: Start) -> Self {
         let settings: Vec<String> = settings.iter().map(|one| (*one).to_owned()).collect();
-        let (program, ready) = launch(address, data, &settings, test_control);
+        let (program, ready) = launch(address, data, &settings, start);
         Self {
             program: Some(program),
             bootstrap: ready.kafka,
             http: ready.http,
+            bootstraps: ready.kafka_of_all,
             defaults: address.is_none(),
-            test_control,
+            start,
             settings,
             data: data.to_owned(),
             _own: None,
@@ -159,6 +171,11 @@ impl Broker {
     /// The address of the Kafka door, from the ready line.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The same of every node, with commas between them.
+    pub fn bootstraps(&self) -> String {
+        self.bootstraps.join(",")
     }
 
     /// The process id of the running broker.
@@ -196,7 +213,7 @@ impl Broker {
     pub fn restart(&mut self) {
         assert!(self.program.is_none(), "a broker is stopped before it is started again");
         let address = if self.defaults { None } else { Some(self.bootstrap.as_str()) };
-        let (program, ready) = launch(address, &self.data, &self.settings, self.test_control);
+        let (program, ready) = launch(address, &self.data, &self.settings, self.start);
         assert_eq!(ready.kafka, self.bootstrap, "the broker comes back where it was");
         self.http = ready.http;
         self.program = Some(program);
@@ -361,14 +378,34 @@ impl SharedBroker {
 /// The addresses of a ready line.
 struct Ready {
     kafka: String,
+    kafka_of_all: Vec<String>,
     http: Option<String>,
+}
+
+/// What a start is told beside addresses and settings.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    test_control: bool,
+    nodes_count: u32,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self { test_control: false, nodes_count: 1 }
+    }
+}
+
+impl Start {
+    fn controlled() -> Self {
+        Self { test_control: true, ..Self::default() }
+    }
 }
 
 fn launch(
     address: Option<&str>,
     data: &Path,
     settings: &[String],
-    test_control: bool,
+    start: Start,
 ) -> (Program, Ready) {
     let mut command = Command::new(binary());
     command.args(["dev", "--exit-on-stdin-close"]).env_remove("RUST_LOG");
@@ -378,8 +415,11 @@ fn launch(
     if let Some(address) = address {
         command.args(["--kafka", address, "--native", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     }
-    if test_control {
+    if start.test_control {
         command.arg("--test-control");
+    }
+    if start.nodes_count > 1 {
+        command.arg("--nodes").arg(start.nodes_count.to_string());
     }
     command.arg("--data-dir").arg(data);
     let program = Program::start("broker", command);
@@ -389,7 +429,10 @@ fn launch(
     let Some(kafka) = address("kafka") else {
         panic!("not a ready line with a Kafka address: {}{}", first.text, program.tail());
     };
-    (program, Ready { kafka, http: address("http") })
+    let nodes = ready.and_then(|ready| ready.get("nodes")?.as_array());
+    let of_all = nodes.into_iter().flatten().filter_map(|node| node.get("kafka")?.as_str());
+    let kafka_of_all = of_all.map(str::to_owned).collect();
+    (program, Ready { kafka, kafka_of_all, http: address("http") })
 }
 
 /// The broker's binary: `BATEAU_BIN`, or else the one that cargo builds (once per process, unless

@@ -1,8 +1,8 @@
 //! Test control over HTTP, from the languages that have it no other way; and every `curl` line of
 //! `docs/http.md`.
 //!
-//! The programs are `kafkajs/test-control.js` and `python/test_control.py`; each ends with the line
-//! `done`.
+//! The programs are `kafkajs/test-control.js`, `kafkajs/leaders.js` and `python/test_control.py`;
+//! each ends with the line `done`.
 
 use std::path::Path;
 use std::process::Command;
@@ -35,6 +35,18 @@ fn a_test_in_node_js_has_the_controls() {
     command.args(["test-control.js", broker.bootstrap(), &broker.http()]);
     let steps = ["retried", "deduplicated", "expired", "restarted", "done"];
     run_to_done("test-control.js", command, &steps);
+    broker.terminate();
+}
+
+#[test]
+fn a_producer_of_node_js_loses_and_doubles_nothing_while_leaders_move_and_die() {
+    let Some(installed) = runtimes::node() else {
+        return runtimes::skip("leaders that move under kafkajs", "no Node.js with npm here");
+    };
+    let mut broker = Broker::start_controlled_nodes();
+    let mut command = installed.command();
+    command.args(["leaders.js", &broker.bootstraps(), &broker.http()]);
+    run_to_done("leaders.js", command, &["moved", "survived", "done"]);
     broker.terminate();
 }
 
@@ -89,9 +101,10 @@ fn every_curl_line_of_the_page_does_what_the_page_says() {
     }
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/http.md");
     let page = std::fs::read_to_string(page).expect("the page is there");
-    let mut broker = Broker::start_controlled();
+    // Routes that concern several nodes have examples too.
+    let mut broker = Broker::start_controlled_nodes();
     let examples = examples(&page);
-    assert!(examples.len() >= 13, "every route has an example: {}", examples.len());
+    assert!(examples.len() >= 22, "every route has an example: {}", examples.len());
     for Example { line, printed } in examples {
         let run = line.replace("http://localhost:8080", &broker.http());
         assert_ne!(run, line, "the example asks the door at its usual place");
