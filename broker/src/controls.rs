@@ -20,6 +20,7 @@ use bateau_protocol::ids::NodeId;
 use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -242,6 +243,8 @@ impl State {
 pub struct Controls {
     node: NodeId,
     clock: Clock,
+    /// The node was killed: its doors end without a word.
+    is_dead: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -263,14 +266,27 @@ impl Controls {
     #[must_use]
     pub fn new(node: NodeId, clock: Clock) -> Arc<Self> {
         let shared = Shared { state: Mutex::default(), serving: watch::Sender::new(0) };
-        Arc::new(Self { node, clock, shared: Arc::new(shared) })
+        let is_dead = AtomicBool::new(false);
+        Arc::new(Self { node, clock, is_dead, shared: Arc::new(shared) })
     }
 
     /// The same for another node: what is planned meets the next request, whichever node it comes
     /// to.
     #[must_use]
     pub fn beside(&self, node: NodeId, clock: Clock) -> Arc<Self> {
-        Arc::new(Self { node, clock, shared: Arc::clone(&self.shared) })
+        let (is_dead, shared) = (AtomicBool::new(false), Arc::clone(&self.shared));
+        Arc::new(Self { node, clock, is_dead, shared })
+    }
+
+    /// Whether the node was killed and has not started again. A door that ends meanwhile says no
+    /// farewell.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.is_dead.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_dead(&self, is_dead: bool) {
+        self.is_dead.store(is_dead, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -414,6 +414,9 @@ impl Node {
     /// Ends everything at once. Nothing more is written, and no door answers.
     async fn kill(&mut self) -> Result<(), String> {
         self.settings.store.kill()?;
+        if let Some(controls) = &self.settings.controls {
+            controls.set_dead(true);
+        }
         // It fails, for its disk is gone.
         let _ = self.halt().await;
         if let Some(mut http) = self.http.take() {
@@ -451,6 +454,9 @@ impl Node {
         let mut doors = bind_again(|| Doors::bind(config, tls, Ports::Given)).await?;
         doors.find_company(&self.settings);
         self.is_killed = false;
+        if let Some(controls) = &self.settings.controls {
+            controls.set_dead(false);
+        }
         self.running = Some(self.run(doors).await?);
         self.until_ready().await
     }

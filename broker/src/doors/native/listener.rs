@@ -136,7 +136,8 @@ impl NativeDoor {
         mut stop: watch::Receiver<bool>,
     ) {
         let terms = Arc::new(self.terms);
-        let door = match OpenDoor::new(self.socket, self.twin, &terms.settings.quic, &tls) {
+        let (quic, told) = (&terms.settings.quic, controls.clone());
+        let door = match OpenDoor::new(self.socket, self.twin, quic, &tls, told) {
             Ok(door) => door,
             Err(error) => {
                 tracing::error!(%error, "the native door cannot be opened");
@@ -189,6 +190,8 @@ impl NativeDoor {
 struct OpenDoor {
     endpoint: quinn::Endpoint,
     twin: Option<quinn::Endpoint>,
+    /// What a test does to the node.
+    controls: Option<Arc<Controls>>,
 }
 
 impl OpenDoor {
@@ -197,12 +200,13 @@ impl OpenDoor {
         twin: Option<UdpSocket>,
         settings: &Settings,
         tls: &Tls,
+        controls: Option<Arc<Controls>>,
     ) -> io::Result<Self> {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
         let server = tls.quic(settings).map_err(invalid)?;
         let secret = tls.endpoint_secret();
         let open = |socket: UdpSocket| lasting_endpoint(socket, server.clone(), settings, &secret);
-        Ok(Self { endpoint: open(socket)?, twin: twin.map(open).transpose()? })
+        Ok(Self { endpoint: open(socket)?, twin: twin.map(open).transpose()?, controls })
     }
 
     async fn accept(&self) -> Option<Incoming> {
@@ -236,7 +240,12 @@ impl OpenDoor {
 impl Drop for OpenDoor {
     fn drop(&mut self) {
         let stopped = VarInt::from_u32(CloseCode::GOING_AWAY.0);
+        let is_dead = self.controls.as_ref().is_some_and(|controls| controls.is_dead());
         for endpoint in self.endpoints() {
+            if is_dead {
+                // What is said from elsewhere reaches nobody.
+                release(endpoint);
+            }
             endpoint.close(stopped, b"the broker stops");
             // Outside of a runtime everything ends with this, the socket too.
             if let Ok(runtime) = Handle::try_current() {

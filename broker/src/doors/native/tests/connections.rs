@@ -232,6 +232,23 @@ async fn both_loopback_addresses_lead_to_the_door() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_killed_says_no_farewell_and_the_next_start_tells_its_clients() {
+    let mut node = TestNode::start(&[]).await;
+    let mut client = node.connect().await;
+    client.topic("orders").await;
+    node.kill().await;
+    let silence = std::time::Duration::from_millis(300);
+    let told = tokio::time::timeout(silence, client.connection.closed()).await;
+    assert!(told.is_err(), "a dead node said {told:?}");
+    node.restart().await;
+    // What the client says now reaches a node that knows nothing of it.
+    let _ = client.control.send.write_all(b"?").await;
+    let told = within(client.connection.closed()).await;
+    assert!(matches!(told, quinn::ConnectionError::Reset), "{told:?}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_that_starts_again_has_its_port_and_its_key_again() {
     let mut node = TestNode::start(&[]).await;
     for _ in 0..2 {

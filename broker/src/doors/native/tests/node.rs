@@ -4,7 +4,7 @@ use super::super::{NativeDoor, NativeSettings};
 use crate::config::{Mode, Sources, Start, load};
 use crate::controls::Controls;
 use crate::doors::Capacity;
-use crate::node::{DirectoryStore, Node, NodeSettings};
+use crate::node::{ControlError, DirectoryStore, MortalStore, Node, NodeControl, NodeSettings};
 use crate::tls::Tls;
 use bateau_log::RealDiskOptions;
 use bateau_protocol::ids::TopicId;
@@ -52,7 +52,7 @@ impl TestNode {
         sources.add_flags(&flags.collect::<Vec<_>>());
         let config = load(Start::of(Mode::Dev), &sources).expect("valid settings").config;
         let mut settings = NodeSettings::of(config);
-        settings.store = Arc::new(DirectoryStore { path, options });
+        settings.store = Arc::new(MortalStore::new(Arc::new(DirectoryStore { path, options })));
         settings.controls = Some(Controls::new(settings.config.node.id, settings.clock.clone()));
         let node = within(Node::start(settings)).await.expect("a fresh node starts");
         let address = node.addresses().native.expect("the door is open");
@@ -78,9 +78,18 @@ impl TestNode {
 
     /// Restarts the node, on the same ports.
     pub async fn restart(&mut self) {
+        self.order(async |control| control.restart().await).await;
+    }
+
+    /// Ends the node as `kill -9` does.
+    pub async fn kill(&mut self) {
+        self.order(async |control| control.kill().await).await;
+    }
+
+    async fn order(&mut self, order: impl AsyncFnOnce(NodeControl) -> Result<(), ControlError>) {
         let control = self.node.control();
         tokio::select! {
-            restarted = within(control.restart()) => restarted.expect("it starts again"),
+            done = within(order(control)) => done.expect("it is carried out"),
             failure = self.node.serve() => panic!("the node failed: {}", failure.message),
         }
     }
