@@ -369,8 +369,8 @@ impl Node {
         running.doors.iter().for_each(DoorTask::close);
     }
 
-    /// Lets requests that run end, until `deadline`, after [`Node::refuse_clients`]. Where all nodes
-    /// of a cluster stop together this is their drain: nobody is left to lead instead of them.
+    /// Lets requests that run end, until `deadline`, after [`Node::refuse_clients`]. Where all
+    /// nodes of a cluster stop together this is their drain: nobody is left to lead instead.
     pub async fn finish_requests(&mut self, deadline: Instant) {
         let Some(running) = self.running.as_mut() else { return };
         for door in &mut running.doors {

@@ -2,7 +2,7 @@
 //! doors and clock; between them the links of any cluster, TCP over loopback.
 //!
 //! ```text
-//!   LocalCluster ──orders──> thread: runtime ─> Node::bind ─> begin ─> serve ─> stop    (each node)
+//!   LocalCluster ──orders──> threads: runtime ─> Node::bind ─> begin ─> serve ─> stop
 //!   ClusterControl ──pause, kill, wires, leaders──> nodes, from any thread
 //! ```
 //!

@@ -74,10 +74,9 @@ fn of_node(given: &Config, id: NodeId, voters: &[String]) -> Config {
     config.node.data_dir = place_of(&given.node.data_dir, id);
     config.cluster.voters = voters.to_vec();
     let listeners = &mut config.listeners;
-    for listener in [&mut listeners.kafka, &mut listeners.native, &mut listeners.http] {
-        if let Some(listener) = listener {
-            listener.address.set_port(following(listener.address.port(), id));
-        }
+    let doors = [&mut listeners.kafka, &mut listeners.native, &mut listeners.http];
+    for listener in doors.into_iter().flatten() {
+        listener.address.set_port(following(listener.address.port(), id));
     }
     let address = (Ipv4Addr::LOCALHOST, 0).into();
     listeners.peers = Some(Listener { address, pair_loopback: false });

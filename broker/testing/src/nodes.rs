@@ -30,7 +30,8 @@ impl TestBroker {
         Ok(self.all().leader(topic, partition)?.map(NodeId::get))
     }
 
-    /// Makes the replica on `node` lead a partition; when this returns, it does, and the nodes know.
+    /// Makes the replica on `node` lead a partition; when this returns, it does, and the others
+    /// know.
     ///
     /// Errors: it has no replica there, or the node does not come to lead within 10 s.
     pub async fn move_leader(

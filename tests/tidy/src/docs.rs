@@ -27,6 +27,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "\"consume\", \"orders\", \"--from\", \":end\"",
     ),
     ("bateau dev", "broker/tests/command_line.rs", "\"dev\""),
+    ("bateau dev --nodes 3", "broker/tests/nodes_of_one_process.rs", "\"--nodes\", \"3\""),
     ("bateau version", "broker/tests/command_line.rs", "\"version\""),
     ("bateau config check node.toml", "broker/tests/command_line.rs", "\"check\""),
     (
