@@ -26,7 +26,8 @@ mod store;
 
 pub use control::{ControlError, NodeControl, NodeState};
 pub use doors::{Addresses, DoorContext, DoorTask, Ports};
-pub use drain::{DrainedRecord, drain};
+pub use drain::DrainedRecord;
+pub(crate) use drain::drain;
 pub use mortal::MortalStore;
 pub use store::{DirectoryStore, Store};
 
@@ -128,6 +129,8 @@ struct Running {
     starting: Starting,
     bound: Option<Doors>,
     doors: Vec<DoorTask>,
+    /// The cluster began with this start.
+    is_founding: bool,
     /// Open from before the founding until the node has stopped.
     peers: Option<DoorTask>,
 }
@@ -219,7 +222,9 @@ impl Node {
             failure = running.engine.failed() => return Err(failure),
         }
         let broker = running.starting.broker.clone();
-        if let Some(company) = &self.settings.company {
+        if let Some(company) = &self.settings.company
+            && running.is_founding
+        {
             // A topic that is made now would have fewer replicas than the nodes to come allow.
             let nodes_count = company.nodes_count();
             let has_all = |directory: &Directory| directory.metadata.nodes().len() >= nodes_count;
@@ -474,6 +479,7 @@ impl Running {
         if let Some(wires) = wires {
             cluster.peers().use_wires(wires);
         }
+        let is_founding = !cluster.node().is_founded();
         let mut peers = doors.open_peers(cluster.peers().events());
         let engine = match meet_and_start(opened, cluster).await {
             Ok(engine) => engine,
@@ -486,7 +492,8 @@ impl Running {
         };
         let (running, starting) = engine.into_parts();
         let engine = EngineTask::spawn(running);
-        Ok(Self { engine, starting, bound: Some(doors), doors: Vec::new(), peers })
+        let (bound, doors) = (Some(doors), Vec::new());
+        Ok(Self { engine, starting, bound, doors, is_founding, peers })
     }
 }
 

@@ -141,8 +141,8 @@ fn a_directory_is_opened_with_the_number_of_nodes_that_it_was_made_with() {
     let place = home.path().join("data");
     let line = |found: &str, wanted: &str, flag: u32| {
         format!(
-            "error: {}: has the data of {found}, not of {wanted}; start it with --nodes {flag}, or \
-             name another directory with --data-dir\n",
+            "error: {}: has the data of {found}, not of {wanted}; start `bateau dev` with --nodes \
+             {flag} there, or name another directory\n",
             place.display()
         )
     };

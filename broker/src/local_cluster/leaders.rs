@@ -9,8 +9,10 @@ use super::control::PATIENCE;
 use crate::api::Broker;
 use crate::node::ControlError;
 use crate::router::Directory;
+use bateau_core::consumer_group::partition_of;
 use bateau_core::controller::Topic;
 use bateau_protocol::ids::{Incarnation, NodeId, Term};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -58,6 +60,18 @@ impl ClusterControl {
     ) -> Result<(), ControlError> {
         self.node(node)?;
         let place = self.place(topic, partition)?;
+        self.hand_over(&place, node).await
+    }
+
+    /// Makes the node coordinate a consumer group: it leads the partition that the group is in.
+    ///
+    /// Errors: as of [`move_leader`](Self::move_leader).
+    pub async fn move_coordinator(&self, group: &str, node: NodeId) -> Result<(), ControlError> {
+        self.node(node)?;
+        let broker = self.serving().into_values().next().ok_or(ControlError::NotRunning)?;
+        let metadata = broker.directory().metadata.clone();
+        let of_group = |topic: &Arc<Topic>| Place::of(topic, &topic.name, partition_of(group));
+        let place = metadata.group_topic().and_then(of_group).ok_or(ControlError::NotRunning)?;
         self.hand_over(&place, node).await
     }
 

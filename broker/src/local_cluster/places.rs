@@ -47,8 +47,8 @@ fn of_another_number(directory: &Path, found: u64, wanted: u32) -> Failure {
     let nodes =
         |count: u64| if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
     let message = format!(
-        "{}: has the data of {}, not of {}; start it with --nodes {found}, or name another \
-         directory with --data-dir",
+        "{}: has the data of {}, not of {}; start `bateau dev` with --nodes {found} there, or \
+         name another directory",
         directory.display(),
         nodes(found),
         nodes(wanted.into())
@@ -91,12 +91,12 @@ mod tests {
         prepare(&place, 3).expect("it is new");
         prepare(&place, 3).expect("the same again");
         let expected = format!(
-            "{}: has the data of 3 nodes, not of 5 nodes; start it with --nodes 3, or name another \
-             directory with --data-dir",
+            "{}: has the data of 3 nodes, not of 5 nodes; start `bateau dev` with --nodes 3 there, \
+             or name another directory",
             place.display()
         );
         assert_eq!(refused(&place, 5), expected);
-        assert!(refused(&place, 1).contains("3 nodes, not of 1 node; start it with --nodes 3"));
+        assert!(refused(&place, 1).contains("3 nodes, not of 1 node; start"));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct DrainedRecord {
 ///
 /// Errors: [`ControlError::NoTopic`]; [`ControlError::Refused`] for more than `bytes_max`, or for
 /// records that cannot be read.
-pub async fn drain(
+pub(crate) async fn drain(
     brokers: &[Broker],
     topic: &str,
     bytes_max: usize,

@@ -43,6 +43,13 @@ impl TestBroker {
         Ok(self.all().move_leader(topic, partition, NodeId::new(node)).await?)
     }
 
+    /// Makes a node coordinate a consumer group.
+    ///
+    /// Errors: as of [`move_leader`](Self::move_leader).
+    pub async fn move_coordinator(&self, group: &str, node: u64) -> Result<(), TestBrokerError> {
+        Ok(self.all().move_coordinator(group, NodeId::new(node)).await?)
+    }
+
     /// Makes another node lead, chosen by the seed, of every partition that can have another
     /// leader; the coordinators of groups move too.
     ///
@@ -75,7 +82,7 @@ impl TestBroker {
     }
 
     /// Drains a node, stops it and starts it again; one that was killed only starts. Its ports,
-    /// data and clock stay. When this returns, it is ready.
+    /// data and clock stay. When this returns, it is ready, for which a majority has to serve.
     ///
     /// Errors: there is no such node, or it did not start again, and is gone.
     pub async fn restart_node(&self, node: u64) -> Result<(), TestBrokerError> {

@@ -5,10 +5,11 @@ mod support;
 
 use bateau::api::Broker;
 use bateau_client::Record;
+use bateau_core::consumer_group::HeartbeatError;
 use bateau_testing::{Api, ErrorCode, Store, TestBroker, TestBrokerError};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use support::{TOPIC, produce_at};
+use support::{TOPIC, commit, committed, heartbeat, join, produce_at};
 
 /// What takes longer has failed. Generous, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -224,6 +225,22 @@ async fn faults_meet_the_next_request_at_whatever_node() {
     assert_eq!(met, [(2, true), (2, false)]);
     assert!(broker.report().contains("node=2"), "{}", broker.report());
     broker.wait_until_idle().await.expect("nothing runs");
+}
+
+#[bateau_testing::test]
+async fn a_session_expires_and_offsets_stay_wherever_the_coordinator_is() {
+    let broker = three().await;
+    broker.move_coordinator("billing", 1).await.expect("it takes over");
+    let member = join(&broker, "", 45_000).await;
+    commit(&broker, &member, 7).await;
+    assert_eq!(heartbeat(&broker, &member).await, Ok(()));
+    broker.advance(Duration::from_secs(46)).await;
+    assert_eq!(heartbeat(&broker, &member).await, Err(HeartbeatError::UnknownMemberId));
+    broker.move_coordinator("billing", 2).await.expect("it takes over");
+    let lost = heartbeat(&broker, &member).await;
+    assert!(matches!(lost, Err(HeartbeatError::Coordinator(_))), "{lost:?}");
+    broker.move_coordinator("billing", 1).await.expect("it takes over");
+    assert_eq!(committed(&broker).await, Some(7));
 }
 
 #[bateau_testing::test]

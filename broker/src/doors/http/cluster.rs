@@ -33,6 +33,13 @@ struct MoveLeader {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct MoveCoordinator {
+    group: String,
+    node: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Link {
     from: u64,
     to: u64,
@@ -92,6 +99,13 @@ pub(super) async fn kill(node: &NodeControl, body: &[u8]) -> Result<Answer, Prob
 pub(super) async fn move_leader(node: &NodeControl, body: &[u8]) -> Result<Answer, Problem> {
     let MoveLeader { topic, partition, node: to } = parse(body)?;
     node.cluster().move_leader(&topic, partition, NodeId::new(to)).await?;
+    Ok(Answer::done())
+}
+
+/// `{"group":"billing","node":2}`
+pub(super) async fn move_coordinator(node: &NodeControl, body: &[u8]) -> Result<Answer, Problem> {
+    let MoveCoordinator { group, node: to } = parse(body)?;
+    node.cluster().move_coordinator(&group, NodeId::new(to)).await?;
     Ok(Answer::done())
 }
 

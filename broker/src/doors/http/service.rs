@@ -111,6 +111,7 @@ async fn test(
         TestAction::Resume => cluster::resume(node, body),
         TestAction::Kill => cluster::kill(node, body).await,
         TestAction::MoveLeader => cluster::move_leader(node, body).await,
+        TestAction::MoveCoordinator => cluster::move_coordinator(node, body).await,
         TestAction::ShuffleLeaders => cluster::shuffle_leaders(node).await,
         TestAction::Leader => cluster::leader(node, query),
         TestAction::CutLink => cluster::cut_link(node, body),
