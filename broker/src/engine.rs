@@ -81,8 +81,20 @@ pub struct Engine {
     shard_loop: ShardLoop,
     asks: mpsc::Receiver<Ask>,
     disk_reports: mpsc::UnboundedReceiver<Report>,
-    disk_thread: JoinHandle<()>,
-    read_thread: ReadThread,
+    /// Behind everything that gives them work: without it they end.
+    threads: Threads,
+}
+
+/// The threads of an engine. Dropped before they run, it waits for their end.
+struct Threads(Option<(JoinHandle<()>, ReadThread)>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some((disk_thread, read_thread)) = self.0.take() {
+            // Whoever began this start has given it up, so nobody is left to be told.
+            let _ = (read_thread.join(), disk_thread.join());
+        }
+    }
 }
 
 impl Engine {
@@ -151,22 +163,23 @@ impl Engine {
             shard_loop,
             asks,
             disk_reports,
-            disk_thread,
-            read_thread,
+            threads: Threads(Some((disk_thread, read_thread))),
         })
     }
 
     /// Splits into the loop, to be run, and what waits for the node to be ready.
     #[must_use]
-    pub fn into_parts(self) -> (RunningEngine, Starting) {
+    pub fn into_parts(mut self) -> (RunningEngine, Starting) {
+        let threads = self.threads.0.take();
+        let (disk_thread, read_thread) = threads.expect("they are taken here and nowhere else");
         let starting =
             Starting { broker: self.broker, router: self.router, registration: self.registration };
         let running = RunningEngine {
             shard_loop: self.shard_loop,
             asks: self.asks,
             disk_reports: self.disk_reports,
-            disk_thread: self.disk_thread,
-            read_thread: self.read_thread,
+            disk_thread,
+            read_thread,
         };
         (running, starting)
     }

@@ -179,6 +179,11 @@ impl ReadThread {
         }
         self.thread
     }
+
+    /// Waits until it has ended with its last handle.
+    pub fn join(self) -> std::thread::Result<()> {
+        self.thread.join()
+    }
 }
 
 impl ColdReader {

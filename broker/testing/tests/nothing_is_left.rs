@@ -34,11 +34,21 @@ fn names(of: &Path) -> BTreeSet<String> {
     entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// Whether a thread has not ended. One that was joined is listed until the kernel has buried it.
+fn lives(id: &str) -> bool {
+    /// `PF_EXITING` of Linux, in the seventh field behind the name (proc_pid_stat(5)).
+    const IS_EXITING: u64 = 4;
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{id}/stat")).unwrap_or_default();
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let flags = fields.nth(6).and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & IS_EXITING == 0)
+}
+
 fn held() -> Held {
     let own = format!("bateau-test-{}-", std::process::id());
     let temporary = names(&std::env::temp_dir());
     Held {
-        threads: names(Path::new("/proc/self/task")).len(),
+        threads: names(Path::new("/proc/self/task")).iter().filter(|id| lives(id)).count(),
         descriptors: names(Path::new("/proc/self/fd")).len(),
         directories: temporary.into_iter().filter(|name| name.starts_with(&own)).collect(),
     }
