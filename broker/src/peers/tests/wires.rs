@@ -88,7 +88,10 @@ async fn a_node_is_dialled_where_it_listens_now_and_a_hello_needs_both_ways() {
         Peers::new(Idempotency { node_id: OWN, ..Idempotency::default() }, Transport::Plain);
     peers.use_wires(wires.clone());
     let address = Wires::name(OTHER).into();
-    assert_eq!(peers.perform(NodeEffect::Dial { node: OTHER, address, hello: hello() }), None);
+    assert_eq!(
+        peers.perform(NodeEffect::Dial { node: OTHER, address, hello: Box::new(hello()) }),
+        None
+    );
     let listener = "127.0.0.1:0".parse().expect("it is a listener");
     let mut door = PeersDoor::bind(&listener, Transport::Plain).unwrap();
     door.use_wires(OTHER, wires.clone());
