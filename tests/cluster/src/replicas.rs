@@ -20,29 +20,29 @@ const REPLICAS_MIN: usize = 3;
 /// Frames of one copy by their index.
 type Frames = BTreeMap<u64, Frame>;
 
-/// Waits until all copies are equal; how many frames were compared, or what differs in the end.
+/// Waits until all copies of these nodes are equal; how many frames were compared, or what differs in the end.
 ///
 /// # Errors
 /// The first difference, in words.
-pub fn agree(nodes: &Nodes, timeout: Duration) -> Result<u64, String> {
+pub fn agree(nodes: &Nodes, ids: &[usize], timeout: Duration) -> Result<u64, String> {
     let deadline = Instant::now() + timeout;
     loop {
-        let compared = compare(nodes);
+        let compared = compare(nodes, ids);
         if compared.is_ok() || Instant::now() > deadline {
             return compared;
         }
     }
 }
 
-fn compare(nodes: &Nodes) -> Result<u64, String> {
+fn compare(nodes: &Nodes, ids: &[usize]) -> Result<u64, String> {
     let homes = |id: usize| nodes.disk(id).data().join("partitions");
-    let names: BTreeSet<_> = nodes.ids().into_iter().flat_map(|id| listed(&homes(id))).collect();
+    let names: BTreeSet<_> = ids.iter().flat_map(|id| listed(&homes(*id))).collect();
     let mut compared = 0;
     for path in names {
         let name = path.to_string_lossy().into_owned();
         let holding: Vec<usize> =
-            nodes.ids().into_iter().filter(|id| homes(*id).join(&path).is_dir()).collect();
-        if holding.len() < REPLICAS_MIN {
+            ids.iter().copied().filter(|id| homes(*id).join(&path).is_dir()).collect();
+        if holding.len() < REPLICAS_MIN.min(ids.len()) {
             return Err(format!("log {name}: only nodes {holding:?} have it"));
         }
         let mut copies = holding.into_iter().map(|id| (id, frames(&homes(id).join(&path))));

@@ -1,0 +1,4 @@
+//! P11.
+use super::Run;
+
+pub(super) fn files(_run: &mut Run) {}
