@@ -70,6 +70,7 @@ struct State {
     has_no_power: bool,
     is_unreadable: bool,
     write_delay: Duration,
+    flush_delay: Duration,
     counts: Counts,
 }
 
@@ -108,6 +109,11 @@ impl Device {
     /// From now on every write takes so much longer.
     pub fn delay_writes(&self, delay: Duration) {
         lock(&self.state).write_delay = delay;
+    }
+
+    /// From now on every flush takes so much longer, and what is being flushed can be lost so long.
+    pub fn delay_flushes(&self, delay: Duration) {
+        lock(&self.state).flush_delay = delay;
     }
 
     /// From now on every read fails, or no read does.
@@ -213,6 +219,10 @@ impl Medium for Behind {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        let delay = lock(&self.state).flush_delay;
+        if !delay.is_zero() {
+            thread::sleep(delay);
+        }
         let mut state = self.powered()?;
         self.write_back(&mut state, 0)
     }

@@ -84,7 +84,7 @@ pub(crate) struct Shared {
     /// Operations that have been begun.
     begun_operations: AtomicU64,
     acks: Mutex<Vec<Ack>>,
-    /// Error codes of produced batches, each by how often it came from a node.
+    /// Error codes of batches and polls, each by how often it came from a node.
     refusals: Mutex<BTreeMap<(usize, i16), u64>>,
     problems: Mutex<Vec<String>>,
 }
@@ -230,7 +230,7 @@ impl Load {
         &self.shared.directory
     }
 
-    /// Error codes of produced batches so far, each by how often it came from a node.
+    /// Error codes of batches and polls so far, each by how often it came from a node.
     pub fn refusals(&self) -> BTreeMap<(usize, i16), u64> {
         self.shared.refusals().clone()
     }

@@ -1,4 +1,130 @@
-//! P11.
-use super::Run;
+//! P11: segments that cannot be read, or that somebody has cut short or replaced, under a node that
+//! has them mapped.
+//!
+//! Invariant: the damage is seen at the target: reads that the device has refused, or files that
+//! were made others.
+//! Absent on purpose: repair. A copy whose files were damaged need not be equal to the others.
 
-pub(super) fn files(_run: &mut Run) {}
+use super::{LOOK_MAX, RECOVERY_MAX, Run};
+use crate::load::RETRY_PAUSE;
+use crate::replicas;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// For how long readers ask for what is damaged.
+const ASKED: Duration = Duration::from_secs(4);
+
+/// P11: reads fail, again and again; the last fault of a run is one of files, of one node alone.
+pub(super) fn files(run: &mut Run) {
+    if run.nodes.disk(1).device().is_none() {
+        println!("note: P11 needs FUSE and loop devices; nothing was done");
+        return;
+    }
+    for _ in 1..run.form.faults() / 2 {
+        run.breathe();
+        start_cold(run);
+        unreadable(run);
+    }
+    run.breathe();
+    start_cold(run);
+    other_files(run);
+}
+
+/// Starts all nodes anew, with nothing of their files in memory.
+fn start_cold(run: &mut Run) {
+    let ids = run.nodes.ids();
+    ids.iter().for_each(|id| run.nodes.kill(*id));
+    for id in &ids {
+        run.nodes.remount(*id);
+        run.nodes.launch(*id);
+    }
+    for id in &ids {
+        run.nodes.until_ready(*id);
+    }
+    run.recovers("all were started anew", RECOVERY_MAX);
+}
+
+/// A leader whose disk takes what is written, and gives nothing.
+fn unreadable(run: &mut Run) {
+    let (victim, led) = run.leader();
+    let refused = |run: &Run| {
+        let device = run.nodes.disk(victim).device().expect("all nodes have one");
+        device.counts().unreadable
+    };
+    let before = refused(run);
+    let since = run.now();
+    run.nodes.disk(victim).device().expect("all nodes have one").refuse_reads(true);
+    let ended = asked(run, victim, &led);
+    run.entry.observe("reads_refused", refused(run) - before);
+    run.nodes.disk(victim).device().expect("all nodes have one").refuse_reads(false);
+    run.fault_ended(since, &led);
+    if ended {
+        run.nodes.remount(victim);
+        run.nodes.launch(victim);
+        run.nodes.until_ready(victim);
+    }
+    let took = run.recovers("everything can be read again", RECOVERY_MAX);
+    run.entry.recoveries.push(took);
+}
+
+/// A leader whose oldest segments are cut short, or replaced by others.
+fn other_files(run: &mut Run) {
+    let (victim, led) = run.leader();
+    let segments = replicas::first_segments(&run.nodes, victim);
+    let is_cut = run.random.bool();
+    run.entry.variant = if is_cut { "cut short" } else { "replaced" }.to_owned();
+    run.damaged.push(victim);
+    let since = run.now();
+    for segment in &segments {
+        let done = if is_cut { cut(segment) } else { replace(segment) };
+        done.unwrap_or_else(|error| panic!("{}: {error}", segment.display()));
+        run.entry.observe("files", 1);
+    }
+    let ended = asked(run, victim, &led);
+    if !ended {
+        run.nodes.kill(victim);
+    }
+    run.nodes.launch(victim);
+    run.nodes.until_ready(victim);
+    let took = run.recovers("beside a node with damaged files", LOOK_MAX);
+    run.entry.recoveries.push(took);
+    run.fault_ended(since, &led);
+}
+
+fn cut(segment: &Path) -> std::io::Result<()> {
+    let file = File::options().write(true).open(segment)?;
+    file.set_len(file.metadata()?.len() / 8)
+}
+
+/// As an editor does it: another file under the same name.
+fn replace(segment: &Path) -> std::io::Result<()> {
+    let other = segment.with_extension("other");
+    File::create(&other)?.set_len(segment.metadata()?.len())?;
+    fs::rename(other, segment)
+}
+
+/// Lets new readers ask for all of these partitions. Whether the node has ended over it.
+fn asked(run: &mut Run, victim: usize, partitions: &[u32]) -> bool {
+    let of_victim = |run: &Run| -> u64 {
+        let refusals = run.load.refusals();
+        refusals.iter().filter(|((node, _), _)| *node == victim).map(|(_, count)| count).sum()
+    };
+    let before = of_victim(run);
+    partitions.iter().for_each(|partition| run.load.read_again(*partition));
+    let until = Instant::now() + ASKED;
+    while Instant::now() < until && run.nodes.running(victim) {
+        std::thread::sleep(RETRY_PAUSE);
+    }
+    let errors = of_victim(run) - before;
+    let most = run.entry.measured.get("errors").copied().unwrap_or(0);
+    run.entry.measure("errors", most.max(errors));
+    if run.nodes.running(victim) {
+        return false;
+    }
+    let (status, said) = run.nodes.ended(victim);
+    let last = said.lines().last().unwrap_or_default();
+    println!("node {victim} ended with {status}, saying {last}");
+    run.entry.observe("exits", 1);
+    true
+}

@@ -1,12 +1,12 @@
 //! P10: a disk that fills, and is freed again.
 //!
-//! Invariant: the lack of room is seen at the target: the filesystem says what is free, and the
-//! node refuses what is produced with the error of a full disk.
+//! Invariant: the lack of room is seen at the target: the node refuses what is produced with the
+//! error of a full disk.
 //! Absent on purpose: a full disk at a start; `full_disk.rs` of the clients has it.
 
-use super::{LOOK_MAX, Run};
+use super::{Form, LOOK_MAX, Run};
 use crate::group::Group;
-use crate::load;
+use crate::load::{self, RETRY_PAUSE};
 use kafka_clients_tests::raw::code;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ const MIB: u64 = 1 << 20;
 const LEFT: [u64; 3] = [40 * MIB, 8 * MIB, 0];
 /// Records are taken again within so long of there being room (D20).
 const RESUME_MAX: Duration = Duration::from_secs(10);
-/// How long leaderships have to move away, where the form allows so much.
-const MOVED_MAX: Duration = Duration::from_secs(30);
+/// What is full is refused within so long.
+const NOTICED_MAX: Duration = Duration::from_secs(5);
 
 /// P10.
 pub(super) fn fills(run: &mut Run) {
@@ -37,14 +37,13 @@ pub(super) fn fills(run: &mut Run) {
             run.problem(format!("node {victim}: {free} bytes are free and not {left}"));
         }
         let stay = match run.form {
-            super::Form::Short => Duration::from_secs(3),
-            super::Form::Long => MOVED_MAX,
+            Form::Short => Duration::from_secs(3),
+            Form::Long => Duration::from_secs(15),
         };
         let offset = i64::try_from(round).unwrap_or(0);
-        let moved = meanwhile(run, victim, &mut group, offset, since.at + stay);
+        noticed(run, victim, since.at);
+        meanwhile(run, victim, &mut group, offset, since.at + stay);
         let refusals = run.load.refusals();
-        let moved_ms = moved.map_or(u64::MAX, |at| (at - since.at).as_millis() as u64);
-        run.entry.measure("leaderships_left_ms", moved_ms);
         if !run.nodes.running(victim) {
             run.problem(format!("node {victim} ended on a full disk"));
         }
@@ -68,31 +67,36 @@ pub(super) fn fills(run: &mut Run) {
     }
 }
 
-/// Commits offsets until then, each of which has to be taken. When the node had given all its
-/// leaderships away, if it has.
-fn meanwhile(
-    run: &mut Run,
-    victim: usize,
-    group: &mut Group,
-    offset: i64,
-    until: Instant,
-) -> Option<Instant> {
-    let mut moved = None;
+/// Waits until the node refuses records.
+fn noticed(run: &mut Run, victim: usize, since: Instant) {
+    let refused = |run: &Run| {
+        run.load.refusals().get(&(victim, code::KAFKA_STORAGE_ERROR)).copied().unwrap_or(0)
+    };
+    let before = refused(run);
+    while refused(run) == before && since.elapsed() < LOOK_MAX {
+        std::thread::sleep(RETRY_PAUSE);
+    }
+    let took = since.elapsed();
+    run.entry.measure("noticed_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    if took > NOTICED_MAX {
+        run.problem(format!("node {victim} refused nothing for {took:?} on a full disk"));
+    }
+}
+
+/// Commits offsets until then, each of which has to be taken, and looks whether the node gives its
+/// leaderships away.
+fn meanwhile(run: &mut Run, victim: usize, group: &mut Group, offset: i64, until: Instant) {
     while Instant::now() < until {
         let code = group.commit("orders", offset);
         if code != code::NONE {
-            run.problem(format!("group on a full disk: a commit got error {code}"));
-            return moved;
+            return run.problem(format!("group on a full disk: a commit got error {code}"));
         }
-        run.entry.observe("commits", 1);
         let directory = run.load.directory();
         directory.refresh(None);
-        if directory.partitions().iter().all(|led| led.leader != Some(victim)) {
-            moved.get_or_insert_with(Instant::now);
-        }
+        let led = directory.partitions().iter().filter(|led| led.leader == Some(victim)).count();
+        run.entry.measure_least("still_led", led as u64);
         std::thread::sleep(Duration::from_millis(100));
     }
-    moved
 }
 
 /// A group whose coordinator is this node.

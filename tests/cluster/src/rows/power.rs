@@ -7,10 +7,20 @@
 
 use super::{LOOK_MAX, PARTITIONS, RECOVERY_MAX, Run};
 use crate::device::{Counts, Kept};
+use std::time::Duration;
+
+/// A flush of these devices takes so much longer, so that there is something to lose.
+const FLUSH_DELAY_MS: std::ops::Range<u64> = 5..40;
 
 /// P12: one node, and then all at once.
 pub(super) fn cuts(run: &mut Run) {
     let all: Vec<u32> = (0..PARTITIONS).collect();
+    for id in run.nodes.ids() {
+        let delay = Duration::from_millis(run.random.u64(FLUSH_DELAY_MS));
+        if let Some(device) = run.nodes.disk(id).device() {
+            device.delay_flushes(delay);
+        }
+    }
     for round in 0..run.form.faults() {
         run.breathe();
         let (mut victims, mut led) = run.some_with_a_leader(1);
