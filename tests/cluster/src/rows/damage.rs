@@ -6,7 +6,7 @@
 //! Absent on purpose: repair. A copy whose files were damaged need not be equal to the others.
 
 use super::{LOOK_MAX, RECOVERY_MAX, Run};
-use crate::load::RETRY_PAUSE;
+use crate::load::{self, RETRY_PAUSE};
 use crate::replicas;
 use std::fs::{self, File};
 use std::path::Path;
@@ -81,6 +81,8 @@ fn other_files(run: &mut Run) {
         done.unwrap_or_else(|error| panic!("{}: {error}", segment.display()));
         run.entry.observe("files", 1);
     }
+    // Some clients know only this node, and ask it for what it does not know any more.
+    run.load.pin(victim);
     let ended = asked(run, victim, &led);
     if !ended {
         run.nodes.kill(victim);
@@ -89,6 +91,8 @@ fn other_files(run: &mut Run) {
     run.nodes.until_ready(victim);
     let took = run.recovers("beside a node with damaged files", LOOK_MAX);
     run.entry.recoveries.push(took);
+    std::thread::sleep(ASKED);
+    run.load.unpin();
     run.fault_ended(since, &led);
 }
 
@@ -106,19 +110,21 @@ fn replace(segment: &Path) -> std::io::Result<()> {
 
 /// Lets new readers ask for all of these partitions. Whether the node has ended over it.
 fn asked(run: &mut Run, victim: usize, partitions: &[u32]) -> bool {
-    let of_victim = |run: &Run| -> u64 {
-        let refusals = run.load.refusals();
-        refusals.iter().filter(|((node, _), _)| *node == victim).map(|(_, count)| count).sum()
-    };
-    let before = of_victim(run);
+    let before = run.load.refusals();
     partitions.iter().for_each(|partition| run.load.read_again(*partition));
     let until = Instant::now() + ASKED;
     while Instant::now() < until && run.nodes.running(victim) {
         std::thread::sleep(RETRY_PAUSE);
     }
-    let errors = of_victim(run) - before;
-    let most = run.entry.measured.get("errors").copied().unwrap_or(0);
-    run.entry.measure("errors", most.max(errors));
+    for ((node, code), count) in run.load.refusals() {
+        let more = count - before.get(&(node, code)).copied().unwrap_or(0);
+        if node == victim {
+            run.entry.measure("errors", more);
+        }
+        if more > 0 && !load::is_retriable(code) {
+            run.problem(format!("node {node}: error {code} for what cannot be read"));
+        }
+    }
     if run.nodes.running(victim) {
         return false;
     }

@@ -61,7 +61,8 @@ fn flap(run: &mut Run, one: usize, other: usize, until: Instant) {
 }
 
 fn pause(run: &mut Run, until: Instant) {
-    let pause = Duration::from_millis(run.random.u64(200..5_000));
+    let longest_ms = if run.form == Form::Short { 1_000 } else { 5_000 };
+    let pause = Duration::from_millis(run.random.u64(200..longest_ms));
     std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
 }
 

@@ -19,7 +19,7 @@ const WRITE_DELAY: Duration = Duration::from_millis(200);
 /// The node has no leaderships any more within so long.
 const LEFT_MAX: Duration = Duration::from_secs(30);
 /// What is not led by the node waits so much longer at most.
-const SLOWER_MAX: f64 = 2.0;
+const SLOWER_MAX: u32 = 2;
 /// For how long it is measured how long batches wait.
 const MEASURED: Duration = Duration::from_secs(15);
 
@@ -39,8 +39,11 @@ pub(super) fn slow(run: &mut Run) {
         };
         let left = leaves(run, victim, since.at);
         std::thread::sleep(MEASURED.saturating_sub(since.at.elapsed()));
-        let slow = load::waits(&run.load.acks(), &beside, since.moment, run.load.now());
+        let (acks, now) = (run.load.acks(), run.load.now());
+        let slow = load::waits(&acks, &beside, since.moment, now);
         compare(run, fault.name(), &healthy, &slow);
+        let of_its_own = load::waits(&acks, &led, since.moment, now);
+        run.entry.measure(fault.wait_name(), milliseconds(worst(&of_its_own)));
         match left {
             Some(left) => run.entry.leaderless.push(left),
             None => run.problem(format!("{}: leaderships stayed with it", fault.name())),
@@ -67,16 +70,21 @@ fn leaves(run: &Run, victim: usize, since: Instant) -> Option<Duration> {
 }
 
 fn compare(run: &mut Run, name: &str, healthy: &[Duration], slow: &[Duration]) {
-    let worst = |waits: &[Duration]| percentiles(waits).map(|(_, most_of_all, _)| most_of_all);
-    let (Some(healthy), Some(slow)) = (worst(healthy), worst(slow)) else {
-        return run.problem(format!("{name}: nothing was acknowledged beside it"));
-    };
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    run.entry.measure("p99_healthy_ms", millis(healthy));
-    run.entry.measure("p99_beside_ms", millis(slow));
-    if slow > healthy.mul_f64(SLOWER_MAX) {
+    let (healthy, slow) = (worst(healthy), worst(slow));
+    run.entry.measure("p99_healthy_ms", milliseconds(healthy));
+    run.entry.measure("p99_beside_ms", milliseconds(slow));
+    if slow > healthy.saturating_mul(SLOWER_MAX) {
         run.problem(format!("{name}: p99 of other partitions {healthy:?}, then {slow:?}"));
     }
+}
+
+/// The 99th percentile; of none, longer than any.
+fn worst(waits: &[Duration]) -> Duration {
+    percentiles(waits).map_or(Duration::MAX, |(_, most_of_all, _)| most_of_all)
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What makes the node slow.
@@ -99,6 +107,14 @@ impl Fault {
         match self {
             Self::Processor(_) => "processor",
             Self::Disk { .. } => "disk",
+        }
+    }
+
+    /// What the wait of batches for the node is called in the ledger.
+    fn wait_name(&self) -> &'static str {
+        match self {
+            Self::Processor(_) => "p99_led_without_processor_ms",
+            Self::Disk { .. } => "p99_led_with_slow_disk_ms",
         }
     }
 

@@ -2,19 +2,25 @@
 //! are started anew, one after the other.
 //!
 //! Invariant: a kill is seen at the target, as in P1.
-//! Absent on purpose: records in the many. What they cost is being there.
+//! Absent on purpose: a load on the many. What they cost is being there; each is asked whether it
+//! takes a record, and that is all.
 
-use super::{LOOK_MAX, PARTITIONS, RECOVERY_MAX, Run};
+use super::{PARTITIONS, RECOVERY_MAX, Run};
 use crate::ledger::Entry;
-use crate::load::Directory;
+use crate::load::{Directory, RETRY_PAUSE, dial};
 use crate::nodes::Nodes;
+use crate::wire::{self, Wire};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Partitions beside those at work, with a replica on each of three nodes.
 const MANY: u32 = 1_000;
 const TOPIC: &str = "many";
-/// All are led within so long.
-const LED_MAX: Duration = Duration::from_secs(30);
+/// All take a record within so long.
+const TAKEN_MAX: Duration = Duration::from_secs(30);
+/// How long it is looked for that, and how long one may think about a record.
+const LOOK_MAX: Duration = Duration::from_secs(90);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Before it is measured what the idle ones cost, and for how long that is measured.
 const SETTLED: Duration = Duration::from_secs(30);
 const MEASURED: Duration = Duration::from_secs(60);
@@ -45,8 +51,7 @@ pub(super) fn restarts(run: &mut Run) {
     let since = run.now();
     run.nodes.kill(victim);
     run.entry.observe("kills", 1);
-    led_again(run, &many, &[victim], "killed");
-    run.recovers("after a kill", RECOVERY_MAX);
+    taken(run, &many, &format!("node {victim} was killed"));
     run.nodes.launch(victim);
     let ready_ms = run.nodes.until_ready(victim);
     run.entry.measure("ready_ms", ready_ms);
@@ -60,26 +65,42 @@ pub(super) fn restarts(run: &mut Run) {
         if !status.success() {
             run.problem(format!("node {node} ended with {status}: {said}"));
         }
-        led_again(run, &many, &[node], "stopped");
+        taken(run, &many, &format!("node {node} has stopped"));
         run.nodes.launch(node);
         let ready_ms = run.nodes.until_ready(node);
         run.entry.measure("ready_ms", ready_ms);
-        led_again(run, &many, &[], "started again");
+        taken(run, &many, &format!("node {node} was started again"));
         run.fault_ended(since, &all);
     }
     run.recovers("all nodes are back", RECOVERY_MAX);
 }
 
-/// Waits until somebody else leads each of the many.
-fn led_again(run: &mut Run, many: &Directory, gone: &[usize], what: &str) {
-    let others: Vec<usize> =
-        run.nodes.ids().into_iter().filter(|id| !gone.contains(id)).collect();
-    let all: Vec<u32> = (0..MANY).collect();
-    let took = many.led_elsewhere(&others, &all, gone, LOOK_MAX * 2).unwrap_or(LOOK_MAX * 2);
-    run.entry.leaderless.push(took);
-    if took > LED_MAX {
-        run.problem(format!("{gone:?} {what}: all partitions were led after {took:?}"));
+/// Waits until each of the many has taken a record.
+fn taken(run: &mut Run, many: &Directory, what: &str) {
+    let begun = Instant::now();
+    let mut left: Vec<u32> = (0..MANY).collect();
+    let mut wires = BTreeMap::new();
+    while !left.is_empty() && begun.elapsed() < LOOK_MAX {
+        many.refresh(None);
+        left.retain(|partition| !takes(many, *partition, &mut wires));
+        std::thread::sleep(RETRY_PAUSE);
     }
+    let took = begun.elapsed();
+    run.entry.recoveries.push(took);
+    if took > TAKEN_MAX {
+        let left = left.len();
+        run.problem(format!("{what}: the many took records after {took:?}, {left} did not"));
+    }
+}
+
+/// Whether a partition's leader, if there is one, takes a record.
+fn takes(many: &Directory, partition: u32, wires: &mut BTreeMap<usize, Wire>) -> bool {
+    let Some(leader) = many.leader(partition) else { return false };
+    let Some(mut wire) = wires.remove(&leader).or_else(|| dial(leader).ok()) else { return false };
+    let request = wire::produce(TOPIC, partition, &[partition.into()], None, ANSWER_TIMEOUT);
+    let Ok(answer) = wire.call(&request, ANSWER_TIMEOUT) else { return false };
+    wires.insert(leader, wire);
+    wire::produced(&answer).0 == 0
 }
 
 /// What each node's process has used of processors, in ticks.
