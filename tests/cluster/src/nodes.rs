@@ -55,9 +55,8 @@ impl Nodes {
         let network = Network::new(&ids, ground.way, seed);
         let disks = ids.iter().map(|id| (*id, Disk::new(*id, ground.disk))).collect();
         let library = ground.has_clocks.then(Library::compile).flatten();
-        let clocks = library.iter().flat_map(|library| {
-            ids.iter().map(|id| (*id, library.clock(*id)))
-        });
+        let clocks =
+            library.iter().flat_map(|library| ids.iter().map(|id| (*id, library.clock(*id))));
         let (clocks, programs) = (clocks.collect(), BTreeMap::new());
         let place = ScratchDirectory::new("nodes");
         let nodes = Self { programs, disks, clocks, _library: library, network, place };
@@ -105,7 +104,7 @@ impl Nodes {
              kafka_advertised = \"{address}:{KAFKA_PORT}\"\nnative = \"off\"\nhttp = \"off\"\n\
              peers = \"{address}:{PEERS_PORT}\"\nallow_plaintext = true\n\
              [cluster]\nvoters = [{}]\n\
-             [limits]\nconnections_per_ip_max = 10000\nconnections_per_ip_second_max = 100000\n\
+             [limits]\nretention_check_ms = 1000\nconnections_per_ip_max = 10000\nconnections_per_ip_second_max = 100000\n\
              disk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
              disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n",
             disk.data().display(),

@@ -330,7 +330,8 @@ mod tests {
             (packet[0], packet[9], packet[32]) = (0x45, 6, 0x50);
             packet[40..].iter_mut().for_each(|byte| *byte = random.u8(..));
             let before = sum(&packet[20..]);
-            packet[36..38].copy_from_slice(&(!u16::try_from(before).expect("folded")).to_be_bytes());
+            packet[36..38]
+                .copy_from_slice(&(!u16::try_from(before).expect("folded")).to_be_bytes());
             let sent = packet.clone();
             assert!(damage(&mut packet, &mut random));
             assert_eq!(sum(&packet[20..]), sum(&sent[20..]));

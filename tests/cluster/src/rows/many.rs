@@ -106,7 +106,8 @@ fn takes(many: &Directory, partition: u32, wires: &mut BTreeMap<usize, Wire>) ->
 /// What each node's process has used of processors, in ticks.
 fn ticks(nodes: &Nodes) -> Vec<u64> {
     let used = |id: usize| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", nodes.program(id).id())).ok()?;
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", nodes.program(id).id())).ok()?;
         let fields = stat.rsplit_once(") ")?.1.split(' ');
         Some(fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum())
     };

@@ -78,13 +78,7 @@ pub(super) fn jumps(run: &mut Run) {
 }
 
 /// Changes the clocks and watches the groups until then.
-fn changed(
-    run: &mut Run,
-    change: Change,
-    victims: &[usize],
-    groups: &mut [Group],
-    until: Instant,
-) {
+fn changed(run: &mut Run, change: Change, victims: &[usize], groups: &mut [Group], until: Instant) {
     let what = format!("{change:?} of {victims:?}");
     let (mut next, mut is_first) = (Instant::now(), true);
     while Instant::now() < until {
