@@ -77,8 +77,7 @@ struct State {
 /// The device, as a file from which a loop device can be made.
 #[derive(Debug)]
 pub struct Device {
-    state: Arc<Mutex<State>>,
-    image: Arc<File>,
+    cache: Cache,
     mounted: Mounted,
 }
 
@@ -88,12 +87,9 @@ impl Device {
     /// # Errors
     /// The system allows no filesystem of ours.
     pub fn new(image: &Path, directory: &Path) -> io::Result<Self> {
-        let image = Arc::new(File::options().read(true).write(true).open(image)?);
-        let size_bytes = image.metadata()?.len();
-        let state = Arc::new(Mutex::new(State::default()));
-        let behind = Behind { state: Arc::clone(&state), image: Arc::clone(&image), size_bytes };
-        let mounted = Mounted::new(directory, behind)?;
-        Ok(Self { state, image, mounted })
+        let cache = Cache::of(File::options().read(true).write(true).open(image)?)?;
+        let mounted = Mounted::new(directory, cache.clone())?;
+        Ok(Self { cache, mounted })
     }
 
     /// The file.
@@ -103,27 +99,55 @@ impl Device {
 
     /// What became of writes and reads so far.
     pub fn counts(&self) -> Counts {
-        lock(&self.state).counts
+        self.cache.state().counts
     }
 
     /// From now on every write takes so much longer.
     pub fn delay_writes(&self, delay: Duration) {
-        lock(&self.state).write_delay = delay;
+        self.cache.state().write_delay = delay;
     }
 
     /// From now on every flush takes so much longer, and what is being flushed can be lost so long.
     pub fn delay_flushes(&self, delay: Duration) {
-        lock(&self.state).flush_delay = delay;
+        self.cache.state().flush_delay = delay;
     }
 
     /// From now on every read fails, or no read does.
     pub fn refuse_reads(&self, refused: bool) {
-        lock(&self.state).is_unreadable = refused;
+        self.cache.state().is_unreadable = refused;
     }
 
     /// The power goes. What was not flushed is lost but for what `kept` says.
     pub fn cut(&self, kept: Kept, random: &mut fastrand::Rng) {
-        let mut state = lock(&self.state);
+        self.cache.cut(kept, random);
+    }
+
+    /// The power is back.
+    pub fn restore(&self) {
+        self.cache.state().has_no_power = false;
+    }
+}
+
+/// What is behind the file: the image, and writes that it does not have yet.
+#[derive(Clone, Debug)]
+struct Cache {
+    state: Arc<Mutex<State>>,
+    image: Arc<File>,
+    size_bytes: u64,
+}
+
+impl Cache {
+    fn of(image: File) -> io::Result<Self> {
+        let size_bytes = image.metadata()?.len();
+        Ok(Self { state: Arc::default(), image: Arc::new(image), size_bytes })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with it")
+    }
+
+    fn cut(&self, kept: Kept, random: &mut fastrand::Rng) {
+        let mut state = self.state();
         state.has_no_power = true;
         state.unflushed_bytes = 0;
         let unflushed = std::mem::take(&mut state.unflushed);
@@ -136,7 +160,7 @@ impl Device {
                 Kept::Beginning if number < last => sectors,
                 Kept::Beginning if number > last => 0,
                 Kept::Beginning => torn,
-                Kept::Some => [0, torn, sectors][random.usize(0..3)],
+                Kept::Some => [0, torn, sectors][random.usize(..3)],
             };
             let kept = bytes.get(..whole * SECTOR_BYTES).unwrap_or(&bytes);
             self.image.write_all_at(kept, at).expect("the machine's own disk takes it");
@@ -145,26 +169,8 @@ impl Device {
         }
     }
 
-    /// The power is back.
-    pub fn restore(&self) {
-        lock(&self.state).has_no_power = false;
-    }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().expect("nobody panics with it")
-}
-
-/// The device's side of the file.
-struct Behind {
-    state: Arc<Mutex<State>>,
-    image: Arc<File>,
-    size_bytes: u64,
-}
-
-impl Behind {
     fn powered(&self) -> io::Result<MutexGuard<'_, State>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         if state.has_no_power {
             state.counts.refused += 1;
             return Err(io::Error::from_raw_os_error(EIO));
@@ -183,7 +189,7 @@ impl Behind {
     }
 }
 
-impl Medium for Behind {
+impl Medium for Cache {
     fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
@@ -204,10 +210,10 @@ impl Medium for Behind {
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let delay = lock(&self.state).write_delay;
+        let delay = self.state().write_delay;
         if !delay.is_zero() {
             thread::sleep(delay);
-            lock(&self.state).counts.delayed += 1;
+            self.state().counts.delayed += 1;
         }
         let mut state = self.powered()?;
         state.unflushed_bytes += bytes.len();
@@ -219,7 +225,7 @@ impl Medium for Behind {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let delay = lock(&self.state).flush_delay;
+        let delay = self.state().flush_delay;
         if !delay.is_zero() {
             thread::sleep(delay);
         }
@@ -243,6 +249,50 @@ fn lay_over(under: &mut [u8], under_at: u64, over: &[u8], over_at: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kafka_clients_tests::scratch::ScratchDirectory;
+
+    fn cache(directory: &ScratchDirectory) -> Cache {
+        let path = directory.path().join("image");
+        let file = File::options().create_new(true).read(true).write(true).open(path);
+        let file = file.expect("the directory is new");
+        file.set_len(1 << 20).expect("it takes no room");
+        Cache::of(file).expect("an open file has a length")
+    }
+
+    #[test]
+    fn what_was_flushed_outlives_a_power_cut_and_nothing_is_served_meanwhile() {
+        let directory = ScratchDirectory::new("device");
+        let mut cache = cache(&directory);
+        cache.write(0, &[1; 1_024]).expect("there is power");
+        cache.flush().expect("there is power");
+        cache.write(0, &[2; 1_024]).expect("there is power");
+        assert_eq!(cache.read(0, 4).expect("there is power"), [2; 4]);
+        cache.cut(Kept::Nothing, &mut fastrand::Rng::with_seed(7));
+        assert!(cache.read(0, 4).is_err() && cache.write(0, &[3]).is_err());
+        assert!(cache.flush().is_err());
+        cache.state().has_no_power = false;
+        assert_eq!(cache.read(0, 1_024).expect("there is power"), [1; 1_024]);
+        let counts = cache.state().counts;
+        assert_eq!((counts.sectors_lost, counts.sectors_kept, counts.refused), (2, 0, 3));
+    }
+
+    #[test]
+    fn a_power_cut_keeps_whole_sectors_of_a_beginning_and_none_of_the_rest() {
+        let directory = ScratchDirectory::new("device");
+        let mut cache = cache(&directory);
+        for at in 0..8_u8 {
+            cache.write(u64::from(at) * 2_048, &[at + 1; 2_048]).expect("there is power");
+        }
+        cache.cut(Kept::Beginning, &mut fastrand::Rng::with_seed(7));
+        cache.state().has_no_power = false;
+        let read = cache.read(0, 16_384).expect("there is power");
+        let kept = read.iter().take_while(|byte| **byte > 0).count();
+        assert!(kept % SECTOR_BYTES == 0 && kept < read.len(), "{kept}");
+        assert!(read.iter().skip(kept).all(|byte| *byte == 0));
+        let counts = cache.state().counts;
+        assert_eq!(counts.sectors_kept, (kept / SECTOR_BYTES) as u64);
+        assert_eq!(counts.sectors_kept + counts.sectors_lost, 32);
+    }
 
     #[test]
     fn what_was_written_last_lies_over_what_was_there() {

@@ -76,7 +76,7 @@ impl Disk {
 
     /// The device of ours that it is on, if it is.
     pub fn device(&self) -> Option<&Device> {
-        self.device.as_ref()
+        self.device.as_ref().filter(|_| self.is_own())
     }
 
     /// From now on the device refuses what is written. False where it cannot be made to.
