@@ -46,6 +46,7 @@ impl Group {
 
     /// Joins it, as its only member. Panics where that is refused.
     pub fn join(&mut self) {
+        self.member = Member::new(&self.member.group);
         let mut joined = groups::join(&mut self.connection, &mut self.member);
         if joined.code == code::MEMBER_ID_REQUIRED {
             joined = groups::join(&mut self.connection, &mut self.member);

@@ -32,6 +32,8 @@ pub struct Entry {
     pub observed: BTreeMap<&'static str, u64>,
     /// Numbers beside: rates, elections, times. They prove no fault.
     pub measured: BTreeMap<&'static str, u64>,
+    /// Error codes that clients got for batches and polls, each by how often.
+    pub refusals: BTreeMap<i16, u64>,
     /// Operations that clients began while a fault was there.
     pub operations_in_fault: u64,
     /// For each fault, how long no other node was named as leader.
@@ -63,6 +65,7 @@ impl Entry {
             faulty: Duration::ZERO,
             observed: BTreeMap::new(),
             measured: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             operations_in_fault: 0,
             leaderless: Vec::new(),
             gaps: Vec::new(),
@@ -119,6 +122,7 @@ impl Entry {
             "fault_s": self.faulty.as_secs_f64(),
             "observed": self.observed,
             "measured": self.measured,
+            "refusals": self.refusals,
             "operations": self.report.operations,
             "operations_in_fault": self.operations_in_fault,
             "acked": self.report.acked,

@@ -141,7 +141,8 @@ pub fn metadata(wire: &mut Wire, topic: &str, timeout: Duration) -> io::Result<V
     Ok(partitions)
 }
 
-/// Creates a topic whose records are kept for [`KEPT_MS`]; the error code.
+/// Creates a topic whose records are kept for [`KEPT_MS`], and may be so far ahead of a node's
+/// clock; the error code.
 ///
 /// # Errors
 /// As [`Wire::call`].
@@ -155,7 +156,8 @@ pub fn create_topic(
     let partitions = i32::try_from(partitions).map_err(io::Error::other)?;
     let request = api(CREATE_TOPICS).request_with(2, |writer| {
         writer.array(1).string(topic).int32(partitions).int16(replicas).array(0);
-        writer.array(1).string("retention.ms").nullable_string(Some(KEPT_MS));
+        writer.array(2).string("retention.ms").nullable_string(Some(KEPT_MS));
+        writer.string("message.timestamp.after.max.ms").nullable_string(Some(KEPT_MS));
         writer.int32(10_000).boolean(false);
     });
     let answer = wire.call(&request, timeout)?;

@@ -27,8 +27,12 @@ pub(super) fn files(run: &mut Run) {
         unreadable(run);
     }
     run.breathe();
-    start_cold(run);
-    other_files(run);
+    // With the segments in memory, and without.
+    let is_cold = run.random.bool();
+    if is_cold {
+        start_cold(run);
+    }
+    other_files(run, if is_cold { "cold" } else { "warm" });
 }
 
 /// Starts all nodes anew, with nothing of their files in memory.
@@ -69,11 +73,11 @@ fn unreadable(run: &mut Run) {
 }
 
 /// A leader whose oldest segments are cut short, or replaced by others.
-fn other_files(run: &mut Run) {
+fn other_files(run: &mut Run, how: &str) {
     let (victim, led) = run.leader();
     let segments = replicas::first_segments(&run.nodes, victim);
     let is_cut = run.random.bool();
-    run.entry.variant = if is_cut { "cut short" } else { "replaced" }.to_owned();
+    run.entry.variant = format!("{how}, {}", if is_cut { "cut short" } else { "replaced" });
     run.damaged.push(victim);
     let since = run.now();
     for segment in &segments {

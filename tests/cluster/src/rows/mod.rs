@@ -345,6 +345,9 @@ impl Run {
     /// Ends the load and judges it.
     fn judged(self) -> Entry {
         let Self { nodes, load, mut entry, moments, damaged, .. } = self;
+        for ((_, code), count) in load.refusals() {
+            *entry.refusals.entry(code).or_default() += count;
+        }
         let Finished { history, acks, problems } = load.finish();
         entry.gaps = moments
             .iter()

@@ -117,6 +117,7 @@ fn beat(run: &mut Run, groups: &mut [Group], what: &str) {
         let code = group.heartbeat();
         if code != code::NONE {
             run.problem(format!("{what}: a heartbeat got error {code}"));
+            group.join();
         }
     }
 }
