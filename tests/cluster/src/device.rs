@@ -55,12 +55,12 @@ pub enum Kept {
     /// Writes up to one, and a part of that one.
     Beginning,
     /// Some writes and not others, whatever their order, and parts of some.
-    Some,
+    Scattered,
 }
 
 impl Kept {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Nothing, Self::Beginning, Self::Some];
+    pub const ALL: [Self; 3] = [Self::Nothing, Self::Beginning, Self::Scattered];
 }
 
 #[derive(Debug, Default)]
@@ -160,7 +160,7 @@ impl Cache {
                 Kept::Beginning if number < last => sectors,
                 Kept::Beginning if number > last => 0,
                 Kept::Beginning => torn,
-                Kept::Some => [0, torn, sectors][random.usize(..3)],
+                Kept::Scattered => [0, torn, sectors][random.usize(..3)],
             };
             let kept = bytes.get(..whole * SECTOR_BYTES).unwrap_or(&bytes);
             self.image.write_all_at(kept, at).expect("the machine's own disk takes it");

@@ -100,13 +100,13 @@ fn meanwhile(run: &mut Run, victim: usize, group: &mut Group, offset: i64, until
 }
 
 /// A group whose coordinator is this node.
-fn coordinated_by(run: &Run, node: usize) -> Group {
+fn coordinated_by(run: &mut Run, node: usize) -> Group {
     let deadline = Instant::now() + LOOK_MAX;
-    for number in 0.. {
-        let group = Group::new(node, &format!("group-{number}"));
-        if group.coordinator() == node || Instant::now() > deadline {
+    loop {
+        let group = Group::new(node, &format!("group-{:04x}", run.random.u16(..)));
+        if group.coordinator() == node {
             return group;
         }
+        assert!(Instant::now() < deadline, "node {node} coordinates no group");
     }
-    unreachable!("there are as many names as one wants for node {node} of {:?}", run.nodes.ids())
 }
