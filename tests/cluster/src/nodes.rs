@@ -104,7 +104,8 @@ impl Nodes {
              kafka_advertised = \"{address}:{KAFKA_PORT}\"\nnative = \"off\"\nhttp = \"off\"\n\
              peers = \"{address}:{PEERS_PORT}\"\nallow_plaintext = true\n\
              [cluster]\nvoters = [{}]\n\
-             [limits]\nretention_check_ms = 1000\nconnections_per_ip_max = 10000\nconnections_per_ip_second_max = 100000\n\
+             [limits]\nconnections_per_ip_max = 10000\nconnections_per_ip_second_max = 100000\n\
+             retention_check_ms = 1000\n\
              disk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
              disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n",
             disk.data().display(),

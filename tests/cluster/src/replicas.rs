@@ -20,7 +20,8 @@ const REPLICAS_MIN: usize = 3;
 /// Frames of one copy by their index.
 type Frames = BTreeMap<u64, Frame>;
 
-/// Waits until all copies of these nodes are equal; how many frames were compared, or what differs in the end.
+/// Waits until all copies of these nodes are equal; how many frames were compared, or what differs
+/// in the end.
 ///
 /// # Errors
 /// The first difference, in words.

@@ -330,7 +330,7 @@ pub(crate) fn dial(node: usize) -> io::Result<Wire> {
 }
 
 /// Error codes after which a client looks for another leader or tries again.
-pub fn is_retriable(code: i16) -> bool {
+pub(crate) fn is_retriable(code: i16) -> bool {
     // UNKNOWN_TOPIC, LEADER_NOT_AVAILABLE, NOT_LEADER, REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS,
     // NOT_ENOUGH_REPLICAS_AFTER_APPEND, STORAGE_ERROR, FENCED and UNKNOWN_LEADER_EPOCH,
     // OFFSET_NOT_AVAILABLE.
