@@ -1,4 +1,4 @@
-//! P9: a node that is there and too slow: a twentieth of a processor, or 200 ms more for each write.
+//! P9: a node that is there and too slow: a twentieth of a processor, or 200 ms more for a write.
 //!
 //! Invariant: the fault is seen at the target: times that the kernel held the node back, or writes
 //! of its device that came late.

@@ -15,7 +15,7 @@
 //! | P6 | five nodes in a bridge, in a ring | leadership settles and stays |
 //! | P7 | a link that comes and goes | half of the throughput, an election in ten seconds |
 //! | P8 | slow, lossy, doubling, overtaking, damaging networks | 5 % loss costs 60 % at most |
-//! | P9 | a node without processor, or with a slow disk | leaderships leave it, others wait no longer |
+//! | P9 | a node with no processor, or a slow disk | leaderships leave it, others do not wait |
 //! | P10 | a disk fills, and is freed | retriable errors, offsets are committed, resumes |
 //! | P11 | reads fail; a segment is cut short, or another | an error or an end, no wrong byte |
 //! | P12 | power cuts, of one node and of all | nothing that was acknowledged is lost |
