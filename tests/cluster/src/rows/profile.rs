@@ -52,7 +52,7 @@ pub(super) fn packets(run: &mut Run) {
     std::thread::sleep(healthy);
     let before = load::rate(&run.load.acks(), from, run.load.now());
     run.entry.measure("rate_healthy", before.round().abs() as u64);
-    let fates = fates(run);
+    let (fates, ended) = (fates(run), links_ended(run));
     let since = run.now();
     run.nodes.network.tunnels().expect("this row has them").set(profile);
     std::thread::sleep(faulty);
@@ -67,8 +67,19 @@ pub(super) fn packets(run: &mut Run) {
     for ((name, count), (_, before)) in self::fates(run).into_iter().zip(fates) {
         run.entry.observe(name, count - before);
     }
+    let ended = links_ended(run) - ended;
+    run.entry.measure("links_ended", ended);
+    if profile.damaged > 0 && ended == 0 {
+        run.problem("packets were damaged, and nobody has ended a link over it".to_owned());
+    }
     let took = run.recovers("all packets pass again", RECOVERY_MAX);
     run.entry.recoveries.push(took);
+}
+
+/// How often a node has ended the link of a peer, as over each damaged frame.
+fn links_ended(run: &Run) -> u64 {
+    let said = run.nodes.ids().into_iter().map(|id| run.nodes.said(id));
+    said.map(|said| said.matches("a peer's link has ended").count() as u64).sum()
 }
 
 fn fates(run: &Run) -> [(&'static str, u64); 5] {
