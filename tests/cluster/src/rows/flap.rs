@@ -4,7 +4,7 @@
 //! Absent on purpose: several links. A node all of whose links flap is one that comes and goes.
 
 use super::link::{elections, healed, observed};
-use super::{Form, PARTITIONS, Run};
+use super::{Form, Run, all_partitions};
 use crate::load;
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,7 @@ pub(super) fn link(run: &mut Run) {
             run.problem(format!("{most} elections of one partition in {flapping:?}"));
         }
         observed(run, lost);
-        let all: Vec<u32> = (0..PARTITIONS).collect();
-        healed(run, since, &all);
+        healed(run, since, &all_partitions());
     }
     run.entry.measure("rate_healthy", before.round().abs() as u64);
 }

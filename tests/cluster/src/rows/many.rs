@@ -5,7 +5,7 @@
 //! Absent on purpose: a load on the many. What they cost is being there; each is asked whether it
 //! takes a record, and that is all.
 
-use super::{PARTITIONS, RECOVERY_MAX, Run};
+use super::{RECOVERY_MAX, Run, all_partitions};
 use crate::ledger::Entry;
 use crate::load::{Directory, RETRY_PAUSE, dial};
 use crate::nodes::Nodes;
@@ -44,7 +44,6 @@ pub(super) fn prepare(nodes: &Nodes, entry: &mut Entry) {
 
 /// P22.
 pub(super) fn restarts(run: &mut Run) {
-    let all: Vec<u32> = (0..PARTITIONS).collect();
     let many = Directory::new(&run.nodes.ids(), TOPIC);
     run.breathe();
     let (victim, led) = run.leader();
@@ -70,7 +69,7 @@ pub(super) fn restarts(run: &mut Run) {
         let ready_ms = run.nodes.until_ready(node);
         run.entry.measure("ready_ms", ready_ms);
         taken(run, &many, &format!("node {node} was started again"));
-        run.fault_ended(since, &all);
+        run.fault_ended(since, &all_partitions());
     }
     run.recovers("all nodes are back", RECOVERY_MAX);
 }

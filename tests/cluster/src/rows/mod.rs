@@ -381,6 +381,11 @@ impl Run {
     }
 }
 
+/// What a fault hits that hits every node.
+pub(crate) fn all_partitions() -> Vec<u32> {
+    (0..PARTITIONS).collect()
+}
+
 /// When a fault began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Since {

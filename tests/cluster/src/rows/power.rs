@@ -5,7 +5,7 @@
 //! refused because the power was gone.
 //! Absent on purpose: a device that lies. What a flush has answered for is there.
 
-use super::{LOOK_MAX, PARTITIONS, RECOVERY_MAX, Run};
+use super::{LOOK_MAX, RECOVERY_MAX, Run, all_partitions};
 use crate::device::{Counts, Kept};
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ const FLUSH_DELAY_MS: std::ops::Range<u64> = 5..40;
 
 /// P12: one node, and then all at once.
 pub(super) fn cuts(run: &mut Run) {
-    let all: Vec<u32> = (0..PARTITIONS).collect();
     for id in run.nodes.ids() {
         let delay = Duration::from_millis(run.random.u64(FLUSH_DELAY_MS));
         if let Some(device) = run.nodes.disk(id).device() {
@@ -25,7 +24,7 @@ pub(super) fn cuts(run: &mut Run) {
         run.breathe();
         let (mut victims, mut led) = run.some_with_a_leader(1);
         if round % 2 == 1 {
-            (victims, led) = (run.nodes.ids(), all.clone());
+            (victims, led) = (run.nodes.ids(), all_partitions());
         }
         let since = run.now();
         let before = lost(run);

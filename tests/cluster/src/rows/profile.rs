@@ -5,7 +5,7 @@
 //! is there, and nothing else.
 
 use super::flap::percent;
-use super::{Form, PARTITIONS, RECOVERY_MAX, Run};
+use super::{Form, RECOVERY_MAX, Run, all_partitions};
 use crate::load;
 use crate::packets::Profile;
 use std::time::Duration;
@@ -61,8 +61,7 @@ pub(super) fn packets(run: &mut Run) {
     if profile.name == LIMITED && kept < KEPT_SHARE_MIN {
         run.problem(format!("{:.0} % of the throughput was left", kept * 100.0));
     }
-    let all: Vec<u32> = (0..PARTITIONS).collect();
-    run.fault_ended(since, &all);
+    run.fault_ended(since, &all_partitions());
     run.nodes.network.tunnels().expect("this row has them").set(CLEAN);
     for ((name, count), (_, before)) in self::fates(run).into_iter().zip(fates) {
         run.entry.observe(name, count - before);

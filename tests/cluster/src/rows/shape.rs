@@ -11,7 +11,7 @@
 //! one lost link.
 
 use super::link::{elections, healed, observed};
-use super::{RECOVERY_MAX, Run};
+use super::{Form, RECOVERY_MAX, Run, all_partitions};
 use std::time::Duration;
 
 /// All partitions are led within so long, and stay with their leaders from then on.
@@ -26,7 +26,6 @@ pub(super) fn shapes(run: &mut Run) {
         let mut ids = run.nodes.ids();
         run.random.shuffle(&mut ids);
         let cut = if round % 2 == 0 { bridge(&ids) } else { ring(&ids) };
-        let all: Vec<u32> = (0..super::PARTITIONS).collect();
         let (before, epochs) = (run.nodes.network.lost(), run.load.directory().epochs());
         let since = run.now();
         for (one, other) in cut {
@@ -40,8 +39,8 @@ pub(super) fn shapes(run: &mut Run) {
             run.problem(format!("leadership settled after {settled:?}"));
         }
         let until = match run.form {
-            super::Form::Short => run.form.stay(&mut run.random),
-            super::Form::Long => {
+            Form::Short => run.form.stay(&mut run.random),
+            Form::Long => {
                 std::thread::sleep(SETTLE_MAX.saturating_sub(since.at.elapsed()));
                 let settled = run.load.directory().epochs();
                 std::thread::sleep(STEADY);
@@ -57,7 +56,7 @@ pub(super) fn shapes(run: &mut Run) {
         let most = elections(run, &epochs);
         run.entry.measure("elections_most", u64::try_from(most).unwrap_or(0));
         observed(run, before);
-        healed(run, since, &all);
+        healed(run, since, &all_partitions());
     }
 }
 

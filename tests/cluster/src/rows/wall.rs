@@ -4,7 +4,7 @@
 //! than the system's.
 //! Absent on purpose: the clock that measures time. No system lets that jump.
 
-use super::{Form, PARTITIONS, RECOVERY_MAX, Run};
+use super::{Form, RECOVERY_MAX, Run, all_partitions};
 use crate::group::Group;
 use crate::load::RETRY_PAUSE;
 use kafka_clients_tests::raw::code;
@@ -60,8 +60,7 @@ pub(super) fn jumps(run: &mut Run) {
         changed(run, change, &victims, &mut groups, since.at + stay);
         run.recovers(&format!("{change:?} of {victims:?}"), TAKEN_MAX);
         run.entry.observe("asked", self::asked(run) - asked);
-        let all: Vec<u32> = (0..PARTITIONS).collect();
-        run.fault_ended(since, &all);
+        run.fault_ended(since, &all_partitions());
         if run.random.bool() {
             ids.iter().for_each(|id| set(run, *id, 0, 0));
         }
