@@ -181,7 +181,8 @@ impl World {
             let sound: Vec<NodeAt> = sound.collect();
             for n in sound.iter().copied() {
                 let Some(process) = &self.nodes[n].process else {
-                    return Some(format!("node {} is down", n + 1));
+                    let (member, out) = (self.member_in_words(n), self.nodes[n].is_out);
+                    return Some(format!("node {} is down (out {out}): {member}", n + 1));
                 };
                 let commit = process.seen.get(&log).map_or(LogIndex::ZERO, |seen| seen.commit);
                 let end = process.readers.get(&log).map(|reader| reader.bounds().last_index);
