@@ -82,6 +82,20 @@ fn last_index(opened: &Opened, log: u64) -> LogIndex {
 }
 
 #[test]
+fn a_log_whose_segments_are_closed_early_takes_no_more_room_than_its_frames() {
+    let mut node = node();
+    let used = |node: &Node| node.disk.space().map(|space| space.total - space.free).unwrap();
+    let before = used(&node);
+    for number in 0..20 {
+        append(&mut node, LOG, number..number + 1);
+        node.push(Work::Roll { incarnation: Incarnation::new(LOG) });
+    }
+    append(&mut node, LOG, 20..21);
+    let added = used(&node) - before;
+    assert!(added < 21 * 24 * 1024, "{added} bytes for 21 records");
+}
+
+#[test]
 fn a_dropped_segment_becomes_the_next_one_of_any_log() {
     let mut node = worn();
     append(&mut node, OTHER, 0..60);
