@@ -64,11 +64,16 @@ impl World {
         }
     }
 
-    /// The newest metadata on any node.
+    /// The newest metadata that any node has ever shown.
     pub(crate) fn newest_metadata(&self) -> Option<Arc<Metadata>> {
-        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        let metadata = processes.filter_map(|process| process.metadata.clone());
-        metadata.max_by_key(|metadata| metadata.applied())
+        self.newest.clone()
+    }
+
+    /// A node shows metadata.
+    pub(crate) fn note_metadata(&mut self, metadata: &Arc<Metadata>) {
+        if self.newest.as_ref().is_none_or(|newest| newest.applied() < metadata.applied()) {
+            self.newest = Some(Arc::clone(metadata));
+        }
     }
 
     /// All logs with the nodes that hold them, those excepted that their disks have silenced.

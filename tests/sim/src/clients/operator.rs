@@ -132,8 +132,6 @@ impl World {
             Errand::Remove(n) => {
                 let node = self.nodes[n].id;
                 match metadata.member(node).map(|member| member.standing) {
-                    // Whoever shows the newest metadata may be behind.
-                    None if metadata.former_member(node).is_none() => false,
                     None => {
                         self.retire(n);
                         true
