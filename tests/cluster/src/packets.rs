@@ -15,7 +15,7 @@
 //!
 //! # Absent on purpose
 //!
-//! Bandwidth. Packets that wait are limited by [`WAITING_MAX`], as in a switch.
+//! Bandwidth. Packets that wait are limited by `WAITING_MAX`, as in a switch.
 
 use crate::network::{address, inside, ip};
 use std::collections::{BTreeMap, BinaryHeap};

@@ -141,7 +141,7 @@ pub fn metadata(wire: &mut Wire, topic: &str, timeout: Duration) -> io::Result<V
     Ok(partitions)
 }
 
-/// Creates a topic whose records are kept for [`KEPT_MS`], and may be so far ahead of a node's
+/// Creates a topic whose records are kept for `KEPT_MS`, and may be so far ahead of a node's
 /// clock; the error code.
 ///
 /// # Errors
