@@ -35,7 +35,7 @@ use bateau_core::controller::{BrokerSettings, Founder, FoundingPlan};
 use bateau_core::controller::{ListenerAddress, NodeRegistration};
 use bateau_core::node::{NodeEffect, NodeInput, Voter};
 use bateau_core::replica::MetadataStart;
-use bateau_core::shard::{Effects, RecoveredLog, Shard, ShardSettings};
+use bateau_core::shard::{Effects, REST_TICKS, RecoveredLog, Shard, ShardSettings};
 use bateau_log::{DataDirOptions, Disk, Done, Identity, RecoveryProgress, RecoveryReport};
 use bateau_protocol::ids::{Incarnation, NodeId};
 use std::sync::Arc;
@@ -275,6 +275,7 @@ fn start_shard(
         groups: settings.groups.clone(),
         metadata,
         min_insync_replicas: settings.broker.min_insync_replicas,
+        rest_ticks: REST_TICKS,
     };
     Shard::start(shard_settings, recovered, settings.clock.now(), effects)
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))

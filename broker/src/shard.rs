@@ -300,6 +300,9 @@ impl ShardLoop {
         for effect in self.cluster.step(self.clock.now()) {
             match effect {
                 NodeEffect::Lost { node } => inputs.push(Input::PeerLost { node }),
+                NodeEffect::PeerStopped { node, stopped } => {
+                    inputs.push(Input::PeerStopped { node, stopped });
+                }
                 NodeEffect::Decide { number, request } => {
                     let ticket = self.ticket(Waiter::Brain { number });
                     inputs.push(Input::Controller { request, ticket });
@@ -402,7 +405,7 @@ impl ShardLoop {
                 self.changes_count += u64::from(changes_a_log(&work));
                 self.disk.push(work);
             }
-            Business::Other(Effect::Isolated { incarnation, reason }) => {
+            Business::Other(Effect::Isolated { incarnation, reason, .. }) => {
                 self.isolate(incarnation, &reason);
             }
             Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),

@@ -188,8 +188,11 @@ pub fn told_by_shard(effect: &Effect) -> Option<NodeInput> {
         Effect::NothingLeft { incarnation } => {
             Some(NodeInput::NothingLeft { incarnation: *incarnation })
         }
-        Effect::Deposed { incarnation, .. } | Effect::Isolated { incarnation, .. } => {
+        Effect::Deposed { incarnation, .. } => {
             Some(NodeInput::Leads { incarnation: *incarnation, term: None })
+        }
+        Effect::Isolated { incarnation, replica_id, .. } => {
+            Some(NodeInput::Stopped { incarnation: *incarnation, replica: *replica_id })
         }
         _ => None,
     }

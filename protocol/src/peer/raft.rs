@@ -99,6 +99,16 @@ pub enum RaftBody {
     },
     /// The leader asks the receiver to campaign at once.
     TimeoutNow,
+    /// The leader has nothing to do, and asks whether the follower has nothing to do either.
+    Quiesce {
+        /// Where both logs end, all of them committed and applied.
+        index: LogIndex,
+    },
+    /// The follower has nothing to do, and does nothing until somebody speaks to it.
+    QuiesceResponse {
+        /// As the leader said it.
+        index: LogIndex,
+    },
 }
 
 /// Why a follower did not append, and where the leader may try next.
@@ -120,6 +130,8 @@ mod number {
     pub(super) const REQUEST_VOTE_RESPONSE: u8 = 6;
     pub(super) const INSTALL_SNAPSHOT: u8 = 7;
     pub(super) const TIMEOUT_NOW: u8 = 8;
+    pub(super) const QUIESCE: u8 = 9;
+    pub(super) const QUIESCE_RESPONSE: u8 = 10;
 }
 
 /// Length, incarnation, from, to, term and the body's number.
@@ -206,6 +218,8 @@ impl RaftBody {
             Self::RequestVoteResponse { .. } => number::REQUEST_VOTE_RESPONSE,
             Self::InstallSnapshot { .. } => number::INSTALL_SNAPSHOT,
             Self::TimeoutNow => number::TIMEOUT_NOW,
+            Self::Quiesce { .. } => number::QUIESCE,
+            Self::QuiesceResponse { .. } => number::QUIESCE_RESPONSE,
         }
     }
 
@@ -223,6 +237,7 @@ impl RaftBody {
             Self::RequestVoteResponse { .. } => 2 + 2 * 8,
             Self::InstallSnapshot { snapshot } => snapshot.encoded_bytes(),
             Self::TimeoutNow => 0,
+            Self::Quiesce { .. } | Self::QuiesceResponse { .. } => 8,
         }
     }
 
@@ -268,7 +283,9 @@ impl RaftBody {
                 Ok(Self::InstallSnapshot { snapshot: Box::new(SnapshotHead::read(reader)?) })
             }
             number::TIMEOUT_NOW => Ok(Self::TimeoutNow),
-            found => Err(reader.value("body", found.into(), "1 to 8")),
+            number::QUIESCE => Ok(Self::Quiesce { index: reader.index("index")? }),
+            number::QUIESCE_RESPONSE => Ok(Self::QuiesceResponse { index: reader.index("index")? }),
+            found => Err(reader.value("body", found.into(), "1 to 10")),
         }
     }
 
@@ -322,6 +339,7 @@ impl RaftBody {
             }
             Self::InstallSnapshot { snapshot } => snapshot.write(writer)?,
             Self::TimeoutNow => {}
+            Self::Quiesce { index } | Self::QuiesceResponse { index } => writer.u64(index.get()),
         }
         Ok(())
     }

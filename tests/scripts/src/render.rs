@@ -80,7 +80,7 @@ impl Renderer<'_> {
             Effect::Deposed { incarnation, term } => {
                 (*incarnation, format!("{} term={term}", self.about("deposed", *incarnation)))
             }
-            Effect::Isolated { incarnation, reason } => {
+            Effect::Isolated { incarnation, reason, .. } => {
                 return Some(format!("{}: {reason}", self.about("isolated", *incarnation)));
             }
             Effect::Send { .. }

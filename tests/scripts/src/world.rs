@@ -16,7 +16,7 @@ use bateau_core::controller::{
 };
 use bateau_core::replica::{Derived, MetadataStart, Produce, Producers, Replica};
 use bateau_core::shard::{
-    Effect, Effects, Input, LogBirth, Reply, Shard, ShardSettings, ShardStartError,
+    Effect, Effects, Input, LogBirth, REST_TICKS, Reply, Shard, ShardSettings, ShardStartError,
 };
 use bateau_core::ticket::Ticket;
 use bateau_protocol::frame::STAMPED_BYTES;
@@ -180,6 +180,7 @@ impl World {
                 entropy: Box::new(draw),
             },
             min_insync_replicas: self.settings.broker.min_insync_replicas,
+            rest_ticks: REST_TICKS,
         };
         let shard = Shard::start(settings, self.disk.recover(), self.now, &mut self.effects)?;
         self.shard = Some(shard);

@@ -117,11 +117,7 @@ impl World {
             self.trace.add_all([11, n as u64]);
             match effect {
                 NodeEffect::Dial { node, hello, .. } => self.dial(n, process, node, *hello),
-                NodeEffect::HangUp { node } => {
-                    if let Some(id) = process.brain.links.remove(&node) {
-                        self.hang_up(id);
-                    }
-                }
+                NodeEffect::HangUp { node } => self.drop_link(process, node),
                 NodeEffect::Answer { link, answer } => self.answer_hello(link, answer),
                 NodeEffect::Found { founders } => {
                     self.begin_member(n, process, &founders, None)?;
@@ -136,6 +132,9 @@ impl World {
                 }
                 NodeEffect::Lives(live) => process.inbox.push(Input::Lives(live)),
                 NodeEffect::Lost { node } => process.inbox.push(Input::PeerLost { node }),
+                NodeEffect::PeerStopped { node, stopped } => {
+                    process.inbox.push(Input::PeerStopped { node, stopped });
+                }
                 NodeEffect::Decide { number, request } => {
                     let request_id = self.note_request((n, self.nodes[n].life, number), &request);
                     let waiter = Waiter::Brain { number, request: request_id };
@@ -158,9 +157,7 @@ impl World {
                     if let Ok(letter) = bateau_storage::letter(letter, process.brain.origin()) {
                         let (node, breaks_unsaid) = (letter.node, letter.breaks_unsaid);
                         if !self.post(process, letter) && breaks_unsaid {
-                            if let Some(id) = process.brain.links.remove(&node) {
-                                self.hang_up(id);
-                            }
+                            self.drop_link(process, node);
                             process.brain.told.push(NodeInput::LinkDown { node });
                         }
                     }
@@ -168,6 +165,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Hangs up on a node, if there is a link.
+    fn drop_link(&mut self, process: &mut Process, node: NodeId) {
+        if let Some(id) = process.brain.links.remove(&node) {
+            self.hang_up(id);
+        }
     }
 
     /// A node is told who leads what it does not hold, or may not hold.

@@ -18,11 +18,11 @@ use std::sync::Arc;
 /// Nodes come back, and what was on its way arrives, in microseconds.
 const SETTLING: Micros = 6_000_000;
 /// Five election timeouts of at most two seconds.
-const ELECTED_WITHIN: Micros = 10_000_000;
+pub(crate) const ELECTED_WITHIN: Micros = 10_000_000;
 /// Until every node is registered, and has heard of every other.
 const KNOWN_WITHIN: Micros = 10_000_000;
 /// Until all copies are equal.
-const CONVERGED_WITHIN: Micros = 120_000_000;
+pub(crate) const CONVERGED_WITHIN: Micros = 120_000_000;
 /// Between two looks.
 const LOOK: Micros = 250_000;
 
@@ -51,9 +51,15 @@ impl World {
         self.wait("I20: everything is acknowledged", CONVERGED_WITHIN, Self::unfinished);
         self.wait("I20: all copies are equal", CONVERGED_WITHIN, Self::unequal);
         self.check_acked();
+        self.rest();
     }
 
-    fn wait(&mut self, what: &str, within: Micros, lacks: impl Fn(&Self) -> Option<String>) {
+    pub(crate) fn wait(
+        &mut self,
+        what: &str,
+        within: Micros,
+        lacks: impl Fn(&Self) -> Option<String>,
+    ) {
         let end = self.at + within;
         while self.broken.is_none() {
             let Some(missing) = lacks(self) else { return };
@@ -77,7 +83,7 @@ impl World {
     }
 
     /// All logs with the nodes that hold them, those excepted that their disks have silenced.
-    fn placed(&self) -> Result<Vec<(Incarnation, Vec<NodeAt>)>, String> {
+    pub(crate) fn placed(&self) -> Result<Vec<(Incarnation, Vec<NodeAt>)>, String> {
         let metadata = self.newest_metadata().ok_or("nobody has any metadata")?;
         if metadata.topic("orders").is_none() {
             return Err("the topic of all clients was never made".to_owned());
@@ -100,7 +106,7 @@ impl World {
         node.is_silenced || (node.is_corrupted && (isolated || node.process.is_none()))
     }
 
-    fn unled(&self) -> Option<String> {
+    pub(crate) fn unled(&self) -> Option<String> {
         let placed = match self.placed() {
             Ok(placed) => placed,
             Err(error) => return Some(error),
@@ -174,7 +180,7 @@ impl World {
         })
     }
 
-    fn unequal(&self) -> Option<String> {
+    pub(crate) fn unequal(&self) -> Option<String> {
         let placed = match self.placed() {
             Ok(placed) => placed,
             Err(error) => return Some(error),

@@ -36,6 +36,7 @@ mod process;
 mod promises;
 mod report;
 mod requests;
+mod rest;
 mod retention;
 mod shrink;
 mod trace;

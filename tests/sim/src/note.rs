@@ -51,7 +51,7 @@ impl World {
             Effect::Delete { incarnation, lives_on: true } => {
                 self.check_removal(n, process, *incarnation);
             }
-            Effect::Isolated { incarnation, reason } => {
+            Effect::Isolated { incarnation, reason, .. } => {
                 self.count("replicas isolated");
                 // Whoever asks is told what others say.
                 process.seen.entry(*incarnation).or_default().leader = None;

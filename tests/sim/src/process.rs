@@ -23,7 +23,7 @@ use bateau_core::controller::{
     BootEpoch, BrokerSettings, Founder, FoundingPlan, ListenerAddress, Metadata, NodeRegistration,
 };
 use bateau_core::replica::MetadataStart;
-use bateau_core::shard::{Effects, Input, RecoveredLog, Shard, ShardSettings};
+use bateau_core::shard::{Effects, Input, REST_TICKS, RecoveredLog, Shard, ShardSettings};
 use bateau_core::ticket::Ticket;
 use bateau_log::sim_disk::SimRandom;
 use bateau_log::{
@@ -148,6 +148,7 @@ fn shard_settings(
     seed: u64,
 ) -> ShardSettings {
     let mut random = SimRandom::new(seed);
+    let rest_ticks = [2, 3, 5, REST_TICKS][random.below(4) as usize];
     let node_id = registration.node;
     ShardSettings {
         node_id,
@@ -159,6 +160,7 @@ fn shard_settings(
             entropy: Box::new(move || random.next_u64()),
         },
         min_insync_replicas: None,
+        rest_ticks,
     }
 }
 

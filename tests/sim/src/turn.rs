@@ -183,7 +183,7 @@ impl World {
                     let life = self.nodes[n].life;
                     self.events.put(self.at + delay, Event::ReadFrames(n, life, wanted));
                 }
-                Business::Other(Effect::Isolated { incarnation, reason }) => {
+                Business::Other(Effect::Isolated { incarnation, reason, .. }) => {
                     if incarnation == Incarnation::METADATA {
                         failure = Some(reason.clone());
                     }

@@ -58,6 +58,8 @@ pub struct World {
     pub is_healing: bool,
     /// Clients finish what they have begun, and begin nothing.
     pub is_draining: bool,
+    /// Clients do nothing any more.
+    pub is_silent: bool,
     /// Requests of clients so far.
     pub operations: u64,
     /// Tickets so far.
@@ -110,6 +112,7 @@ impl World {
             broken: None,
             is_healing: false,
             is_draining: false,
+            is_silent: false,
             operations: 0,
             last_ticket: 0,
             links: Links::default(),
@@ -184,6 +187,7 @@ impl World {
                 self.tell(n, [Input::Unreachable { node }]);
             }
             Event::Restart(n) => self.start(n),
+            Event::ClientTick(_) if self.is_silent => {}
             Event::ClientTick(id) => self.tick_client(id),
             Event::Ask(n, operation, ask) => self.take_ask(n, operation, *ask),
             Event::Answer(operation, answer) => self.answer_client(operation, *answer),

@@ -75,7 +75,11 @@ impl Node {
     pub(super) fn is_noted(&mut self, node: NodeId, start: PeerBoot) -> bool {
         match self.boots.newest.get(&node) {
             Some(known) if known.newest == start => known.is_stored,
-            _ => {
+            before => {
+                // Whom it led before, it does not lead in this start.
+                if before.is_some() && self.lives(node) {
+                    self.effects.push(NodeEffect::Lost { node });
+                }
                 self.boots.newest.insert(node, Known { newest: start, is_stored: false });
                 self.effects.push(NodeEffect::NotePeer { node, start });
                 false

@@ -15,9 +15,10 @@
 use super::{LIVENESS_MS, Node, NodeEffect, SILENCE_MS};
 use crate::clock::Now;
 use crate::controller::BootEpoch;
-use bateau_protocol::ids::NodeId;
+use bateau_protocol::ids::{NodeId, ReplicaId};
+use bateau_protocol::limits::PEER_STOPPED_REPLICAS_MAX;
 use bateau_protocol::peer::Liveness;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The listener that peers dial.
@@ -34,6 +35,8 @@ pub(super) struct Link {
     redial_ms: u64,
     heard_ms: u64,
     is_alive: bool,
+    /// Replicas of it that have stopped, as it last said.
+    stopped: BTreeSet<ReplicaId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +54,7 @@ impl Link {
             redial_ms: REDIAL_MS_MIN,
             heard_ms: 0,
             is_alive: false,
+            stopped: BTreeSet::new(),
         }
     }
 
@@ -171,6 +175,16 @@ impl Node {
         let boot = BootEpoch { epoch: sign.boot_epoch, start_id: sign.start_id };
         if boot == self.boots.newest(sign.node_id) && !sign.is_leaving {
             self.note_contact(sign.node_id, now);
+            self.hear_stopped(sign);
+        }
+    }
+
+    fn hear_stopped(&mut self, sign: &Liveness) {
+        let Some(link) = self.links.get_mut(&sign.node_id) else { return };
+        let stopped: BTreeSet<_> = sign.stopped.iter().copied().collect();
+        if link.stopped != stopped {
+            link.stopped.clone_from(&stopped);
+            self.effects.push(NodeEffect::PeerStopped { node: sign.node_id, stopped });
         }
     }
 
@@ -186,7 +200,7 @@ impl Node {
             start_id: self.settings.boot.start_id,
             sequence: self.signs_sent,
             is_leaving: false,
-            stopped: Vec::new(),
+            stopped: self.stopped.values().take(PEER_STOPPED_REPLICAS_MAX).copied().collect(),
         };
         for (node, link) in &self.links {
             if link.state == LinkState::Up {

@@ -106,6 +106,13 @@ pub enum NodeInput {
         /// The term; `None`: no more.
         term: Option<Term>,
     },
+    /// A replica here has stopped, and the node goes on without it.
+    Stopped {
+        /// Of which partition.
+        incarnation: Incarnation,
+        /// Which.
+        replica: ReplicaId,
+    },
     /// Nothing is left here of a log that was deleted, or of a removed replica.
     NothingLeft {
         /// Which.
@@ -215,6 +222,13 @@ pub enum NodeEffect {
         /// Who.
         node: NodeId,
     },
+    /// These replicas on a peer that lives have stopped, and nobody else there.
+    PeerStopped {
+        /// Who.
+        node: NodeId,
+        /// All of them.
+        stopped: BTreeSet<ReplicaId>,
+    },
     /// Ask the controller, which is here. Answered by `Answered`.
     Decide {
         /// Number to answer with.
@@ -278,6 +292,8 @@ pub struct Node {
     reports: Reports,
     signs_sent: u64,
     next_sign_ms: u64,
+    /// Replicas here that have stopped, by their partitions.
+    stopped: BTreeMap<Incarnation, ReplicaId>,
     effects: Vec<NodeEffect>,
 }
 
@@ -303,6 +319,7 @@ impl Node {
             met: BTreeMap::new(),
             signs_sent: 0,
             next_sign_ms: 0,
+            stopped: BTreeMap::new(),
             effects: Vec::new(),
         }
     }
@@ -370,7 +387,14 @@ impl Node {
                 self.reports.note_assigned(incarnation, number);
             }
             NodeInput::Founded => self.phase = Phase::Member,
-            NodeInput::NothingLeft { incarnation } => self.reports.note_removed(incarnation),
+            NodeInput::Stopped { incarnation, replica } => {
+                self.note_own_lead(incarnation, None);
+                self.stopped.insert(incarnation, replica);
+            }
+            NodeInput::NothingLeft { incarnation } => {
+                self.stopped.remove(&incarnation);
+                self.reports.note_removed(incarnation);
+            }
             NodeInput::Leads { incarnation, term } => self.note_own_lead(incarnation, term),
             NodeInput::Leaderships { node, leaderships } => self.hear_leads(node, leaderships),
             NodeInput::Metadata(metadata) => self.learn(metadata),

@@ -48,6 +48,8 @@ struct Meeting {
     /// Whose start who has stored.
     noted: BTreeMap<(NodeId, NodeId), PeerBoot>,
     lost: Vec<(u64, u64)>,
+    /// Who hears that these replicas of whom have stopped.
+    peer_stopped: Vec<(u64, u64, Vec<u64>)>,
     /// Requests on their way: from whom, to whom, their number.
     asked: Vec<(u64, u64, u64)>,
     replies: Vec<(u64, Result<ControllerResponse, ControllerError>)>,
@@ -130,6 +132,10 @@ impl Meeting {
                 NodeEffect::LeaderElsewhere { incarnation, leader } => {
                     let leader = leader.map(|(node, term)| (node.get(), term.get()));
                     self.elsewhere.insert((id.get(), incarnation.get()), leader);
+                }
+                NodeEffect::PeerStopped { node, stopped } => {
+                    let stopped = stopped.iter().map(|replica| replica.get()).collect();
+                    self.peer_stopped.push((id.get(), node.get(), stopped));
                 }
                 NodeEffect::HangUp { .. } => {}
             }
@@ -417,6 +423,32 @@ fn nobody_leads_what_has_been_deleted() {
     assert!(heard.contains(&elsewhere(None)), "{heard:?}");
     let heard = tell(NodeInput::Metadata(metadata));
     assert!(!heard.contains(&elsewhere(None)), "once: {heard:?}");
+}
+
+#[test]
+fn a_replica_that_stops_is_named_to_every_peer_until_nothing_of_it_is_left() {
+    let mut meeting = founded_trio();
+    let (incarnation, replica) = (Incarnation::new(77), ReplicaId::new(5));
+    meeting.tell(NodeId::new(2), NodeInput::Stopped { incarnation, replica });
+    meeting.pass(3 * LIVENESS_MS);
+    meeting.peer_stopped.sort_unstable();
+    assert_eq!(meeting.peer_stopped, [(1, 2, vec![5]), (3, 2, vec![5])], "once");
+    meeting.tell(NodeId::new(2), NodeInput::NothingLeft { incarnation });
+    meeting.pass(2 * LIVENESS_MS);
+    assert_eq!(meeting.peer_stopped[2..].len(), 2);
+    assert!(meeting.peer_stopped[2..].iter().all(|(_, node, now)| (*node, now.len()) == (2, 0)));
+}
+
+#[test]
+fn who_starts_anew_is_lost_even_if_it_was_never_silent() {
+    let mut meeting = founded_trio();
+    let again = started_again(&meeting, 2, 7);
+    meeting.nodes.insert(NodeId::new(2), Node::new(again));
+    meeting.lost.clear();
+    meeting.settle();
+    meeting.settle();
+    assert!(meeting.lost.contains(&(1, 2)), "{:?}", meeting.lost);
+    assert!(meeting.nodes[&NodeId::new(1)].lives(NodeId::new(2)));
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl Replica {
             self.publish(effects);
             return Ok(());
         }
+        self.wake_if_stirred();
         self.repeat_writes(now, effects);
         loop {
             // What gathered is given back by the log's end as it was when it gathered.
@@ -190,6 +191,7 @@ impl Replica {
             return;
         }
         self.role = Role::Leader;
+        self.led_since_ms = now.monotonic_ms;
         let settled = self.derived.producers().is_none_or(Producers::is_settled);
         assert!(settled, "I10: a batch of an earlier term is neither committed nor gone");
         self.raft.begin_to_lead();

@@ -25,10 +25,12 @@ mod apply;
 mod derived;
 mod install;
 mod invariants;
+mod leadership;
 pub mod membership;
 mod peers;
 mod producers;
 mod propose;
+mod quiescence;
 mod raft_view;
 mod reads;
 mod sending;
@@ -46,6 +48,7 @@ mod tests;
 pub use derived::{Derived, DerivedStart, MetadataStart};
 pub use install::RECEIVING_BYTES_MAX;
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
+pub use quiescence::REST_TICKS;
 pub use raft_view::{ReadOrigin, ReplicaFault, StartError, Vote};
 pub use reads::NotLeading;
 pub use sending::{OutgoingSnapshot, SNAPSHOTS_SENDING_MAX};
@@ -63,6 +66,7 @@ use bytes::Bytes;
 use install::{Incoming, Installing};
 use membership::Membership;
 use propose::Gathered;
+use quiescence::Quiescence;
 use raft_view::RaftView;
 use reads::Reads;
 use sending::Sending;
@@ -157,6 +161,8 @@ pub struct Replica {
     role: Role,
     /// The term of the role, where it is not a follower's.
     role_term: Term,
+    /// Since when it leads, on the monotonic clock, where it does.
+    led_since_ms: u64,
     membership: Membership,
     /// Where replicas live that have been heard and are not of the membership as applied here.
     strangers: BTreeMap<ReplicaId, NodeId>,
@@ -177,6 +183,7 @@ pub struct Replica {
     /// Commands in flight: their entry and the state machine's own token.
     tokens: VecDeque<(LogIndex, ProposalToken)>,
     reads: Reads,
+    quiescence: Quiescence,
     /// This replica's turn to stand, after the leader's node was lost.
     candidacy: Option<peers::Candidacy>,
     /// Who leads in which term, as the outside was last told.
@@ -277,8 +284,10 @@ impl Replica {
 
     /// Advances timers: produce timeouts and raft's clock.
     pub fn tick(&mut self, now: Now, effects: &mut Effects) {
-        if self.installing.is_none() && self.raft.needs_ticks() {
-            self.raft.tick();
+        if self.installing.is_none() && self.raft.needs_ticks() && !self.is_asleep() {
+            if !self.doze() {
+                self.raft.tick();
+            }
             self.stand_in_turn();
         }
         self.look_after_snapshots(now);
@@ -298,7 +307,7 @@ impl Replica {
     /// Whether [`Replica::tick`] has something to do soon.
     #[must_use]
     pub fn wants_ticks(&self) -> bool {
-        self.raft.needs_ticks()
+        (self.raft.needs_ticks() && !self.is_asleep())
             || !self.acks.is_empty()
             || !self.held.is_empty()
             || self.writes.are_stalled()

@@ -26,6 +26,10 @@ impl Replica {
         if !is_ours || self.installing.is_some() || !self.may_hear(message.from, node) {
             return Ok(());
         }
+        if self.hear_quiesce(&message) {
+            return Ok(());
+        }
+        self.wake();
         self.note_follower_speaks(message.from);
         match message.body {
             RaftBody::InstallSnapshot { snapshot: head } => {
@@ -62,16 +66,18 @@ impl Replica {
         self.give_up_snapshots_to(node);
     }
 
-    /// Whether the leader that this replica follows is on `node`.
+    /// The leader that this replica follows, if it is on `node`.
     #[must_use]
-    pub fn follows(&self, node: NodeId) -> bool {
-        let leader = self.raft.leader().and_then(|leader| self.node_of(leader));
-        self.role == Role::Follower && leader == Some(node)
+    pub fn followed_on(&self, node: NodeId) -> Option<ReplicaId> {
+        let leader = self.raft.leader().filter(|leader| self.node_of(*leader) == Some(node));
+        leader.filter(|_| self.role == Role::Follower)
     }
 
     /// The node of the leader is lost. Voters that remember a leader refuse every other one until
     /// their election clock has run out, so it is forgotten; then they stand one after the other
     /// in the order of their placement, and do not all wait for the same clock.
+    ///
+    /// Who sleeps sleeps on, and is to be roused.
     ///
     /// Safe whoever is wrong: a leader that lives is followed again with its next word, and one
     /// that a majority still hears is not voted down (pre-votes).
@@ -81,7 +87,9 @@ impl Replica {
         }
         self.raft.forget_leader();
         self.candidacy = self.turn_among(|voter| voter.node_id != node);
-        self.stand_in_turn();
+        if !self.is_asleep() {
+            self.stand_in_turn();
+        }
     }
 
     /// Whoever starts stands in the order of the placement too, unless somebody leads already: all
@@ -119,38 +127,11 @@ impl Replica {
         self.raft.fetch_failed(fetch);
     }
 
-    /// Asks the replica on `node` to lead instead of this one.
-    pub fn transfer_leadership(&mut self, node: NodeId) {
-        let voter = self.membership.voters.iter().find(|voter| voter.node_id == node);
-        if let Some(voter) = voter.filter(|_| self.raft.is_leader()) {
-            self.raft.transfer_to(voter.replica_id);
-        }
-    }
-
-    /// Asks the voter that is closest behind to lead instead of this one. It may come to nothing
-    /// (R13): whoever asks goes on asking while [`Self::has_successor`].
-    pub fn hand_over(&mut self) {
-        if let Some(successor) = self.successor()
-            && !self.raft.is_handing_over()
-        {
-            self.raft.transfer_to(successor);
-        }
-    }
-
-    /// Whether this replica leads and another one could.
-    #[must_use]
-    pub fn has_successor(&self) -> bool {
-        self.successor().is_some()
-    }
-
-    fn successor(&self) -> Option<ReplicaId> {
-        self.raft.successor(self.membership.voters.iter().map(|voter| voter.replica_id))
-    }
-
     /// Sends what may leave, and asks the disk for what followers lack.
     pub(super) fn send_to_peers(&mut self, effects: &mut Effects) {
         self.send_snapshots(effects);
-        for message in self.raft.take_messages() {
+        let quiesce = self.take_quiesce_messages();
+        for message in self.raft.take_messages().into_iter().chain(quiesce) {
             // A member that a change has just removed needs to hear nothing.
             if let Some(node) = self.node_of(message.to) {
                 effects.push(Effect::Send { node, message });

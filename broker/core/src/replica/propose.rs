@@ -67,6 +67,9 @@ impl Replica {
         } else {
             None
         };
+        if self.role == Role::Follower {
+            self.rouse();
+        }
         match refusal {
             Some(error) => effects.reply_maybe(produce.ticket, Err(error)),
             // Nobody waits for it, so no door's memory limit counts what is held of it.

@@ -249,6 +249,34 @@ impl RaftView {
         !self.is_leader() || self.node.raft.prs().iter().count() > 1
     }
 
+    /// Whether raft has something to be done.
+    pub fn has_ready(&self) -> bool {
+        self.node.has_ready()
+    }
+
+    /// Goes on with the clocks that stood still: a leader says at once that it is there, and gives
+    /// the others the time to answer before it counts them.
+    pub fn wake(&mut self) {
+        self.node.raft.election_elapsed = 0;
+        if self.is_leader() {
+            self.begin_to_lead();
+            self.node.ping();
+        }
+    }
+
+    /// Whether the log ends with what is committed and flushed here, and every other member has
+    /// flushed it too.
+    pub fn is_at_rest(&self) -> bool {
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        let is_here = raft.raft_log.committed == last
+            && raft.raft_log.persisted == last
+            && raft.raft_log.applied == last;
+        let mut others = raft.prs().iter().filter(|(peer, _)| **peer != raft.id);
+        let have_it = !self.is_leader() || others.all(|(_, progress)| progress.matched == last);
+        is_here && have_it && self.unsendable.is_empty() && self.fetches.is_empty()
+    }
+
     /// Moves raft's clock by one tick.
     pub fn tick(&mut self) {
         self.ticks += 1;
@@ -351,7 +379,9 @@ impl RaftView {
         }
         self.heard.insert(message.from.get(), self.ticks);
         // What raft ignores or refuses (an answer of somebody who is no member) needs no word.
-        let _ = self.node.step(messages::inbound(message));
+        if let Some(message) = messages::inbound(message) {
+            let _ = self.node.step(message);
+        }
         self.overwrite_election_timeout();
         Ok(())
     }

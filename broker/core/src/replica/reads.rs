@@ -71,6 +71,7 @@ impl Replica {
     /// Cost: one round of heartbeats per turn that has questions; none for a lone voter.
     pub fn confirm(&mut self, ticket: Ticket, effects: &mut Effects) {
         if self.role == Role::Follower {
+            self.rouse();
             effects.push(Effect::Reply(ticket, Reply::Confirmed(Err(NotLeading))));
         } else {
             self.reads.waiting.push(Question::Leads(ticket));
@@ -80,6 +81,9 @@ impl Replica {
     /// Asks the coordinator of a group partition. What only reads waits for a majority's word
     /// first: one that is deposed and has not heard of it would answer what was (D12).
     pub fn ask_group(&mut self, request: GroupRequest, ticket: Ticket, now: Now) {
+        if self.role == Role::Follower {
+            self.rouse();
+        }
         let is_alone = self.membership.is_sole_voter(self.replica_id);
         if request.is_read() && self.role == Role::Leader && !is_alone {
             self.reads.waiting.push(Question::Group(request, ticket));

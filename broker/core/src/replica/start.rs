@@ -20,6 +20,7 @@
 use super::acks::Acks;
 use super::derived::{Applied, Derived, DerivedStart};
 use super::membership::Membership;
+use super::quiescence::Quiescence;
 use super::raft_view::{RaftStart, RaftView, ReadOrigin, StartError, Vote};
 use super::reads::Reads;
 use super::state_file::{Schedule, State};
@@ -82,6 +83,8 @@ pub struct ReplicaStart {
     pub reads: ReadOrigin,
     /// What the node's tails keep together.
     pub budget: TailBudget,
+    /// Ticks without anything to do behind which it sleeps.
+    pub rest_ticks: u32,
 }
 
 impl Replica {
@@ -123,6 +126,7 @@ impl Replica {
             raft,
             role: Role::Follower,
             role_term: Term::ZERO,
+            led_since_ms: 0,
             membership: state.membership,
             strangers: BTreeMap::new(),
             steering: Steering::starting_at(start.assignment),
@@ -138,6 +142,7 @@ impl Replica {
             acks: Acks::default(),
             tokens: VecDeque::new(),
             reads: Reads::default(),
+            quiescence: Quiescence::awake(start.rest_ticks),
             candidacy: None,
             told_leader: None,
             writes: Writes::default(),

@@ -88,6 +88,11 @@ impl Steering {
         Self { assignment, ..Self::default() }
     }
 
+    /// Who should lead, as far as there is a choice.
+    pub fn preferred(&self) -> Option<Member> {
+        self.assignment.voters.first().copied()
+    }
+
     /// Nobody leads here any more.
     pub fn stop(&mut self) {
         self.proposed = None;
@@ -103,7 +108,17 @@ impl Replica {
         if assignment != steering.assignment {
             steering.assignment = assignment;
             steering.told = None;
+            if self.role != Role::Follower {
+                self.wake();
+            }
         }
+    }
+
+    /// Whether nothing is left to be done of the assignment, as far as it is known here.
+    pub(super) fn is_as_assigned(&self) -> bool {
+        let (assigned, present) = (&self.steering.assignment, &self.membership);
+        let is_known = assigned.voters.is_empty() || assigned.is_of(present);
+        is_known || assigned.number < present.assignment
     }
 
     /// Proposes the next configuration on the way to the assigned one, or says that it is reached.

@@ -35,6 +35,7 @@ fn of_records() -> ReplicaStart {
         derived: DerivedStart::Records,
         reads: ReadOrigin::default(),
         budget: TailBudget::default(),
+        rest_ticks: REST_TICKS,
     }
 }
 

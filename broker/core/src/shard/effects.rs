@@ -9,7 +9,7 @@ use crate::replica::{NotLeading, OutgoingSnapshot, ProduceAck, ProduceError, Vot
 use crate::shard::LogBirth;
 use crate::ticket::Ticket;
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bateau_protocol::peer::RaftMessage;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -154,6 +154,8 @@ pub enum Effect {
     Isolated {
         /// The log.
         incarnation: Incarnation,
+        /// Which replica.
+        replica_id: ReplicaId,
         /// Why, for the operator.
         reason: String,
     },

@@ -1,16 +1,24 @@
-//! A node that stops gives its leaderships away first, so that nobody waits for an election.
+//! Leaderships go where they should be: away from a node that stops, drains or leaves, and back to
+//! the replicas that are preferred.
 //!
 //! Invariants
-//! - Leaderships go only to voters that answer and follow; where there is none, this node keeps
-//!   them to its end.
+//! - Leaderships go only to voters that answer and follow. Where there is none, this node keeps
+//!   them: to its end if it stops, until there is one if it drains.
+//! - A node that drains or leaves is given none of another's own accord.
 //! - What is elected here afterwards is given away again.
 //!
-//! Absent on purpose: a deadline. Whoever stops the node has one.
+//! Absent on purpose: a deadline. Whoever stops the node has one, and whoever drains it.
 
 use super::{Effect, Effects, Reply, Shard};
+use crate::clock::Now;
+use crate::controller::Standing;
 use crate::replica::Replica;
 use crate::ticket::Ticket;
-use bateau_protocol::ids::Incarnation;
+use bateau_protocol::ids::{Incarnation, NodeId};
+use std::collections::BTreeSet;
+
+/// Leaderships that go to preferred replicas in one look, at most.
+const PREFERRED_PER_LOOK: usize = 50;
 
 /// Who waits until this node leads nothing that another could lead.
 #[derive(Debug, Default)]
@@ -28,23 +36,59 @@ impl Shard {
 
     /// Asks again wherever a successor has not answered (R13).
     pub(super) fn go_on_leaving(&mut self, effects: &mut Effects) {
-        if self.leaving.has_begun {
-            for incarnation in self.to_hand_over().collect::<Vec<_>>() {
-                self.with(incarnation, effects, |replica, _| replica.hand_over());
-            }
+        let to_lead = self.nodes_to_lead();
+        let gives_way = to_lead.as_ref().is_some_and(|nodes| !nodes.contains(&self.node_id));
+        if !self.leaving.has_begun && !gives_way {
+            return;
+        }
+        // Who stops takes what there is.
+        let is_stopping = self.leaving.has_begun;
+        let may_lead = |node: NodeId| {
+            is_stopping || to_lead.as_ref().is_none_or(|nodes| nodes.contains(&node))
+        };
+        for incarnation in self.to_hand_over(may_lead) {
+            self.with(incarnation, effects, |replica, _| replica.hand_over(may_lead));
         }
     }
 
     pub(super) fn answer_leaving(&mut self, effects: &mut Effects) {
-        if !self.leaving.waiting.is_empty() && self.to_hand_over().next().is_none() {
+        if !self.leaving.waiting.is_empty() && self.to_hand_over(|_| true).is_empty() {
             for ticket in std::mem::take(&mut self.leaving.waiting) {
                 effects.push(Effect::Reply(ticket, Reply::Left));
             }
         }
     }
 
-    fn to_hand_over(&self) -> impl Iterator<Item = Incarnation> {
-        let running = self.running().into_iter();
-        running.filter(|log| self.replica(*log).is_some_and(Replica::has_successor))
+    /// Gives back what preferred replicas could lead.
+    pub(super) fn prefer(&mut self, now: Now, effects: &mut Effects) {
+        let Some(to_lead) = self.nodes_to_lead().filter(|_| !self.leaving.has_begun) else {
+            return;
+        };
+        let mut left = PREFERRED_PER_LOOK;
+        for incarnation in self.running() {
+            if left > 0 && self.replica(incarnation).is_some_and(Replica::is_leader) {
+                let mut is_asked = false;
+                self.with(incarnation, effects, |replica, _| {
+                    is_asked = replica.hand_to_preferred(now, |node| to_lead.contains(&node));
+                });
+                left -= usize::from(is_asked);
+            }
+        }
+    }
+
+    /// The members that should lead, and live as far as is known; `None` while they are not known.
+    fn nodes_to_lead(&self) -> Option<BTreeSet<NodeId>> {
+        let members = self.metadata().filter(|metadata| metadata.founding().is_some())?.members();
+        let serving = members.filter(|member| member.standing == Standing::Serving);
+        let nodes = serving.map(|member| member.founder.node);
+        Some(nodes.filter(|node| self.sweep.may_live(*node)).collect())
+    }
+
+    fn to_hand_over(&self, may_lead: impl Fn(NodeId) -> bool) -> Vec<Incarnation> {
+        let mut running = self.running();
+        running.retain(|log| {
+            self.replica(*log).is_some_and(|replica| replica.has_successor(&may_lead))
+        });
+        running
     }
 }

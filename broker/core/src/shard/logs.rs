@@ -11,6 +11,7 @@
 use super::births::Births;
 use super::leaving::Leaving;
 use super::peers::EarlyMessages;
+use super::sweep::Sweep;
 use super::timers::Timers;
 use super::{Effect, Effects, Shard, ShardSettings, Slot, panic_message};
 use crate::clock::Now;
@@ -155,6 +156,8 @@ impl Shard {
             tail_budget: TailBudget::default(),
             births: Births::default(),
             leaving: Leaving::default(),
+            sweep: Sweep::default(),
+            rest_ticks: settings.rest_ticks,
             early: EarlyMessages::default(),
             groups: settings.groups,
             min_insync_replicas: settings.min_insync_replicas,
@@ -217,7 +220,8 @@ impl Shard {
         derived: DerivedStart,
     ) -> ReplicaStart {
         let (reads, budget) = (self.reads, self.tail_budget.clone());
-        ReplicaStart { settings, assignment, derived, reads, budget }
+        let rest_ticks = self.rest_ticks;
+        ReplicaStart { settings, assignment, derived, reads, budget, rest_ticks }
     }
 
     /// Starts a replica. It stands for election at once where nobody else can lead, or where its
@@ -242,7 +246,7 @@ impl Shard {
             }
             Err(reason) => {
                 self.slots.insert(incarnation, Slot::Unavailable(replica_id));
-                effects.push(Effect::Isolated { incarnation, reason });
+                effects.push(Effect::Isolated { incarnation, replica_id, reason });
             }
         }
     }
@@ -332,6 +336,7 @@ impl Shard {
         } else {
             let start = self.replica_start(assignment, settings, derived);
             self.run(log, start, now, effects);
+            self.begin_asleep(incarnation, effects);
         }
     }
 
@@ -378,19 +383,20 @@ impl Shard {
     /// votes alone has committed all of it; of others' logs only what is known to be committed is
     /// shown, for nobody tells this replica any more what became of the rest.
     fn serve_prefix(&mut self, log: &RecoveredLog, is_sole_voter: bool, effects: &mut Effects) {
-        let incarnation = log.incarnation;
-        self.slots.insert(incarnation, Slot::Unavailable(log.replica_id));
+        let (incarnation, replica_id) = (log.incarnation, log.replica_id);
+        self.slots.insert(incarnation, Slot::Unavailable(replica_id));
         let all = is_sole_voter.then_some((log.last_index, log.end_offset));
         if let Some((commit, high_watermark)) = all.or(log.readable) {
             effects.push(Effect::Committed { incarnation, commit, high_watermark });
         }
         let reason = format!("the log is damaged behind index {}", log.last_index);
-        effects.push(Effect::Isolated { incarnation, reason });
+        effects.push(Effect::Isolated { incarnation, replica_id, reason });
     }
 
     /// A committed tombstone: the log goes, and with it whoever waits.
     fn take_away(&mut self, incarnation: Incarnation, lives_on: bool, effects: &mut Effects) {
         self.timers.forget(incarnation);
+        self.sweep.forget(incarnation);
         self.touched.remove(&incarnation);
         self.recovered.remove(&incarnation);
         self.births.forget(incarnation);

@@ -25,12 +25,13 @@ mod leaving;
 mod logs;
 mod peers;
 mod queries;
+mod sweep;
 mod timers;
 
 #[cfg(test)]
 mod tests;
 
-pub use crate::replica::RecoveredLog;
+pub use crate::replica::{REST_TICKS, RecoveredLog};
 pub use effects::{Effect, Effects, Reply};
 pub use logs::{LogBirth, ShardStartError};
 pub use timers::{HOUSEKEEPING_MS, TICK_MS};
@@ -52,6 +53,7 @@ use peers::EarlyMessages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use sweep::Sweep;
 use timers::Timers;
 
 /// What a shard is told.
@@ -162,6 +164,13 @@ pub enum Input {
         /// Which.
         node: NodeId,
     },
+    /// These replicas on a node have stopped, while the node itself lives.
+    PeerStopped {
+        /// The node.
+        node: NodeId,
+        /// All of them.
+        stopped: BTreeSet<ReplicaId>,
+    },
     /// The answer to `Effect::ReadFrames`.
     FramesRead {
         /// Of this log.
@@ -178,7 +187,7 @@ pub enum Input {
         /// Who waits.
         ticket: Ticket,
     },
-    /// Who lives, this node included: for the controller.
+    /// Who lives, this node included.
     Lives(BTreeSet<NodeId>),
     /// Give the leadership of a partition away.
     Transfer {
@@ -226,6 +235,8 @@ pub struct ShardSettings {
     pub metadata: MetadataStart,
     /// `min.insync.replicas` of topics that set none; `None`: the majority.
     pub min_insync_replicas: Option<u32>,
+    /// Ticks without anything to do behind which a partition sleeps: [`REST_TICKS`].
+    pub rest_ticks: u32,
 }
 
 /// Where a partition's replica stands.
@@ -259,6 +270,8 @@ pub struct Shard {
     /// What the metadata has to reach before a log is made that is not there.
     births: Births,
     leaving: Leaving,
+    sweep: Sweep,
+    rest_ticks: u32,
     /// Messages that came before their replica.
     early: EarlyMessages,
     slots: BTreeMap<Incarnation, Slot>,
@@ -315,6 +328,7 @@ impl Shard {
             }
             Input::Unreachable { node } => self.note_unreachable(node, effects),
             Input::PeerLost { node } => self.note_lost(node, effects),
+            Input::PeerStopped { node, stopped } => self.note_stopped(node, &stopped, effects),
             Input::FramesRead { incarnation, fetch, found } => {
                 self.with(incarnation, effects, |replica, _| match found {
                     FramesFound::Frames(frames) => {
@@ -328,9 +342,7 @@ impl Shard {
             Input::Transfer { incarnation, node } => {
                 self.with(incarnation, effects, |replica, _| replica.transfer_leadership(node));
             }
-            Input::Lives(live) => {
-                self.with(Incarnation::METADATA, effects, |replica, _| replica.note_live(live));
-            }
+            Input::Lives(live) => self.note_live(live, effects),
             Input::Leave { ticket } => self.leave(ticket, effects),
             Input::Persisted { incarnation, ready } => {
                 self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
@@ -442,14 +454,16 @@ impl Shard {
     fn isolate(&mut self, incarnation: Incarnation, reason: String, effects: &mut Effects) {
         self.touched.remove(&incarnation);
         self.timers.forget(incarnation);
+        self.sweep.forget(incarnation);
         let Some(slot) = self.slots.remove(&incarnation) else { return };
-        self.slots.insert(incarnation, Slot::Unavailable(slot.replica_id()));
+        let replica_id = slot.replica_id();
+        self.slots.insert(incarnation, Slot::Unavailable(replica_id));
         if let Slot::Running(mut replica) = slot {
             // Whoever waits is told; should the replica panic at that too, they time out.
             let told = catch_unwind(AssertUnwindSafe(|| replica.quarantine(effects)));
             drop(told);
         }
-        effects.push(Effect::Isolated { incarnation, reason });
+        effects.push(Effect::Isolated { incarnation, replica_id, reason });
     }
 
     /// Drains every touched replica and follows the metadata until nothing moves.

@@ -163,16 +163,6 @@ impl Shard {
         }
     }
 
-    /// Whoever followed a replica on `node` looks for another leader at once.
-    pub(super) fn note_lost(&mut self, node: NodeId, effects: &mut Effects) {
-        self.note_unreachable(node, effects);
-        for incarnation in self.running() {
-            if self.replica(incarnation).is_some_and(|replica| replica.follows(node)) {
-                self.with(incarnation, effects, |replica, _| replica.forget_leader(node));
-            }
-        }
-    }
-
     pub(super) fn confirm(
         &mut self,
         incarnation: Incarnation,

@@ -24,6 +24,7 @@ fn settings() -> ShardSettings {
             entropy: Box::new(entropy),
         },
         min_insync_replicas: None,
+        rest_ticks: REST_TICKS,
     }
 }
 

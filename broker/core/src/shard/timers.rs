@@ -73,7 +73,8 @@ impl Shard {
         let timers = &self.timers;
         let housekeeping = Deadline::Service(timers.next_housekeeping_ms);
         let tick = (!timers.ticking.is_empty()).then_some(timers.next_tick_ms);
-        let real = tick.into_iter().chain(timers.creates.values().copied());
+        let sweep = self.sweep.next_ms();
+        let real = tick.into_iter().chain(sweep).chain(timers.creates.values().copied());
         let soonest = real.map(Deadline::Monotonic).chain(timers.deadlines.values().copied());
         let waits = soonest.map(|deadline| deadline.wait_ms(now));
         waits.fold(housekeeping.wait_ms(now), u64::min)
@@ -108,7 +109,9 @@ impl Shard {
             for incarnation in self.running() {
                 self.with(incarnation, effects, |replica, _| replica.keep_house(now));
             }
+            self.prefer(now, effects);
         }
+        self.sweep(now, effects);
         self.retry_creates(now_ms, effects);
     }
 

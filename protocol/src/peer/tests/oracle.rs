@@ -324,6 +324,12 @@ impl Said {
             RaftBody::TimeoutNow => {
                 self.chosen("TimeoutNow");
             }
+            RaftBody::Quiesce { index } => {
+                self.chosen("Quiesce").number("index", index.get());
+            }
+            RaftBody::QuiesceResponse { index } => {
+                self.chosen("QuiesceResponse").number("index", index.get());
+            }
         }
     }
 
@@ -405,5 +411,5 @@ fn every_frame_reads_as_the_page_lays_it_out() {
         said.message(&message);
         assert_eq!(walk.found, said.0, "seed {seed}");
     }
-    assert_eq!(chosen.len(), 2 + 8 + 3 + 4, "{chosen:?}");
+    assert_eq!(chosen.len(), 2 + 10 + 3 + 4, "{chosen:?}");
 }

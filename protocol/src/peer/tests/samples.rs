@@ -8,7 +8,7 @@ use crate::wire::tests::Source;
 use bytes::Bytes;
 
 /// Kinds and choices together: so many seeds in a row have all of them.
-pub(super) const SHAPES: u64 = 19;
+pub(super) const SHAPES: u64 = 21;
 
 /// The message of a seed. Its records are stamped, so that it comes back as it was.
 pub(super) fn message(seed: u64) -> PeerMessage {
@@ -53,6 +53,7 @@ pub(super) fn message(seed: u64) -> PeerMessage {
                 })
                 .collect(),
         }),
+        shape @ 19..=20 => PeerMessage::RaftBatch(vec![raft(source, Some(shape as usize - 11))]),
         _ => PeerMessage::Answer { id: number(source), result: answer(source) },
     }
 }
@@ -157,7 +158,7 @@ pub(super) fn entries(
 }
 
 fn raft(source: &mut Source, shape: Option<usize>) -> RaftMessage {
-    let shape = shape.unwrap_or_else(|| source.below(8));
+    let shape = shape.unwrap_or_else(|| source.below(10));
     let mut message = RaftMessage {
         incarnation: Incarnation::new(number(source)),
         from: ReplicaId::new(number(source)),
@@ -201,7 +202,9 @@ fn raft(source: &mut Source, shape: Option<usize>) -> RaftMessage {
             commit_term: term(source),
         },
         6 => RaftBody::InstallSnapshot { snapshot: Box::new(snapshot(source)) },
-        _ => RaftBody::TimeoutNow,
+        7 => RaftBody::TimeoutNow,
+        8 => RaftBody::Quiesce { index: index(source) },
+        _ => RaftBody::QuiesceResponse { index: index(source) },
     };
     message
 }

@@ -64,7 +64,8 @@ pub(super) fn outbound(incarnation: Incarnation, mut message: Message) -> Option
 }
 
 /// What a peer said, as raft wants to hear it.
-pub(super) fn inbound(received: RaftMessage) -> Message {
+/// `None` for what is not raft's business.
+pub(super) fn inbound(received: RaftMessage) -> Option<Message> {
     let mut message = Message {
         from: received.from.get(),
         to: received.to.get(),
@@ -106,8 +107,9 @@ pub(super) fn inbound(received: RaftMessage) -> Message {
         }
         RaftBody::TimeoutNow => message.set_msg_type(MessageType::MsgTimeoutNow),
         RaftBody::InstallSnapshot { .. } => message.set_msg_type(MessageType::MsgSnapshot),
+        RaftBody::Quiesce { .. } | RaftBody::QuiesceResponse { .. } => return None,
     }
-    message
+    Some(message)
 }
 
 fn inbound_vote(body: RaftBody, message: &mut Message) {

@@ -1,6 +1,7 @@
 //! Stories of three replicas that speak to each other: the network and the disks do what a story
 //! says.
 
+mod quiescence;
 mod snapshots;
 
 use super::*;
@@ -521,15 +522,15 @@ fn leadership_is_handed_to_the_voter_that_answers_and_to_nobody_else() {
         trio.produce(1, ticket, b"only two hear of it");
         trio.settle(&[1, 3]);
     }
-    assert!(trio.seats[&1].replica.has_successor());
-    trio.seat(1).replica.hand_over();
+    assert!(trio.seats[&1].replica.has_successor(|_| true));
+    trio.seat(1).replica.hand_over(|_| true);
     trio.settle(&VOTERS);
     assert!(trio.seats[&3].replica.is_leader(), "it holds more of the log than the other one");
-    assert!(!trio.seats[&1].replica.has_successor(), "whoever follows has nothing to give");
+    assert!(!trio.seats[&1].replica.has_successor(|_| true), "whoever follows has nothing to give");
     for _ in 0..25 {
         trio.tick_at_once(3);
     }
-    assert!(!trio.seats[&3].replica.has_successor(), "nobody answers any more");
+    assert!(!trio.seats[&3].replica.has_successor(|_| true), "nobody answers any more");
 }
 
 #[test]
@@ -549,7 +550,7 @@ fn more_flushes_than_a_majority_are_waited_for_where_the_topic_asks() {
 fn whoever_loses_its_leaders_node_stands_at_once_and_in_turn() {
     let mut trio = Trio::led_by_1();
     for id in [2, 3] {
-        assert!(trio.seats[&id].replica.follows(NodeId::new(1)));
+        assert!(trio.seats[&id].replica.followed_on(NodeId::new(1)).is_some());
         trio.seat(id).replica.forget_leader(NodeId::new(1));
     }
     trio.settle(&[2, 3]);
