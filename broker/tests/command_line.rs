@@ -43,7 +43,7 @@ fn the_version_is_an_object_in_a_pipe_and_a_line_on_request() {
 
 #[test]
 fn commands_of_later_builds_are_usage_errors() {
-    for arguments in [&["node", "list"][..], &["doctor"], &["bench"], &[]] {
+    for arguments in [&["acl", "list"][..], &["doctor"], &["bench"], &[]] {
         let output = bateau(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert_eq!(text(&output.stdout), "", "{arguments:?}");
