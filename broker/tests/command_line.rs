@@ -206,6 +206,9 @@ fn every_command_stands_on_one_page_with_its_scope_and_impact() {
     assert!(page.contains("\ntopic list "), "{page}");
     let deletes = page.lines().filter(|line| line.contains(" | destructive | "));
     let names: Vec<_> = deletes.filter_map(|line| line.split(" <").next()).collect();
-    assert_eq!(names, ["topic delete", "group delete", "ctx delete"]);
+    assert_eq!(
+        names,
+        ["topic delete", "group delete", "node remove", "node replace", "ctx delete"]
+    );
     assert_eq!(text(&bateau(&["--help-llm", "status"]).stdout), page, "as with --help");
 }
