@@ -17,13 +17,13 @@
 use bateau_log::{CommitCycle, DiskFailed, Done, Work};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Quiet time before the closing flush (D2, recovery's write order).
 const CLOSING_FLUSH_AFTER: Duration = Duration::from_millis(50);
 /// Pause between two slices of background work on an otherwise quiet directory (D5).
 const BACKGROUND_PAUSE: Duration = Duration::from_millis(1);
-/// Between two looks at the free space.
+/// Between two looks at the free space, however busy or quiet it is.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the disk thread reports.
@@ -74,7 +74,8 @@ pub fn spawn(
 ) -> std::io::Result<(DiskQueue, JoinHandle<()>)> {
     let (sender, queue) = channel();
     let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(move || {
-        let mut worker = Worker { cycle, queue, report: &report, done: Vec::new() };
+        let (done, looked) = (Vec::new(), Instant::now());
+        let mut worker = Worker { cycle, queue, report: &report, done, looked };
         let ended = worker.run();
         let Worker { cycle, .. } = worker;
         if let Err(failed) = ended.and_then(|()| cycle.close()) {
@@ -89,6 +90,8 @@ struct Worker<'a> {
     queue: Receiver<Message>,
     report: &'a dyn Fn(Report),
     done: Vec<Done>,
+    /// When it last looked at the free space.
+    looked: Instant,
 }
 
 /// What a quiet moment is used for next.
@@ -124,6 +127,9 @@ impl Worker<'_> {
                         }
                     }
                     self.cycle.run(&mut work, &mut self.done)?;
+                    if self.looked.elapsed() >= SPACE_CHECK_INTERVAL {
+                        self.look()?;
+                    }
                     self.report();
                     let has_settled = self.settle(settles_count)?;
                     let has_more = !has_settled && self.background()?;
@@ -144,13 +150,20 @@ impl Worker<'_> {
                 Quiet::SpaceCheck
             }
             Quiet::SpaceCheck => {
-                self.cycle.check_space(&mut self.done)?;
+                self.look()?;
                 // What is low on room has trash to empty, and nothing else may come along.
                 if self.background()? { Quiet::Background } else { Quiet::SpaceCheck }
             }
         };
         self.report();
         Ok(next)
+    }
+
+    /// A trickle that never pauses must not keep room, or its end, from being seen (D20).
+    fn look(&mut self) -> Result<(), DiskFailed> {
+        self.looked = Instant::now();
+        self.cycle.check_space(&mut self.done)?;
+        Ok(())
     }
 
     fn background(&mut self) -> Result<bool, DiskFailed> {

@@ -136,9 +136,10 @@ pub fn locate(
     let known = u32::try_from(partition).ok().and_then(|number| found.partition(number));
     let known = known.ok_or(FetchError::UnknownTopicOrPartition)?;
     let view = directory.view(known.incarnation).ok_or(FetchError::NotLeader)?;
-    // A damaged log has no leader, and its prefix is served all the same.
+    // A damaged log without other copies has no leader, and its prefix is served all the same.
+    // Beside other copies it is silent: they go on, and it does not know how far.
     let Some(term) = view.leader_term() else {
-        return if view.is_unavailable() {
+        return if view.is_unavailable() && known.replicas.len() == 1 {
             Ok(Arc::clone(view))
         } else {
             Err(FetchError::NotLeader)

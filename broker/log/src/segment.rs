@@ -143,6 +143,17 @@ pub(crate) fn next_capacity(capacity: Option<u64>, segment_bytes: u32, frame_byt
     wanted.max(needed.next_multiple_of(4096))
 }
 
+/// Size of the segment behind one that was closed early, when so many bytes of it were used: the
+/// first of those that segments grow to that holds twice as much. What closes often stays small.
+pub(crate) fn capacity_behind(used: u64, segment_bytes: u32, frame_bytes: u64) -> u64 {
+    let grow = |capacity| next_capacity(capacity, segment_bytes, frame_bytes);
+    let mut capacity = grow(None);
+    while capacity < used.saturating_mul(2) && grow(Some(capacity)) > capacity {
+        capacity = grow(Some(capacity));
+    }
+    capacity
+}
+
 /// One segment, shared between its writer and the readers.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -396,6 +407,16 @@ mod tests {
         let mib = 1024;
         assert_eq!(sizes[..6], [16, 64, 256, mib, 4 * mib, 16 * mib]);
         assert_eq!(sizes[6..], [32, 64, 128, 256, 512, 1024, 1024].map(|size| size * mib));
+    }
+
+    #[test]
+    fn behind_a_segment_that_was_closed_early_comes_one_for_twice_as_much() {
+        let behind = |used: u64| capacity_behind(used, 1 << 30, 100);
+        assert_eq!(behind(5_000), 16 * 1024);
+        assert_eq!(behind(8 * 1024 + 1), 64 * 1024);
+        assert_eq!(behind(3 * 1024 * 1024), 16 * 1024 * 1024);
+        assert_eq!(behind(1 << 40), 1 << 30);
+        assert_eq!(capacity_behind(5_000, 1 << 30, 1 << 20), (1 << 20) + 4096 + 4096);
     }
 
     #[test]

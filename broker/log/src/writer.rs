@@ -27,7 +27,7 @@ use crate::index::payload_timestamp;
 use crate::meta::{ReplicaMeta, SnapshotMark, TruncateMark};
 use crate::reader::LogReader;
 use crate::recycle::{RECYCLED, RecycledFiles};
-use crate::segment::{SEGMENT_HEADER_BYTES, Segment, log_dir, next_capacity};
+use crate::segment::{SEGMENT_HEADER_BYTES, Segment, capacity_behind, log_dir, next_capacity};
 use crate::shared::LogShared;
 use crate::side::SideEntry;
 use crate::tail::Tail;
@@ -241,7 +241,11 @@ impl LogWriter {
             );
             let bytes = length(FRAME_HEADER_BYTES + frame.payload.len());
             if roll || tail.position + bytes + length(FRAME_HEADER_BYTES) > capacity {
-                let wanted = next_capacity(Some(capacity), self.options.segment_bytes, bytes);
+                let most = self.options.segment_bytes;
+                let wanted = match roll {
+                    true => capacity_behind(tail.position, most, bytes),
+                    false => next_capacity(Some(capacity), most, bytes),
+                };
                 let birth = FlushSequence::new(flush_sequence.get().saturating_sub(1));
                 let segment = match self.next_segment(&tail, wanted, bytes, birth, recycled) {
                     Ok(segment) => segment,

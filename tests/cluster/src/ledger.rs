@@ -30,6 +30,10 @@ pub struct Entry {
     pub faulty: Duration,
     /// Faults as they were seen at their target: kills, packets, errors.
     pub observed: BTreeMap<&'static str, u64>,
+    /// Numbers beside: rates, elections, times. They prove no fault.
+    pub measured: BTreeMap<&'static str, u64>,
+    /// Error codes that clients got for batches and polls, each by how often.
+    pub refusals: BTreeMap<i16, u64>,
     /// Operations that clients began while a fault was there.
     pub operations_in_fault: u64,
     /// For each fault, how long no other node was named as leader.
@@ -60,6 +64,8 @@ impl Entry {
             variant: String::new(),
             faulty: Duration::ZERO,
             observed: BTreeMap::new(),
+            measured: BTreeMap::new(),
+            refusals: BTreeMap::new(),
             operations_in_fault: 0,
             leaderless: Vec::new(),
             gaps: Vec::new(),
@@ -74,6 +80,18 @@ impl Entry {
     /// Notes faults that were seen at their target.
     pub fn observe(&mut self, what: &'static str, count: u64) {
         *self.observed.entry(what).or_default() += count;
+    }
+
+    /// Keeps the greatest of a number.
+    pub fn measure(&mut self, what: &'static str, number: u64) {
+        let most = self.measured.entry(what).or_default();
+        *most = number.max(*most);
+    }
+
+    /// Keeps the least of a number.
+    pub fn measure_least(&mut self, what: &'static str, number: u64) {
+        let least = self.measured.entry(what).or_insert(number);
+        *least = number.min(*least);
     }
 
     /// Whether the fault was there and clients met it.
@@ -103,6 +121,8 @@ impl Entry {
             "counts": self.counts(),
             "fault_s": self.faulty.as_secs_f64(),
             "observed": self.observed,
+            "measured": self.measured,
+            "refusals": self.refusals,
             "operations": self.report.operations,
             "operations_in_fault": self.operations_in_fault,
             "acked": self.report.acked,

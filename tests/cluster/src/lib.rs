@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!   rows ── Nodes ──┬── Network: a namespace per node; routes into a void, or proxies
-//!     │             ├── Disk: an ext4 of its own, whose device can be made to fail
+//!     │             │            or packets through the test, which loses, delays, damages some
+//!     │             ├── Disk: an ext4 of its own on a loop device or on a device of ours; a tmpfs
+//!     │             ├── WallClock: a wall clock of its own
 //!     │             └── Program: killed, stopped, continued
 //!     ├──── Load: producers, readers, askers ──> history ──> checker ──> Report
 //!     └──── ledger: a line of JSON per run
@@ -20,15 +22,20 @@
 //!
 //! What clients see: that is for the test to ask.
 
+pub mod device;
 pub mod disk;
+pub mod fuse;
+pub mod group;
 pub mod ledger;
 pub mod load;
 pub mod network;
 pub mod nodes;
 pub mod numbers;
+pub mod packets;
 pub mod proxy;
 pub mod replicas;
 pub mod rows;
+pub mod wall_clock;
 pub mod wire;
 
 use kafka_clients_tests::broker::binary;

@@ -6,6 +6,7 @@
 //!                                              └── n3: 10.77.0.3 ── void: a link to nowhere
 //!   Way::Packets   n1 sends to 10.77.0.2 by a route into its void: real packets are lost, one way
 //!   Way::Proxies   10.77.0.2:9640 of n1 is a proxy of the test ([`crate::proxy`])
+//!   Way::Tunnels   n1 sends to 10.77.0.2 by a tunnel to the test ([`crate::packets`])
 //! ```
 //!
 //! Invariants
@@ -14,6 +15,7 @@
 //!
 //! Absent on purpose: `tc` and packet filters, which a kernel may lack.
 
+use crate::packets::Tunnels;
 use crate::proxy::Proxies;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -32,6 +34,8 @@ pub enum Way {
     Packets,
     /// Proxies between the nodes swallow bytes, hold them back or cut connections.
     Proxies,
+    /// Packets go through the test, which does to them what a profile says.
+    Tunnels,
 }
 
 /// What was lost so far.
@@ -50,6 +54,7 @@ pub struct Lost {
 pub struct Network {
     nodes: Vec<usize>,
     proxies: Option<Proxies>,
+    tunnels: Option<Tunnels>,
     routes: Vec<(usize, usize)>,
     /// What the voids had counted when they were new.
     counted_before: u64,
@@ -79,19 +84,32 @@ impl Network {
             nodes.iter().for_each(|node| answer_for_the_link_alone(*node));
         }
         let proxies = (way == Way::Proxies).then(|| Proxies::start(nodes, seed));
-        let nodes = nodes.to_vec();
-        let mut network = Self { nodes, proxies, routes: Vec::new(), counted_before: 0 };
+        let tunnels = (way == Way::Tunnels).then(|| Tunnels::start(nodes, seed));
+        let (nodes, routes) = (nodes.to_vec(), Vec::new());
+        let mut network = Self { nodes, proxies, tunnels, routes, counted_before: 0 };
         network.counted_before = network.voided();
         network
     }
 
     /// How nodes are kept apart here.
     pub fn way(&self) -> Way {
-        if self.proxies.is_some() { Way::Proxies } else { Way::Packets }
+        match (&self.proxies, &self.tunnels) {
+            (Some(_), _) => Way::Proxies,
+            (_, Some(_)) => Way::Tunnels,
+            (None, None) => Way::Packets,
+        }
+    }
+
+    /// What packets between nodes go through, where they do.
+    pub fn tunnels(&self) -> Option<&Tunnels> {
+        self.tunnels.as_ref()
     }
 
     /// From now on nothing that `from` sends reaches `to`; the other direction goes on.
+    ///
+    /// Panics with tunnels, which lose by profile.
     pub fn lose(&mut self, from: usize, to: usize) {
+        assert!(self.tunnels.is_none(), "tunnels have a route there already");
         match &self.proxies {
             Some(proxies) => proxies.lose(from, to),
             None => {
@@ -158,7 +176,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        self.proxies = None;
+        (self.proxies, self.tunnels) = (None, None);
         for node in &self.nodes {
             // The kernel takes a network apart later; the name of its link must be free at once.
             ip(&format!("link del e{node}"));
@@ -195,12 +213,17 @@ pub fn command(node: usize, program: &std::path::Path) -> Command {
 
 /// Listens in a node's network. The listener may then be used from anywhere.
 pub fn listen(node: usize, at: SocketAddr) -> TcpListener {
+    inside(node, move || TcpListener::bind(at).expect("the address is this network's"))
+}
+
+/// Runs something in a node's network. What it opens may then be used from anywhere.
+pub fn inside<T: Send + 'static>(node: usize, make: impl FnOnce() -> T + Send + 'static) -> T {
     let made = thread::spawn(move || {
         let network = File::open(format!("/run/netns/n{node}")).expect("the network has a name");
         let kind = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), kind)
             .expect("a network of our own can be entered");
-        TcpListener::bind(at).expect("the address is this network's")
+        make()
     });
     made.join().expect("it does not panic")
 }

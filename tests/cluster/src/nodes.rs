@@ -7,8 +7,9 @@
 //! Absent on purpose: what clients see ([`crate::load`]).
 
 use crate::TIMEOUT;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::network::{self, KAFKA_PORT, Network, PEERS_PORT, Way};
+use crate::wall_clock::{Library, WallClock};
 use kafka_clients_tests::broker::binary;
 use kafka_clients_tests::program::Program;
 use kafka_clients_tests::scratch::ScratchDirectory;
@@ -16,11 +17,32 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+/// What nodes stand on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ground {
+    /// How they are kept apart.
+    pub way: Way,
+    /// Where they keep their data.
+    pub disk: disk::Kind,
+    /// Whether each has a wall clock of its own.
+    pub has_clocks: bool,
+}
+
+impl Ground {
+    /// The usual one.
+    pub fn of(way: Way) -> Self {
+        Self { way, disk: disk::Kind::Image(disk::SIZE_BYTES), has_clocks: false }
+    }
+}
+
 /// Nodes by their ids, from 1 on.
 #[derive(Debug)]
 pub struct Nodes {
     programs: BTreeMap<usize, Program>,
     disks: BTreeMap<usize, Disk>,
+    clocks: BTreeMap<usize, WallClock>,
+    /// Which the clocks need.
+    _library: Option<Library>,
     /// How they reach each other.
     pub network: Network,
     place: ScratchDirectory,
@@ -28,12 +50,16 @@ pub struct Nodes {
 
 impl Nodes {
     /// Makes networks, disks and files for so many nodes; nothing runs yet.
-    pub fn new(count: usize, way: Way, seed: u64) -> Self {
+    pub fn new(count: usize, ground: Ground, seed: u64) -> Self {
         let ids: Vec<usize> = (1..=count).collect();
-        let network = Network::new(&ids, way, seed);
-        let disks = ids.iter().map(|id| (*id, Disk::new(*id))).collect();
+        let network = Network::new(&ids, ground.way, seed);
+        let disks = ids.iter().map(|id| (*id, Disk::new(*id, ground.disk))).collect();
+        let library = ground.has_clocks.then(Library::compile).flatten();
+        let clocks =
+            library.iter().flat_map(|library| ids.iter().map(|id| (*id, library.clock(*id))));
+        let (clocks, programs) = (clocks.collect(), BTreeMap::new());
         let place = ScratchDirectory::new("nodes");
-        let nodes = Self { programs: BTreeMap::new(), disks, network, place };
+        let nodes = Self { programs, disks, clocks, _library: library, network, place };
         for id in nodes.ids() {
             std::fs::write(nodes.file(id), nodes.configuration(id)).expect("it is written");
         }
@@ -41,8 +67,8 @@ impl Nodes {
     }
 
     /// Starts all of them and waits until they are ready.
-    pub fn started(count: usize, way: Way, seed: u64) -> Self {
-        let mut nodes = Self::new(count, way, seed);
+    pub fn started(count: usize, ground: Ground, seed: u64) -> Self {
+        let mut nodes = Self::new(count, ground, seed);
         nodes.ids().into_iter().for_each(|id| nodes.launch(id));
         for id in nodes.ids() {
             nodes.until_ready(id);
@@ -79,6 +105,7 @@ impl Nodes {
              peers = \"{address}:{PEERS_PORT}\"\nallow_plaintext = true\n\
              [cluster]\nvoters = [{}]\n\
              [limits]\nconnections_per_ip_max = 10000\nconnections_per_ip_second_max = 100000\n\
+             retention_check_ms = 1000\n\
              disk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
              disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n",
             disk.data().display(),
@@ -92,6 +119,11 @@ impl Nodes {
         self.disks.get(&id).expect("every node has a disk")
     }
 
+    /// A node's wall clock, where it has one of its own.
+    pub fn clock(&self, id: usize) -> Option<&WallClock> {
+        self.clocks.get(&id)
+    }
+
     /// Takes a node's filesystem away and brings it back, as a new start of its machine does.
     pub fn remount(&mut self, id: usize) {
         self.disks.get_mut(&id).expect("every node has a disk").remount();
@@ -101,6 +133,9 @@ impl Nodes {
     pub fn launch(&mut self, id: usize) {
         let mut command = network::command(id, binary());
         command.arg("serve").arg("--config").arg(self.file(id)).env_remove("RUST_LOG");
+        if let Some(clock) = self.clock(id) {
+            clock.give(&mut command);
+        }
         self.programs.insert(id, Program::start(&format!("node {id}"), command));
     }
 

@@ -5,7 +5,7 @@
 
 use crate::load::Directory;
 use crate::network::{self, Way};
-use crate::nodes::Nodes;
+use crate::nodes::{Ground, Nodes};
 use crate::wire::{self, Wire};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const MANY_PARTITIONS: u32 = 1_000;
 ///
 /// Panics when a topic cannot be made.
 pub fn created_topics(count: u64) -> Vec<Duration> {
-    let nodes = Nodes::started(3, Way::Packets, 1);
+    let nodes = Nodes::started(3, Ground::of(Way::Packets), 1);
     let ids = nodes.ids();
     // The first topic of all waits for whatever is done once.
     Directory::new(&ids, "first").create(1);
@@ -56,7 +56,7 @@ fn created(ids: &[usize], number: u64) -> Duration {
 ///
 /// Panics when the partitions cannot be made.
 pub fn restarts(count: u64) -> Vec<Duration> {
-    let mut nodes = Nodes::started(3, Way::Packets, 1);
+    let mut nodes = Nodes::started(3, Ground::of(Way::Packets), 1);
     let directory = Directory::new(&nodes.ids(), "many");
     directory.create(MANY_PARTITIONS);
     for led in (0_u32..).zip(directory.partitions()) {

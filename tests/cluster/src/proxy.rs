@@ -14,7 +14,7 @@
 //!   stream ever continues with a hole.
 //! - Pauses come from the seed.
 //!
-//! Absent on purpose: damage. A frame's checksum is looked at where frames are tested.
+//! Absent on purpose: damage, and packets of their own ([`crate::packets`]).
 
 use crate::network::{self, Lost, PEERS_PORT};
 use std::io::{ErrorKind, Read, Write};

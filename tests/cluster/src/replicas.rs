@@ -20,29 +20,30 @@ const REPLICAS_MIN: usize = 3;
 /// Frames of one copy by their index.
 type Frames = BTreeMap<u64, Frame>;
 
-/// Waits until all copies are equal; how many frames were compared, or what differs in the end.
+/// Waits until all copies of these nodes are equal; how many frames were compared, or what differs
+/// in the end.
 ///
 /// # Errors
 /// The first difference, in words.
-pub fn agree(nodes: &Nodes, timeout: Duration) -> Result<u64, String> {
+pub fn agree(nodes: &Nodes, ids: &[usize], timeout: Duration) -> Result<u64, String> {
     let deadline = Instant::now() + timeout;
     loop {
-        let compared = compare(nodes);
+        let compared = compare(nodes, ids);
         if compared.is_ok() || Instant::now() > deadline {
             return compared;
         }
     }
 }
 
-fn compare(nodes: &Nodes) -> Result<u64, String> {
+fn compare(nodes: &Nodes, ids: &[usize]) -> Result<u64, String> {
     let homes = |id: usize| nodes.disk(id).data().join("partitions");
-    let names: BTreeSet<_> = nodes.ids().into_iter().flat_map(|id| listed(&homes(id))).collect();
+    let names: BTreeSet<_> = ids.iter().flat_map(|id| listed(&homes(*id))).collect();
     let mut compared = 0;
     for path in names {
         let name = path.to_string_lossy().into_owned();
         let holding: Vec<usize> =
-            nodes.ids().into_iter().filter(|id| homes(*id).join(&path).is_dir()).collect();
-        if holding.len() < REPLICAS_MIN {
+            ids.iter().copied().filter(|id| homes(*id).join(&path).is_dir()).collect();
+        if holding.len() < REPLICAS_MIN.min(ids.len()) {
             return Err(format!("log {name}: only nodes {holding:?} have it"));
         }
         let mut copies = holding.into_iter().map(|id| (id, frames(&homes(id).join(&path))));
@@ -71,22 +72,42 @@ fn listed(directory: &Path) -> Vec<PathBuf> {
     entries.filter_map(|entry| Some(PathBuf::from(entry.ok()?.file_name()))).collect()
 }
 
-/// What the broker's own command finds in the segments of a log, of a running node too.
-fn frames(log: &Path) -> Frames {
+/// The first segment of each log of a node that holds records.
+pub fn first_segments(nodes: &Nodes, id: usize) -> Vec<PathBuf> {
+    let home = nodes.disk(id).data().join("partitions");
+    let logs = listed(&home).into_iter().filter_map(|log| {
+        let log = home.join(log);
+        let segment = log.join(segments(&log).into_iter().next()?);
+        let has_records = dumped(&segment).values().any(|(_, kind, ..)| kind == "records");
+        has_records.then_some(segment)
+    });
+    logs.collect()
+}
+
+/// Names of a log's segments, in order.
+fn segments(log: &Path) -> Vec<PathBuf> {
     let mut segments = listed(log);
     segments.retain(|name| name.extension().is_some_and(|ending| ending == "log"));
     segments.sort();
+    segments
+}
+
+/// What is in the segments of a log, of a running node too.
+fn frames(log: &Path) -> Frames {
+    segments(log).into_iter().flat_map(|segment| dumped(&log.join(segment))).collect()
+}
+
+/// What the broker's own command finds in a segment.
+fn dumped(segment: &Path) -> Frames {
+    let output = Command::new(binary()).args(["log", "dump"]).arg(segment).output();
+    let output = output.expect("the binary is there");
     let mut frames = Frames::new();
-    for segment in segments {
-        let output = Command::new(binary()).args(["log", "dump"]).arg(log.join(segment)).output();
-        let output = output.expect("the binary is there");
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            let Ok(frame) = serde_json::from_str::<Value>(line) else { continue };
-            let number = |key: &str| frame[key].as_u64().unwrap_or(u64::MAX);
-            let kind = frame["kind"].as_str().unwrap_or_default().to_owned();
-            let identity = (number("term"), kind, number("base_offset"), number("payload_crc"));
-            frames.insert(number("index"), identity);
-        }
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let Ok(frame) = serde_json::from_str::<Value>(line) else { continue };
+        let number = |key: &str| frame[key].as_u64().unwrap_or(u64::MAX);
+        let kind = frame["kind"].as_str().unwrap_or_default().to_owned();
+        let identity = (number("term"), kind, number("base_offset"), number("payload_crc"));
+        frames.insert(number("index"), identity);
     }
     frames
 }

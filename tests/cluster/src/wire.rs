@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long a send may be stuck in a full socket.
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
+/// Twenty years: what goes before that goes for no reason, even by a clock ten years ahead.
+const KEPT_MS: &str = "631152000000";
 /// Bytes in front of the records in a batch as [`stored`] gives it, which begins at the magic.
 const CONTENT_HEADER_BYTES: usize = 61 - 16;
 
@@ -139,7 +141,8 @@ pub fn metadata(wire: &mut Wire, topic: &str, timeout: Duration) -> io::Result<V
     Ok(partitions)
 }
 
-/// Creates a topic; the error code.
+/// Creates a topic whose records are kept for `KEPT_MS`, and may be so far ahead of a node's
+/// clock; the error code.
 ///
 /// # Errors
 /// As [`Wire::call`].
@@ -152,7 +155,9 @@ pub fn create_topic(
 ) -> io::Result<i16> {
     let partitions = i32::try_from(partitions).map_err(io::Error::other)?;
     let request = api(CREATE_TOPICS).request_with(2, |writer| {
-        writer.array(1).string(topic).int32(partitions).int16(replicas).array(0).array(0);
+        writer.array(1).string(topic).int32(partitions).int16(replicas).array(0);
+        writer.array(2).string("retention.ms").nullable_string(Some(KEPT_MS));
+        writer.string("message.timestamp.after.max.ms").nullable_string(Some(KEPT_MS));
         writer.int32(10_000).boolean(false);
     });
     let answer = wire.call(&request, timeout)?;

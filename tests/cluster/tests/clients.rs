@@ -4,7 +4,7 @@ use checker::{History, NEVER, Operation, Outcome, What, check};
 use cluster_tests::TIMEOUT;
 use cluster_tests::load::{Load, Shape};
 use cluster_tests::network::{self, Way};
-use cluster_tests::nodes::Nodes;
+use cluster_tests::nodes::{Ground, Nodes};
 use kafka_clients_tests::program::Program;
 use kafka_clients_tests::{namespace, runtimes};
 use serde_json::Value;
@@ -40,7 +40,7 @@ fn every_client_rides_through_the_kill_of_a_leader() {
     if !namespace::enter_to_network(NAME) {
         return;
     }
-    let mut nodes = Nodes::started(3, Way::Packets, 1);
+    let mut nodes = Nodes::started(3, Ground::of(Way::Packets), 1);
     let shape = Shape {
         partitions: PARTITIONS,
         ordered: 0,

@@ -56,6 +56,26 @@ fn p5_leadership_settles_when_packets_go_in_one_direction_only() {
 }
 
 #[test]
+fn p6_bridges_and_rings_of_five_keep_their_leaders() {
+    short_with("p6_bridges_and_rings_of_five_keep_their_leaders", Row::P6, 5);
+}
+
+#[test]
+fn p8_packets_that_are_lost_late_doubled_or_damaged_cost_nothing_but_time() {
+    short("p8_packets_that_are_lost_late_doubled_or_damaged_cost_nothing_but_time", Row::P8);
+}
+
+#[test]
+fn p10_a_full_disk_refuses_records_keeps_offsets_and_resumes() {
+    short("p10_a_full_disk_refuses_records_keeps_offsets_and_resumes", Row::P10);
+}
+
+#[test]
+fn p12_power_cuts_lose_nothing_that_was_acknowledged() {
+    short("p12_power_cuts_lose_nothing_that_was_acknowledged", Row::P12);
+}
+
+#[test]
 fn p13_a_node_whose_flush_fails_ends_and_the_others_take_over() {
     short("p13_a_node_whose_flush_fails_ends_and_the_others_take_over", Row::P13);
 }

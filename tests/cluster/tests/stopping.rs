@@ -5,7 +5,7 @@ use checker::check;
 use cluster_tests::TIMEOUT;
 use cluster_tests::load::{Load, Shape};
 use cluster_tests::network::Way;
-use cluster_tests::nodes::Nodes;
+use cluster_tests::nodes::{Ground, Nodes};
 use kafka_clients_tests::namespace;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn nodes_that_are_asked_to_stop_give_their_leaderships_away() {
     if !namespace::enter_to_network(NAME) {
         return;
     }
-    let mut nodes = Nodes::started(5, Way::Packets, 1);
+    let mut nodes = Nodes::started(5, Ground::of(Way::Packets), 1);
     let shape = Shape {
         partitions: PARTITIONS,
         ordered: 4,

@@ -117,7 +117,7 @@ fn a_bad_configuration_is_named_on_one_line_and_makes_no_directory() {
         (&["-X", "auth.required=true"], "auth.required"),
         (&["-X", "cluster.voters=1@127.0.0.1:9644,1@127.0.0.1:9645"], "cluster.voters"),
         (&["-X", "listeners.kafka=0.0.0.0:0"], "listeners.kafka"),
-        (&["--nodes", "3"], "--nodes"),
+        (&["--nodes", "6"], "--nodes"),
     ];
     for (wrong, named) in cases {
         let base = ["dev", "--kafka", "127.0.0.1:0", "--data-dir", &place];

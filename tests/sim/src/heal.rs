@@ -64,11 +64,16 @@ impl World {
         }
     }
 
-    /// The newest metadata on any node.
+    /// The newest metadata that any node has ever shown.
     pub(crate) fn newest_metadata(&self) -> Option<Arc<Metadata>> {
-        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        let metadata = processes.filter_map(|process| process.metadata.clone());
-        metadata.max_by_key(|metadata| metadata.applied())
+        self.newest.clone()
+    }
+
+    /// A node shows metadata.
+    pub(crate) fn note_metadata(&mut self, metadata: &Arc<Metadata>) {
+        if self.newest.as_ref().is_none_or(|newest| newest.applied() < metadata.applied()) {
+            self.newest = Some(Arc::clone(metadata));
+        }
     }
 
     /// All logs with the nodes that hold them, those excepted that their disks have silenced.
@@ -181,7 +186,8 @@ impl World {
             let sound: Vec<NodeAt> = sound.collect();
             for n in sound.iter().copied() {
                 let Some(process) = &self.nodes[n].process else {
-                    return Some(format!("node {} is down", n + 1));
+                    let (member, out) = (self.member_in_words(n), self.nodes[n].is_out);
+                    return Some(format!("node {} is down (out {out}): {member}", n + 1));
                 };
                 let commit = process.seen.get(&log).map_or(LogIndex::ZERO, |seen| seen.commit);
                 let end = process.readers.get(&log).map(|reader| reader.bounds().last_index);

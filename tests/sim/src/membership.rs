@@ -125,6 +125,13 @@ impl World {
         self.plan.has(FaultClass::Membership) && (is_new || !is_known)
     }
 
+    /// What the cluster knows of a node, in words.
+    pub(crate) fn member_in_words(&self, n: NodeAt) -> String {
+        let (node, metadata) = (&self.nodes[n], self.newest_metadata());
+        let member = metadata.as_ref().and_then(|metadata| metadata.member(node.id));
+        format!("{member:?}, directory {:?}", node.directory)
+    }
+
     /// A removed replica's log goes, for its tombstone.
     pub(crate) fn check_removal(&mut self, n: NodeAt, process: &mut Process, log: Incarnation) {
         self.count("replicas removed");

@@ -86,7 +86,9 @@ impl Promises {
                     let new = (request.index(), state.term, vote);
                     self.installs.insert(request.incarnation, new);
                 }
-                Work::Delete { incarnation, .. } => drop(self.logs.remove(incarnation)),
+                Work::Delete { incarnation, .. } | Work::Remove { incarnation } => {
+                    self.logs.remove(incarnation);
+                }
                 _ => {}
             }
         }

@@ -191,6 +191,7 @@ impl World {
                 }
                 Business::Other(Effect::Metadata(metadata)) => {
                     self.check_cluster(n, &metadata);
+                    self.note_metadata(&metadata);
                     process.metadata = Some(metadata);
                 }
                 Business::Other(Effect::Reply(ticket, reply)) => {

@@ -16,10 +16,12 @@ use crate::plan::Plan;
 use crate::report::{Broken, Outcome};
 use crate::requests::Taken;
 use crate::trace::Trace;
+use bateau_core::controller::Metadata;
 use bateau_core::shard::Input;
 use bateau_log::sim_disk::SimRandom;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// Events of one run, so that none goes on for ever.
 const STEPS_MAX: u64 = 20_000_000;
@@ -64,6 +66,8 @@ pub struct World {
     pub links: Links,
     /// Requests that controllers have taken.
     pub taken: Taken,
+    /// The newest metadata that was shown.
+    pub newest: Option<Arc<Metadata>>,
 }
 
 /// Runs a plan to its end, or to the first thing that does not hold.
@@ -110,6 +114,7 @@ impl World {
             last_ticket: 0,
             links: Links::default(),
             taken: Taken::default(),
+            newest: None,
         }
     }
 

@@ -162,8 +162,8 @@ impl Metadata {
         self.members.get(&node).map(Arc::as_ref)
     }
 
-    /// Whether a node with this directory is a member. A founder that nobody had met at the founding
-    /// is one with any.
+    /// Whether a node with this directory is a member. A founder that nobody had met at the
+    /// founding is one with any.
     #[must_use]
     pub fn is_member(&self, node: NodeId, directory: [u8; 16]) -> bool {
         let recorded = self.member(node).map(|member| member.founder.founding_id);

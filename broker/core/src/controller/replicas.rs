@@ -1,14 +1,14 @@
 //! Which replicas a partition has, is to have, and had: assignments and their end.
 //!
 //! ```text
-//!   assigned ──> its group moves (the leader's business) ──> settled: what is not assigned any more
-//!                                                            is removed ──(each node)──> confirmed
+//!   assigned ──> its group moves (the leader's business) ──> settled: what is not assigned any
+//!                                                            more is removed ──> confirmed
 //! ```
 //!
 //! An assignment counts at once: nodes that it names make their replicas, and the partition's
-//! leader changes the group. Settled, by its leader's word, nobody but the assigned ones votes; only
-//! then do the others get tombstones of their own. An assignment may be replaced by another before
-//! it is settled, also by the one before: that cancels it.
+//! leader changes the group. Settled, by its leader's word, nobody but the assigned ones votes;
+//! only then do the others get tombstones of their own. An assignment may be replaced by another
+//! before it is settled, also by the one before: that cancels it.
 //!
 //! Invariants
 //! - A replica's tombstone is committed after a configuration without it.

@@ -253,7 +253,7 @@ impl Node {
         }
         if self.metadata.former_member(other) == Some(face.founding_id) {
             let text = format!(
-                "node {other} was removed from the cluster; nothing needs its data directory any                  more"
+                "node {other} was removed from the cluster; nobody needs its data directory now"
             );
             return Err(refusal(RefusalReason::Removed, &text));
         }

@@ -11,9 +11,9 @@
 //! messages go at once, everybody else's after the flush of what they speak of), R4 (the
 //! asynchronous path: entries are readable before `advance_append_async`, persisted in order), R5
 //! and R6 (applied is our own), R7 (checked before raft is built and before a message is stepped),
-//! R9 (entries that come late), R10 (a context of a read is never used twice), R14
-//! (`uncommitted_size` before a proposal), R12 and R19 (changes of the configuration), R18 and R21 (what a peer may say), R20 (election
-//! timeouts are a pure function).
+//! R9 (entries that come late), R10 (a context of a read is never used twice), R12 and R19 (changes
+//! of the configuration), R14 (`uncommitted_size` before a proposal), R18 and R21 (what a peer may
+//! say), R20 (election timeouts are a pure function).
 //!
 //! Absent on purpose: leases (R11); snapshots that are received, for which raft is built anew
 //! (`install`).

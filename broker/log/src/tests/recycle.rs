@@ -5,8 +5,8 @@ use super::model::drop_front;
 use crate::disk::Disk;
 use crate::sim_disk::{Fault, SimDisk};
 use crate::{
-    DataDir, DataDirOptions, DumpedPlace, Opened, SEGMENT_HEADER_BYTES, SegmentDump, SegmentHeader,
-    SpaceState, Work,
+    DataDir, DataDirOptions, DumpedPlace, LogOptions, Opened, SEGMENT_HEADER_BYTES, SegmentDump,
+    SegmentHeader, SpaceState, Work,
 };
 use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameKind};
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset};
@@ -79,6 +79,22 @@ fn last_index(opened: &Opened, log: u64) -> LogIndex {
     assert!(opened.report.corrupt.is_empty(), "{:?}", opened.report.corrupt);
     assert!(opened.report.torn.is_empty(), "{:?}", opened.report.torn);
     opened.logs.iter().find(|found| found.incarnation.get() == log).unwrap().last_index
+}
+
+#[test]
+fn a_log_whose_segments_are_closed_early_takes_no_more_room_than_its_frames() {
+    let mut node = node();
+    let used = |node: &Node| node.disk.space().map(|space| space.total - space.free).unwrap();
+    let (incarnation, options) = (Incarnation::new(LOG), LogOptions::default());
+    node.push(Work::Configure { incarnation, options });
+    let before = used(&node);
+    for number in 0..20 {
+        append(&mut node, LOG, number..number + 1);
+        node.push(Work::Roll { incarnation });
+    }
+    append(&mut node, LOG, 20..21);
+    let added = used(&node) - before;
+    assert!(added < 21 * 24 * 1024, "{added} bytes for 21 records");
 }
 
 #[test]

@@ -185,23 +185,25 @@ impl Said {
         self
     }
 
+    fn hello(&mut self, hello: &Hello) {
+        self.number("version_min", hello.version_min);
+        self.number("version_max", hello.version_max);
+        self.optional("cluster_id", hello.cluster_id, |said, id| {
+            said.bytes("cluster_id", &id);
+        });
+        self.number("node_id", hello.node_id.get());
+        self.bytes("founding_id", &hello.founding_id);
+        self.number("boot_epoch", hello.boot_epoch).number("start_id", hello.start_id);
+        self.number("expected_node_id", hello.expected_node_id.get());
+        self.number("shard", hello.shard).number("is_founded", hello.is_founded);
+        self.voters(&hello.voters);
+        self.text("peers_address", &hello.peers_address);
+        self.number("metadata_index", hello.metadata_index.get());
+    }
+
     fn message(&mut self, message: &PeerMessage) {
         match message {
-            PeerMessage::Hello(hello) => {
-                self.number("version_min", hello.version_min);
-                self.number("version_max", hello.version_max);
-                self.optional("cluster_id", hello.cluster_id, |said, id| {
-                    said.bytes("cluster_id", &id);
-                });
-                self.number("node_id", hello.node_id.get());
-                self.bytes("founding_id", &hello.founding_id);
-                self.number("boot_epoch", hello.boot_epoch).number("start_id", hello.start_id);
-                self.number("expected_node_id", hello.expected_node_id.get());
-                self.number("shard", hello.shard).number("is_founded", hello.is_founded);
-                self.voters(&hello.voters);
-                self.text("peers_address", &hello.peers_address);
-                self.number("metadata_index", hello.metadata_index.get());
-            }
+            PeerMessage::Hello(hello) => self.hello(hello),
             PeerMessage::HelloAnswer(HelloAnswer::Welcome(welcome)) => {
                 self.chosen("Welcome").number("version", welcome.version);
                 self.optional("cluster_id", welcome.cluster_id, |said, id| {

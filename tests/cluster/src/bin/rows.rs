@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   rows --row P1 --runs 20 --seed 7        ten faults a run; a line per run, and sums
-//!   rows --row P4 --nodes 5                 of three nodes, where nothing is said
+//!   rows --row P4 --nodes 5                 of what the row needs, where nothing is said
 //!   rows --row P1 --short                   as the tests do it
 //!   rows --number created|restart           numbers that are no row
 //!   rows ... --ledger FILE                  lines are added there; ledger.jsonl beside the build
@@ -13,7 +13,7 @@
 
 use cluster_tests::ledger::{Entry, percentiles};
 use cluster_tests::numbers;
-use cluster_tests::rows::{Form, NODES, Row, run};
+use cluster_tests::rows::{Form, Row, run};
 use kafka_clients_tests::broker::target_directory;
 use kafka_clients_tests::namespace;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ const USAGE: &str = "rows (--row ROW | --number created|restart) [--nodes 3|5] [
 struct Wanted {
     row: Option<Row>,
     number: Option<String>,
-    nodes: usize,
+    nodes: Option<usize>,
     runs: u64,
     seed: u64,
     form: Form,
@@ -50,7 +50,8 @@ fn main() -> ExitCode {
     let Some(row) = wanted.row else { return ExitCode::from(2) };
     let mut entries = Vec::new();
     for number in 1..=wanted.runs {
-        let entry = run(row, wanted.nodes, wanted.seed, number, wanted.form);
+        let nodes = wanted.nodes.unwrap_or_else(|| row.nodes());
+        let entry = run(row, nodes, wanted.seed, number, wanted.form);
         println!("{}", entry.to_json());
         if !entry.is_good() {
             println!("{}", entry.report);
@@ -110,8 +111,8 @@ fn spread(what: &str, times: &[Duration]) -> String {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String> {
     let ledger = target_directory().join("ledger.jsonl");
-    let (row, number, form) = (None, None, Form::Long);
-    let mut wanted = Wanted { row, number, nodes: NODES, runs: 1, seed: 1, form, ledger };
+    let (row, number, nodes, form) = (None, None, None, Form::Long);
+    let mut wanted = Wanted { row, number, nodes, runs: 1, seed: 1, form, ledger };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is no number"));
@@ -120,8 +121,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wanted, String> 
             "--number" => wanted.number = Some(value()?),
             "--nodes" => {
                 wanted.nodes = match value()?.as_str() {
-                    "3" => 3,
-                    "5" => 5,
+                    "3" => Some(3),
+                    "5" => Some(5),
                     other => return Err(format!("{other} is no number of nodes: 3 or 5 are")),
                 }
             }

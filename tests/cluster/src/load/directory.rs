@@ -133,6 +133,18 @@ impl Directory {
         }
     }
 
+    /// The newest epoch of each partition that any node knows.
+    pub fn epochs(&self) -> Vec<i32> {
+        let mut newest = vec![-1; self.known().partitions.len()];
+        for node in &self.nodes {
+            let said = ask(*node, &self.topic).unwrap_or_default();
+            for (newest, led) in newest.iter_mut().zip(said) {
+                *newest = led.epoch.max(*newest);
+            }
+        }
+        newest
+    }
+
     /// Waits until one of these nodes names a leader that is not `gone` for all of these
     /// partitions, and returns how long it took; `None` after `timeout`.
     pub fn led_elsewhere(

@@ -24,7 +24,7 @@ pub use directory::Directory;
 
 use crate::wire::{self, Wire};
 use checker::{Client, History, Operation, Partition, What};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -60,6 +60,8 @@ pub struct Ack {
     pub partition: Partition,
     /// Who gave it.
     pub node: usize,
+    /// When the client first wanted to send the batch.
+    pub invoked: u64,
     /// When the batch was sent to that node.
     pub sent: u64,
     /// When the answer was read.
@@ -82,6 +84,8 @@ pub(crate) struct Shared {
     /// Operations that have been begun.
     begun_operations: AtomicU64,
     acks: Mutex<Vec<Ack>>,
+    /// Error codes of batches and polls, each by how often it came from a node.
+    refusals: Mutex<BTreeMap<(usize, i16), u64>>,
     problems: Mutex<Vec<String>>,
 }
 
@@ -108,6 +112,14 @@ impl Shared {
 
     fn acks(&self) -> MutexGuard<'_, Vec<Ack>> {
         self.acks.lock().expect("nobody panics with it")
+    }
+
+    pub fn note_refusal(&self, node: usize, code: i16) {
+        *self.refusals().entry((node, code)).or_default() += 1;
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<(usize, i16), u64>> {
+        self.refusals.lock().expect("nobody panics with it")
     }
 
     /// Something that no fault excuses.
@@ -157,6 +169,7 @@ impl Load {
             clients: AtomicU32::new(1),
             begun_operations: AtomicU64::new(0),
             acks: Mutex::default(),
+            refusals: Mutex::default(),
             problems: Mutex::default(),
         });
         let (producers, readers) = (Vec::new(), Vec::new());
@@ -180,6 +193,11 @@ impl Load {
         }
         self.produce(move |shared| producers::plain(shared, Some(node)));
         self.read(move |shared| readers::ask(shared, Some(node)));
+    }
+
+    /// Adds a reader that begins at the start of a partition.
+    pub fn read_again(&mut self, partition: Partition) {
+        self.read(move |shared| readers::follow(shared, partition));
     }
 
     /// Ends the pinned clients.
@@ -210,6 +228,11 @@ impl Load {
     /// Who leads what, as clients of this load find out.
     pub fn directory(&self) -> &Directory {
         &self.shared.directory
+    }
+
+    /// Error codes of batches and polls so far, each by how often it came from a node.
+    pub fn refusals(&self) -> BTreeMap<(usize, i16), u64> {
+        self.shared.refusals().clone()
     }
 
     /// Acknowledgements so far.
@@ -265,6 +288,20 @@ impl Load {
         let problems = problems.expect("nobody panics with it");
         Finished { history: History::of(parts), acks, problems }
     }
+}
+
+/// Batches that were acknowledged in a second, within these moments.
+pub fn rate(acks: &[Ack], from: u64, until: u64) -> f64 {
+    let count = acks.iter().filter(|ack| (from..until).contains(&ack.acked)).count();
+    count as f64 / Duration::from_nanos(until.saturating_sub(from)).as_secs_f64().max(0.001)
+}
+
+/// How long batches of these partitions waited for their acknowledgement, of those that clients
+/// wanted to send within these moments.
+pub fn waits(acks: &[Ack], partitions: &[Partition], from: u64, until: u64) -> Vec<Duration> {
+    let within = |ack: &&Ack| partitions.contains(&ack.partition);
+    let within = acks.iter().filter(within).filter(|ack| (from..until).contains(&ack.invoked));
+    within.map(|ack| Duration::from_nanos(ack.acked.saturating_sub(ack.invoked))).collect()
 }
 
 /// The longest time, around `moment` and until `until`, in which one of these partitions had no

@@ -187,11 +187,13 @@ impl Ordered<'_> {
             let batch = self.waiting.pop_front().expect("it was looked at");
             self.on_the_way = self.on_the_way.saturating_sub(1);
             let (partition, sent, acked) = (self.partition, batch.sent, self.shared.now());
-            self.shared.note_ack(Ack { partition, node, sent, acked });
+            let invoked = batch.invoked;
+            self.shared.note_ack(Ack { partition, node, invoked, sent, acked });
             self.settle(&batch, acked, |at| Outcome::Acked(if base < 0 { -1 } else { base + at }));
             return Ok(());
         }
         self.refusals += 1;
+        self.shared.note_refusal(node, code);
         let unexpected = !is_retriable(code);
         if unexpected && self.refusals > REFUSALS_MAX {
             let (client, sequence) = (self.client, batch.sequence);
@@ -271,8 +273,9 @@ fn once(
     *link = Some((node, wire));
     let acked = shared.now();
     if code == 0 {
-        shared.note_ack(Ack { partition, node, sent, acked });
+        shared.note_ack(Ack { partition, node, invoked: sent, sent, acked });
         return (Outcome::Acked(base), acked);
     }
+    shared.note_refusal(node, code);
     (Outcome::Unknown, NEVER)
 }

@@ -52,7 +52,10 @@ impl<'a> Reader<'a> {
                 self.keep(invoked, fetched.records);
                 true
             }
-            _ => {
+            other => {
+                if let Ok(fetched) = other {
+                    self.shared.note_refusal(node, fetched.code);
+                }
                 self.shared.directory.refresh(Some(node));
                 thread::sleep(RETRY_PAUSE);
                 false

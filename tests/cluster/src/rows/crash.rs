@@ -3,7 +3,7 @@
 //! Invariant: a kill is seen at the target: the process was there, got signal 9 and was reaped.
 //! Absent on purpose: power. The kernel keeps what a process has written.
 
-use super::{PARTITIONS, RECOVERY_MAX, Run};
+use super::{RECOVERY_MAX, Run, all_partitions};
 use std::time::Duration;
 
 /// A new leader is known within so long, each time.
@@ -31,7 +31,6 @@ pub(super) fn leader(run: &mut Run) {
 
 /// P2.
 pub(super) fn all(run: &mut Run) {
-    let all: Vec<u32> = (0..PARTITIONS).collect();
     for _ in 0..run.form.faults() / 2 {
         run.breathe();
         let since = run.now();
@@ -50,6 +49,6 @@ pub(super) fn all(run: &mut Run) {
             run.problem(format!("writes resumed {took:?} after all were killed"));
         }
         run.entry.recoveries.push(took);
-        run.fault_ended(since, &all);
+        run.fault_ended(since, &all_partitions());
     }
 }

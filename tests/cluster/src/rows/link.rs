@@ -52,7 +52,7 @@ pub(super) fn one_way(run: &mut Run) {
         run.breathe();
         let (victim, led) = run.leader();
         let others = run.nodes.others(victim);
-        let epochs = epochs(run);
+        let epochs = run.load.directory().epochs();
         let before = run.nodes.network.lost();
         let since = run.now();
         for other in others {
@@ -70,7 +70,7 @@ pub(super) fn one_way(run: &mut Run) {
         run.recovers("still under a loss in one direction", SETTLE_MAX);
         let minutes = (since.at.elapsed().as_secs_f64() / 60.0).max(1.0);
         let most = elections(run, &epochs);
-        run.entry.observe("elections_most", u64::try_from(most).unwrap_or(0));
+        run.entry.measure("elections_most", u64::try_from(most).unwrap_or(0));
         if f64::from(most) / minutes > ELECTIONS_PER_MINUTE_MAX {
             run.problem(format!("{most} elections of one partition in {minutes:.1} minutes"));
         }
@@ -79,23 +79,19 @@ pub(super) fn one_way(run: &mut Run) {
     }
 }
 
-fn epochs(run: &Run) -> Vec<i32> {
-    run.load.directory().refresh(None);
-    run.load.directory().partitions().iter().map(|led| led.epoch).collect()
+/// The most elections of one partition since it had these epochs.
+pub(super) fn elections(run: &Run, before: &[i32]) -> i32 {
+    let now = run.load.directory().epochs();
+    now.iter().zip(before).map(|(now, before)| now - before).max().unwrap_or(0)
 }
 
-/// The most elections of one partition since then.
-fn elections(run: &Run, before: &[i32]) -> i32 {
-    epochs(run).iter().zip(before).map(|(now, before)| now - before).max().unwrap_or(0)
-}
-
-fn observed(run: &mut Run, before: crate::network::Lost) {
+pub(super) fn observed(run: &mut Run, before: crate::network::Lost) {
     let lost = run.nodes.network.lost();
     run.entry.observe("packets", lost.packets - before.packets);
     run.entry.observe("bytes", lost.bytes - before.bytes);
 }
 
-fn healed(run: &mut Run, since: Since, led: &[u32]) {
+pub(super) fn healed(run: &mut Run, since: Since, led: &[u32]) {
     run.fault_ended(since, led);
     run.nodes.network.heal();
     run.recovers("all hear each other again", RECOVERY_MAX);

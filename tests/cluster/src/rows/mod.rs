@@ -12,7 +12,16 @@
 //! | P3 | a leader stands still, and goes on | a zombie acks nothing, answers nothing stale |
 //! | P4 | a minority that nobody hears | the others go on; it acknowledges nothing from then on |
 //! | P5 | a leader that is not heard, then one that hears nothing | leadership settles |
+//! | P6 | five nodes in a bridge, in a ring | leadership settles and stays |
+//! | P7 | a link that comes and goes | half of the throughput, an election in ten seconds |
+//! | P8 | slow, lossy, doubling, overtaking, damaging networks | 5 % loss costs 60 % at most |
+//! | P9 | a node with no processor, or a slow disk | leaderships leave it, others do not wait |
+//! | P10 | a disk fills, and is freed | retriable errors, offsets are committed, resumes |
+//! | P11 | reads fail; a segment is cut short, or another | an error or an end, no wrong byte |
+//! | P12 | power cuts, of one node and of all | nothing that was acknowledged is lost |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
+//! | P16 | wall clocks jump and drift | no election, members stay |
+//! | P22 | a kill and restarts with a thousand idle partitions | all are led again |
 //!
 //! Invariants
 //! - Everything that is drawn is drawn from the seed.
@@ -21,14 +30,24 @@
 //! Absent on purpose: rows of other faults.
 
 mod crash;
+mod damage;
 mod disk;
+mod flap;
+mod full;
+mod grey;
 mod link;
+mod many;
 mod pause;
+mod power;
+mod profile;
+mod shape;
+mod wall;
 
+use crate::disk::Kind;
 use crate::ledger::Entry;
 use crate::load::{self, Ack, Finished, Load, Shape};
 use crate::network::Way;
-use crate::nodes::Nodes;
+use crate::nodes::{Ground, Nodes};
 use crate::replicas;
 use kafka_clients_tests::program::wait_until;
 use std::str::FromStr;
@@ -47,13 +66,47 @@ pub enum Row {
     P4,
     /// One-way loss, from the leader and then to it.
     P5,
+    /// Five nodes in a bridge and in a ring.
+    P6,
+    /// A flapping link.
+    P7,
+    /// Profiles of packets.
+    P8,
+    /// A grey node.
+    P9,
+    /// A full disk.
+    P10,
+    /// Segments that cannot be read, or are not what they were.
+    P11,
+    /// The power fails.
+    P12,
     /// A flush fails.
     P13,
+    /// Wall clocks jump.
+    P16,
+    /// Many partitions.
+    P22,
 }
 
 impl Row {
     /// All rows.
-    pub const ALL: [Self; 6] = [Self::P1, Self::P2, Self::P3, Self::P4, Self::P5, Self::P13];
+    pub const ALL: [Self; 15] = [
+        Self::P1,
+        Self::P2,
+        Self::P3,
+        Self::P4,
+        Self::P5,
+        Self::P6,
+        Self::P7,
+        Self::P8,
+        Self::P9,
+        Self::P10,
+        Self::P11,
+        Self::P12,
+        Self::P13,
+        Self::P16,
+        Self::P22,
+    ];
 
     /// As it is written.
     pub fn name(self) -> &'static str {
@@ -63,7 +116,43 @@ impl Row {
             Self::P3 => "P3",
             Self::P4 => "P4",
             Self::P5 => "P5",
+            Self::P6 => "P6",
+            Self::P7 => "P7",
+            Self::P8 => "P8",
+            Self::P9 => "P9",
+            Self::P10 => "P10",
+            Self::P11 => "P11",
+            Self::P12 => "P12",
             Self::P13 => "P13",
+            Self::P16 => "P16",
+            Self::P22 => "P22",
+        }
+    }
+
+    /// Nodes that it needs, where nobody says otherwise.
+    pub fn nodes(self) -> usize {
+        if self == Self::P6 { 5 } else { NODES }
+    }
+
+    /// What its nodes stand on, and what to call that in the ledger.
+    fn ground(self, random: &mut fastrand::Rng) -> (Ground, String) {
+        let usual = Ground::of(Way::Packets);
+        match self {
+            Self::P4 | Self::P5 | Self::P6 | Self::P7 => {
+                let way = [Way::Packets, Way::Proxies][random.usize(..2)];
+                (Ground { way, ..usual }, format!("{way:?}"))
+            }
+            Self::P8 => (Ground { way: Way::Tunnels, ..usual }, String::new()),
+            Self::P9 | Self::P11 | Self::P12 => {
+                (Ground { disk: Kind::Device, ..usual }, String::new())
+            }
+            Self::P10 => {
+                let kinds = [Kind::Image(FILLED_BYTES), Kind::Memory(FILLED_BYTES)];
+                let disk = kinds[random.usize(..2)];
+                (Ground { disk, ..usual }, format!("{disk:?}"))
+            }
+            Self::P16 => (Ground { has_clocks: true, ..usual }, String::new()),
+            _ => (usual, String::new()),
         }
     }
 }
@@ -73,7 +162,8 @@ impl FromStr for Row {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|row| row.name().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| format!("no row {text}; there are P1, P2, P3, P4, P5 and P13"))
+        let names = || Self::ALL.map(Self::name).join(", ");
+        found.ok_or_else(|| format!("no row {text}; there are {}", names()))
     }
 }
 
@@ -108,8 +198,13 @@ impl Form {
 const PARTITIONS: u32 = 6;
 /// Nodes of a row's cluster, where nobody says otherwise.
 pub const NODES: usize = 3;
+/// Size of the filesystems that are filled.
+const FILLED_BYTES: u64 = 256 << 20;
 /// What takes longer than this after a fault has ended is a problem.
 const RECOVERY_MAX: Duration = Duration::from_secs(15);
+/// Copies are equal within so long where lengths of frames were damaged: a link on which a frame
+/// does not end is given up after thirty seconds.
+const EQUAL_AFTER_DAMAGE_MAX: Duration = Duration::from_secs(45);
 /// How long a test looks for what should come within a limit: it reports what it saw.
 const LOOK_MAX: Duration = Duration::from_secs(30);
 
@@ -122,15 +217,20 @@ pub(crate) struct Run {
     pub entry: Entry,
     /// Moments of faults, with what they hit, for the gaps: partitions and end of the window.
     pub moments: Vec<(u64, Vec<u32>, u64)>,
+    /// Nodes whose files were damaged: their copies need not be equal to the others'.
+    pub damaged: Vec<usize>,
 }
 
 /// Runs a row once on so many nodes, each of which has a replica of every partition.
 pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
     let mut random = fastrand::Rng::with_seed(seed ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let ways = [Way::Packets, Way::Proxies];
-    let networked = matches!(row, Row::P4 | Row::P5);
-    let way = if networked { ways[random.usize(..ways.len())] } else { Way::Packets };
-    let nodes = Nodes::started(nodes, way, random.u64(..));
+    let (ground, variant) = row.ground(&mut random);
+    let nodes = Nodes::started(nodes, ground, random.u64(..));
+    let mut entry = Entry::new(row, nodes.ids().len(), seed, run);
+    entry.variant = variant;
+    if row == Row::P22 {
+        many::prepare(&nodes, &mut entry);
+    }
     let shape = Shape {
         partitions: PARTITIONS,
         ordered: 1,
@@ -139,11 +239,8 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         ask_pause: Duration::from_millis(15),
     };
     let load = Load::start(&nodes.ids(), "orders", shape, random.u64(..));
-    let mut entry = Entry::new(row, nodes.ids().len(), seed, run);
-    if networked {
-        entry.variant = format!("{way:?}");
-    }
-    let mut run = Run { nodes, load, random, form, entry, moments: Vec::new() };
+    let (moments, damaged) = (Vec::new(), Vec::new());
+    let mut run = Run { nodes, load, random, form, entry, moments, damaged };
     run.warm();
     match row {
         Row::P1 => crash::leader(&mut run),
@@ -151,7 +248,16 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         Row::P3 => pause::leader(&mut run),
         Row::P4 => link::minority(&mut run),
         Row::P5 => link::one_way(&mut run),
+        Row::P6 => shape::shapes(&mut run),
+        Row::P7 => flap::link(&mut run),
+        Row::P8 => profile::packets(&mut run),
+        Row::P9 => grey::slow(&mut run),
+        Row::P10 => full::fills(&mut run),
+        Row::P11 => damage::files(&mut run),
+        Row::P12 => power::cuts(&mut run),
         Row::P13 => disk::failing(&mut run),
+        Row::P16 => wall::jumps(&mut run),
+        Row::P22 => many::restarts(&mut run),
     }
     run.judged()
 }
@@ -241,7 +347,10 @@ impl Run {
 
     /// Ends the load and judges it.
     fn judged(self) -> Entry {
-        let Self { nodes, load, mut entry, moments, .. } = self;
+        let Self { nodes, load, mut entry, moments, damaged, .. } = self;
+        for ((_, code), count) in load.refusals() {
+            *entry.refusals.entry(code).or_default() += count;
+        }
         let Finished { history, acks, problems } = load.finish();
         entry.gaps = moments
             .iter()
@@ -256,7 +365,10 @@ impl Run {
             .collect();
         entry.report = checker::check(&history);
         entry.problems.extend(problems);
-        match replicas::agree(&nodes, RECOVERY_MAX) {
+        let mut whole = nodes.ids();
+        whole.retain(|id| !damaged.contains(id));
+        let limit = if entry.row == Row::P8 { EQUAL_AFTER_DAMAGE_MAX } else { RECOVERY_MAX };
+        match replicas::agree(&nodes, &whole, limit) {
             Ok(frames) => entry.compared_frames = frames,
             Err(difference) => entry.problems.push(difference),
         }
@@ -267,6 +379,11 @@ impl Run {
         }
         entry
     }
+}
+
+/// What a fault hits that hits every node.
+pub(crate) fn all_partitions() -> Vec<u32> {
+    (0..PARTITIONS).collect()
 }
 
 /// When a fault began.

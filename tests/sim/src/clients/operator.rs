@@ -19,6 +19,8 @@ use std::sync::Arc;
 const TIMEOUT_MS: u64 = 1_000;
 /// Between two errands, at most, in microseconds.
 const PAUSE_MAX: Micros = 3_000_000;
+/// How long a request may be on its way to whoever decides it.
+const ON_ITS_WAY: Micros = 8_000_000;
 /// Refusals behind which an errand is given up.
 const REFUSALS_MAX: u64 = 20;
 
@@ -28,6 +30,8 @@ pub struct Operator {
     errand: Option<Errand>,
     refusals: u64,
     next_at: Micros,
+    /// Until then a partition may be asked to move that was not shown to.
+    moves_until: Micros,
 }
 
 /// What the operator is about.
@@ -78,12 +82,17 @@ impl World {
             }
         } else if !self.is_healing && self.at >= operator.next_at {
             operator.refusals = 0;
-            operator.errand = self.begin_errand(id, &metadata);
+            operator.errand = self.begin_errand(id, operator, &metadata);
             operator.next_at = self.at + self.random.below(PAUSE_MAX);
         }
     }
 
-    fn begin_errand(&mut self, id: ClientId, metadata: &Metadata) -> Option<Errand> {
+    fn begin_errand(
+        &mut self,
+        id: ClientId,
+        operator: &mut Operator,
+        metadata: &Metadata,
+    ) -> Option<Errand> {
         let n = self.any_node();
         let member = metadata.member(self.nodes[n].id);
         let serving = metadata.members().filter(|one| one.standing == Standing::Serving).count();
@@ -99,7 +108,10 @@ impl World {
                 self.count("errands: a node is removed");
                 Some(Errand::Remove(n))
             }
-            2 if member.is_some() && self.may_lose_directory(n, metadata) => {
+            2 if member.is_some()
+                && self.at >= operator.moves_until
+                && self.may_lose_directory(n, metadata) =>
+            {
                 self.count("errands: a disk is lost");
                 if self.nodes[n].process.is_some() {
                     self.kill(n);
@@ -111,6 +123,7 @@ impl World {
                 Some(Errand::Replace(n))
             }
             3 => {
+                operator.moves_until = self.at + ON_ITS_WAY;
                 self.reassign(id, metadata);
                 None
             }
