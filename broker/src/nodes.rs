@@ -1,5 +1,5 @@
-//! What administration asks [`Broker`] about nodes: who is of the cluster, who holds and leads what,
-//! and that this be otherwise.
+//! What administration asks [`Broker`] about nodes: who is of the cluster, who holds and leads
+//! what, and that this be otherwise.
 //!
 //! ```text
 //!   bateau node list   ──native door──> Broker::nodes           ──> directory, who lives

@@ -8,8 +8,8 @@
 //!     why    bateau explain E1001              the text below
 //! ```
 //!
-//! E01 is reaching a broker, E02 its certificate, E03 contexts, E05 nodes and copies, E10 topics and records, E11 groups,
-//! E13 the HTTP door, E20 test control.
+//! E01 is reaching a broker, E02 its certificate, E03 contexts, E05 nodes and copies, E10 topics
+//! and records, E11 groups, E13 the HTTP door, E20 test control.
 //!
 //! Invariant: a code is never given twice and never changes its exit code.
 //!

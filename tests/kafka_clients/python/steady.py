@@ -2,9 +2,9 @@
 
     steady.py BOOTSTRAP TOPIC PARTITIONS [REPLICAS]
 
-Makes the topic with three replicas, or so many, and sends numbers to its partitions in turn, one after the
-other. Lines on standard input: `fault` notes the moment of a fault; `stop` ends the producer.
-Then it reads the topic from its start to its end and prints one line:
+Makes the topic with three replicas, or so many, and sends numbers to its partitions in turn, one
+after the other. Lines on standard input: `fault` notes the moment of a fault; `stop` ends the
+producer. Then it reads the topic from its start to its end and prints one line:
 
     {"event": "judged", "acked": .., "lost": [..], "twice": .., "failed": [..], "gaps_ms": [..]}
 

@@ -231,9 +231,21 @@ pub fn refused(call: &Call, request: Request, error_code: ErrorCode) -> Reply {
             let results = refused.collect();
             DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() }.into()
         }
-        // Version 0 has no place for the code of the whole, and is told nothing.
-        Request::ElectLeaders(_) if call.version == 0 => return Reply::Close,
-        Request::ElectLeaders(_) => {
+        Request::ElectLeaders(_)
+        | Request::AlterPartitionReassignments(_)
+        | Request::ListPartitionReassignments(_) => {
+            return not_moved(call.version, &request, error_code);
+        }
+        Request::DescribeCluster(_) => {
+            DescribeClusterResponse { error_code, ..DescribeClusterResponse::default() }.into()
+        }
+    })
+}
+
+/// Of requests about who holds and who leads. Version 0 of an election has no place for a code.
+fn not_moved(version: i16, request: &Request, error_code: ErrorCode) -> Reply {
+    Reply::Answer(match request {
+        Request::ElectLeaders(_) if version > 0 => {
             ElectLeadersResponse { error_code, ..ElectLeadersResponse::default() }.into()
         }
         Request::AlterPartitionReassignments(_) => {
@@ -242,9 +254,7 @@ pub fn refused(call: &Call, request: Request, error_code: ErrorCode) -> Reply {
         Request::ListPartitionReassignments(_) => {
             ListPartitionReassignmentsResponse { error_code, ..Default::default() }.into()
         }
-        Request::DescribeCluster(_) => {
-            DescribeClusterResponse { error_code, ..DescribeClusterResponse::default() }.into()
-        }
+        _ => return Reply::Close,
     })
 }
 
