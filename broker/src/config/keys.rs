@@ -177,7 +177,7 @@ pub static KEYS: &[Key] = &[
         Kind::Advertised(|config, value| config.listeners.peers_advertised = value),
         "auto",
         "The address that other nodes are told to dial; `auto` is this node's entry of \
-         `cluster.voters`.",
+         `cluster.voters`, or where it listens if it has none.",
     ),
     key(
         "listeners.allow_plaintext",

@@ -269,7 +269,26 @@ impl Relations<'_> {
             };
             Some(self.relation(told_key, rule))
         });
-        found.collect()
+        found.chain(self.peers_advertised()).collect()
+    }
+
+    /// Members dial a node that joins where it says that it is.
+    fn peers_advertised(&self) -> Option<Problem> {
+        let listener = self.config.listeners.peers?;
+        let own = self.config.node.id.get();
+        let mut named = self.config.cluster.voters.iter().filter_map(|voter| voter_parts(voter));
+        let is_told = match &self.config.listeners.peers_advertised {
+            Advertised::At { host, .. } => !is_unspecified(host),
+            Advertised::Auto => named.any(|(id, _)| id == own),
+        };
+        (!is_told && listener.address.ip().is_unspecified()).then(|| {
+            let (value, origin) = self.said("listeners.peers");
+            let rule = format!(
+                "listeners.peers = {value} ({origin}) is an address to listen on, and \
+                 cluster.voters does not name this node, so name the host:port that members dial"
+            );
+            self.relation("listeners.peers_advertised", rule)
+        })
     }
 
     /// Keys of which the first must not exceed the second.

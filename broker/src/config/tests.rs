@@ -337,6 +337,16 @@ fn a_node_that_joins_names_members_and_has_a_door_for_peers() {
         "cluster.voters = 1@127.0.0.1:9644 (-X): names other nodes, so listeners.peers cannot be \
          off",
     );
+    let everywhere = ["listeners.peers=0.0.0.0:9644", "listeners.allow_plaintext=true"];
+    let unreachable = [&flags[..], &everywhere].concat();
+    refused(
+        from_flags(&unreachable),
+        "listeners.peers_advertised = auto (default): listeners.peers = 0.0.0.0:9644 (-X) is an \
+         address to listen on, and cluster.voters does not name this node, so name the host:port \
+         that members dial",
+    );
+    let told = ["listeners.peers_advertised=seven.example:9644"];
+    assert!(from_flags(&[&unreachable[..], &told].concat()).is_ok());
     let mut sources = Sources::default();
     sources.add_flags(&flags.map(str::to_owned));
     let dev = load(Start::of(Mode::Dev), &sources).map_err(|problems| problems.to_string());
