@@ -307,7 +307,8 @@ fn next_step(id: i32, voters: &[String]) -> String {
         ),
         _ => format!(
             "start node {id} with an empty node.data_dir, a listeners.peers that the members \
-             reach, and cluster.voters that name members"
+             reach, and cluster.voters that name members: naming itself alone founds another \
+             cluster"
         ),
     }
 }

@@ -166,6 +166,15 @@ fn one_node_becomes_three_under_load_and_its_founder_leaves() {
     assert!(said.contains("was removed from the cluster"), "{said}");
     assert_eq!(replicas(&cluster, 2), vec![vec![3, 2]; 6]);
 
+    // It comes back as anybody does, and the topic is copied to it again.
+    fs::remove_dir_all(cluster.trio.data(1)).expect("it is there");
+    cluster.add(2, 1, &[2, 3]);
+    cluster.run(3, &["topic", "alter", TOPIC, "--replicas", "3"]);
+    assert_eq!(replicas(&cluster, 2), vec![vec![3, 2, 1]; 6]);
+    cluster.until_node(2, 1, "all of its copies", |node| {
+        node["replicas"] == 22 && node["incoming"] == 0 && node["metadata"] != "learner"
+    });
+
     producer.tell("stop");
     let judged = event(&producer, "judged");
     println!("{judged}");
