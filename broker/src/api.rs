@@ -254,8 +254,8 @@ impl Broker {
         self.ask(Ask::Leave).await
     }
 
-    /// Asks for the leadership of a partition to be handed to the replica on `node`, if it is led
-    /// here. It may come to nothing: whoever asks looks, and asks again.
+    /// Asks whoever leads a partition to hand that to the replica on `node`. It may come to
+    /// nothing: whoever asks looks, and asks again.
     pub(crate) async fn transfer(&self, partition: Incarnation, node: NodeId) {
         // A node that stops leads nothing for long.
         let _ = self.inner.shard.send(Ask::Transfer(partition, node)).await;

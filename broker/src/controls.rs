@@ -67,7 +67,8 @@ apis! {
     Heartbeat, LeaveGroup, SyncGroup, DescribeGroups, ListGroups, ApiVersions, CreateTopics,
     DeleteTopics, DeleteRecords, InitProducerId, OffsetForLeaderEpoch, DescribeConfigs,
     AlterConfigs, IncrementalAlterConfigs, CreatePartitions, DeleteGroups, OffsetDelete,
-    DescribeCluster, Subscribe, Status,
+    DescribeCluster, AlterPartitionReassignments, ListPartitionReassignments, ElectLeaders,
+    DescribeNodes, AlterNode, Subscribe, Status,
 }
 
 impl fmt::Display for Api {

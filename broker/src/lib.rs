@@ -27,6 +27,7 @@ pub mod follower_reads;
 pub mod gauges;
 pub mod local_cluster;
 pub mod node;
+pub mod nodes;
 pub mod offsets;
 pub mod partition;
 pub mod peers;

@@ -134,7 +134,7 @@ pub fn banner(config: &Config, started: Started) -> String {
         "Durability",
         match config.ephemeral {
             true => "ephemeral: an acknowledged record is in memory and goes with this process",
-            false if config.cluster.voters.len() > 1 => {
+            false if config.listeners.peers.is_some() => {
                 "acknowledged = flushed to disk by a majority of the replicas"
             }
             false => "acknowledged = flushed to disk, 1 copy",

@@ -10,7 +10,7 @@ use crate::partition::PartitionView;
 use bateau_core::controller::{Metadata, Topic};
 use bateau_log::SpaceState;
 use bateau_protocol::ids::{Incarnation, NodeId, Term, TopicId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
@@ -22,9 +22,16 @@ pub struct Directory {
     views: BTreeMap<Incarnation, Arc<PartitionView>>,
     /// Who leads what is not here or not in service here, as its leaders say.
     elsewhere: BTreeMap<Incarnation, (NodeId, Term)>,
+    live: Arc<BTreeSet<NodeId>>,
 }
 
 impl Directory {
+    /// The nodes that live, as far as this one hears them, itself included.
+    #[must_use]
+    pub fn live(&self) -> &BTreeSet<NodeId> {
+        &self.live
+    }
+
     /// The view of a log on this node.
     #[must_use]
     pub fn view(&self, incarnation: Incarnation) -> Option<&Arc<PartitionView>> {
@@ -170,6 +177,10 @@ impl DirectoryUpdate {
             Some(leader) => self.change().elsewhere.insert(log, leader),
             None => self.change().elsewhere.remove(&log),
         };
+    }
+
+    pub fn set_live(&mut self, live: BTreeSet<NodeId>) {
+        self.change().live = Arc::new(live);
     }
 
     /// Something that `Router::until` may wait for has changed inside a view.

@@ -16,6 +16,8 @@
 //! Absent on purpose: any rule about what an effect means.
 
 mod advance;
+mod disk_talk;
+pub(crate) mod handing_over;
 
 use crate::clock::Clock;
 use crate::cluster::{Cluster, Heard};
@@ -34,9 +36,11 @@ use bateau_core::node::{NodeEffect, NodeInput};
 use bateau_core::replica::{NotLeading, Produce, ProduceAck, ProduceError};
 use bateau_core::shard::{Effect, Effects, Input, Reply, Shard};
 use bateau_core::ticket::Ticket;
-use bateau_log::{Done, Work};
+use bateau_log::Done;
 use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_storage::Business;
+use disk_talk::{changes_a_log, report_refusal};
+use handing_over::{Draining, hand_over_of};
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -77,7 +81,7 @@ pub enum Ask {
     Confirm(Incarnation, oneshot::Sender<Result<(), NotLeading>>),
     /// Ask the controller.
     Controller(ControllerRequest, oneshot::Sender<ControllerResult>),
-    /// Hand the leadership of a partition to the replica on a node, if it is led here.
+    /// Ask whoever leads a partition to hand that to the replica on a node.
     Transfer(Incarnation, NodeId),
     /// Give every leadership away that another node could have.
     Leave(oneshot::Sender<()>),
@@ -166,6 +170,7 @@ pub struct ShardLoop {
     has_settled: bool,
     /// Requests to the disk that change a log or a state, since the start.
     changes_count: u64,
+    draining: Draining,
 }
 
 impl ShardLoop {
@@ -193,6 +198,7 @@ impl ShardLoop {
             advances: VecDeque::new(),
             has_settled: false,
             changes_count: 0,
+            draining: Draining::default(),
         }
     }
 
@@ -247,6 +253,7 @@ impl ShardLoop {
             if Instant::now() >= self.next_retention_check {
                 self.look_at_retention(&mut inputs);
             }
+            self.give_leaderships_away(&mut inputs);
             self.step(&mut inputs);
             for probe in self.probes.drain(..) {
                 let _ = probe.send(());
@@ -278,7 +285,8 @@ impl ShardLoop {
     fn next_wake(&self) -> Instant {
         let now = self.clock.now();
         let wait_ms = self.shard.wait_ms(now).min(self.cluster.wait_ms(now)).min(WAIT_MS_MAX);
-        (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check)
+        let next = (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check);
+        self.draining.next().map_or(next, |draining| draining.min(next))
     }
 
     fn hear_peer(&mut self, event: PeerEvent, inputs: &mut Vec<Input>) {
@@ -287,10 +295,13 @@ impl ShardLoop {
                 inputs.extend(messages.into_iter().map(|message| Input::Peer { node, message }));
             }
             Heard::Shard(input) => inputs.push(input),
-            Heard::Request { node, number, request } => {
-                let ticket = self.ticket(Waiter::Peer { node, number });
-                inputs.push(Input::Controller { request, ticket });
-            }
+            Heard::Request { node, number, request } => match hand_over_of(&request) {
+                Some(input) => inputs.push(input),
+                None => {
+                    let ticket = self.ticket(Waiter::Peer { node, number });
+                    inputs.push(Input::Controller { request, ticket });
+                }
+            },
             Heard::Nothing => {}
         }
     }
@@ -311,7 +322,10 @@ impl ShardLoop {
                     self.reply(ticket, Reply::Controller(response));
                 }
                 NodeEffect::Stop(refusal) => self.failure = Some(refused(&refusal)),
-                NodeEffect::Lives(live) => inputs.push(Input::Lives(live)),
+                NodeEffect::Lives(live) => {
+                    update.set_live(live.clone());
+                    inputs.push(Input::Lives(live));
+                }
                 NodeEffect::NotePeer { node, start } => {
                     self.disk.push(bateau_storage::note_peer(node, start));
                 }
@@ -408,7 +422,10 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason, .. }) => {
                 self.isolate(incarnation, &reason);
             }
-            Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
+            Business::Other(Effect::Metadata(metadata)) => {
+                self.draining.note(&metadata, self.node_id);
+                turn.update.set_metadata(metadata);
+            }
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);
             }
@@ -451,7 +468,9 @@ impl ShardLoop {
             Ask::Confirm(incarnation, sender) => {
                 Input::Confirm { incarnation, ticket: self.ticket(Waiter::Confirm(sender)) }
             }
-            Ask::Transfer(incarnation, node) => Input::Transfer { incarnation, node },
+            Ask::Transfer(incarnation, node) => {
+                return self.ask_to_hand_over(incarnation, node, inputs);
+            }
             Ask::Leave(sender) => Input::Leave { ticket: self.ticket(Waiter::Leave(sender)) },
             Ask::Controller(request, sender) => {
                 let ticket = self.ticket(Waiter::Controller(sender));
@@ -550,49 +569,4 @@ impl Turn {
 
 fn broken(reason: impl Into<String>) -> Ended {
     Ended::Failed(Failure::new(Exit::Failed, reason))
-}
-
-/// Tells the operator what the disk refused.
-fn report_refusal(done: &Done) {
-    match done {
-        Done::CreateFailed { request, error } => {
-            let incarnation = request.incarnation.get();
-            tracing::warn!(incarnation, %error, "a log could not be made");
-        }
-        Done::PersistFailed { request, error } => {
-            let incarnation = request.incarnation.get();
-            tracing::warn!(incarnation, %error, "an append was refused");
-        }
-        Done::Installed { incarnation, index } => {
-            let (incarnation, index) = (incarnation.get(), index.get());
-            tracing::info!(incarnation, index, "a log begins anew behind a snapshot");
-        }
-        Done::InstallFailed { incarnation, error, .. } => {
-            let incarnation = incarnation.get();
-            tracing::warn!(incarnation, %error, "no snapshot was written");
-        }
-        Done::StateFailed { incarnation, error, .. } => {
-            let incarnation = incarnation.get();
-            tracing::warn!(incarnation, %error, "no state file was written");
-        }
-        _ => {}
-    }
-}
-
-/// Whether this work changes what a log or a state file holds.
-fn changes_a_log(work: &Work) -> bool {
-    match work {
-        Work::Create(_)
-        | Work::Persist(_)
-        | Work::StoreState { .. }
-        | Work::Install(_)
-        | Work::Trim { .. }
-        | Work::Delete { .. }
-        | Work::Remove { .. } => true,
-        Work::Commit { .. }
-        | Work::Roll { .. }
-        | Work::Configure { .. }
-        | Work::NotePeer { .. }
-        | Work::EmptyTrash { .. } => false,
-    }
 }

@@ -43,7 +43,7 @@ fn the_version_is_an_object_in_a_pipe_and_a_line_on_request() {
 
 #[test]
 fn commands_of_later_builds_are_usage_errors() {
-    for arguments in [&["node", "list"][..], &["doctor"], &["bench"], &[]] {
+    for arguments in [&["acl", "list"][..], &["doctor"], &["bench"], &[]] {
         let output = bateau(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert_eq!(text(&output.stdout), "", "{arguments:?}");
@@ -206,6 +206,9 @@ fn every_command_stands_on_one_page_with_its_scope_and_impact() {
     assert!(page.contains("\ntopic list "), "{page}");
     let deletes = page.lines().filter(|line| line.contains(" | destructive | "));
     let names: Vec<_> = deletes.filter_map(|line| line.split(" <").next()).collect();
-    assert_eq!(names, ["topic delete", "group delete", "ctx delete"]);
+    assert_eq!(
+        names,
+        ["topic delete", "group delete", "node remove", "node replace", "ctx delete"]
+    );
     assert_eq!(text(&bateau(&["--help-llm", "status"]).stdout), page, "as with --help");
 }

@@ -1,15 +1,19 @@
-//! Administration: topics, groups, offsets, how the node is.
+//! Administration: topics, groups, offsets, nodes, how the node is.
 //!
 //! Every call is one request under the client's deadline, sent again where the broker says that
 //! it may be. What creates or deletes is not sent again once it may have been done.
 //!
-//! Absent on purpose: placing replicas, users and quotas.
+//! Absent on purpose: users and quotas.
 
 mod groups;
+mod nodes;
 mod topics;
 
 pub use groups::{
     GroupDescription, GroupListing, GroupMember, GroupPosition, PartitionLag, SubscriptionOf,
+};
+pub use nodes::{
+    MetadataRole, MovingPartition, NodeInfo, NodeListener, NodePermit, NodeStanding, PartitionMove,
 };
 pub use topics::{
     AlterTopic, ConfigEntry, NewTopic, PartitionInfo, TopicDescription, TopicInfo, TopicListing,

@@ -8,8 +8,8 @@
 //!     why    bateau explain E1001              the text below
 //! ```
 //!
-//! E01 is reaching a broker, E02 its certificate, E03 contexts, E10 topics and records, E11 groups,
-//! E13 the HTTP door, E20 test control.
+//! E01 is reaching a broker, E02 its certificate, E03 contexts, E05 nodes and copies, E10 topics
+//! and records, E11 groups, E13 the HTTP door, E20 test control.
 //!
 //! Invariant: a code is never given twice and never changes its exit code.
 //!
@@ -121,6 +121,32 @@ catalogue! {
         cause "it cannot be read or written, or is not what `bateau` writes",
         fix "mend or remove the file; `bateau dev` writes its entry anew",
         why "The file says which key to trust. A file that is half understood is not obeyed.";
+    NODE_EXISTS = "E0501", Refused, "the node is a member already",
+        cause "it has joined before, or another node has this id",
+        fix "bateau node list; choose a free id, or `bateau node replace ID` for a lost directory",
+        why "A node id names one node. A second one of that id would answer for the first.";
+    UNKNOWN_NODE = "E0502", NotFoundOrHeld, "no such node",
+        cause "the cluster has no member of this id, and expects none",
+        fix "bateau node list",
+        why "Nodes are named by their node.id. `bateau node add ID` lets a new one come.";
+    NODE_ALIVE = "E0503", Refused, "the node is alive",
+        cause "its process answers the others, so nothing of it is lost",
+        fix "stop it first, if its directory is to be given up",
+        why "Replacing a node voids every copy that it holds. What lives may hold the newest.";
+    NODE_NEEDED = "E0504", Refused, "the cluster cannot do without the node",
+        cause "it is the only node, or a partition would lose its majority or its last copy",
+        fix "start, replace or remove dead nodes first, or add one that can take the copies",
+        why "A partition is written while a majority of its copies lives. What is refused here \
+             would stop it, or lose what was acknowledged.";
+    NODE_STUCK = "E0505", Refused, "what the node was told cannot come to its end as things are",
+        cause "nobody else who is alive can take what it has",
+        fix "mend what the cause names, and it goes on by itself; `bateau node drain ID --undo` \
+             takes it back",
+        why "The command waits only for what can happen. What the node was told stays told.";
+    NODE_LATE = "E0506", TimedOut, "it has not come to its end in time",
+        cause "copying takes its time, or a node is slow or away",
+        fix "it goes on by itself; look with `bateau node list`, or repeat with a longer --wait",
+        why "The cluster was told, and goes on whether a command waits for it or not.";
     UNKNOWN_TOPIC = "E1001", NotFoundOrHeld, "no such topic",
         cause "the cluster has no topic of this name",
         fix "bateau topic list",

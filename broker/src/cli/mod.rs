@@ -3,7 +3,7 @@
 //! ```text
 //!   dev, serve ──► start ──► server::run      log dump, config, explain, version, completion, ctx
 //!
-//!   topic, group, produce, consume, status, lag ──► connect ──► bateau-client ──► a broker
+//!   topic, group, node, produce, consume, status, lag ──► connect ──► bateau-client ──► a broker
 //!       one file per noun; `offsets`, `format`, `record` and `produce::input` read and write
 //!       what people type, and know no broker
 //! ```
@@ -28,6 +28,7 @@ mod help_llm;
 mod lag;
 mod log_dump;
 mod lookup;
+mod node;
 mod offsets;
 mod open_files;
 mod output;
@@ -50,6 +51,7 @@ use context::ContextCommand;
 use fault::Fault;
 use group::GroupCommand;
 use lag::LagArguments;
+use node::NodeCommand;
 use output::Output;
 use produce::ProduceArguments;
 use status::StatusArguments;
@@ -109,6 +111,9 @@ enum Command {
     /// List, describe, move and delete consumer groups
     #[command(subcommand)]
     Group(GroupCommand),
+    /// List, add, remove, replace and drain nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Check a configuration, or say where a value comes from
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -248,6 +253,7 @@ fn run(command: Command, output: Output, started: Instant) -> Result<(), Fault> 
         Command::Lag(arguments) => lag::run(&arguments, output),
         Command::Topic(command) => topic::run(&command, output),
         Command::Group(command) => group::run(&command, output),
+        Command::Node(command) => node::run(&command, output),
         Command::Config(ConfigCommand::Check { file }) => explain::check(&file, output),
         Command::Config(ConfigCommand::Explain { key, config }) => {
             explain::explain(key.as_deref(), config.as_deref(), output)

@@ -37,7 +37,8 @@ pub(super) const ALTER: &str = "\
 Examples:
   bateau topic alter orders -c retention.ms=86400000
   bateau topic alter orders --reset retention.ms
-  bateau topic alter orders --partitions 8 --dry-run";
+  bateau topic alter orders --partitions 8 --dry-run
+  bateau topic alter orders --replicas 1 --dry-run";
 
 pub(super) const DELETE: &str = "\
 Examples:
@@ -55,7 +56,7 @@ pub(super) enum TopicCommand {
     /// Show partitions, offsets and configs of topics
     #[command(before_help = DESCRIBE)]
     Describe(DescribeArguments),
-    /// Change configs of a topic, or give it more partitions
+    /// Change configs of a topic, its number of partitions or of their copies
     #[command(before_help = ALTER)]
     Alter(AlterArguments),
     /// Delete topics with their records
@@ -116,6 +117,9 @@ pub(super) struct AlterArguments {
     /// The new number of partitions. Keys then go to other partitions than before
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     partitions: Option<u32>,
+    /// The new number of copies of each partition; they are made while it serves
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    replicas: Option<u16>,
     /// Say what would happen and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -304,9 +308,11 @@ fn page(topic: &TopicDescription) -> String {
 }
 
 async fn alter(arguments: &AlterArguments, output: Output) -> Result<(), Fault> {
-    let AlterArguments { name, configs, reset, partitions, dry_run, broker } = arguments;
-    if configs.is_empty() && reset.is_empty() && partitions.is_none() {
-        return Err(Fault::usage("nothing to change; give -c KEY=VALUE, --reset or --partitions"));
+    let AlterArguments { name, configs, reset, partitions, replicas, dry_run, broker } = arguments;
+    let is_resized = partitions.is_some() || replicas.is_some();
+    if configs.is_empty() && reset.is_empty() && !is_resized {
+        let flags = "-c KEY=VALUE, --reset, --partitions or --replicas";
+        return Err(Fault::usage(format!("nothing to change; give {flags}")));
     }
     let mut change = AlterTopic::new(name).validate_only(*dry_run);
     for (key, value) in configs {
@@ -315,6 +321,9 @@ async fn alter(arguments: &AlterArguments, output: Output) -> Result<(), Fault> 
     change = reset.iter().fold(change, |change, key| change.reset_config(key));
     if let Some(partitions) = partitions {
         change = change.partitions(*partitions);
+    }
+    if let Some(replicas) = replicas {
+        change = change.replication_factor(u32::from(*replicas));
     }
     let admin = broker.connect().await?.admin();
     if let Err(error) = admin.alter_topic(change).await {

@@ -176,6 +176,25 @@ pub(super) fn group(error: &AdminError, group: &str) -> Fault {
     }
 }
 
+/// Why nothing becomes of a node.
+///
+/// - `replaces`: whether it was to be replaced, which a node that is alive is not.
+pub(super) fn node(error: &AdminError, id: i32, replaces: bool) -> Fault {
+    let subject = format!("node {id}");
+    let code = match error.code() {
+        _ if matches!(error, AdminError::NotFound { .. }) => &codes::UNKNOWN_NODE,
+        Some(ErrorCode::DUPLICATE_BROKER_REGISTRATION) if replaces => &codes::NODE_ALIVE,
+        Some(ErrorCode::DUPLICATE_BROKER_REGISTRATION) => &codes::NODE_EXISTS,
+        Some(ErrorCode::INELIGIBLE_REPLICA) => &codes::NODE_NEEDED,
+        _ => return admin(error, &subject),
+    };
+    let fault = Fault::of(code, &subject);
+    match error {
+        AdminError::Request(RequestError::Broker(error)) => fault.because(&error.message),
+        _ => fault,
+    }
+}
+
 /// Why an administrative call failed that names nothing that could be missing.
 pub(super) fn admin(error: &AdminError, subject: &str) -> Fault {
     match error {

@@ -177,7 +177,7 @@ pub static KEYS: &[Key] = &[
         Kind::Advertised(|config, value| config.listeners.peers_advertised = value),
         "auto",
         "The address that other nodes are told to dial; `auto` is this node's entry of \
-         `cluster.voters`.",
+         `cluster.voters`, or where it listens if it has none.",
     ),
     key(
         "listeners.allow_plaintext",
@@ -190,7 +190,8 @@ pub static KEYS: &[Key] = &[
         Kind::List(|config, value| config.cluster.voters = value),
         "1@127.0.0.1:9644",
         "The founders as `id@host:port` of their peers listeners, this node among them; the same \
-         list on each. One entry is a complete cluster.",
+         list on each. One entry is a complete cluster. A node that joins later names members to \
+         dial, not itself.",
     ),
     key(
         "topics.auto_create",

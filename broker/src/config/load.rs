@@ -101,7 +101,7 @@ fn adapt(config: &mut Config, effective: &Effective) {
     if is_default("cluster.voters") {
         config.cluster.voters = vec![format!("{}@127.0.0.1:9644", config.node.id)];
     }
-    if is_default("listeners.peers") && config.cluster.voters.len() < 2 {
+    if is_default("listeners.peers") && !names_others(config) {
         config.listeners.peers = None;
     }
     config.tls = config.tls.take().filter(|tls| *tls != TlsSettings::default());
@@ -118,6 +118,12 @@ fn adapt(config: &mut Config, effective: &Effective) {
     for listener in [kafka, native, http].into_iter().flatten() {
         listener.pair_loopback |= listener.address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
     }
+}
+
+/// Whether a node has others to speak with.
+fn names_others(config: &Config) -> bool {
+    let parts = config.cluster.voters.iter().map(|voter| voter_parts(voter));
+    parts.flatten().any(|(id, _)| id != config.node.id.get())
 }
 
 /// The open doors that are not encrypted.
@@ -186,13 +192,15 @@ impl Relations<'_> {
                 return Some(format!("names node {id} twice"));
             }
         }
-        if !ids.contains(&node.id.get()) {
+        // A node that joins later names members to dial, and not itself.
+        let names_others = ids.iter().any(|id| *id != node.id.get());
+        if !ids.contains(&node.id.get()) && self.config.mode == Mode::Dev {
             let (own, origin) = self.said("node.id");
             let named: Vec<String> = ids.iter().map(u64::to_string).collect();
             let named = named.join(", ");
             return Some(format!("names node {named}, but node.id is {own} ({origin})"));
         }
-        if ids.len() > 1 && listeners.peers.is_none() {
+        if names_others && listeners.peers.is_none() {
             return Some("names other nodes, so listeners.peers cannot be off".to_owned());
         }
         None
@@ -261,7 +269,26 @@ impl Relations<'_> {
             };
             Some(self.relation(told_key, rule))
         });
-        found.collect()
+        found.chain(self.peers_advertised()).collect()
+    }
+
+    /// Members dial a node that joins where it says that it is.
+    fn peers_advertised(&self) -> Option<Problem> {
+        let listener = self.config.listeners.peers?;
+        let own = self.config.node.id.get();
+        let mut named = self.config.cluster.voters.iter().filter_map(|voter| voter_parts(voter));
+        let is_told = match &self.config.listeners.peers_advertised {
+            Advertised::At { host, .. } => !is_unspecified(host),
+            Advertised::Auto => named.any(|(id, _)| id == own),
+        };
+        (!is_told && listener.address.ip().is_unspecified()).then(|| {
+            let (value, origin) = self.said("listeners.peers");
+            let rule = format!(
+                "listeners.peers = {value} ({origin}) is an address to listen on, and \
+                 cluster.voters does not name this node, so name the host:port that members dial"
+            );
+            self.relation("listeners.peers_advertised", rule)
+        })
     }
 
     /// Keys of which the first must not exceed the second.

@@ -7,6 +7,7 @@
 
 use crate::admin::DescribeConfigsError;
 use crate::api::ProduceRefused;
+use crate::nodes::{ElectionError, ReplicationFactorError};
 use crate::readers::FetchError;
 use bateau_core::consumer_group::{
     CoordinatorError, DeleteGroupError, DescribeGroupError, HeartbeatError, JoinGroupError,
@@ -15,7 +16,7 @@ use bateau_core::consumer_group::{
 };
 use bateau_core::controller::{
     AlterTopicConfigsError, AutoCreateTopicError, ControllerError, CreatePartitionsError,
-    CreateTopicError, DeleteTopicError,
+    CreateTopicError, DeleteTopicError, NodeError, ReassignError,
 };
 use bateau_core::replica::{ProduceError, SequenceError};
 use bateau_protocol::record::BatchError;
@@ -276,6 +277,55 @@ pub fn describe_configs(error: &DescribeConfigsError) -> ErrorCode {
     match error {
         DescribeConfigsError::InvalidName(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
         DescribeConfigsError::UnknownTopic { .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    }
+}
+
+/// A node of which nothing becomes.
+pub fn node(error: &NodeError) -> ErrorCode {
+    match error {
+        NodeError::MemberExists { .. } | NodeError::Alive { .. } => {
+            ErrorCode::DUPLICATE_BROKER_REGISTRATION
+        }
+        NodeError::NotMember { .. } | NodeError::NotPermitted { .. } => {
+            ErrorCode::BROKER_ID_NOT_REGISTERED
+        }
+        NodeError::LastMember { .. }
+        | NodeError::OnlyCopies { .. }
+        | NodeError::MajorityLost { .. } => ErrorCode::INELIGIBLE_REPLICA,
+        NodeError::TooManyNodes { .. } => ErrorCode::POLICY_VIOLATION,
+    }
+}
+
+/// A partition that is not moved.
+pub fn reassign(error: &ReassignError) -> ErrorCode {
+    match error {
+        ReassignError::UnknownPartition => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ReassignError::InvalidAssignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        ReassignError::NotMoving => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
+        ReassignError::StillHeld { .. } => ErrorCode::REASSIGNMENT_IN_PROGRESS,
+        ReassignError::Limit(_) => ErrorCode::POLICY_VIOLATION,
+    }
+}
+
+/// A topic that keeps its number of copies.
+pub fn replication_factor(error: &ReplicationFactorError) -> ErrorCode {
+    match error {
+        ReplicationFactorError::UnknownTopic { .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ReplicationFactorError::OutOfRange { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
+        ReplicationFactorError::Partition { error, .. } => reassign(error),
+    }
+}
+
+/// A partition that has no other leader.
+pub fn election(error: &ElectionError) -> ErrorCode {
+    match error {
+        ElectionError::UnknownTopic { .. } | ElectionError::UnknownPartition { .. } => {
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        }
+        ElectionError::NotNeeded => ErrorCode::ELECTION_NOT_NEEDED,
+        ElectionError::PreferredNotAvailable { .. } => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+        ElectionError::Unclean => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
+        ElectionError::TimedOut { .. } => ErrorCode::REQUEST_TIMED_OUT,
     }
 }
 

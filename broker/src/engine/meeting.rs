@@ -1,8 +1,9 @@
-//! A first start beside others: nothing votes before every founder knows every other.
+//! A first start beside others: nothing votes before every founder knows every other, and who comes
+//! later is let in first.
 //!
 //! Absent on purpose: who may found with whom, which `Node` decides.
 
-use super::Opened;
+use super::{EngineSettings, Opened};
 use crate::cluster::{Cluster, Heard};
 use crate::exit::{Exit, Failure};
 use bateau_core::node::{NodeEffect, NodeInput, StartRefusal};
@@ -30,6 +31,8 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
                     cluster.tell(NodeInput::Founded);
                 }
                 NodeEffect::Join { members, replica_id, .. } => {
+                    let replica = replica_id.get();
+                    tracing::info!(replica, "let in: the metadata comes first, then what it gets");
                     opened = on_the_disk(opened, move |one| one.join(members, replica_id)).await?;
                     cluster.tell(NodeInput::Founded);
                 }
@@ -57,7 +60,7 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
         }
         if !has_told {
             has_told = true;
-            tracing::info!("waiting for the other voters: a cluster begins when all have met");
+            tell_what_it_waits_for(&opened.settings);
         }
         let wait = Duration::from_millis(cluster.wait_ms(opened.now()).min(WAIT_MS_MAX));
         let event = tokio::select! {
@@ -68,6 +71,19 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
             tracing::debug!(%node, "a member speaks to a node that is not founded yet");
         }
     }
+}
+
+/// A founder waits for the others, a node that comes later for being let in.
+fn tell_what_it_waits_for(settings: &EngineSettings) {
+    let own = settings.node_id;
+    if settings.voters.iter().any(|voter| voter.node == own) {
+        return tracing::info!("waiting for the other voters: a cluster begins when all have met");
+    }
+    let asked: Vec<String> = settings.voters.iter().map(|voter| voter.node.to_string()).collect();
+    tracing::info!(
+        "asking node {} to be let in; `bateau node add {own}` permits it",
+        asked.join(", ")
+    );
 }
 
 /// Waits for the disk on a thread of its own.

@@ -14,4 +14,5 @@ mod examples;
 mod failures;
 mod groups;
 mod node;
+mod nodes;
 mod records;

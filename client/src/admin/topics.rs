@@ -54,6 +54,7 @@ impl NewTopic {
 pub struct AlterTopic {
     name: String,
     partitions: Option<u32>,
+    replication_factor: Option<u32>,
     configs: Vec<(String, Option<String>)>,
     validate_only: bool,
 }
@@ -61,8 +62,9 @@ pub struct AlterTopic {
 impl AlterTopic {
     /// Nothing yet.
     pub fn new(name: impl Into<String>) -> Self {
-        let (partitions, validate_only) = (None, false);
-        Self { name: name.into(), partitions, configs: Vec::new(), validate_only }
+        let (partitions, replication_factor, validate_only) = (None, None, false);
+        let configs = Vec::new();
+        Self { name: name.into(), partitions, replication_factor, configs, validate_only }
     }
 
     /// Sets a config under Kafka's name.
@@ -80,6 +82,12 @@ impl AlterTopic {
     /// Raises the number of partitions. Keys may then belong to other partitions than before.
     pub const fn partitions(mut self, partitions: u32) -> Self {
         self.partitions = Some(partitions);
+        self
+    }
+
+    /// Has each partition on so many nodes. They are being moved when the call returns.
+    pub const fn replication_factor(mut self, replicas: u32) -> Self {
+        self.replication_factor = Some(replicas);
         self
     }
 
@@ -271,7 +279,7 @@ impl Admin {
         }
     }
 
-    /// Changes configs, raises the number of partitions, or both.
+    /// Changes configs, raises the number of partitions, changes that of their copies.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -286,6 +294,7 @@ impl Admin {
             partitions: count_or_default(change.partitions),
             validate_only: change.validate_only,
             timeout_ms: cluster.timeout_ms(),
+            replication_factor: count_or_default(change.replication_factor),
         };
         match cluster.call(Target::Controller, Repeat::UnlessDone, request).await {
             Ok(_) => Ok(()),

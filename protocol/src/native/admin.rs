@@ -72,7 +72,8 @@ structure! {
 }
 
 structure! {
-    /// Changes configs of a topic, raises its number of partitions, or both.
+    /// Changes configs of a topic, raises its number of partitions, has its partitions copied to
+    /// more nodes or to fewer, or several of these.
     AlterTopicRequest {
         name: Text,
         configs: Vec<ConfigValue>,
@@ -80,6 +81,8 @@ structure! {
         partitions: i32 = -1,
         validate_only: bool,
         timeout_ms: i32,
+        /// How many nodes are to hold each partition; −1 leaves it.
+        replication_factor: i32 [tag 0] = -1,
     }
 }
 

@@ -7,7 +7,7 @@
 //! Absent on purpose: what a request means.
 
 use super::frame::{self, Frame, Kind};
-use super::{StreamRole, admin, cluster, groups, records, session};
+use super::{StreamRole, admin, cluster, groups, nodes, records, session};
 use crate::wire::error::{DecodeError, EncodeError};
 use crate::wire::{Chain, Wire};
 
@@ -264,6 +264,16 @@ messages! {
             on Control,
         0x0063 DescribeTopic(admin::DescribeTopicRequest)
             -> DescribeTopic(admin::DescribeTopicResponse) on Control,
+        0x0070 ListNodes(nodes::ListNodesRequest) -> ListNodes(nodes::ListNodesResponse)
+            on Control,
+        0x0071 PermitNode(nodes::PermitNodeRequest) -> PermitNode(nodes::PermitNodeResponse)
+            on Control,
+        0x0072 SetStanding(nodes::SetStandingRequest) -> SetStanding(nodes::SetStandingResponse)
+            on Control,
+        0x0073 ReassignPartitions(nodes::ReassignPartitionsRequest)
+            -> ReassignPartitions(nodes::ReassignPartitionsResponse) on Control,
+        0x0074 ListReassignments(nodes::ListReassignmentsRequest)
+            -> ListReassignments(nodes::ListReassignmentsResponse) on Control,
     }
     signals {
         0x0011 Watch(cluster::WatchRequest) on Control,

@@ -1,10 +1,10 @@
 """One idempotent producer that writes on while brokers die, and a judge of what became of it.
 
-    steady.py BOOTSTRAP TOPIC PARTITIONS
+    steady.py BOOTSTRAP TOPIC PARTITIONS [REPLICAS]
 
-Makes the topic with three replicas and sends numbers to its partitions in turn, one after the
-other. Lines on standard input: `fault` notes the moment of a fault; `stop` ends the producer.
-Then it reads the topic from its start to its end and prints one line:
+Makes the topic with three replicas, or so many, and sends numbers to its partitions in turn, one
+after the other. Lines on standard input: `fault` notes the moment of a fault; `stop` ends the
+producer. Then it reads the topic from its start to its end and prints one line:
 
     {"event": "judged", "acked": .., "lost": [..], "twice": .., "failed": [..], "gaps_ms": [..]}
 
@@ -112,8 +112,9 @@ class Steady:
 
 def main():
     bootstrap, topic, partitions = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    replicas = int(sys.argv[4]) if len(sys.argv) > 4 else 3
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    for future in admin.create_topics([NewTopic(topic, partitions, 3)]).values():
+    for future in admin.create_topics([NewTopic(topic, partitions, replicas)]).values():
         future.result()
     steady = Steady(bootstrap, topic, partitions)
     producing = threading.Thread(target=steady.produce)

@@ -106,6 +106,14 @@ pub trait Door: Sized {
     /// A topic's id and its number of partitions.
     async fn topic(&mut self, name: &str) -> Answer<(TopicId, usize)>;
 
+    /// Moves a partition to these nodes, or back; how many are being moved then.
+    async fn reassign(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        nodes: Option<Vec<i32>>,
+    ) -> Answer<usize>;
+
     /// A fresh producer id.
     async fn producer_id(&mut self) -> Answer<(i64, i16)>;
 

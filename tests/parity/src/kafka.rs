@@ -5,6 +5,7 @@ use crate::door::{
 };
 use bateau_protocol::ids::TopicId;
 use bateau_protocol::kafka::api::{Message, create_topics, delete_topics, fetch, heartbeat};
+use bateau_protocol::kafka::api::{alter_partition_reassignments, list_partition_reassignments};
 use bateau_protocol::kafka::api::{init_producer_id, join_group, leave_group, list_offsets};
 use bateau_protocol::kafka::api::{metadata, offset_commit, offset_fetch, produce, sync_group};
 use bateau_protocol::kafka::{RequestHeader, decode_response, encode_request};
@@ -103,6 +104,33 @@ impl Door for KafkaDoor {
         let answer: metadata::MetadataResponse = self.call(&request).await;
         let topic = only(answer.topics);
         checked(topic.error_code, (topic.topic_id, topic.partitions.len()))
+    }
+
+    async fn reassign(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        nodes: Option<Vec<i32>>,
+    ) -> Answer<usize> {
+        let partition = alter_partition_reassignments::ReassignablePartition {
+            partition_index: partition,
+            replicas: nodes,
+        };
+        let topic = alter_partition_reassignments::ReassignableTopic {
+            name: topic.to_owned().into(),
+            partitions: vec![partition],
+        };
+        let request = alter_partition_reassignments::AlterPartitionReassignmentsRequest {
+            topics: vec![topic],
+            ..alter_partition_reassignments::AlterPartitionReassignmentsRequest::default()
+        };
+        let answer: alter_partition_reassignments::AlterPartitionReassignmentsResponse =
+            self.call(&request).await;
+        checked(only(only(answer.responses).partitions).error_code, ())?;
+        let request = list_partition_reassignments::ListPartitionReassignmentsRequest::default();
+        let answer: list_partition_reassignments::ListPartitionReassignmentsResponse =
+            self.call(&request).await;
+        checked(answer.error_code, answer.topics.iter().map(|one| one.partitions.len()).sum())
     }
 
     async fn producer_id(&mut self) -> Answer<(i64, i16)> {

@@ -142,6 +142,21 @@ impl Door for NativeDoor {
         checked(topic.error_code, (topic.id, topic.partitions.len()))
     }
 
+    async fn reassign(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        nodes: Option<Vec<i32>>,
+    ) -> Answer<usize> {
+        let partitions = vec![PartitionMove { topic: topic.to_owned().into(), partition, nodes }];
+        let request = ReassignPartitionsRequest { partitions, timeout_ms: TIMEOUT_MS };
+        let moved = answer!(ReassignPartitions of self.control.call(request).await?);
+        checked(only(moved.partitions).error_code, ())?;
+        let request = ListReassignmentsRequest {};
+        let moving = answer!(ListReassignments of self.control.call(request).await?);
+        Ok(moving.partitions.len())
+    }
+
     async fn producer_id(&mut self) -> Answer<(i64, i16)> {
         let found = answer!(ProducerId of self.control.call(ProducerIdRequest {}).await?);
         Ok((found.producer_id, found.producer_epoch))

@@ -43,6 +43,7 @@ rows! {
     a_static_member_comes_back,
     commits_from_outside_and_inside,
     producer_ids_are_given_once,
+    moves_that_make_no_sense,
 }
 
 async fn batches_are_appended_in_order<D: Door>(run: &mut Run<D>) {
@@ -316,4 +317,21 @@ async fn producer_ids_are_given_once<D: Door>(run: &mut Run<D>) {
     let second = run.another().await.producer_id().await.expect("ids are given");
     run.say(format!("epochs {} and {}", first.1, second.1));
     run.say(format!("different: {}", first.0 != second.0));
+}
+
+async fn moves_that_make_no_sense<D: Door>(run: &mut Run<D>) {
+    let answer = run.door.create_topic("moved", 1).await;
+    run.tell("made", answer, |_| "made".to_owned());
+    for (what, topic, partition, nodes) in [
+        ("an unknown topic", "nowhere", 0, Some(vec![1])),
+        ("an unknown partition", "moved", 9, Some(vec![1])),
+        ("to nobody", "moved", 0, Some(Vec::new())),
+        ("to an unknown node", "moved", 0, Some(vec![77])),
+        ("to one node twice", "moved", 0, Some(vec![1, 1])),
+        ("back from nowhere", "moved", 0, None),
+        ("to where it is", "moved", 0, Some(vec![1])),
+    ] {
+        let answer = run.door.reassign(topic, partition, nodes).await;
+        run.tell(what, answer, |count| format!("{count} are being moved"));
+    }
 }

@@ -56,6 +56,28 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "tests/cluster/tests/command_line.rs",
         "\"--number\", \"created\", \"--runs\", \"3\"",
     ),
+    ("bateau node list", "tests/cluster/tests/membership.rs", "\"node\", \"list\""),
+    (
+        "bateau node add 4",
+        "tests/cluster/tests/membership.rs",
+        "\"node\", \"add\", &id.to_string()",
+    ),
+    ("bateau node drain 3", "tests/cluster/tests/membership.rs", "\"node\", \"drain\", \"3\""),
+    (
+        "bateau node drain 3 --undo",
+        "tests/cluster/tests/membership.rs",
+        "\"node\", \"drain\", \"3\", \"--undo\"",
+    ),
+    (
+        "bateau node remove 1",
+        "tests/cluster/tests/membership.rs",
+        "\"node\", \"remove\", \"1\", \"--yes\"",
+    ),
+    (
+        "bateau node replace 3",
+        "tests/cluster/tests/membership.rs",
+        "\"node\", \"replace\", \"3\", \"--yes\"",
+    ),
 ];
 
 /// Pages of which a test runs every command: the page, the test, and a text in it.

@@ -42,20 +42,12 @@ impl Draft<'_> {
                 self.renew(incarnation, replica);
                 MembershipResponse::Renewed
             }
+            MembershipRequest::HandOver { .. } => MembershipResponse::HandedOver,
         }
     }
 
     fn permit_node(&mut self, node: NodeId, permit: Permit) -> Result<(), NodeError> {
-        let is_member = self.ahead.member(node).is_some();
-        match permit {
-            Permit::Join if is_member => return Err(NodeError::MemberExists { node }),
-            Permit::Join if self.ahead.members().len() >= NODES_MAX => {
-                return Err(NodeError::TooManyNodes { limit: NODES_MAX });
-            }
-            Permit::Replace if !is_member => return Err(NodeError::NotMember { node }),
-            Permit::Replace if self.live.contains(&node) => return Err(NodeError::Alive { node }),
-            Permit::Join | Permit::Replace => {}
-        }
+        self.ahead.check_permit(node, permit, self.live)?;
         if self.ahead.permit_of(node) != Some(permit) {
             // One small command is far below the limit of a proposal; so below.
             let _ = self.submit(MetadataCommand::PermitNode { node, permit });
@@ -90,32 +82,9 @@ impl Draft<'_> {
         if member.standing == standing {
             return Ok(());
         }
-        if standing == Standing::Leaving {
-            self.check_departure(node)?;
-        }
+        self.ahead.check_standing(node, standing, self.live)?;
         let _ = self.submit(MetadataCommand::SetStanding { node, standing });
         Ok(())
-    }
-
-    /// Whether every partition, and the metadata, can do without a node.
-    fn check_departure(&self, node: NodeId) -> Result<(), NodeError> {
-        let ahead = &*self.ahead;
-        if ahead.candidates().all(|one| one.node == node) {
-            return Err(NodeError::LastMember { node });
-        }
-        let mut departure = Departure { node, only_copies: Vec::new(), minorities: Vec::new() };
-        let (voters, _) = ahead.planned_quorum(self.live, &BTreeSet::from([node]));
-        departure.look_at("the metadata", &ahead.quorum().voters, &voters, self.live);
-        for (name, partition) in ahead.partitions_on(node) {
-            let stays = |one: &&Replica| one.node != node;
-            let mut left: Vec<Replica> = partition.replicas.iter().filter(stays).copied().collect();
-            let taken: Vec<NodeId> = partition.replicas.iter().map(|one| one.node).collect();
-            if let Some(node) = ahead.receiver(partition, &taken, self.live) {
-                left.push(Replica { id: ReplicaId::ZERO, node });
-            }
-            departure.look_at(&name, &partition.replicas, &left, self.live);
-        }
-        departure.judge()
     }
 
     fn reassign(&mut self, wanted: &Reassign) -> Result<(), ReassignError> {
@@ -188,8 +157,71 @@ impl Draft<'_> {
 }
 
 impl Metadata {
-    /// The partitions that are assigned to a node, with their names.
-    fn partitions_on(&self, node: NodeId) -> impl Iterator<Item = (String, &Partition)> {
+    /// Whether a node with an empty directory may get a permit.
+    ///
+    /// - `live`: the members that are alive.
+    ///
+    /// Errors: [`NodeError`].
+    pub fn check_permit(
+        &self,
+        node: NodeId,
+        permit: Permit,
+        live: &BTreeSet<NodeId>,
+    ) -> Result<(), NodeError> {
+        let is_member = self.member(node).is_some();
+        match permit {
+            Permit::Join if is_member => Err(NodeError::MemberExists { node }),
+            Permit::Join if self.members().len() >= NODES_MAX => {
+                Err(NodeError::TooManyNodes { limit: NODES_MAX })
+            }
+            Permit::Replace if !is_member => Err(NodeError::NotMember { node }),
+            Permit::Replace if live.contains(&node) => Err(NodeError::Alive { node }),
+            Permit::Join | Permit::Replace => Ok(()),
+        }
+    }
+
+    /// Whether a member may be told to do something. Of one that leaves already: whether it can.
+    ///
+    /// - `live`: the members that are alive.
+    ///
+    /// Errors: [`NodeError`]. Cost: of leaving, a look at every partition.
+    pub fn check_standing(
+        &self,
+        node: NodeId,
+        standing: Standing,
+        live: &BTreeSet<NodeId>,
+    ) -> Result<(), NodeError> {
+        if self.member(node).is_none() {
+            return Err(NodeError::NotMember { node });
+        }
+        match standing {
+            Standing::Leaving => self.check_departure(node, live),
+            Standing::Serving | Standing::Draining => Ok(()),
+        }
+    }
+
+    /// Whether every partition, and the metadata, can do without a node.
+    fn check_departure(&self, node: NodeId, live: &BTreeSet<NodeId>) -> Result<(), NodeError> {
+        if self.candidates().all(|one| one.node == node) {
+            return Err(NodeError::LastMember { node });
+        }
+        let mut departure = Departure { node, only_copies: Vec::new(), minorities: Vec::new() };
+        let (voters, _) = self.planned_quorum(live, &BTreeSet::from([node]));
+        departure.look_at("the metadata", &self.quorum().voters, &voters, live);
+        for (name, partition) in self.partitions_on(node) {
+            let stays = |one: &&Replica| one.node != node;
+            let mut left: Vec<Replica> = partition.replicas.iter().filter(stays).copied().collect();
+            let taken: Vec<NodeId> = partition.replicas.iter().map(|one| one.node).collect();
+            if let Some(node) = self.receiver(partition, &taken, live) {
+                left.push(Replica { id: ReplicaId::ZERO, node });
+            }
+            departure.look_at(&name, &partition.replicas, &left, live);
+        }
+        departure.judge()
+    }
+
+    /// The partitions, internal ones too, that are assigned to a node, with their names.
+    pub fn partitions_on(&self, node: NodeId) -> impl Iterator<Item = (String, &Partition)> {
         let all = self.topics.values().flat_map(|topic| {
             let named = move |(number, partition)| (format!("{}/{number}", topic.name), partition);
             topic.partitions.iter().enumerate().map(named)

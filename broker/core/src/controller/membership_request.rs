@@ -39,6 +39,14 @@ pub enum MembershipRequest {
         /// The lost one.
         replica: ReplicaId,
     },
+    /// A replica is to lead. This is for whoever leads, not for the controller, which does nothing
+    /// about it.
+    HandOver {
+        /// Of this partition.
+        incarnation: Incarnation,
+        /// The node of the replica.
+        node: NodeId,
+    },
 }
 
 /// A partition to move.
@@ -68,6 +76,8 @@ pub enum MembershipResponse {
     Settled,
     /// A new replica will take its place.
     Renewed,
+    /// Whoever leads decides.
+    HandedOver,
 }
 
 /// Why nothing becomes of a node.

@@ -129,6 +129,20 @@ impl Node {
                 self.effects.push(NodeEffect::Lost { node: *node });
             }
         }
+        self.dial_anew_if_cut_off(now);
+    }
+
+    /// A node that hears nobody, though all of its links are open, dials anew: whoever has removed
+    /// it has hung up, and says so to its greeting.
+    fn dial_anew_if_cut_off(&mut self, now: Now) {
+        let is_silent = |link: &Link| link.state == LinkState::Up && !link.is_alive;
+        if !self.is_founded() || !self.links.values().all(is_silent) {
+            return;
+        }
+        for node in self.links.keys().copied().collect::<Vec<_>>() {
+            self.effects.push(NodeEffect::HangUp { node });
+            self.note_link_down(node, now);
+        }
     }
 
     pub(super) fn note_link_up(&mut self, node: NodeId, now: Now) {

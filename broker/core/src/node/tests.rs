@@ -466,6 +466,19 @@ fn who_is_silent_is_lost_and_who_speaks_again_lives() {
 }
 
 #[test]
+fn who_hears_nobody_though_its_links_are_open_dials_anew() {
+    let mut meeting = founded_trio();
+    let (one, others) = (NodeId::new(1), [2, 3].map(NodeId::new));
+    others.iter().for_each(|other| drop(meeting.nodes.remove(other)));
+    for _ in 0..2 {
+        meeting.now_ms += SILENCE_MS;
+        meeting.step(one, Vec::new());
+    }
+    let dialled: Vec<NodeId> = meeting.dialled.iter().map(|(_, to, _)| *to).collect();
+    assert_eq!(dialled, others);
+}
+
+#[test]
 fn a_hello_to_somebody_else_and_a_version_from_the_future_are_refused() {
     let mut meeting = founded_trio();
     let one = NodeId::new(1);

@@ -8,6 +8,7 @@ use super::session::Reply;
 use crate::api::Broker;
 use crate::controls::{Api, Controls, Door, Plan, Subject};
 use bateau_protocol::ids::TopicId;
+use bateau_protocol::kafka::api::alter_partition_reassignments::AlterPartitionReassignmentsResponse;
 use bateau_protocol::kafka::api::api_versions::ApiVersionsResponse;
 use bateau_protocol::kafka::api::create_topics::{CreatableTopicResult, CreateTopicsResponse};
 use bateau_protocol::kafka::api::delete_topics::{DeletableTopicResult, DeleteTopicsResponse};
@@ -15,6 +16,7 @@ use bateau_protocol::kafka::api::describe_cluster::DescribeClusterResponse;
 use bateau_protocol::kafka::api::describe_configs::{
     DescribeConfigsResponse, DescribeConfigsResult,
 };
+use bateau_protocol::kafka::api::elect_leaders::ElectLeadersResponse;
 use bateau_protocol::kafka::api::fetch::{
     FetchRequestView, FetchResponse, FetchableTopicResponse, PartitionData,
 };
@@ -28,6 +30,7 @@ use bateau_protocol::kafka::api::leave_group::LeaveGroupResponse;
 use bateau_protocol::kafka::api::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
+use bateau_protocol::kafka::api::list_partition_reassignments::ListPartitionReassignmentsResponse;
 use bateau_protocol::kafka::api::metadata::{
     MetadataBroker, MetadataRequest, MetadataResponse, MetadataTopic,
 };
@@ -94,6 +97,9 @@ const fn api(key: ApiKey) -> Api {
         ApiKey::InitProducerId => Api::InitProducerId,
         ApiKey::OffsetForLeaderEpoch => Api::OffsetForLeaderEpoch,
         ApiKey::DescribeConfigs => Api::DescribeConfigs,
+        ApiKey::ElectLeaders => Api::ElectLeaders,
+        ApiKey::AlterPartitionReassignments => Api::AlterPartitionReassignments,
+        ApiKey::ListPartitionReassignments => Api::ListPartitionReassignments,
         ApiKey::DescribeCluster => Api::DescribeCluster,
     }
 }
@@ -139,6 +145,17 @@ fn subject(broker: &Broker, request: &Request) -> (Option<String>, Option<String
         }
         Request::OffsetForLeaderEpoch(request) => {
             (request.topics.first().and_then(|topic| text(&topic.topic)), None)
+        }
+        Request::ElectLeaders(request) => {
+            let first = request.topic_partitions.as_ref().and_then(|topics| topics.first());
+            (first.and_then(|topic| text(&topic.topic)), None)
+        }
+        Request::AlterPartitionReassignments(request) => {
+            (request.topics.first().and_then(|topic| text(&topic.name)), None)
+        }
+        Request::ListPartitionReassignments(request) => {
+            let first = request.topics.as_ref().and_then(|topics| topics.first());
+            (first.and_then(|topic| text(&topic.name)), None)
         }
         Request::ApiVersions(_)
         | Request::InitProducerId(_)
@@ -214,9 +231,30 @@ pub fn refused(call: &Call, request: Request, error_code: ErrorCode) -> Reply {
             let results = refused.collect();
             DescribeConfigsResponse { results, ..DescribeConfigsResponse::default() }.into()
         }
+        Request::ElectLeaders(_)
+        | Request::AlterPartitionReassignments(_)
+        | Request::ListPartitionReassignments(_) => {
+            return not_moved(call.version, &request, error_code);
+        }
         Request::DescribeCluster(_) => {
             DescribeClusterResponse { error_code, ..DescribeClusterResponse::default() }.into()
         }
+    })
+}
+
+/// Of requests about who holds and who leads. Version 0 of an election has no place for a code.
+fn not_moved(version: i16, request: &Request, error_code: ErrorCode) -> Reply {
+    Reply::Answer(match request {
+        Request::ElectLeaders(_) if version > 0 => {
+            ElectLeadersResponse { error_code, ..ElectLeadersResponse::default() }.into()
+        }
+        Request::AlterPartitionReassignments(_) => {
+            AlterPartitionReassignmentsResponse { error_code, ..Default::default() }.into()
+        }
+        Request::ListPartitionReassignments(_) => {
+            ListPartitionReassignmentsResponse { error_code, ..Default::default() }.into()
+        }
+        _ => return Reply::Close,
     })
 }
 

@@ -109,7 +109,8 @@ async fn serve(call: Call, number: RequestNumber, request: Request) -> Running {
 }
 
 async fn answer(call: &Call, request: Request) -> Reply {
-    use convert::{cluster, configs, fetch, groups, metadata, offsets, positions, produce, topics};
+    use convert::{cluster, configs, fetch, groups, metadata, offsets, positions, produce};
+    use convert::{reassignments, topics};
     Reply::Answer(match request {
         Request::Produce(request) => return produce::submit(call, &request).await.reply().await,
         Request::Fetch(request) => fetch::fetch(call, &request).await.into(),
@@ -128,6 +129,11 @@ async fn answer(call: &Call, request: Request) -> Reply {
         Request::InitProducerId(request) => produce::init_producer_id(call, &request).await.into(),
         Request::OffsetForLeaderEpoch(request) => offsets::epoch_ends(call, request).into(),
         Request::DescribeConfigs(request) => configs::describe(call, request).into(),
+        Request::ElectLeaders(request) => reassignments::elect(call, request).await.into(),
+        Request::AlterPartitionReassignments(request) => {
+            reassignments::alter(call, request).await.into()
+        }
+        Request::ListPartitionReassignments(request) => reassignments::list(call, request).into(),
         Request::DescribeCluster(request) => cluster::describe(call, &request).into(),
     })
 }

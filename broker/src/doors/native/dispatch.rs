@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: rules. Authorization has its place in `Broker`.
 
-use super::convert::{admin, cluster, groups, positions, records};
+use super::convert::{admin, cluster, groups, nodes, positions, records};
 use super::session::{error, going_away};
 use crate::api::{Broker, PendingAck};
 use crate::controls::{Api, Controls, Door, Fate, Plan, Subject};
@@ -174,6 +174,11 @@ impl Call {
             Request::DeleteTopics(request) => reply(admin::delete(self, request).await),
             Request::AlterTopic(request) => reply(admin::alter(self, request).await),
             Request::DescribeTopic(request) => reply(admin::describe(self, &request)),
+            Request::ListNodes(_) => Reply::ListNodes(nodes::list(self)),
+            Request::PermitNode(request) => reply(nodes::permit(self, request).await),
+            Request::SetStanding(request) => reply(nodes::set_standing(self, request).await),
+            Request::ReassignPartitions(request) => reply(nodes::reassign(self, request).await),
+            Request::ListReassignments(_) => Reply::ListReassignments(nodes::reassignments(self)),
             Request::Hello(_)
             | Request::OpenStream(_)
             | Request::Produce(_)
@@ -253,6 +258,14 @@ impl Call {
                 (Api::IncrementalAlterConfigs, owned(&request.name), None)
             }
             Request::DescribeTopic(request) => (Api::DescribeConfigs, owned(&request.name), None),
+            Request::ListNodes(_) => (Api::DescribeNodes, None, None),
+            Request::PermitNode(_) | Request::SetStanding(_) => (Api::AlterNode, None, None),
+            Request::ReassignPartitions(request) => {
+                let first = request.partitions.first();
+                let name = first.and_then(|one| owned(&one.topic));
+                (Api::AlterPartitionReassignments, name, None)
+            }
+            Request::ListReassignments(_) => (Api::ListPartitionReassignments, None, None),
         }
     }
 }

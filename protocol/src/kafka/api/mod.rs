@@ -293,6 +293,9 @@ apis! {
         init_producer_id: InitProducerId,
         offset_for_leader_epoch: OffsetForLeaderEpoch,
         describe_configs: DescribeConfigs,
+        elect_leaders: ElectLeaders,
+        alter_partition_reassignments: AlterPartitionReassignments,
+        list_partition_reassignments: ListPartitionReassignments,
         describe_cluster: DescribeCluster,
     }
 }

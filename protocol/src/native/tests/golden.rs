@@ -122,6 +122,36 @@ fn a_subscription_travels_in_these_bytes() {
     );
 }
 
+#[test]
+fn nodes_come_and_go_by_these_bytes() {
+    request_is(
+        PermitNodeRequest { node_id: 4, replaces: true, validate_only: false, timeout_ms: 1_000 },
+        "11000000 7100 01020304 00000004 01 00 000003e8 00",
+    );
+    reply_is(Reply::PermitNode(PermitNodeResponse {}), "07000000 7180 01020304 00");
+    request_is(
+        SetStandingRequest {
+            node_id: 4,
+            standing: "leaving".into(),
+            validate_only: true,
+            timeout_ms: 1_000,
+        },
+        "18000000 7200 01020304 00000004 086c656176696e67 01 000003e8 00",
+    );
+    request_is(
+        ReassignPartitionsRequest {
+            partitions: vec![
+                PartitionMove { topic: "t".into(), partition: 1, nodes: Some(vec![4]) },
+                PartitionMove { topic: "t".into(), partition: 2, nodes: None },
+            ],
+            timeout_ms: 1_000,
+        },
+        "20000000 7300 01020304 03 0274 00000001 02 00000004 00 0274 00000002 00 00 000003e8 00",
+    );
+    request_is(ListNodesRequest {}, "07000000 7000 01020304 00");
+    request_is(ListReassignmentsRequest {}, "07000000 7400 01020304 00");
+}
+
 impl Reply {
     /// With its records in one piece, as they are when they have come over the wire.
     fn joined(self) -> Self {

@@ -165,7 +165,7 @@ const fn row(
 }
 
 /// Every API that the Kafka door serves.
-pub const APIS: [Api; 18] = [
+pub const APIS: [Api; 21] = [
     Api { lowest_served: 3, ..row(0, "Produce", (0, 13), 9, produce) },
     row(1, "Fetch", (4, 18), 12, fetch),
     row(2, "ListOffsets", (1, 11), 6, list_offsets),
@@ -183,6 +183,9 @@ pub const APIS: [Api; 18] = [
     row(22, "InitProducerId", (0, 5), 2, init_producer_id),
     row(23, "OffsetForLeaderEpoch", (2, 4), 4, offset_for_leader_epoch),
     row(32, "DescribeConfigs", (1, 4), 4, describe_configs),
+    row(43, "ElectLeaders", (0, 2), 2, elect_leaders),
+    row(45, "AlterPartitionReassignments", (0, 1), 0, alter_partition_reassignments),
+    row(46, "ListPartitionReassignments", (0, 0), 0, list_partition_reassignments),
     row(60, "DescribeCluster", (0, 2), 0, describe_cluster),
 ];
 
@@ -400,6 +403,25 @@ fn describe_configs(writer: &mut Writer, version: i16, context: &Context) {
     if version >= 3 {
         writer.boolean(true);
     }
+}
+
+fn elect_leaders(writer: &mut Writer, version: i16, context: &Context) {
+    if version >= 1 {
+        writer.int8(0);
+    }
+    writer.array(1).string(&context.topic).array(1).int32(0).tags().int32(5_000);
+}
+
+fn alter_partition_reassignments(writer: &mut Writer, version: i16, context: &Context) {
+    writer.int32(5_000);
+    if version >= 1 {
+        writer.boolean(true);
+    }
+    writer.array(1).string(&context.topic).array(1).int32(0).array(1).int32(1).tags().tags();
+}
+
+fn list_partition_reassignments(writer: &mut Writer, _: i16, context: &Context) {
+    writer.int32(5_000).array(1).string(&context.topic).array(1).int32(0).tags();
 }
 
 fn describe_cluster(writer: &mut Writer, version: i16, _: &Context) {

@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod offsets;
 pub mod positions;
 pub mod produce;
+pub mod reassignments;
 pub mod topics;
 
 use crate::api::TopicReference;

@@ -5,5 +5,6 @@ mod connections;
 mod controlled;
 mod groups;
 mod node;
+mod reassignments;
 mod records;
 mod tls;

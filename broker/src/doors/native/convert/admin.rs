@@ -101,8 +101,8 @@ fn deleted_outcome(result: DeleteTopicResult) -> TopicOutcome {
     }
 }
 
-/// Changes configs, the number of partitions, or both. Where both are asked for, neither is
-/// changed before the number has been found to be possible.
+/// Changes configs, the number of partitions or of their copies. Where several are asked for,
+/// nothing is changed before the numbers have been found to be possible.
 pub async fn alter(
     call: &Call,
     request: AlterTopicRequest,
@@ -110,13 +110,17 @@ pub async fn alter(
     let broker = &call.context.broker;
     let timeout_ms = milliseconds(request.timeout_ms);
     let topic = request.name.as_str().to_owned();
+    let copies = Some(request.replication_factor).filter(|replicas| *replicas != -1);
+    if let Some(replicas) = copies {
+        copy(call, &topic, (replicas, true), timeout_ms).await?;
+    }
     let growth = (request.partitions != -1).then_some(CreatePartitions {
         topic: topic.clone(),
         partition_count: request.partitions,
         validate_only: request.validate_only,
         timeout_ms,
     });
-    if !request.configs.is_empty() || growth.is_none() {
+    if !request.configs.is_empty() || (growth.is_none() && copies.is_none()) {
         if let Some(growth) = &growth {
             let checked = CreatePartitions { validate_only: true, ..growth.clone() };
             let checked = broker.create_partitions(checked).await;
@@ -124,6 +128,7 @@ pub async fn alter(
         }
         let changes = configs(&request.configs);
         let validate_only = request.validate_only;
+        let topic = topic.clone();
         let asked = AlterTopicConfigs { topic, changes, validate_only, timeout_ms };
         let altered = broker.alter_topic_configs(asked).await;
         altered.map_err(|found| admin_error(&found, codes::alter_topic_configs))?;
@@ -132,10 +137,28 @@ pub async fn alter(
         let grown = broker.create_partitions(growth).await;
         grown.map_err(|found| admin_error(&found, codes::create_partitions))?;
     }
+    if let Some(replicas) = copies {
+        copy(call, &topic, (replicas, request.validate_only), timeout_ms).await?;
+    }
     Ok(AlterTopicResponse {})
 }
 
-fn admin_error<E: Error>(found: &AdminError<E>, code: impl Fn(&E) -> ErrorCode) -> ErrorReply {
+/// Has a topic on so many nodes, or only says whether it could be.
+async fn copy(
+    call: &Call,
+    topic: &str,
+    (replicas, validate_only): (i32, bool),
+    timeout_ms: u64,
+) -> Result<(), ErrorReply> {
+    let broker = &call.context.broker;
+    let moved = broker.set_replication_factor(topic, replicas, validate_only, timeout_ms).await;
+    moved.map_err(|found| admin_error(&found, codes::replication_factor))
+}
+
+pub(super) fn admin_error<E: Error>(
+    found: &AdminError<E>,
+    code: impl Fn(&E) -> ErrorCode,
+) -> ErrorReply {
     match found {
         AdminError::Controller(found) => controller_error(found),
         AdminError::Refused(refused) => error(code(refused), refused.to_string()),

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod cluster;
 pub mod groups;
+pub mod nodes;
 pub mod positions;
 pub mod records;
 

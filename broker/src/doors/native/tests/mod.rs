@@ -4,5 +4,6 @@ mod cluster;
 mod connections;
 mod hostile;
 mod node;
+mod nodes;
 mod records;
 mod subscriptions;
