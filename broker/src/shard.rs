@@ -40,7 +40,7 @@ use bateau_log::Done;
 use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_storage::Business;
 use disk_talk::{changes_a_log, report_refusal};
-use handing_over::{Draining, hand_over_of};
+use handing_over::hand_over_of;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -170,7 +170,6 @@ pub struct ShardLoop {
     has_settled: bool,
     /// Requests to the disk that change a log or a state, since the start.
     changes_count: u64,
-    draining: Draining,
 }
 
 impl ShardLoop {
@@ -198,7 +197,6 @@ impl ShardLoop {
             advances: VecDeque::new(),
             has_settled: false,
             changes_count: 0,
-            draining: Draining::default(),
         }
     }
 
@@ -253,7 +251,6 @@ impl ShardLoop {
             if Instant::now() >= self.next_retention_check {
                 self.look_at_retention(&mut inputs);
             }
-            self.give_leaderships_away(&mut inputs);
             self.step(&mut inputs);
             for probe in self.probes.drain(..) {
                 let _ = probe.send(());
@@ -285,8 +282,7 @@ impl ShardLoop {
     fn next_wake(&self) -> Instant {
         let now = self.clock.now();
         let wait_ms = self.shard.wait_ms(now).min(self.cluster.wait_ms(now)).min(WAIT_MS_MAX);
-        let next = (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check);
-        self.draining.next().map_or(next, |draining| draining.min(next))
+        (Instant::now() + Duration::from_millis(wait_ms)).min(self.next_retention_check)
     }
 
     fn hear_peer(&mut self, event: PeerEvent, inputs: &mut Vec<Input>) {
@@ -422,10 +418,7 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason, .. }) => {
                 self.isolate(incarnation, &reason);
             }
-            Business::Other(Effect::Metadata(metadata)) => {
-                self.draining.note(&metadata, self.node_id);
-                turn.update.set_metadata(metadata);
-            }
+            Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);
             }
