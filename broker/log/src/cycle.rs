@@ -22,19 +22,22 @@
 mod background;
 mod flushing;
 mod install;
+mod mending;
 
 use crate::disk::{Disk, LockGuard};
 use crate::flush_set::FlushSet;
 use crate::meta::{MetaLog, Record, TruncateMark};
+use crate::recovery::Quarantined;
 use crate::recycle::{RecycledFiles, RecycledSegments};
-use crate::shared::LogShared;
 use crate::space::Space;
-use crate::work::{Create, DiskFailed, Done, Persist, SpaceState, Work, WriteError};
+use crate::work::{Create, DiskFailed, Done, LogOptions, Persist, SpaceState, Work, WriteError};
 use crate::writer::{LogWriter, write_error};
 use background::Background;
 pub(crate) use background::{QUARANTINE, REMOVED_SUFFIX, TRASH, trash_name};
 use bateau_protocol::ids::{FlushSequence, Incarnation};
 pub(crate) use install::finish_installs;
+use mending::Mendings;
+pub(crate) use mending::{MENDING_SUFFIX, finish_if_mended};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -54,7 +57,12 @@ pub struct CommitCycle {
     meta: MetaLog,
     logs: BTreeMap<Incarnation, LogWriter>,
     /// Logs with a corrupt range: read, and never written.
-    quarantined: BTreeMap<Incarnation, Arc<LogShared>>,
+    quarantined: BTreeMap<Incarnation, Quarantined>,
+    mendings: Mendings,
+    /// Settings of a log of which nothing else is known.
+    options: LogOptions,
+    /// The highest flush sequence that the start found.
+    highest: FlushSequence,
     /// The last flush sequence that was given to anything.
     flush_sequence: FlushSequence,
     /// The last flush sequence whose flush has returned.
@@ -99,7 +107,9 @@ pub(crate) struct CycleParts {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) meta: MetaLog,
     pub(crate) logs: BTreeMap<Incarnation, LogWriter>,
-    pub(crate) quarantined: BTreeMap<Incarnation, Arc<LogShared>>,
+    pub(crate) quarantined: BTreeMap<Incarnation, Quarantined>,
+    pub(crate) options: LogOptions,
+    pub(crate) highest: FlushSequence,
     /// Files that nobody needs any more.
     pub(crate) leftovers: Vec<String>,
     pub(crate) flush_sequence: FlushSequence,
@@ -125,6 +135,9 @@ impl CommitCycle {
             meta: parts.meta,
             logs: parts.logs,
             quarantined: parts.quarantined,
+            mendings: Mendings::default(),
+            options: parts.options,
+            highest: parts.highest,
             flush_sequence: parts.flush_sequence,
             returned: parts.flush_sequence,
             written: parts.written,
@@ -280,7 +293,12 @@ impl CommitCycle {
             Work::StoreState { incarnation, applied, state } => {
                 self.background.store_state(incarnation, applied, state);
             }
-            Work::Install(request) => self.background.install(*request),
+            Work::Install(request) => {
+                self.forget_mending(request.incarnation);
+                self.background.install(*request);
+            }
+            Work::Mend(request) => self.mend(request, answers),
+            Work::StopMending { incarnation } => self.forget_mending(incarnation),
             Work::Roll { incarnation } => {
                 if let Some(log) = self.logs.get_mut(&incarnation) {
                     log.request_roll();
@@ -310,6 +328,9 @@ impl CommitCycle {
                 answers.push(Done::PeerNoted { node, start });
             }
             Work::EmptyTrash { before_wall_ms } => self.background.empty_trash(before_wall_ms),
+            Work::EmptyQuarantine { before_wall_ms } => {
+                self.background.empty_quarantine(before_wall_ms);
+            }
         }
         Ok(())
     }
@@ -321,10 +342,11 @@ impl CommitCycle {
         wall_ms: u64,
         gathered: &mut Gathered,
     ) {
+        self.forget_mending(incarnation);
         let mut log = self.logs.remove(&incarnation);
         self.give_back(log.as_mut());
         let log = log.map(|log| log.shared);
-        if let Some(shared) = log.or_else(|| self.quarantined.remove(&incarnation)) {
+        if let Some(shared) = log.or_else(|| Some(self.quarantined.remove(&incarnation)?.shared)) {
             gathered.removed.push(incarnation);
             gathered.created.remove(&incarnation);
             self.background.delete(&shared, to, wall_ms);
@@ -446,6 +468,7 @@ impl CommitCycle {
         self.commit(so_far)?;
         let mark = TruncateMark { index, flush_sequence: self.flush_sequence };
         let sequence = self.flush_sequence.next();
+        self.mendings.note_truncated(incarnation);
         let Some(log) = self.logs.get_mut(&incarnation) else { return Ok(()) };
         let gone = log.truncate(index).map_err(failure("read the log's tail"))?;
         log.truncations.push(mark);

@@ -253,6 +253,8 @@ impl DataDir {
             meta,
             logs: recovered.writers,
             quarantined: recovered.quarantined,
+            options: options.log,
+            highest: recovered.highest,
             leftovers: recovered.leftovers,
             flush_sequence: recovered.flush_sequence,
             written: recovered.written,

@@ -47,7 +47,13 @@ impl<'a> Window<'a> {
             let bytes = length(wanted.max(self.chunk_bytes)).min(self.file_bytes - position);
             self.buffer.resize(size(bytes), 0);
             self.start = position;
-            if let Err(error) = self.file.read_at(position, &mut self.buffer) {
+            let mut read = self.file.read_at(position, &mut self.buffer);
+            if read.is_err() && self.buffer.len() > wanted {
+                // What cannot be read may lie behind what is wanted.
+                self.buffer.truncate(wanted);
+                read = self.file.read_at(position, &mut self.buffer);
+            }
+            if let Err(error) = read {
                 self.buffer.clear();
                 return Err(error);
             }
@@ -170,8 +176,12 @@ fn next_magic(window: &mut Window<'_>, from: u64, end: u64) -> Option<u64> {
     let mut at = from;
     let end = end.min(window.file_bytes());
     while at + length(FRAME_HEADER_BYTES) <= end {
-        let wanted = size((end - at).min(length(WALK_BYTES)));
-        // An unreadable range is passed over a header at a time.
+        let most = size((end - at).min(length(WALK_BYTES)));
+        // Near an unreadable range by little, and over it a header at a time.
+        let wanted = match window.get(at, most) {
+            Ok(Some(_)) => most,
+            _ => most.min(FRAME_HEADER_BYTES),
+        };
         let Ok(Some(bytes)) = window.get(at, wanted) else {
             at += length(FRAME_HEADER_BYTES);
             continue;

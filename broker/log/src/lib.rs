@@ -52,6 +52,7 @@ mod dump;
 mod flush_set;
 mod frames;
 mod index;
+mod mending;
 mod meta;
 mod reader;
 mod recovery;

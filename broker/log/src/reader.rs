@@ -488,12 +488,14 @@ impl LogReader {
     /// Checks `from` against the log; returns where a read must stop.
     fn check_range(&self, from: Offset, up_to: Offset) -> Result<Offset, ReadError> {
         let (start, end) = (self.shared.start().offset, self.shared.end_offset());
-        if let Some(hole) = self.shared.hole.as_ref().filter(|_| from >= end) {
+        if from >= end
+            && let Some(hole) = self.shared.hole()
+        {
             return Err(ReadError::Damaged {
                 incarnation: self.shared.incarnation,
                 segment: hole.segment,
                 position: hole.position,
-                message: hole.reason.clone(),
+                message: hole.reason,
             });
         }
         if from < start || from > end {

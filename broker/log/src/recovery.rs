@@ -15,16 +15,20 @@
 //! - Recovery writes nothing to a log that it calls corrupt, so a second recovery says the same.
 //! - Recovering twice is recovering once.
 //!
-//! Absent on purpose: repair from a peer, and raising the commit of a sole voter (it needs the
+//! Absent on purpose: mending (`cycle`), and raising the commit of a sole voter (it needs the
 //! membership).
 
+mod again;
 mod files;
+mod gap;
 mod progress;
 mod scan;
 
+pub(crate) use again::ReadAgain;
+pub(crate) use gap::Gap;
 pub use progress::RecoveryProgress;
 
-use crate::bytes_io::{from_hex, size};
+use crate::bytes_io::from_hex;
 use crate::cycle::{REMOVED_SUFFIX, TRASH, finish_installs, trash_name};
 use crate::data_dir::OpenError;
 use crate::disk::{Disk, DiskFile};
@@ -43,9 +47,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-
-/// Bytes of a damaged place that are copied into `quarantine/`.
-const QUARANTINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// One log as recovery left it.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub struct RecoveredLog {
     /// The damaged range, if there is one. Such a log serves what lies before it and takes no
     /// appends; its replica must neither vote nor lead.
     pub corrupt: Option<CorruptRange>,
+    /// The segment in which the damage begins, where [`crate::Work::Mend`] may help.
+    pub mendable: Option<LogIndex>,
 }
 
 /// Derived state from a state file (D9).
@@ -145,10 +148,19 @@ pub(crate) struct Recovered {
     pub(crate) logs: Vec<RecoveredLog>,
     pub(crate) report: RecoveryReport,
     pub(crate) writers: BTreeMap<Incarnation, LogWriter>,
-    pub(crate) quarantined: BTreeMap<Incarnation, Arc<LogShared>>,
+    pub(crate) quarantined: BTreeMap<Incarnation, Quarantined>,
     pub(crate) leftovers: Vec<String>,
     pub(crate) flush_sequence: FlushSequence,
+    /// M: the highest flush sequence that was found.
+    pub(crate) highest: FlushSequence,
     pub(crate) written: Arc<AtomicU64>,
+}
+
+/// A log with a corrupt range: read, and not written but to mend it.
+#[derive(Debug)]
+pub(crate) struct Quarantined {
+    pub(crate) shared: Arc<LogShared>,
+    pub(crate) gap: Option<Gap>,
 }
 
 fn failed(operation: &str) -> impl FnOnce(io::Error) -> OpenError {
@@ -195,18 +207,13 @@ pub(crate) fn recover(
     meta.append(records, sequence).map_err(failed("write the meta log"))?;
     disk.flush(&[meta.file()], &[]).map_err(failed("flush the meta log"))?;
     meta.note_flushed();
-    let mut recovered = Recovered {
-        logs: Vec::new(),
-        report,
-        writers: BTreeMap::new(),
-        quarantined: BTreeMap::new(),
-        leftovers: Vec::new(),
-        flush_sequence: sequence,
-        written: Arc::default(),
-    };
+    let mut recovered = Recovered::new(report, sequence, highest, Arc::default());
     let mut flush = FlushSet::default();
     for (scan, verdict) in verdicts {
-        recovered.take(disk, meta, options, scan, verdict, &mut flush)?;
+        if matches!(verdict, Verdict::Corrupt(_)) {
+            gap::keep_copy(&**disk, &scan, wall_ms);
+        }
+        recovered.take(disk, meta, options, (scan, verdict, None), &mut flush)?;
     }
     if !flush.is_empty() {
         flush.flush(&**disk).map_err(failed("flush truncated tails"))?;
@@ -400,16 +407,29 @@ fn missing_state(scan: &LogScan) -> Option<CorruptRange> {
 }
 
 impl Recovered {
+    fn new(
+        report: RecoveryReport,
+        flush_sequence: FlushSequence,
+        highest: FlushSequence,
+        written: Arc<AtomicU64>,
+    ) -> Self {
+        let (logs, writers, quarantined) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        let leftovers = Vec::new();
+        Self { logs, report, writers, quarantined, leftovers, flush_sequence, highest, written }
+    }
+
     /// Makes reader and writer of one log, and truncates a torn tail.
+    ///
+    /// - `scan`: what was found, what it means, and what readers have of the log already.
     fn take(
         &mut self,
         disk: &Arc<dyn Disk>,
         meta: &MetaLog,
         options: LogOptions,
-        mut scan: LogScan,
-        verdict: Verdict,
+        scan: (LogScan, Verdict, Option<Arc<LogShared>>),
         flush: &mut FlushSet,
     ) -> Result<(), OpenError> {
+        let (mut scan, verdict, shared) = scan;
         self.report.walked_frames += scan.walked_frames;
         self.report.walked_bytes += scan.walked_bytes;
         let id = scan.incarnation;
@@ -418,9 +438,9 @@ impl Recovered {
             Verdict::Corrupt(range) => Some(range.clone()),
             _ => None,
         };
+        let gap = corrupt.as_ref().and_then(|_| Gap::of(&**disk, &scan));
         if let Some(range) = &corrupt {
             self.report.corrupt.push((id, range.clone()));
-            quarantine(&**disk, &scan);
         } else {
             self.leftovers.append(&mut scan.leftovers);
             self.drop_later(&**disk, &scan, flush).map_err(failed("remove a dead segment"))?;
@@ -434,7 +454,13 @@ impl Recovered {
             end_offset: scan.tail.next_offset,
             hole: corrupt.clone(),
         };
-        let shared = LogShared::new(id, published, Arc::clone(&self.written));
+        let shared = match shared {
+            Some(shared) => {
+                shared.show(published);
+                shared
+            }
+            None => LogShared::new(id, published, Arc::clone(&self.written)),
+        };
         let hard_state = hard_state(&scan);
         self.logs.push(RecoveredLog {
             incarnation: id,
@@ -446,10 +472,11 @@ impl Recovered {
             state: scan.state.clone(),
             snapshot: scan.meta.snapshot.map(|mark| mark.applied),
             reader: LogReader::new(Arc::clone(&shared)),
+            mendable: gap.as_ref().map(|gap| gap.header.base_index),
             corrupt: corrupt.clone(),
         });
         if corrupt.is_some() {
-            self.quarantined.insert(id, shared);
+            self.quarantined.insert(id, Quarantined { shared, gap });
             return Ok(());
         }
         let stored = meta.state.replicas.get(&id).cloned();
@@ -555,25 +582,4 @@ fn build_writer(
         waiting.map(|(segment, side, tail, _)| Sealing { segment, side, tail }).collect();
     writer.stored = stored;
     Some(writer)
-}
-
-/// Keeps a copy of what is damaged, once. A convenience for whoever investigates: the file itself
-/// stays as it is.
-fn quarantine(disk: &dyn Disk, scan: &LogScan) {
-    let (segment, position) = (scan.stop.segment, scan.stop.position);
-    let copy = || {
-        let file = disk.open(&format!("{}/{}", scan.dir, segment_name(segment)))?;
-        let Some((start, end)) = file.next_data(position)? else { return Ok(()) };
-        let bytes = (end - start).min(QUARANTINE_BYTES_MAX);
-        let mut buffer = vec![0; size(bytes)];
-        file.read_at(start, &mut buffer)?;
-        disk.create_dir("quarantine")?;
-        let name = format!("{:016x}-{:016x}-{start:016x}", scan.incarnation.get(), segment.get());
-        if disk.list("quarantine")?.iter().any(|entry| entry.name == name) {
-            return Ok(());
-        }
-        disk.create(&format!("quarantine/{name}"))?.write_at(0, &[&buffer])
-    };
-    // The range is reported in any case.
-    let _: io::Result<()> = copy();
 }

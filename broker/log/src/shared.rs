@@ -27,8 +27,7 @@ pub(crate) struct LogShared {
     end_offset: AtomicU64,
     /// Bytes that this process has written, node-wide.
     pub(crate) written: Arc<AtomicU64>,
-    /// Where the readable log ends, if recovery found a hole there.
-    pub(crate) hole: Option<CorruptRange>,
+    hole: RwLock<Option<CorruptRange>>,
 }
 
 /// What a log publishes at its birth or recovery.
@@ -64,8 +63,22 @@ impl LogShared {
             last_index: AtomicU64::new(first.last_index.get()),
             end_offset: AtomicU64::new(first.end_offset.get()),
             written,
-            hole: first.hole,
+            hole: RwLock::new(first.hole),
         })
+    }
+
+    /// Shows what another recovery has found of the log.
+    pub(crate) fn show(&self, found: Published) {
+        write(&self.hole, found.hole);
+        self.set_terms(found.terms);
+        self.set_start(found.start);
+        self.set_segments(found.segments);
+        self.publish(found.last_index, found.end_offset);
+    }
+
+    /// Where the readable log ends, if recovery found a hole there.
+    pub(crate) fn hole(&self) -> Option<CorruptRange> {
+        read(&self.hole)
     }
 
     pub(crate) fn segments(&self) -> SegmentList {

@@ -7,6 +7,7 @@ mod crash;
 mod faults;
 mod harness;
 mod install;
+mod mending;
 mod model;
 mod real;
 mod recycle;

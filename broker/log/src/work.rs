@@ -7,6 +7,7 @@
 //! Absent on purpose: reads, which never pass the disk thread (see [`crate::LogReader`]).
 
 use crate::reader::LogReader;
+use crate::recovery::RecoveredLog;
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bytes::Bytes;
@@ -141,6 +142,62 @@ impl Install {
     }
 }
 
+/// A segment to be mended, or frames for a mending that is under way.
+#[derive(Clone, Debug)]
+pub struct Mend {
+    /// The log.
+    pub incarnation: Incarnation,
+    /// The segment, by its base index.
+    pub segment: LogIndex,
+    /// Frames from the first one on that [`Done::MendWants`] has named, of another replica; empty
+    /// to begin with. They are checked against what lies before and behind them.
+    pub frames: Vec<Frame>,
+    /// Nobody runs on the log: the answer is to have all that a start needs.
+    pub reopens: bool,
+    /// Now, in Unix milliseconds: names the damaged file in the quarantine.
+    pub wall_ms: u64,
+}
+
+/// Committed frames that are missing between two that are there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hole {
+    /// First index that is missing.
+    pub first: LogIndex,
+    /// Last index that is missing.
+    pub last: LogIndex,
+    /// An entry at or behind the end of the hole that this log knows by its term: who has the same
+    /// one has the same entries before it.
+    pub known: LogIndex,
+    /// The term of that entry.
+    pub term: Term,
+}
+
+/// Why a segment was not mended.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum MendError {
+    /// Nobody can say what belongs there, or whether it was all: nothing intact lies behind.
+    #[error("what is missing from frame {first} on cannot be mended: {reason}")]
+    Unmendable {
+        /// First index that is missing.
+        first: LogIndex,
+        /// Why.
+        reason: String,
+    },
+    /// What is missing is not known to be committed: others may have something else there.
+    #[error("frames {first} to {last} are missing, and committed is only frame {commit}")]
+    Uncommitted {
+        /// First index that is missing.
+        first: LogIndex,
+        /// Last index that is missing.
+        last: LogIndex,
+        /// The last one that is known to be committed here.
+        commit: LogIndex,
+    },
+    /// The fresh file could not be written.
+    #[error("write a mended segment: {0}")]
+    Write(#[from] WriteError),
+}
+
 /// One request to the disk thread.
 #[derive(Clone, Debug)]
 pub enum Work {
@@ -177,6 +234,20 @@ pub enum Work {
     /// the new one. Until the answer the log takes no other request but a deletion. Answer:
     /// [`Done::Installed`] or [`Done::InstallFailed`].
     Install(Box<Install>),
+    /// Mend a damaged segment: what is intact of it is copied into a fresh file, and what is not
+    /// comes from other replicas, a piece at a time. Answers: [`Done::MendWants`] for as long as
+    /// frames are missing, then [`Done::Mended`] or [`Done::MendFailed`].
+    Mend(Mend),
+    /// Forget an unfinished mending. No answer.
+    StopMending {
+        /// The log.
+        incarnation: Incarnation,
+    },
+    /// Remove what was put into quarantine before a moment. No answer.
+    EmptyQuarantine {
+        /// Files that came before this moment go, in Unix milliseconds.
+        before_wall_ms: u64,
+    },
     /// Close the active segment before it is full (`segment.ms`). No answer.
     Roll {
         /// The log.
@@ -312,6 +383,37 @@ pub enum Done {
         index: LogIndex,
         /// Why.
         error: WriteError,
+    },
+    /// A mending goes on when it gets frames, from the first one that is missing on.
+    MendWants {
+        /// The log.
+        incarnation: Incarnation,
+        /// The segment, by its base index.
+        segment: LogIndex,
+        /// What is missing, from its first frame on.
+        hole: Hole,
+        /// What was wrong with the frames that came: another replica may have better ones.
+        refused: Option<String>,
+    },
+    /// A segment is whole, durably, and readers have it.
+    Mended {
+        /// The log.
+        incarnation: Incarnation,
+        /// The segment, by its base index.
+        segment: LogIndex,
+        /// Frames that came from others; 0 where all of them were intact after all.
+        frames: u64,
+        /// The log as a start would find it now, where [`Mend::reopens`]: it may have more damage.
+        log: Option<Box<RecoveredLog>>,
+    },
+    /// A mending was given up; the log is as it was. It may be asked for again.
+    MendFailed {
+        /// The log.
+        incarnation: Incarnation,
+        /// The segment, by its base index.
+        segment: LogIndex,
+        /// Why.
+        error: MendError,
     },
     /// The replica is durably forgotten.
     Deleted {

@@ -52,6 +52,7 @@ pub(super) struct Background {
     /// Segments of deleted logs, as long as bytes of them may be lent.
     trashed: BTreeMap<String, Vec<Arc<Segment>>>,
     empty_trash_before: Option<u64>,
+    empty_quarantine_before: Option<u64>,
 }
 
 /// A log on its way out of its place.
@@ -100,6 +101,22 @@ impl Background {
     pub(super) fn empty_trash(&mut self, before_wall_ms: u64) {
         let before = self.empty_trash_before.unwrap_or(0).max(before_wall_ms);
         self.empty_trash_before = Some(before);
+    }
+
+    pub(super) fn empty_quarantine(&mut self, before_wall_ms: u64) {
+        let before = self.empty_quarantine_before.unwrap_or(0).max(before_wall_ms);
+        self.empty_quarantine_before = Some(before);
+    }
+
+    /// The quarantine has an entry, of segments that may be lent.
+    pub(super) fn note_kept(&mut self, name: String, held: Vec<Arc<Segment>>) {
+        self.trashed.insert(name, held);
+    }
+
+    /// Files that nobody needs any more go.
+    pub(super) fn take_away(&mut self, leftovers: Vec<String>) {
+        let leftover = |path| Removal { path, segment: None, file: None };
+        self.removals.extend(leftovers.into_iter().map(leftover));
     }
 
     /// - `to`: the directory that takes its files.
@@ -239,8 +256,10 @@ impl CommitCycle {
             }
         } else if let Some((log, to, wall_ms)) = self.background.next_deletion() {
             self.move_away(log, to, wall_ms)?;
-        } else if !self.recycled.shrink() && !self.shrink_removed() {
-            return Ok(self.empty_trash());
+        } else if self.step_mending(done)? || self.recycled.shrink() || self.shrink_removed() {
+            // What is not there any more goes last.
+        } else {
+            return Ok(self.empty_trash() || self.empty_quarantine());
         }
         Ok(true)
     }
@@ -411,8 +430,28 @@ impl CommitCycle {
     /// Removes a slice of the trash that is old enough. Returns whether there is more.
     fn empty_trash(&mut self) -> bool {
         let Some(before) = self.background.empty_trash_before else { return false };
-        for entry in self.disk.list(TRASH).unwrap_or_default() {
-            if trash_time(&entry.name).is_none_or(|time| time >= before) {
+        let more = self.empty(TRASH, before);
+        if !more {
+            self.background.empty_trash_before = None;
+        }
+        more
+    }
+
+    /// The same of the quarantine.
+    fn empty_quarantine(&mut self) -> bool {
+        let Some(before) = self.background.empty_quarantine_before else { return false };
+        let more = self.empty(QUARANTINE, before);
+        if !more {
+            self.background.empty_quarantine_before = None;
+        }
+        more
+    }
+
+    /// Removes a slice of what came into a directory before a moment. Returns whether there is
+    /// more.
+    fn empty(&mut self, from: &str, before: u64) -> bool {
+        for entry in self.disk.list(from).unwrap_or_default() {
+            if arrival_ms(&entry.name).is_none_or(|time| time >= before) {
                 continue;
             }
             if let Some(segments) = self.background.trashed.get_mut(&entry.name) {
@@ -422,16 +461,18 @@ impl CommitCycle {
                 }
                 self.background.trashed.remove(&entry.name);
             }
-            let dir = format!("{TRASH}/{}", entry.name);
-            let Some(first) = self.disk.list(&dir).unwrap_or_default().into_iter().next() else {
-                return self.disk.remove_dir(&dir).is_ok();
-            };
-            let path = format!("{dir}/{}", first.name);
+            let mut path = format!("{from}/{}", entry.name);
+            if entry.is_dir {
+                let Some(first) = self.disk.list(&path).unwrap_or_default().into_iter().next()
+                else {
+                    return self.disk.remove_dir(&path).is_ok();
+                };
+                path = format!("{path}/{}", first.name);
+            }
             let file = self.disk.open(&path).ok();
             let removal = Removal { path, segment: None, file };
             return self.shorten(&removal) || removal.file.is_some();
         }
-        self.background.empty_trash_before = None;
         false
     }
 }
@@ -441,9 +482,9 @@ pub(crate) fn trash_name(log: Incarnation, wall_ms: u64) -> String {
     format!("{}-{}", hex(log.get()), hex(wall_ms))
 }
 
-/// When a trash entry came, in Unix milliseconds.
-fn trash_time(name: &str) -> Option<u64> {
-    name.split_once('-').and_then(|(_, time)| from_hex(time))
+/// When an entry of the trash or the quarantine came, in Unix milliseconds.
+fn arrival_ms(name: &str) -> Option<u64> {
+    name.rsplit_once('-').and_then(|(_, time)| from_hex(time))
 }
 
 /// Removes what a failed creation left. What stays is an orphan for the next start.

@@ -2,8 +2,8 @@
 //!
 //! Absent on purpose: what is in them (`scan`).
 
-use crate::cycle::REMOVED_SUFFIX;
-use crate::disk::{Disk, DiskFile};
+use crate::cycle::{MENDING_SUFFIX, REMOVED_SUFFIX, finish_if_mended};
+use crate::disk::{DirEntry, Disk, DiskFile};
 use crate::meta::ReplicaMeta;
 use crate::recovery::StoredState;
 use crate::segment::{log_dir, parse_name, segment_name, side_name};
@@ -47,9 +47,9 @@ impl LogFiles {
             opened: BTreeMap::new(),
             durable: meta.durable.map(|durable| (durable.segment, durable.position)),
         };
-        for entry in disk.list(&files.dir)? {
+        for entry in Self::settled(disk, incarnation, &files.dir)? {
             let name = entry.name.as_str();
-            if name == PREPARED_NAME || is_temporary(name) {
+            if name == PREPARED_NAME || is_temporary(name) || name.ends_with(MENDING_SUFFIX) {
                 // At once: the names are used again.
                 disk.unlink(&format!("{}/{name}", files.dir))?;
             } else if name.ends_with(REMOVED_SUFFIX) {
@@ -73,6 +73,16 @@ impl LogFiles {
             files.opened.insert(name, file);
         }
         Ok(files)
+    }
+
+    /// What a log's directory holds once mendings that were decided have come to their end.
+    fn settled(disk: &dyn Disk, log: Incarnation, dir: &str) -> io::Result<Vec<DirEntry>> {
+        let entries = disk.list(dir)?;
+        let mut has_changed = false;
+        for entry in &entries {
+            has_changed |= finish_if_mended(disk, log, &entry.name)?;
+        }
+        if has_changed { disk.list(dir) } else { Ok(entries) }
     }
 
     /// What is to be flushed before the walk, and from where on dropped from the cache: what lies

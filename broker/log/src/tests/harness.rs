@@ -293,6 +293,9 @@ impl Node {
                 model.get_mut(&incarnation.get()).unwrap().installing = None;
             }
             Done::Space(_) | Done::PeerNoted { .. } => {}
+            Done::MendWants { .. } | Done::Mended { .. } | Done::MendFailed { .. } => {
+                panic!("nobody has asked to mend anything");
+            }
         }
     }
 

@@ -335,6 +335,23 @@ impl LogWriter {
         Ok(true)
     }
 
+    /// Puts a segment with the same frames in the place of another one, which its readers keep.
+    pub(crate) fn swap_segment(&mut self, segment: Arc<Segment>) {
+        let base = segment.base_index();
+        let is_old = |other: &Arc<Segment>| other.base_index() == base;
+        if is_old(&self.active) {
+            self.active = Arc::clone(&segment);
+        }
+        for sealing in self.sealing.iter_mut().filter(|sealing| is_old(&sealing.segment)) {
+            sealing.segment = Arc::clone(&segment);
+        }
+        let mut segments = (*self.shared.segments()).clone();
+        for place in segments.iter_mut().filter(|place| is_old(place)) {
+            *place = Arc::clone(&segment);
+        }
+        self.shared.set_segments(segments);
+    }
+
     /// Takes whole segments off the front that hold nothing at or behind `start`, and nothing
     /// that is not in the newest durable state file.
     pub(crate) fn take_dead_segments(&mut self) -> Vec<Arc<Segment>> {
