@@ -133,6 +133,7 @@ impl Cluster {
                 return Heard::Raft { node, messages };
             }
             Said::Chunk(chunk) => return Heard::Shard(Input::SnapshotChunk { node, chunk }),
+            Said::Mending(input) => return Heard::Shard(Input::Mending(input)),
             Said::Request { number, request } => return Heard::Request { node, number, request },
             Said::Node(input) => self.tell(input),
             Said::Unknown(error) => tracing::warn!(%node, %error, "a peer's message is dropped"),

@@ -357,7 +357,7 @@ impl ShardLoop {
             }
             inputs.push(Input::Segments { incarnation: view.incarnation(), segments });
         }
-        if let Some(work) = self.trash.due(self.clock.wall_ms()) {
+        for work in self.trash.due(self.clock.wall_ms()) {
             self.disk.push(work);
         }
     }
@@ -433,7 +433,11 @@ impl ShardLoop {
                 }
             }
             Business::Other(Effect::Reply(ticket, reply)) => turn.replies.push((ticket, reply)),
-            Business::Other(_) => {}
+            Business::Other(other) => {
+                if let Ok(letter) = bateau_storage::mending_letter(other) {
+                    self.cluster.peers().send(letter);
+                }
+            }
         }
     }
 

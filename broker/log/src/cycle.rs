@@ -29,6 +29,7 @@ use crate::flush_set::FlushSet;
 use crate::meta::{MetaLog, Record, TruncateMark};
 use crate::recovery::Quarantined;
 use crate::recycle::{RecycledFiles, RecycledSegments};
+use crate::shared::NodeWide;
 use crate::space::Space;
 use crate::work::{Create, DiskFailed, Done, LogOptions, Persist, SpaceState, Work, WriteError};
 use crate::writer::{LogWriter, write_error};
@@ -41,7 +42,6 @@ pub(crate) use mending::{MENDING_SUFFIX, finish_if_mended};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// Bytes of appends, node-wide, after which commit indexes and durable marks are stored: what a
 /// restart walks at most.
@@ -67,7 +67,7 @@ pub struct CommitCycle {
     flush_sequence: FlushSequence,
     /// The last flush sequence whose flush has returned.
     returned: FlushSequence,
-    written: Arc<AtomicU64>,
+    node: Arc<NodeWide>,
     bytes_since_marks: u64,
     bytes_since_look: u64,
     /// Logs with something that a closing flush may have to store.
@@ -113,7 +113,7 @@ pub(crate) struct CycleParts {
     /// Files that nobody needs any more.
     pub(crate) leftovers: Vec<String>,
     pub(crate) flush_sequence: FlushSequence,
-    pub(crate) written: Arc<AtomicU64>,
+    pub(crate) node: Arc<NodeWide>,
     pub(crate) space: Space,
     pub(crate) recycled: RecycledFiles,
     pub(crate) lock: Arc<dyn LockGuard>,
@@ -140,7 +140,7 @@ impl CommitCycle {
             highest: parts.highest,
             flush_sequence: parts.flush_sequence,
             returned: parts.flush_sequence,
-            written: parts.written,
+            node: parts.node,
             bytes_since_marks: 0,
             bytes_since_look: 0,
             unclosed: BTreeSet::new(),
@@ -388,9 +388,9 @@ impl CommitCycle {
     ) -> Result<LogWriter, WriteError> {
         let mut flush = FlushSet::default();
         let disk = Arc::clone(&self.disk);
-        let written = Arc::clone(&self.written);
+        let node = Arc::clone(&self.node);
         let birth = FlushSequence::new(gathered.sequence.get().saturating_sub(1));
-        let mut log = LogWriter::create(disk, request, birth, written, &mut flush)
+        let mut log = LogWriter::create(disk, request, birth, node, &mut flush)
             .map_err(|error| write_error("make a log", &error))?;
         gathered.bytes +=
             log.append(&request.frames, gathered.sequence, &mut flush, &mut self.recycled)?;
@@ -578,6 +578,7 @@ impl CommitCycle {
         self.meta_is_stuck = false;
         self.background.space_was_looked_at();
         let before = self.space.state;
+        answers.extend(self.node.take_damaged());
         let freeable = self.recycled.freeable_bytes();
         let now = self.space.look(freeable).map_err(failure("look at the free space"))?;
         self.recycled.note_room(self.space.above_soft_bytes);

@@ -257,7 +257,7 @@ impl DataDir {
             highest: recovered.highest,
             leftovers: recovered.leftovers,
             flush_sequence: recovered.flush_sequence,
-            written: recovered.written,
+            node: recovered.node,
             space,
             recycled,
             lock: Arc::clone(&self.lock),

@@ -41,8 +41,8 @@ const GROW_BYTES: u64 = 1024 * 1024;
 /// What comes behind a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Behind {
-    /// Another one.
-    Segment(SegmentHeader),
+    /// Another one, and its first frame, where that can be read.
+    Segment(SegmentHeader, Option<FrameHeader>),
     /// The end of the log, which is this frame.
     End(LogIndex),
     /// The end of the log, as far as frames are found.
@@ -53,7 +53,7 @@ impl Behind {
     /// The last frame that the segment can hold.
     fn last(&self) -> LogIndex {
         match self {
-            Self::Segment(next) => next.base_index.previous(),
+            Self::Segment(next, _) => next.base_index.previous(),
             Self::End(last) => *last,
             Self::Unknown => LogIndex::new(u64::MAX),
         }
@@ -77,11 +77,25 @@ struct Bank {
     index: LogIndex,
     /// Where in the old file it is; `None` for the segment behind.
     position: Option<u64>,
-    /// An entry that is known by it, and that entry's term.
-    known: (LogIndex, Term),
+    term: Term,
+    payload_crc: u32,
     base_offset: Offset,
     previous_crc: u32,
     flush_sequence: FlushSequence,
+}
+
+impl Bank {
+    fn of(header: &FrameHeader, position: Option<u64>) -> Self {
+        Self {
+            index: header.index,
+            position,
+            term: header.term,
+            payload_crc: header.payload_crc,
+            base_offset: header.base_offset,
+            previous_crc: header.previous_crc,
+            flush_sequence: header.flush_sequence,
+        }
+    }
 }
 
 /// A hole that is being filled.
@@ -158,9 +172,9 @@ impl Mending {
             return match behind {
                 // What else there was, the start that finds the mended segment says.
                 Behind::Unknown => Ok(Progress::Complete),
-                Behind::End(_) | Behind::Segment(_) => Err(MendError::Unmendable {
+                Behind::End(_) | Behind::Segment(..) => Err(MendError::Unmendable {
                     first: self.tail.index.next(),
-                    reason: "the hole reaches the end of the log".to_owned(),
+                    reason: "nothing intact lies behind it".to_owned(),
                 }),
             };
         };
@@ -236,14 +250,7 @@ impl Mending {
         let last = behind.last();
         let mut visit = |header: FrameHeader, position: u64| {
             if self.is_live_behind(&header) && header.index <= last {
-                found = Some(Bank {
-                    index: header.index,
-                    position: Some(position),
-                    known: (header.index, header.term),
-                    base_offset: header.base_offset,
-                    previous_crc: header.previous_crc,
-                    flush_sequence: header.flush_sequence,
-                });
+                found = Some(Bank::of(&header, Some(position)));
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
@@ -252,15 +259,9 @@ impl Mending {
             find_frames(&**old, self.source, &mut visit).map_err(|error| write_failed(&error))?;
         }
         Ok(match (found, behind) {
-            (None, Behind::Segment(next)) => Some(Bank {
-                index: next.base_index,
-                position: None,
-                known: (next.base_index.previous(), next.previous_term),
-                base_offset: next.base_offset,
-                previous_crc: next.previous_crc,
-                // No frame behind has a smaller one.
-                flush_sequence: next.birth_flush_sequence.next(),
-            }),
+            (None, Behind::Segment(_, Some(first))) => {
+                Some(Bank::of(&first, None)).filter(|_| self.is_live_behind(&first))
+            }
             (found, _) => found,
         })
     }
@@ -278,8 +279,8 @@ impl Mending {
         if last > commit {
             return Err(MendError::Uncommitted { first, last, commit });
         }
-        let (known, term) = bank.known;
-        let hole = Hole { first, last, known, term };
+        let Bank { index: known, term, payload_crc, .. } = bank;
+        let hole = Hole { first, last, known, term, payload_crc };
         self.open = Some(Open { hole, before: (self.tail, self.mended_count), bank });
         Ok(Progress::Wants(hole))
     }

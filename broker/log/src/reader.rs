@@ -276,7 +276,7 @@ impl LogReader {
         if from >= limit {
             return true;
         }
-        let written = self.shared.written.load(Ordering::Relaxed);
+        let written = self.shared.node.written.load(Ordering::Relaxed);
         let mut cursor = Cursor::at_offset(&self.shared, from);
         let mut wanted = length(bytes_max) + cursor.floor_slack();
         loop {

@@ -36,7 +36,7 @@ use crate::flush_set::FlushSet;
 use crate::meta::{MetaLog, Record, ReplicaMeta, TruncateMark};
 use crate::reader::LogReader;
 use crate::segment::{Segment, log_dir, segment_name, side_name};
-use crate::shared::{LogShared, Published};
+use crate::shared::{LogShared, NodeWide, Published};
 use crate::work::{HardState, LogOptions, LogStart, NodeStart};
 use crate::writer::{LogWriter, Sealing, Side, WriterState};
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset, ReplicaId};
@@ -46,7 +46,6 @@ use scan::LogScan;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// One log as recovery left it.
 #[derive(Debug)]
@@ -153,7 +152,7 @@ pub(crate) struct Recovered {
     pub(crate) flush_sequence: FlushSequence,
     /// M: the highest flush sequence that was found.
     pub(crate) highest: FlushSequence,
-    pub(crate) written: Arc<AtomicU64>,
+    pub(crate) node: Arc<NodeWide>,
 }
 
 /// A log with a corrupt range: read, and not written but to mend it.
@@ -411,11 +410,11 @@ impl Recovered {
         report: RecoveryReport,
         flush_sequence: FlushSequence,
         highest: FlushSequence,
-        written: Arc<AtomicU64>,
+        node: Arc<NodeWide>,
     ) -> Self {
         let (logs, writers, quarantined) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let leftovers = Vec::new();
-        Self { logs, report, writers, quarantined, leftovers, flush_sequence, highest, written }
+        Self { logs, report, writers, quarantined, leftovers, flush_sequence, highest, node }
     }
 
     /// Makes reader and writer of one log, and truncates a torn tail.
@@ -459,7 +458,7 @@ impl Recovered {
                 shared.show(published);
                 shared
             }
-            None => LogShared::new(id, published, Arc::clone(&self.written)),
+            None => LogShared::new(id, published, Arc::clone(&self.node)),
         };
         let hard_state = hard_state(&scan);
         self.logs.push(RecoveredLog {

@@ -8,14 +8,44 @@
 
 use crate::recovery::CorruptRange;
 use crate::segment::Segment;
-use crate::work::LogStart;
+use crate::work::{Done, LogStart};
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset};
 use bateau_protocol::terms::TermTable;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Segments of a log, oldest first; never empty.
 pub(crate) type SegmentList = Arc<Vec<Arc<Segment>>>;
+
+/// Segments in which damage was met that wait to be told of, at most; it is met again.
+const DAMAGED_MAX: usize = 1_000;
+
+/// What all logs of a data directory have in common.
+#[derive(Debug, Default)]
+pub(crate) struct NodeWide {
+    /// Bytes that this process has written.
+    pub(crate) written: AtomicU64,
+    /// Segments in which readers have met damage since it was told last.
+    damaged: Mutex<BTreeSet<(Incarnation, LogIndex)>>,
+}
+
+impl NodeWide {
+    /// Notes that committed frames of a segment cannot be read.
+    pub(crate) fn note_damaged(&self, log: Incarnation, segment: LogIndex) {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged.len() < DAMAGED_MAX {
+            damaged.insert((log, segment));
+        }
+    }
+
+    /// What has been noted since the last call.
+    pub(crate) fn take_damaged(&self) -> Vec<Done> {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = std::mem::take(&mut *damaged).into_iter();
+        told.map(|(incarnation, segment)| Done::Damaged { incarnation, segment }).collect()
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct LogShared {
@@ -25,8 +55,7 @@ pub(crate) struct LogShared {
     start: RwLock<LogStart>,
     last_index: AtomicU64,
     end_offset: AtomicU64,
-    /// Bytes that this process has written, node-wide.
-    pub(crate) written: Arc<AtomicU64>,
+    pub(crate) node: Arc<NodeWide>,
     hole: RwLock<Option<CorruptRange>>,
 }
 
@@ -53,7 +82,7 @@ impl LogShared {
     pub(crate) fn new(
         incarnation: Incarnation,
         first: Published,
-        written: Arc<AtomicU64>,
+        node: Arc<NodeWide>,
     ) -> Arc<Self> {
         Arc::new(Self {
             incarnation,
@@ -62,7 +91,7 @@ impl LogShared {
             start: RwLock::new(first.start),
             last_index: AtomicU64::new(first.last_index.get()),
             end_offset: AtomicU64::new(first.end_offset.get()),
-            written,
+            node,
             hole: RwLock::new(first.hole),
         })
     }

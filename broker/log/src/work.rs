@@ -165,11 +165,12 @@ pub struct Hole {
     pub first: LogIndex,
     /// Last index that is missing.
     pub last: LogIndex,
-    /// An entry at or behind the end of the hole that this log knows by its term: who has the same
-    /// one has the same entries before it.
+    /// An entry behind the hole that is here: who has the same one has the same entries before it.
     pub known: LogIndex,
     /// The term of that entry.
     pub term: Term,
+    /// The payload CRC of that entry.
+    pub payload_crc: u32,
 }
 
 /// Why a segment was not mended.
@@ -414,6 +415,14 @@ pub enum Done {
         segment: LogIndex,
         /// Why.
         error: MendError,
+    },
+    /// Readers have met damage: committed frames of a segment are not there as they should be.
+    /// Told with the next look at the space, as long as it is met.
+    Damaged {
+        /// The log.
+        incarnation: Incarnation,
+        /// The segment, by its base index.
+        segment: LogIndex,
     },
     /// The replica is durably forgotten.
     Deleted {

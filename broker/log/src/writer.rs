@@ -313,7 +313,7 @@ impl LogWriter {
                     table.note(header.term, header.index, header.base_offset);
                 }
                 let bytes = header.frame_bytes();
-                let written = self.shared.written.fetch_add(bytes, Ordering::Relaxed);
+                let written = self.shared.node.written.fetch_add(bytes, Ordering::Relaxed);
                 self.active.note_written(placed.position, written);
             }
         }

@@ -265,6 +265,11 @@ impl Peers {
         tokio::spawn(snapshots::send(snapshot, way, self.events.clone()));
     }
 
+    /// Sends a letter; one that finds no link, or no room on it, is lost.
+    pub fn send(&mut self, letter: Letter) {
+        self.post(letter);
+    }
+
     fn way(&self, link: &Outbound) -> snapshots::Way {
         let (of_link, of_node) = (Arc::clone(&link.bytes), Arc::clone(&self.node_bytes));
         snapshots::Way { queue: link.queue.clone(), of_link, of_node }

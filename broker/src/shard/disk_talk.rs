@@ -27,6 +27,39 @@ pub(super) fn report_refusal(done: &Done) {
             let incarnation = incarnation.get();
             tracing::warn!(incarnation, %error, "no state file was written");
         }
+        Done::Damaged { incarnation, segment } => {
+            let (incarnation, segment) = (incarnation.get(), segment.get());
+            tracing::error!(incarnation, segment, "a segment is damaged");
+        }
+        Done::MendWants { incarnation, segment, hole, refused } => {
+            let (incarnation, segment) = (incarnation.get(), segment.get());
+            let (first, last) = (hole.first.get(), hole.last.get());
+            match refused {
+                Some(reason) => tracing::warn!(
+                    incarnation,
+                    segment,
+                    first,
+                    last,
+                    reason,
+                    "entries of a peer do not fit"
+                ),
+                None => tracing::warn!(
+                    incarnation,
+                    segment,
+                    first,
+                    last,
+                    "damaged entries are asked of others"
+                ),
+            }
+        }
+        Done::Mended { incarnation, segment, frames, .. } => {
+            let (incarnation, segment) = (incarnation.get(), segment.get());
+            tracing::info!(incarnation, segment, frames, "a segment is mended");
+        }
+        Done::MendFailed { incarnation, segment, error } => {
+            let (incarnation, segment) = (incarnation.get(), segment.get());
+            tracing::error!(incarnation, segment, %error, "a segment is not mended");
+        }
         _ => {}
     }
 }
@@ -41,11 +74,14 @@ pub(super) fn changes_a_log(work: &Work) -> bool {
         | Work::Trim { .. }
         | Work::Delete { .. }
         | Work::Remove { .. }
-        | Work::Quarantine { .. } => true,
+        | Work::Quarantine { .. }
+        | Work::Mend(_) => true,
         Work::Commit { .. }
         | Work::Roll { .. }
         | Work::Configure { .. }
         | Work::NotePeer { .. }
-        | Work::EmptyTrash { .. } => false,
+        | Work::EmptyTrash { .. }
+        | Work::EmptyQuarantine { .. }
+        | Work::StopMending { .. } => false,
     }
 }

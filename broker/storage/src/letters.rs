@@ -20,13 +20,14 @@ use bateau_core::codec::DecodeError;
 use bateau_core::controller::ControllerRequest;
 use bateau_core::node::{NodeEffect, NodeInput};
 use bateau_core::replica::OutgoingSnapshot;
-use bateau_core::shard::Effect;
+use bateau_core::shard::{Effect, MendingInput, WantedRange};
 use bateau_protocol::ids::{Incarnation, NodeId};
 use bateau_protocol::limits::{
     PEER_ENTRIES_MAX, PEER_RAFT_BATCH_BYTES_MAX, PEER_RAFT_MESSAGES_MAX,
 };
 use bateau_protocol::peer::{
-    Idempotency, PeerAnswer, PeerMessage, PeerRequest, RaftBody, RaftMessage, SnapshotChunk,
+    Idempotency, PeerAnswer, PeerEntry, PeerMessage, PeerRequest, RaftBody, RaftMessage,
+    SnapshotChunk,
 };
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub enum Said {
     },
     /// A piece of a snapshot, for a replica.
     Chunk(SnapshotChunk),
+    /// A question or an answer of a replica that has lost entries.
+    Mending(MendingInput),
     /// For the controller, if it is here.
     Request {
         /// Its number where it comes from.
@@ -82,6 +85,16 @@ pub fn said(node: NodeId, message: PeerMessage) -> Said {
                 Err(error) => Said::Unknown(error),
             }
         }
+        PeerMessage::Request { id: number, command } => match wanted_range(&command) {
+            Some(wanted) => Said::Mending(MendingInput::Asked { node, number, wanted }),
+            None => Said::Nothing,
+        },
+        PeerMessage::Answer { id: number, result: PeerAnswer::Range { mut entries } } => {
+            // What was damaged at its sender ends what it can help with.
+            let whole = entries.iter().take_while(|entry| entry.payload_crc_matches()).count();
+            entries.truncate(whole);
+            Said::Mending(MendingInput::Answered { node, number, entries })
+        }
         PeerMessage::Answer { id, result: PeerAnswer::Controller { payload } } => {
             match answer_from_bytes(&payload) {
                 Ok(response) => Said::Node(NodeInput::Answered { number: id, response }),
@@ -89,6 +102,39 @@ pub fn said(node: NodeId, message: PeerMessage) -> Said {
             }
         }
         _ => Said::Nothing,
+    }
+}
+
+fn wanted_range(command: &PeerRequest) -> Option<WantedRange> {
+    let PeerRequest::ReadRange { incarnation, first, last, term, payload_crc, bytes_max } =
+        *command
+    else {
+        return None;
+    };
+    Some(WantedRange { incarnation, first, last, term, payload_crc, bytes_max })
+}
+
+/// What a shard wants written to another node beside raft's messages, if that is what the effect
+/// is; every other effect comes back.
+///
+/// Errors: the effect, which wants something else.
+pub fn mending_letter(effect: Effect) -> Result<Letter, Effect> {
+    match effect {
+        Effect::AskRange { node, number, wanted } => {
+            let WantedRange { incarnation, first, last, term, payload_crc, bytes_max } = wanted;
+            let command =
+                PeerRequest::ReadRange { incarnation, first, last, term, payload_crc, bytes_max };
+            let message = PeerMessage::Request { id: number, command };
+            Ok(Letter { node, message, bytes: FRAME_ROOM_BYTES, breaks_unsaid: false })
+        }
+        Effect::AnswerRange { node, number, entries } => {
+            let payloads: usize = entries.iter().map(PeerEntry::encoded_bytes).sum();
+            let result = PeerAnswer::Range { entries };
+            let message = PeerMessage::Answer { id: number, result };
+            let bytes = payloads + FRAME_ROOM_BYTES;
+            Ok(Letter { node, message, bytes, breaks_unsaid: false })
+        }
+        other => Err(other),
     }
 }
 

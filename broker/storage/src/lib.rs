@@ -31,7 +31,8 @@ pub use boots::{note_peer, peer_boots, told_by_disk};
 pub use carried::ControllerAnswer;
 pub use founding::{found, identity, is_of_directory, join, members};
 pub use letters::{
-    Letter, Said, answer_letter, frames_of, letter, said, snapshot_letters, told_by_shard,
+    Letter, Said, answer_letter, frames_of, letter, mending_letter, said, snapshot_letters,
+    told_by_shard,
 };
 pub use recovery::{frames_found, recovered};
 pub use segments::segments;

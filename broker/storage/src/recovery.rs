@@ -45,9 +45,15 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
         snapshot: log.snapshot,
         frames: frames.into_iter().map(frame).collect(),
         is_damaged,
+        mendable: log.mendable.or(unreadable.as_ref().and_then(segment_of)),
         readable: if is_damaged { readable(log) } else { None },
     };
     (recovered, unreadable)
+}
+
+/// The segment of an unreadable range, where it is known.
+fn segment_of(range: &CorruptRange) -> Option<LogIndex> {
+    Some(range.segment).filter(|segment| *segment > LogIndex::ZERO)
 }
 
 /// Where the log starts. Frame 1 is its base: what is asked of a log begins behind it.
@@ -146,6 +152,6 @@ pub fn frames_found(
         Ok(frames) if frames.is_empty() => FramesFound::Unreadable,
         Ok(frames) => FramesFound::Frames(frames.into_iter().map(frame).collect()),
         Err(ReadError::IndexOutOfRange { .. } | ReadError::OutOfRange { .. }) => FramesFound::Gone,
-        Err(ReadError::Damaged { .. }) => FramesFound::Unreadable,
+        Err(ReadError::Damaged { segment, .. }) => FramesFound::Damaged { segment },
     }
 }

@@ -6,7 +6,7 @@ use bateau_core::controller::TopicConfig;
 use bateau_core::replica::Vote;
 use bateau_core::replica::trim::LogStart;
 use bateau_core::shard::{Effect, LogBirth};
-use bateau_log::{Create, HardState, Install, LogOptions, Persist, Work};
+use bateau_log::{Create, HardState, Install, LogOptions, Mend, Persist, Work};
 use bateau_protocol::ids::{LogIndex, ReplicaId};
 
 /// Whose business an effect is.
@@ -44,6 +44,10 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
         Effect::Delete { incarnation, lives_on: false } => Work::Delete { incarnation, wall_ms },
         Effect::Delete { incarnation, lives_on: true } => Work::Remove { incarnation },
         Effect::Quarantine { incarnation } => Work::Quarantine { incarnation, wall_ms },
+        Effect::Mend { incarnation, segment, frames, reopens } => {
+            Work::Mend(Mend { incarnation, segment, frames, reopens, wall_ms })
+        }
+        Effect::StopMending { incarnation } => Work::StopMending { incarnation },
         Effect::Configure { incarnation, config } => {
             Work::Configure { incarnation, options: log_options(Some(&config)) }
         }
@@ -51,6 +55,8 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
         other @ (Effect::Send { .. }
         | Effect::SendSnapshot(_)
         | Effect::ReadFrames { .. }
+        | Effect::AskRange { .. }
+        | Effect::AnswerRange { .. }
         | Effect::Assigned { .. }
         | Effect::NothingLeft { .. }
         | Effect::Leads { .. }

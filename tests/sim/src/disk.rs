@@ -89,6 +89,14 @@ impl World {
                 Done::Created { incarnation, reader, .. } => {
                     process.readers.insert(incarnation, reader);
                 }
+                Done::Damaged { .. } => *self.counts.entry("damage met").or_default() += 1,
+                Done::Mended { frames, .. } => {
+                    *self.counts.entry("segments mended").or_default() += 1;
+                    *self.counts.entry("frames mended").or_default() += frames;
+                }
+                Done::MendFailed { .. } => {
+                    *self.counts.entry("segments not mended").or_default() += 1;
+                }
                 Done::PersistFailed { .. } => {
                     *self.counts.entry("writes refused").or_default() += 1;
                 }

@@ -403,6 +403,7 @@ impl World {
                 self.tell(to, messages.into_iter().map(|message| Input::Peer { node, message }));
             }
             Said::Chunk(chunk) => self.tell(to, [Input::SnapshotChunk { node, chunk }]),
+            Said::Mending(input) => self.tell(to, [Input::Mending(input)]),
             Said::Request { number, request } => {
                 let Some(link) = self.links.links.get(&id) else { return };
                 let origin = (from, link.dialler, number);

@@ -160,7 +160,7 @@ impl World {
         let mut effects = std::mem::take(&mut process.effects);
         let wall_ms = self.nodes[n].clock.now(self.at).wall_ms;
         let mut outbox: BTreeMap<NodeId, Vec<RaftMessage>> = BTreeMap::new();
-        let (mut failure, mut snapshots) = (None, Vec::new());
+        let (mut failure, mut snapshots, mut letters) = (None, Vec::new(), Vec::new());
         for effect in effects.drain() {
             self.note(n, process, &effect);
             process.brain.told.extend(bateau_storage::told_by_shard(&effect));
@@ -197,10 +197,13 @@ impl World {
                 Business::Other(Effect::Reply(ticket, reply)) => {
                     self.reply(n, process, ticket, reply);
                 }
-                Business::Other(_) => {}
+                Business::Other(other) => letters.extend(bateau_storage::mending_letter(other)),
             }
         }
         process.effects = effects;
+        for letter in letters {
+            self.post(process, letter);
+        }
         snapshots.iter().for_each(|snapshot| self.send_snapshot(process, snapshot));
         failure.map_or(Ok(outbox), |reason| Err(Ending::Failed(reason)))
     }

@@ -251,6 +251,12 @@ impl Replica {
         self.applied_term
     }
 
+    /// Whether the entry at `index` has this term here.
+    #[must_use]
+    pub fn has_entry(&self, index: LogIndex, term: Term) -> bool {
+        self.raft.has_entry(index, term)
+    }
+
     /// Where the log starts.
     #[must_use]
     pub fn log_start(&self) -> LogStart {

@@ -67,6 +67,8 @@ pub struct RecoveredLog {
     pub frames: Vec<Frame>,
     /// A range that had been durable is gone: what lies before it is served, nothing appended.
     pub is_damaged: bool,
+    /// The segment in which the damage begins, where others may have what is missing.
+    pub mendable: Option<LogIndex>,
     /// Of a damaged log: the newest index at or below the stored commit that can be read, and the
     /// offset behind it.
     pub readable: Option<(LogIndex, Offset)>,

@@ -6,11 +6,11 @@ use crate::consumer_group::{GroupQueryResponse, GroupResponse};
 use crate::controller::{ControllerError, ControllerResponse, Metadata, TopicConfig};
 use crate::replica::trim::LogStart;
 use crate::replica::{NotLeading, OutgoingSnapshot, ProduceAck, ProduceError, Vote};
-use crate::shard::LogBirth;
+use crate::shard::{LogBirth, WantedRange};
 use crate::ticket::Ticket;
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
-use bateau_protocol::peer::RaftMessage;
+use bateau_protocol::peer::{PeerEntry, RaftMessage};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -69,6 +69,40 @@ pub enum Effect {
         last: LogIndex,
         /// Payload bytes, the first frame excepted.
         bytes_max: u64,
+    },
+    /// Mend a segment, or go on with these frames. Answered by `Input::Mending`.
+    Mend {
+        /// The log.
+        incarnation: Incarnation,
+        /// The segment, by its base index.
+        segment: LogIndex,
+        /// Those that were missing, from the first one on; none to begin with.
+        frames: Vec<Frame>,
+        /// The answer is to have all that a start needs.
+        reopens: bool,
+    },
+    /// Forget an unfinished mending.
+    StopMending {
+        /// The log.
+        incarnation: Incarnation,
+    },
+    /// Ask another node for entries. It may get lost.
+    AskRange {
+        /// The node.
+        node: NodeId,
+        /// Number that it is to answer with.
+        number: u64,
+        /// Which entries.
+        wanted: WantedRange,
+    },
+    /// Answer such a question of another node.
+    AnswerRange {
+        /// The node.
+        node: NodeId,
+        /// Its number.
+        number: u64,
+        /// The first ones of those that it wants; none where they are not here.
+        entries: Vec<PeerEntry>,
     },
     /// Store derived state in a file of its own. Answered by `Input::StateStored`.
     StoreState {

@@ -21,6 +21,9 @@ impl Shard {
                 Slot::Creating(creation) => {
                     assert_eq!(creation.birth.incarnation, *incarnation);
                 }
+                Slot::Mending(opening) => {
+                    assert_eq!(opening.log.incarnation, *incarnation);
+                }
                 Slot::Unavailable(_) => {}
             }
             let is_known = !self.recovered.contains_key(incarnation);

@@ -10,6 +10,7 @@
 
 use super::births::Births;
 use super::leaving::Leaving;
+use super::mending::{Mendings, Opening};
 use super::peers::EarlyMessages;
 use super::sweep::Sweep;
 use super::timers::Timers;
@@ -117,6 +118,7 @@ impl LogBirth {
             snapshot: None,
             frames: self.first.into_iter().collect(),
             is_damaged: false,
+            mendable: None,
             readable: None,
         }
     }
@@ -125,11 +127,16 @@ impl LogBirth {
 /// A log that is being made, and what its replica will need.
 pub(super) struct Creation {
     pub birth: LogBirth,
-    assignment: Assignment,
-    derived: DerivedStart,
-    settings: ReplicaSettings,
+    parts: ReplicaParts,
     /// A tombstone has come meanwhile: the log goes when it was made.
     pub doom: Option<Doom>,
+}
+
+/// What a replica will need beside its log.
+pub(super) struct ReplicaParts {
+    pub assignment: Assignment,
+    derived: DerivedStart,
+    settings: ReplicaSettings,
 }
 
 /// How a log is to go.
@@ -157,6 +164,7 @@ impl Shard {
             births: Births::default(),
             leaving: Leaving::default(),
             sweep: Sweep::default(),
+            mendings: Mendings::default(),
             rest_ticks: settings.rest_ticks,
             early: EarlyMessages::default(),
             groups: settings.groups,
@@ -181,7 +189,8 @@ impl Shard {
             return Err(ShardStartError::MetadataDamaged { last_index: log.last_index });
         }
         let assignment = Assignment::default();
-        let start = self.replica_start(assignment, ReplicaSettings::default(), derived);
+        let settings = ReplicaSettings::default();
+        let start = self.replica_start(ReplicaParts { assignment, derived, settings });
         let last_term = log.terms.last().map_or(log.vote.term, |last| last.term);
         self.births = Births::behind(log.last_index, last_term);
         let mut replica = Replica::start(log, start, now)?;
@@ -201,7 +210,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         let Some(Slot::Creating(creation)) = self.slots.remove(&incarnation) else { return };
-        let Creation { birth, assignment, derived, settings, doom } = *creation;
+        let Creation { birth, parts, doom } = *creation;
         if let Some(Doom { lives_on }) = doom {
             effects.push(Effect::Delete { incarnation, lives_on });
             // Another replica may have been waiting for its place.
@@ -213,16 +222,12 @@ impl Shard {
         if let Some(config) = birth.config.clone() {
             effects.push(Effect::Configure { incarnation, config });
         }
-        let start = self.replica_start(assignment, settings, derived);
+        let start = self.replica_start(parts);
         self.run(birth.into_recovered(), start, now, effects);
     }
 
-    fn replica_start(
-        &self,
-        assignment: Assignment,
-        settings: ReplicaSettings,
-        derived: DerivedStart,
-    ) -> ReplicaStart {
+    pub(super) fn replica_start(&self, parts: ReplicaParts) -> ReplicaStart {
+        let ReplicaParts { assignment, derived, settings } = parts;
         let (reads, budget) = (self.reads, self.tail_budget.clone());
         let rest_ticks = self.rest_ticks;
         ReplicaStart { settings, assignment, derived, reads, budget, rest_ticks }
@@ -230,7 +235,13 @@ impl Shard {
 
     /// Starts a replica. It stands for election at once where nobody else can lead, or where its
     /// partition is new and its placement names it first.
-    fn run(&mut self, log: RecoveredLog, start: ReplicaStart, now: Now, effects: &mut Effects) {
+    pub(super) fn run(
+        &mut self,
+        log: RecoveredLog,
+        start: ReplicaStart,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let (incarnation, replica_id) = (log.incarnation, log.replica_id);
         let is_disk_full = self.is_disk_full;
         // What was recovered may break an invariant, of raft or of ours: that log alone is out.
@@ -324,30 +335,34 @@ impl Shard {
         } else {
             DerivedStart::Records
         };
-        let assignment = assignment_of(placement);
-        let settings = self.replica_settings(&placement.config);
+        let (assignment, settings) =
+            (assignment_of(placement), self.replica_settings(&placement.config));
+        let parts = ReplicaParts { assignment, derived, settings };
         let config = (!placement.internal).then(|| placement.config.clone());
         let Some(log) = self.recovered.remove(&incarnation) else {
             // Who is there from the birth on writes frame 1 itself.
             let mut birth = match placement.assignment {
-                0 => LogBirth::new(incarnation, own.id, assignment.voters.clone()),
+                0 => LogBirth::new(incarnation, own.id, parts.assignment.voters.clone()),
                 _ => LogBirth::of_later_replica(incarnation, own.id),
             };
             birth.config = config;
             effects.push(Effect::Create(birth.clone()));
             let doom = None;
-            let creation = Box::new(Creation { birth, assignment, derived, settings, doom });
+            let creation = Box::new(Creation { birth, parts, doom });
             self.slots.insert(incarnation, Slot::Creating(creation));
             return;
         };
+        let is_sole_voter = placement.replicas.len() == 1 && placement.leaving.is_empty();
+        if let Some(segment) = log.mendable.filter(|_| log.is_damaged && !is_sole_voter) {
+            return self.mend_before_start(segment, Opening { log, parts, config }, effects);
+        }
         if let Some(config) = config {
             effects.push(Effect::Configure { incarnation, config });
         }
         if log.is_damaged {
-            let is_sole_voter = placement.replicas.len() == 1 && placement.leaving.is_empty();
             self.serve_prefix(&log, is_sole_voter, effects);
         } else {
-            let start = self.replica_start(assignment, settings, derived);
+            let start = self.replica_start(parts);
             self.run(log, start, now, effects);
             self.begin_asleep(incarnation, effects);
         }
@@ -373,7 +388,7 @@ impl Shard {
                 creation.doom = Some(Doom { lives_on: true });
                 return false;
             }
-            Some(Slot::Unavailable(_)) | None => {}
+            Some(Slot::Mending(_) | Slot::Unavailable(_)) | None => {}
         }
         self.slots.remove(&incarnation);
         effects.push(Effect::Quarantine { incarnation });
@@ -383,6 +398,7 @@ impl Shard {
     fn forget(&mut self, incarnation: Incarnation) {
         self.timers.forget(incarnation);
         self.sweep.forget(incarnation);
+        self.mendings.forget(incarnation);
         self.touched.remove(&incarnation);
         self.recovered.remove(&incarnation);
         self.births.forget(incarnation);
@@ -392,7 +408,8 @@ impl Shard {
     fn assign(&mut self, placement: &PartitionPlacement, effects: &mut Effects) {
         let (incarnation, assignment) = (placement.incarnation, assignment_of(placement));
         match self.slots.get_mut(&incarnation) {
-            Some(Slot::Creating(creation)) => creation.assignment = assignment,
+            Some(Slot::Creating(creation)) => creation.parts.assignment = assignment,
+            Some(Slot::Mending(opening)) => opening.parts.assignment = assignment,
             _ => self.with(incarnation, effects, |replica, _| replica.assign(assignment)),
         }
     }
@@ -430,7 +447,12 @@ impl Shard {
     /// What lies before a damaged range may be read; nothing is appended (decision 24). Whoever
     /// votes alone has committed all of it; of others' logs only what is known to be committed is
     /// shown, for nobody tells this replica any more what became of the rest.
-    fn serve_prefix(&mut self, log: &RecoveredLog, is_sole_voter: bool, effects: &mut Effects) {
+    pub(super) fn serve_prefix(
+        &mut self,
+        log: &RecoveredLog,
+        is_sole_voter: bool,
+        effects: &mut Effects,
+    ) {
         let (incarnation, replica_id) = (log.incarnation, log.replica_id);
         self.slots.insert(incarnation, Slot::Unavailable(replica_id));
         let all = is_sole_voter.then_some((log.last_index, log.end_offset));
@@ -455,7 +477,7 @@ impl Shard {
                 return;
             }
             // The disk may have nothing of it left; its answer says so.
-            Some(Slot::Unavailable(_)) | None => {}
+            Some(Slot::Mending(_) | Slot::Unavailable(_)) | None => {}
         }
         self.slots.remove(&incarnation);
         self.group_logs.retain(|_, log| *log != incarnation);
@@ -471,8 +493,12 @@ impl Shard {
             }
             // The disk is told when the log is there.
             Some(Slot::Creating(creation)) => {
-                creation.settings = settings;
+                creation.parts.settings = settings;
                 creation.birth.config = Some(config.clone());
+            }
+            Some(Slot::Mending(opening)) => {
+                opening.parts.settings = settings;
+                opening.config = Some(config.clone());
             }
             Some(Slot::Unavailable(_)) | None => {}
         }

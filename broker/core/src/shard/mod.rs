@@ -23,6 +23,7 @@ mod effects;
 mod invariants;
 mod leaving;
 mod logs;
+mod mending;
 mod peers;
 mod queries;
 mod sweep;
@@ -34,6 +35,7 @@ mod tests;
 pub use crate::replica::{REST_TICKS, RecoveredLog};
 pub use effects::{Effect, Effects, Reply};
 pub use logs::{LogBirth, ShardStartError};
+pub use mending::{MendFailure, MendingInput, MissingRange, RANGE_BYTES_MAX, WantedRange};
 pub use timers::{HOUSEKEEPING_MS, TICK_MS};
 
 use crate::clock::Now;
@@ -49,6 +51,7 @@ use bateau_protocol::peer::{RaftMessage, SnapshotChunk};
 use births::Births;
 use leaving::Leaving;
 use logs::Creation;
+use mending::{Mendings, Opening};
 use peers::EarlyMessages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -210,6 +213,8 @@ pub enum Input {
     },
     /// The data directory has no room for records, or has it again (D20).
     DiskFull(bool),
+    /// Something about damage, here or elsewhere.
+    Mending(MendingInput),
 }
 
 /// What the disk has of the frames that a follower needs.
@@ -221,6 +226,11 @@ pub enum FramesFound {
     Gone,
     /// Nothing now.
     Unreadable,
+    /// Nothing: they are damaged.
+    Damaged {
+        /// In this segment, by its base index.
+        segment: LogIndex,
+    },
 }
 
 /// What a shard needs to know of its node.
@@ -244,6 +254,8 @@ enum Slot {
     /// Its log is being made, or the making failed and is tried again.
     Creating(Box<Creation>),
     Running(Box<Replica>),
+    /// Its log is being mended, as far as others have what is missing.
+    Mending(Box<Opening>),
     /// Damaged or isolated: its log may be read, nothing is appended.
     Unavailable(ReplicaId),
 }
@@ -254,6 +266,7 @@ impl Slot {
         match self {
             Self::Creating(creation) => creation.birth.replica_id,
             Self::Running(replica) => replica.replica_id(),
+            Self::Mending(opening) => opening.log.replica_id,
             Self::Unavailable(replica_id) => *replica_id,
         }
     }
@@ -271,6 +284,7 @@ pub struct Shard {
     births: Births,
     leaving: Leaving,
     sweep: Sweep,
+    mendings: Mendings,
     rest_ticks: u32,
     /// Messages that came before their replica.
     early: EarlyMessages,
@@ -330,12 +344,16 @@ impl Shard {
             Input::PeerLost { node } => self.note_lost(node, effects),
             Input::PeerStopped { node, stopped } => self.note_stopped(node, &stopped, effects),
             Input::FramesRead { incarnation, fetch, found } => {
+                let found = self.answer_range(incarnation, fetch, found, effects);
                 self.with(incarnation, effects, |replica, _| match found {
-                    FramesFound::Frames(frames) => {
+                    Some(FramesFound::Frames(frames)) => {
                         replica.handle_frames_read(fetch, Some(frames));
                     }
-                    FramesFound::Gone => replica.handle_frames_read(fetch, None),
-                    FramesFound::Unreadable => replica.handle_read_failed(fetch),
+                    Some(FramesFound::Gone) => replica.handle_frames_read(fetch, None),
+                    Some(FramesFound::Unreadable | FramesFound::Damaged { .. }) => {
+                        replica.handle_read_failed(fetch);
+                    }
+                    None => {}
                 });
             }
             Input::Confirm { incarnation, ticket } => self.confirm(incarnation, ticket, effects),
@@ -363,6 +381,7 @@ impl Shard {
                 });
             }
             Input::DiskFull(is_full) => self.set_disk_full(is_full, effects),
+            Input::Mending(input) => self.mend(input, now, effects),
         }
     }
 
@@ -374,7 +393,7 @@ impl Shard {
             Some(Slot::Unavailable(_)) => {
                 effects.reply_maybe(produce.ticket, Err(ProduceError::Storage));
             }
-            Some(Slot::Creating(_)) | None => {
+            Some(Slot::Creating(_) | Slot::Mending(_)) | None => {
                 effects.reply_maybe(produce.ticket, Err(ProduceError::NotLeader));
             }
         }
@@ -412,7 +431,7 @@ impl Shard {
     fn running(&self) -> Vec<Incarnation> {
         let running = |(incarnation, slot): (&Incarnation, &Slot)| match slot {
             Slot::Running(_) => Some(*incarnation),
-            Slot::Creating(_) | Slot::Unavailable(_) => None,
+            Slot::Creating(_) | Slot::Mending(_) | Slot::Unavailable(_) => None,
         };
         self.slots.iter().filter_map(running).collect()
     }
@@ -431,7 +450,7 @@ impl Shard {
     pub fn replica(&self, incarnation: Incarnation) -> Option<&Replica> {
         match self.slots.get(&incarnation) {
             Some(Slot::Running(replica)) => Some(replica),
-            Some(Slot::Creating(_) | Slot::Unavailable(_)) | None => None,
+            Some(Slot::Creating(_) | Slot::Mending(_) | Slot::Unavailable(_)) | None => None,
         }
     }
 
@@ -468,6 +487,7 @@ impl Shard {
         self.touched.remove(&incarnation);
         self.timers.forget(incarnation);
         self.sweep.forget(incarnation);
+        self.mendings.forget(incarnation);
         let Some(slot) = self.slots.remove(&incarnation) else { return };
         let replica_id = slot.replica_id();
         self.slots.insert(incarnation, Slot::Unavailable(replica_id));

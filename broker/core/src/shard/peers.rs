@@ -110,7 +110,7 @@ impl Shard {
             Some(Slot::Running(_)) => self.tell(node, message, effects),
             Some(Slot::Creating(_)) | None => self.early.hold(node, message, now),
             // It is silent, as if its node were down.
-            Some(Slot::Unavailable(_)) => {}
+            Some(Slot::Mending(_) | Slot::Unavailable(_)) => {}
         }
     }
 

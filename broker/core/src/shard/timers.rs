@@ -76,6 +76,7 @@ impl Shard {
         let sweep = self.sweep.next_ms();
         let real = tick.into_iter().chain(sweep).chain(timers.creates.values().copied());
         let soonest = real.map(Deadline::Monotonic).chain(timers.deadlines.values().copied());
+        let soonest = soonest.chain(self.mendings.deadlines());
         let waits = soonest.map(|deadline| deadline.wait_ms(now));
         waits.fold(housekeeping.wait_ms(now), u64::min)
     }
@@ -113,6 +114,7 @@ impl Shard {
         }
         self.sweep(now, effects);
         self.retry_creates(now_ms, effects);
+        self.go_on_mending(now, effects);
     }
 
     fn retry_creates(&mut self, now_ms: u64, effects: &mut Effects) {

@@ -18,7 +18,7 @@ use crate::disk::Disk;
 use crate::mending::{Behind, Mending, Progress};
 use crate::meta::Record;
 use crate::recovery::{ReadAgain, RecoveredLog};
-use crate::segment::{Segment, log_dir, segment_name};
+use crate::segment::{SEGMENT_HEADER_BYTES, Segment, log_dir, segment_name};
 use crate::state_file;
 use crate::work::{DiskFailed, Done, Mend, MendError, SEGMENT_BYTES_MIN, WriteError};
 use crate::writer::write_error;
@@ -190,11 +190,14 @@ impl CommitCycle {
         if let Some(log) = self.logs.get(&id) {
             let segments = log.shared.segments();
             let at = segments.iter().position(|segment| segment.base_index() == base)?;
-            let next = segments.get(at + 1).map(|next| Behind::Segment(next.header));
+            let next = segments.get(at + 1).map(|next| {
+                Behind::Segment(next.header, next.header_copied(SEGMENT_HEADER_BYTES).ok())
+            });
             return Some((next.unwrap_or(Behind::End(log.tail.index)), log.hard_state.commit));
         }
         let gap = self.quarantined.get(&id)?.gap.as_ref()?;
-        Some((gap.next.map_or(Behind::Unknown, Behind::Segment), gap.commit))
+        let next = gap.next.map(|(next, first)| Behind::Segment(next, first));
+        Some((next.unwrap_or(Behind::Unknown), gap.commit))
     }
 
     /// Puts a whole fresh file in its segment's place.

@@ -256,9 +256,14 @@ impl<'a> Cursor<'a> {
     }
 
     fn damaged(&self, message: String) -> ReadError {
+        let segment = self.segments.get(self.at).map_or(LogIndex::ZERO, |at| at.base_index());
+        if self.next_index <= self.lend_up_to {
+            // Above the commit it may have been written over meanwhile.
+            self.shared.node.note_damaged(self.shared.incarnation, segment);
+        }
         ReadError::Damaged {
             incarnation: self.shared.incarnation,
-            segment: self.segments.get(self.at).map_or(LogIndex::ZERO, |at| at.base_index()),
+            segment,
             position: self.position,
             message,
         }

@@ -59,8 +59,8 @@ impl ReadAgain {
         options: LogOptions,
         shared: Arc<LogShared>,
     ) -> Result<Recovered, OpenError> {
-        let (highest, written) = (self.highest, Arc::clone(&shared.written));
-        let mut recovered = Recovered::new(RecoveryReport::default(), highest, highest, written);
+        let (highest, node) = (self.highest, Arc::clone(&shared.node));
+        let mut recovered = Recovered::new(RecoveryReport::default(), highest, highest, node);
         let mut flush = FlushSet::default();
         let found = (self.scan, self.verdict, Some(shared));
         recovered.take(disk, meta, options, found, &mut flush)?;

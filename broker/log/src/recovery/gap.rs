@@ -14,10 +14,12 @@ use super::hard_state;
 use super::scan::LogScan;
 use crate::bytes_io::size;
 use crate::disk::Disk;
+use crate::frames::{Place, WALK_BYTES, Window, read_place};
 use crate::meta::TruncateMark;
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, side_name};
 use crate::side;
 use crate::work::LogStart;
+use bateau_protocol::frame::FrameHeader;
 use bateau_protocol::ids::{FlushSequence, LogIndex};
 use std::io;
 
@@ -31,8 +33,8 @@ pub(crate) struct Gap {
     pub(crate) header: SegmentHeader,
     /// Whether there is a file of that name.
     pub(crate) has_file: bool,
-    /// The segment behind, if there is one.
-    pub(crate) next: Option<SegmentHeader>,
+    /// The segment behind, if there is one, and its first frame.
+    pub(crate) next: Option<(SegmentHeader, Option<FrameHeader>)>,
     /// The last frame that is known to be committed.
     pub(crate) commit: LogIndex,
     pub(crate) truncations: Vec<TruncateMark>,
@@ -98,12 +100,22 @@ fn was_closed(disk: &dyn Disk, scan: &LogScan) -> bool {
     checkpoint.is_some_and(|checkpoint| checkpoint.tail.index == scan.tail.index)
 }
 
-fn read_header(disk: &dyn Disk, scan: &LogScan, base: LogIndex) -> Option<SegmentHeader> {
+fn read_header(
+    disk: &dyn Disk,
+    scan: &LogScan,
+    base: LogIndex,
+) -> Option<(SegmentHeader, Option<FrameHeader>)> {
     let file = disk.open(&format!("{}/{}", scan.dir, segment_name(base))).ok()?;
     let mut bytes = vec![0; size(SEGMENT_HEADER_BYTES)];
     file.read_at(0, &mut bytes).ok()?;
     let header = SegmentHeader::decode(&bytes).ok()?;
-    ((header.incarnation, header.base_index) == (scan.incarnation, base)).then_some(header)
+    let mut window = Window::new(&*file, WALK_BYTES).ok()?;
+    let first = match read_place(&mut window, SEGMENT_HEADER_BYTES, true) {
+        Place::Frame { header, .. } => Some(header),
+        Place::Empty | Place::Bad { .. } => None,
+    };
+    let is_own = (header.incarnation, header.base_index) == (scan.incarnation, base);
+    is_own.then_some((header, first))
 }
 
 /// Keeps a copy of what is damaged, once. A convenience for whoever investigates: the file itself

@@ -292,7 +292,7 @@ impl Node {
             Done::InstallFailed { incarnation, .. } => {
                 model.get_mut(&incarnation.get()).unwrap().installing = None;
             }
-            Done::Space(_) | Done::PeerNoted { .. } => {}
+            Done::Space(_) | Done::PeerNoted { .. } | Done::Damaged { .. } => {}
             Done::MendWants { .. } | Done::Mended { .. } | Done::MendFailed { .. } => {
                 panic!("nobody has asked to mend anything");
             }

@@ -14,7 +14,7 @@ use crate::recycle::RecycledFiles;
 use crate::segment::{
     SEGMENT_HEADER_BYTES, Segment, SegmentHeader, log_dir, next_capacity, segment_name, side_name,
 };
-use crate::shared::{LogShared, Published};
+use crate::shared::{LogShared, NodeWide, Published};
 use crate::side::{self, Checkpoint};
 use crate::tail::Tail;
 use crate::work::{Create, LogStart, SEGMENT_BYTES_MIN};
@@ -23,7 +23,6 @@ use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex};
 use bateau_protocol::terms::TermTable;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// A segment that has its room but no frame and not its name yet.
 #[derive(Debug)]
@@ -137,7 +136,7 @@ impl LogWriter {
         disk: Arc<dyn Disk>,
         request: &Create,
         birth: FlushSequence,
-        written: Arc<AtomicU64>,
+        node: Arc<NodeWide>,
         flush: &mut FlushSet,
     ) -> io::Result<Self> {
         let dir = log_dir(request.incarnation);
@@ -176,7 +175,7 @@ impl LogWriter {
             incarnation: request.incarnation,
             replica: request.replica,
             options: request.options,
-            shared: LogShared::new(request.incarnation, published, written),
+            shared: LogShared::new(request.incarnation, published, node),
             active,
             side: Side::new(0),
             tail,
