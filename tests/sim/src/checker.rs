@@ -21,7 +21,7 @@ use crate::world::World;
 use bateau_core::controller::{ClusterId, ControllerResponse};
 use bateau_core::replica::ProduceAck;
 use bateau_core::shard::Reply;
-use bateau_protocol::frame::FrameKind;
+use bateau_protocol::frame::{FrameHeader, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, Term};
 use bateau_protocol::record::BatchHeader;
 use bytes::Bytes;
@@ -51,6 +51,20 @@ pub struct Entry {
     base_offset: Offset,
     record_count: u32,
     chain_crc: u32,
+}
+
+impl Entry {
+    /// What is the same of a frame on all replicas.
+    pub fn of(header: &FrameHeader) -> Self {
+        Self {
+            kind: header.kind,
+            term: header.term,
+            payload_crc: header.payload_crc,
+            base_offset: header.base_offset,
+            record_count: header.record_count,
+            chain_crc: header.chain_crc(),
+        }
+    }
 }
 
 /// What is known of one log.
@@ -190,14 +204,7 @@ impl World {
                 }
                 for frame in frames {
                     let header = &frame.header;
-                    let entry = Entry {
-                        kind: header.kind,
-                        term: header.term,
-                        payload_crc: header.payload_crc,
-                        base_offset: header.base_offset,
-                        record_count: header.record_count,
-                        chain_crc: header.chain_crc(),
-                    };
+                    let entry = Entry::of(header);
                     self.compare(n, log, header.index, entry, &frame.payload);
                 }
             }

@@ -1,7 +1,7 @@
 //! Disks that lie: bits that flip, sectors that cannot be read, writes that went elsewhere.
 //!
 //! ```text
-//!   quiet directory, all of it marked durable ──> anywhere
+//!   quiet directory, all of it marked durable ──> anywhere, found by a start or met by readers
 //!   power lost while it works ──> a frame that a later flush proves durable, above the mark
 //! ```
 //!
@@ -36,12 +36,18 @@ impl World {
         if is_quiet && process.cycle.on_idle(&mut Vec::new()).is_err() {
             return self.kill(n);
         }
-        // A file goes bad behind the page cache's back: only a start without it can tell.
-        self.crash(n);
+        // A file goes bad behind the page cache's back: a start without it can tell, and whoever
+        // reads it from the medium again.
+        let is_running = is_quiet && self.random.chance(50);
+        if is_running {
+            self.count("mark: damage under a running process");
+        } else {
+            self.crash(n);
+        }
         let contents = self.nodes[n].disk.contents();
         let place = if is_quiet { self.any_place(&contents) } else { self.proven(&contents) };
         let Some((path, position)) = place else { return };
-        if self.damage(n, &contents, &path, position).is_ok() {
+        if self.damage(n, &contents, (&path, position), is_running).is_ok() {
             self.nodes[n].is_corrupted = true;
             self.count("corruptions");
             if !is_quiet {
@@ -86,10 +92,11 @@ impl World {
         &mut self,
         n: NodeAt,
         contents: &BTreeMap<String, Vec<u8>>,
-        path: &str,
-        position: u64,
+        (path, position): (&str, u64),
+        is_running: bool,
     ) -> io::Result<()> {
-        let kind = self.random.below(10);
+        // What a running process has in memory stays as it is, until it is read once more.
+        let kind = if is_running { 5 } else { self.random.below(10) };
         let disk = &self.nodes[n].disk;
         match kind {
             0..=4 => disk.flip_bit(path, position, u8::try_from(position % 8).unwrap_or(0)),

@@ -4,7 +4,7 @@
 //!   heal ──5 election timeouts──> every log is led ──clients finish──> all copies are equal
 //! ```
 //!
-//! Absent on purpose: what disk faults have silenced, until there is repair.
+//! Absent on purpose: the metadata of a node whose disk has garbled just that: it stays silent.
 
 use crate::clients::Client;
 use crate::event::{Event, Micros, NodeAt};
@@ -50,6 +50,7 @@ impl World {
         self.is_draining = true;
         self.wait("I20: everything is acknowledged", CONVERGED_WITHIN, Self::unfinished);
         self.wait("I20: all copies are equal", CONVERGED_WITHIN, Self::unequal);
+        self.wait("I18: what was damaged is whole", CONVERGED_WITHIN, Self::unmended);
         self.check_acked();
         self.rest();
     }

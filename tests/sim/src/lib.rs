@@ -28,6 +28,7 @@ mod heal;
 mod ledger;
 mod links;
 mod membership;
+mod mending;
 mod network;
 mod node;
 mod note;
