@@ -16,6 +16,7 @@ use crate::api::{Broker, Durability};
 use crate::controls::Door;
 use crate::gauges::{Connected, Connections};
 use crate::router::Directory;
+use crate::scrub::{Repairs, ScrubProgress};
 use crate::shard::Ask;
 use bateau_core::consumer_group::{
     CoordinatorError, DeleteGroup, DeleteGroupError, DescribeGroupError, DescribedGroup,
@@ -128,6 +129,10 @@ pub struct NodeStatus {
     pub disk_total_bytes: Option<u64>,
     /// Bytes of all logs on this node, internal ones included.
     pub log_bytes: u64,
+    /// How far everything is read once more.
+    pub scrub: ScrubProgress,
+    /// What was damaged, and has been mended.
+    pub repairs: Repairs,
     /// Open connections.
     pub connections: Connections,
     /// What an acknowledgement promises.
@@ -381,6 +386,8 @@ impl Broker {
             disk_free_bytes: space.map(|space| space.free),
             disk_total_bytes: space.map(|space| space.total),
             log_bytes: directory.views().map(|view| view.reader().size_bytes()).sum(),
+            scrub: gauges.damage.progress(),
+            repairs: gauges.damage.repairs(),
             connections: gauges.connections(),
             durability: node.durability,
         }

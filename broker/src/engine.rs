@@ -28,6 +28,7 @@ use crate::follower_reads::FollowerReads;
 use crate::peers::Transport;
 use crate::readers::{ColdReader, ReadThread};
 use crate::router::Router;
+use crate::scrub::{Scrub, ScrubSettings};
 use crate::shard::{Ask, Ended, INBOX_ASKS_MAX, ShardLoop, ShardParts};
 use crate::trash::Trash;
 use bateau_core::consumer_group::GroupSettings;
@@ -64,6 +65,8 @@ pub struct EngineSettings {
     pub data_dir: DataDirOptions,
     /// Between two looks at what retention allows to go.
     pub retention_check: Duration,
+    /// How everything is read once more; `None` where nobody does.
+    pub scrub: Option<ScrubSettings>,
     /// This node's time.
     pub clock: Clock,
     /// Where its ids come from.
@@ -81,6 +84,7 @@ pub struct Engine {
     shard_loop: ShardLoop,
     asks: mpsc::Receiver<Ask>,
     disk_reports: mpsc::UnboundedReceiver<Report>,
+    scrub: Option<Scrub>,
     /// Behind everything that gives them work: without it they end.
     threads: Threads,
 }
@@ -142,6 +146,10 @@ impl Engine {
         let reads = FollowerReads::new(cold.clone());
         let broker =
             Broker::new(node, Arc::clone(&router), ask, cold, clock.clone(), entropy, disk);
+        let damage = Arc::clone(&broker.gauges().damage);
+        let scrub = settings.scrub;
+        let scrub = scrub.map(|settings| Scrub::spawn(settings, &router, Arc::clone(&damage)));
+        let scrub = scrub.transpose().map_err(thread_failure)?;
         let shard_loop = ShardLoop::new(ShardParts {
             node_id,
             shard,
@@ -152,6 +160,7 @@ impl Engine {
             disk: disk_queue,
             reads,
             trash: Trash::default(),
+            damage,
             retention_check: settings.retention_check,
             clock,
         });
@@ -163,6 +172,7 @@ impl Engine {
             shard_loop,
             asks,
             disk_reports,
+            scrub,
             threads: Threads(Some((disk_thread, read_thread))),
         })
     }
@@ -178,6 +188,7 @@ impl Engine {
             shard_loop: self.shard_loop,
             asks: self.asks,
             disk_reports: self.disk_reports,
+            scrub: self.scrub,
             disk_thread,
             read_thread,
         };
@@ -190,6 +201,7 @@ pub struct RunningEngine {
     shard_loop: ShardLoop,
     asks: mpsc::Receiver<Ask>,
     disk_reports: mpsc::UnboundedReceiver<Report>,
+    scrub: Option<Scrub>,
     disk_thread: JoinHandle<()>,
     read_thread: ReadThread,
 }
@@ -204,6 +216,7 @@ impl RunningEngine {
         // The loop held the last handle of the disk's queue: the thread closes and ends.
         let read_thread = self.read_thread.end().await;
         let closed = tokio::task::spawn_blocking(move || {
+            drop(self.scrub);
             // What a reader panicked at, its caller has been told.
             let _ = read_thread.join();
             self.disk_thread.join()

@@ -3,6 +3,7 @@
 //! Absent on purpose: time series. `/metrics` comes with observability.
 
 use crate::controls::Door;
+use crate::scrub::DamageCounters;
 use bateau_log::Disk;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +25,8 @@ pub struct Connections {
 pub(crate) struct Gauges {
     pub started: Instant,
     pub disk: Arc<dyn Disk>,
+    /// What was damaged and mended.
+    pub damage: Arc<DamageCounters>,
     kafka: Arc<AtomicUsize>,
     native: Arc<AtomicUsize>,
     http: Arc<AtomicUsize>,
@@ -32,7 +35,8 @@ pub(crate) struct Gauges {
 impl Gauges {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         let (kafka, native, http) = Default::default();
-        Self { started: Instant::now(), disk, kafka, native, http }
+        let damage = Arc::default();
+        Self { started: Instant::now(), disk, damage, kafka, native, http }
     }
 
     pub fn connections(&self) -> Connections {

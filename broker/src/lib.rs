@@ -34,6 +34,7 @@ pub mod peers;
 pub mod readers;
 pub mod ready;
 pub mod router;
+pub mod scrub;
 pub mod server;
 pub mod shard;
 pub mod telemetry;

@@ -28,6 +28,7 @@ use crate::follower_reads::{FollowerReads, Wanted};
 use crate::partition::PartitionView;
 use crate::peers::PeerEvent;
 use crate::router::{DirectoryUpdate, Router};
+use crate::scrub::DamageCounters;
 use crate::trash::Trash;
 use advance::Advance;
 use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
@@ -120,7 +121,7 @@ enum Waiter {
 }
 
 /// What a shard's loop is made of.
-pub struct ShardParts {
+pub(crate) struct ShardParts {
     /// This node.
     pub node_id: NodeId,
     /// The shard.
@@ -139,6 +140,8 @@ pub struct ShardParts {
     pub reads: FollowerReads,
     /// Deleted logs.
     pub trash: Trash,
+    /// Where what is mended is counted.
+    pub damage: Arc<DamageCounters>,
     /// Between two looks at what retention allows to go.
     pub retention_check: Duration,
     /// This node's time.
@@ -158,6 +161,7 @@ pub struct ShardLoop {
     /// Who wants to know that this turn ends.
     probes: Vec<oneshot::Sender<()>>,
     trash: Trash,
+    damage: Arc<DamageCounters>,
     retention_check: Duration,
     next_retention_check: Instant,
     /// Views of logs that were found or made and are not in the directory yet.
@@ -175,9 +179,9 @@ pub struct ShardLoop {
 impl ShardLoop {
     /// A shard that has been started.
     #[must_use]
-    pub fn new(parts: ShardParts) -> Self {
+    pub(crate) fn new(parts: ShardParts) -> Self {
         let ShardParts { node_id, shard, effects, opened, cluster, router, disk, .. } = parts;
-        let ShardParts { reads, trash, retention_check, clock, .. } = parts;
+        let ShardParts { reads, trash, damage, retention_check, clock, .. } = parts;
         Self {
             node_id,
             shard,
@@ -189,6 +193,7 @@ impl ShardLoop {
             waiters: Slab::new(),
             probes: Vec::new(),
             trash,
+            damage,
             retention_check,
             next_retention_check: Instant::now() + retention_check,
             opened,
@@ -376,6 +381,7 @@ impl ShardLoop {
                 self.cluster.tell(input);
             }
             report_refusal(&done);
+            self.damage.note(&done);
             inputs.extend(bateau_storage::answer(&done));
             if let Done::Created { incarnation, reader, .. } = done {
                 self.opened.push(PartitionView::new(incarnation, reader));

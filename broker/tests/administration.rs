@@ -66,6 +66,7 @@ impl Node {
             groups: GroupSettings::default(),
             data_dir: DataDirOptions { ballast_bytes: 0, ..DataDirOptions::default() },
             retention_check: Duration::from_secs(60),
+            scrub: None,
             clock: Clock::new(),
             entropy: Entropy::system(),
         };

@@ -148,6 +148,9 @@ pub trait DiskFile: Debug + Send + Sync {
     /// holds.
     fn drop_cache(&self, position: u64) -> io::Result<()>;
 
+    /// Drops cached clean pages of a range that nobody has mapped. A hint.
+    fn forget(&self, position: u64, bytes: u64) -> io::Result<()>;
+
     /// Maps the whole file read-only, at its present length.
     fn map(&self) -> io::Result<Box<dyn FileMap>>;
 }
@@ -466,6 +469,11 @@ impl DiskFile for RealFile {
 
     fn drop_cache(&self, position: u64) -> io::Result<()> {
         Ok(rustix::fs::fadvise(&self.file, position, None, rustix::fs::Advice::DontNeed)?)
+    }
+
+    fn forget(&self, position: u64, bytes: u64) -> io::Result<()> {
+        let bytes = std::num::NonZeroU64::new(bytes);
+        Ok(rustix::fs::fadvise(&self.file, position, bytes, rustix::fs::Advice::DontNeed)?)
     }
 
     fn map(&self) -> io::Result<Box<dyn FileMap>> {

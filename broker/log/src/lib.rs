@@ -57,6 +57,7 @@ mod meta;
 mod reader;
 mod recovery;
 mod recycle;
+mod scrub;
 mod segment;
 mod shared;
 mod side;
@@ -86,5 +87,6 @@ pub use recovery::{
     CorruptRange, RecoveredLog, RecoveryProgress, RecoveryReport, StoredState, TornTail,
 };
 pub use recycle::RecycledSegments;
+pub use scrub::{ScrubPlace, Scrubbed};
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
 pub use work::*;

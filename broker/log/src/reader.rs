@@ -33,7 +33,7 @@ use thiserror::Error;
 /// A handle for reading one log. Cheap to clone; usable from any thread.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    shared: Arc<LogShared>,
+    pub(crate) shared: Arc<LogShared>,
 }
 
 /// What a log holds, as written here (flushed or not).

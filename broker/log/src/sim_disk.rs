@@ -467,6 +467,10 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn forget(&self, _position: u64, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     fn map(&self) -> io::Result<Box<dyn FileMap>> {
         let mut state = self.disk.call(false, false)?;
         let bytes = state.file(self.inode)?.bytes;

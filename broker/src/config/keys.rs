@@ -387,6 +387,19 @@ pub static KEYS: &[Key] = &[
         "Between two looks at what retention allows to go (Kafka: 5 minutes).",
     ),
     key(
+        "limits.scrub_percent",
+        count(0, 100, |config, value| config.limits.scrub_percent = narrow(value)),
+        "5",
+        "Share of the disk's time that the scrub may take, which reads everything once more; 0: \
+         there is none.",
+    ),
+    key(
+        "limits.scrub_interval_ms",
+        duration_ms(100, 7 * 24 * HOUR_MS, |config, value| config.limits.scrub_interval_ms = value),
+        "86400000",
+        "Between the beginnings of two scrubs.",
+    ),
+    key(
         "limits.disk_free_soft_bytes",
         bytes(0, 1_024 * GIB, |config, value| config.limits.disk_free_soft_bytes = value),
         "5GiB",

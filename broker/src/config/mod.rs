@@ -205,6 +205,10 @@ pub struct Limits {
     pub request_memory_bytes_max: usize,
     /// Between two looks at what retention allows to go.
     pub retention_check_ms: u64,
+    /// Share of the disk's time that the scrub may take, in percent; 0: there is none.
+    pub scrub_percent: u32,
+    /// Between the beginnings of two scrubs.
+    pub scrub_interval_ms: u64,
     /// Members of one consumer group.
     pub group_members_max: usize,
     /// Metadata string of one committed offset.

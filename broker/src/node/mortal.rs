@@ -200,6 +200,10 @@ impl DiskFile for MortalFile {
         self.inner.drop_cache(position)
     }
 
+    fn forget(&self, position: u64, bytes: u64) -> io::Result<()> {
+        self.inner.forget(position, bytes)
+    }
+
     fn map(&self) -> io::Result<Box<dyn FileMap>> {
         self.inner.map()
     }

@@ -6,6 +6,7 @@ use super::NodeSettings;
 use super::doors::Doors;
 use crate::config::{Config, voter_parts};
 use crate::engine::EngineSettings;
+use crate::scrub::ScrubSettings;
 use bateau_core::consumer_group::GroupSettings;
 use bateau_core::controller::{BrokerSettings, ListenerAddress};
 use bateau_core::node::Voter;
@@ -37,9 +38,17 @@ pub(super) fn of_engine(settings: &NodeSettings, doors: &Doors, disk: &dyn Disk)
             ..DataDirOptions::default()
         },
         retention_check: Duration::from_millis(config.limits.retention_check_ms),
+        // A test that controls its node has its disk to itself.
+        scrub: of_scrub(config).filter(|_| settings.controls.is_none()),
         clock: settings.clock.clone(),
         entropy: settings.entropy.clone(),
     }
+}
+
+fn of_scrub(config: &Config) -> Option<ScrubSettings> {
+    let share_percent = config.limits.scrub_percent;
+    let interval = Duration::from_millis(config.limits.scrub_interval_ms);
+    (share_percent > 0).then_some(ScrubSettings { share_percent, interval })
 }
 
 /// The larger of the two limits that an operator gives; a filesystem that does not tell its size

@@ -143,6 +143,7 @@ impl World {
             return self.kill(n);
         }
         self.hear_disk(n, done);
+        self.scrub(n);
         self.events.put(self.at + SPACE_CHECK_EVERY, Event::SpaceCheck(n, life));
     }
 

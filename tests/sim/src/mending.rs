@@ -1,15 +1,17 @@
 //! What a disk has lost or garbled comes back: in the end every replica that is in service has
 //! every frame, byte for byte, whatever became of its disk.
 //!
-//! Reading is what meets damage here: what nobody had read before the end is met then, told, and
-//! mended or given up like everything else.
+//! A scrub of one log a second is what meets damage that nobody reads. What is left in the end is
+//! met then, told, and mended or given up like everything else.
 //!
 //! Absent on purpose: how it comes back.
 
 use crate::checker::Entry;
 use crate::event::NodeAt;
+use crate::plan::FaultClass;
 use crate::process::Process;
 use crate::world::World;
+use bateau_log::{LogReader, ScrubPlace};
 use bateau_protocol::ids::{Incarnation, LogIndex};
 
 impl World {
@@ -28,11 +30,33 @@ impl World {
         None
     }
 
+    /// Reads all of some log of a node from its medium.
+    pub(crate) fn scrub(&mut self, n: NodeAt) {
+        let Some(process) = &self.nodes[n].process else { return };
+        let logs = process.readers.len() as u64;
+        let nth = usize::try_from(self.random.below(logs.max(1))).unwrap_or(0);
+        let Some(process) = &self.nodes[n].process else { return };
+        let Some((log, reader)) = process.readers.iter().nth(nth) else { return };
+        let (log, damaged) = (*log, scrubbed(reader));
+        self.count("scrubs of a log");
+        if !damaged.is_empty() {
+            self.count("scrubs that met damage");
+            let excused = self.nodes[n].is_corrupted || self.plan.has(FaultClass::FlushErrors);
+            if !excused {
+                let name = n + 1;
+                self.fail(format!("D10: a scrub of {log:?} on node {name} meets {damaged:?}"));
+            }
+        }
+    }
+
     /// How all of a log differs from its history.
     fn unlike_history(&self, n: NodeAt, process: &Process, log: Incarnation) -> Option<String> {
         let (reader, history) = (process.readers.get(&log)?, self.checker.logs.get(&log)?);
         let (start, last) = (reader.bounds().start.index, reader.bounds().last_index);
         let at = |index: LogIndex| format!("{log:?} on node {} at index {index}", n + 1);
+        if let Some(damaged) = scrubbed(reader).first() {
+            return Some(format!("{}: segment {damaged} is damaged", at(start)));
+        }
         let frames = match reader.frames(start, last, last, usize::MAX) {
             Ok(frames) => frames,
             Err(error) => return Some(format!("{}: {error}", at(start))),
@@ -51,5 +75,17 @@ impl World {
             flush_sequence = Some(header.flush_sequence);
         }
         (next != last.next()).then(|| format!("{}: it ends before {last}", at(next)))
+    }
+}
+
+/// Segments of a log that are damaged on its medium.
+fn scrubbed(reader: &LogReader) -> Vec<LogIndex> {
+    let (mut place, mut damaged) = (ScrubPlace::default(), Vec::new());
+    loop {
+        let slice = reader.scrub(&mut place, u64::MAX / 2);
+        damaged.extend(slice.damaged);
+        if slice.is_complete {
+            return damaged;
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::cycle::CommitCycle;
 use crate::sim_disk::{Fault, SimDisk};
 use crate::{
     Disk, DiskFailed, Done, Hole, LogReader, Mend, MendError, Opened, ReadError, RecoveredLog,
-    Work, WriteError,
+    ScrubPlace, Work, WriteError,
 };
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, Term};
@@ -424,4 +424,43 @@ fn the_quarantine_is_emptied_of_what_is_old_and_not_lent() {
     assert_eq!(empty(&mut node, 78), 0);
     let contents: BTreeMap<String, Vec<u8>> = node.disk.contents();
     assert!(contents.contains_key(&path(segment)));
+}
+
+/// Reads all of a log in slices, and returns where it met damage.
+fn scrub(reader: &LogReader) -> Vec<LogIndex> {
+    let (mut place, mut damaged, mut bytes) = (ScrubPlace::default(), Vec::new(), 0);
+    loop {
+        let slice = reader.scrub(&mut place, 3_000);
+        bytes += slice.bytes;
+        damaged.extend(slice.damaged);
+        if slice.is_complete {
+            assert!(!damaged.is_empty() || bytes == reader.size_bytes(), "all of it is read");
+            return damaged;
+        }
+    }
+}
+
+#[test]
+fn a_scrub_meets_what_nobody_has_read_and_tells_of_it() {
+    let (mut node, others) = node();
+    let reader = node.readers[&LOG].clone();
+    assert!(scrub(&reader).is_empty());
+    let (one, position) = place(&reader, 30);
+    node.disk.flip_bit(&path(one), position + 100, 1).unwrap();
+    let (active, position) = place(&reader, RECORDS - 2);
+    node.disk.damage_sector(&path(active), position + 10).unwrap();
+    assert_eq!(scrub(&reader), [one, active]);
+    let mut done = Vec::new();
+    node.cycle.check_space(&mut done).unwrap();
+    let told = done.iter().map(|done| match done {
+        Done::Damaged { incarnation: ID, segment } => *segment,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [one, active]);
+    for segment in [one, active] {
+        let answer = mended_by(&mut node.cycle, segment, &others, false).unwrap();
+        assert!(frames_mended(&answer) > 0);
+    }
+    assert!(scrub(&reader).is_empty());
+    check_same(&reader, &others);
 }
