@@ -440,7 +440,7 @@ impl ShardLoop {
             }
             Business::Other(Effect::Reply(ticket, reply)) => turn.replies.push((ticket, reply)),
             Business::Other(other) => {
-                if let Ok(letter) = bateau_storage::mending_letter(other) {
+                if let Some(letter) = bateau_storage::mending_letter(other) {
                     self.cluster.peers().send(letter);
                 }
             }

@@ -114,27 +114,26 @@ fn wanted_range(command: &PeerRequest) -> Option<WantedRange> {
     Some(WantedRange { incarnation, first, last, term, payload_crc, bytes_max })
 }
 
-/// What a shard wants written to another node beside raft's messages, if that is what the effect
-/// is; every other effect comes back.
-///
-/// Errors: the effect, which wants something else.
-pub fn mending_letter(effect: Effect) -> Result<Letter, Effect> {
+/// What a replica that has lost entries asks of another node, or answers to it, if that is what the
+/// effect is.
+#[must_use]
+pub fn mending_letter(effect: Effect) -> Option<Letter> {
     match effect {
         Effect::AskRange { node, number, wanted } => {
             let WantedRange { incarnation, first, last, term, payload_crc, bytes_max } = wanted;
             let command =
                 PeerRequest::ReadRange { incarnation, first, last, term, payload_crc, bytes_max };
             let message = PeerMessage::Request { id: number, command };
-            Ok(Letter { node, message, bytes: FRAME_ROOM_BYTES, breaks_unsaid: false })
+            Some(Letter { node, message, bytes: FRAME_ROOM_BYTES, breaks_unsaid: false })
         }
         Effect::AnswerRange { node, number, entries } => {
             let payloads: usize = entries.iter().map(PeerEntry::encoded_bytes).sum();
             let result = PeerAnswer::Range { entries };
             let message = PeerMessage::Answer { id: number, result };
             let bytes = payloads + FRAME_ROOM_BYTES;
-            Ok(Letter { node, message, bytes, breaks_unsaid: false })
+            Some(Letter { node, message, bytes, breaks_unsaid: false })
         }
-        other => Err(other),
+        _ => None,
     }
 }
 
