@@ -16,6 +16,9 @@ pub(crate) const WALK_BYTES: usize = 256 * 1024;
 /// Bytes that a walk over headers alone reads at once.
 pub(crate) const SKIP_BYTES: usize = 4096;
 
+/// What a medium loses at once, in bytes, at the least.
+const SECTOR_BYTES: u64 = 512;
+
 /// A part of a file in memory, moved along as it is asked for.
 #[derive(Debug)]
 pub(crate) struct Window<'a> {
@@ -177,13 +180,13 @@ fn next_magic(window: &mut Window<'_>, from: u64, end: u64) -> Option<u64> {
     let end = end.min(window.file_bytes());
     while at + length(FRAME_HEADER_BYTES) <= end {
         let most = size((end - at).min(length(WALK_BYTES)));
-        // Near an unreadable range by little, and over it a header at a time.
+        // Near an unreadable range by little, and over it a sector at a time.
         let wanted = match window.get(at, most) {
             Ok(Some(_)) => most,
             _ => most.min(FRAME_HEADER_BYTES),
         };
         let Ok(Some(bytes)) = window.get(at, wanted) else {
-            at += length(FRAME_HEADER_BYTES);
+            at = (at + 1).next_multiple_of(SECTOR_BYTES);
             continue;
         };
         let mut within = 0;

@@ -38,6 +38,9 @@ const STEP_BYTES: u64 = 1024 * 1024;
 /// By how much the fresh file grows where it is too small, in bytes.
 const GROW_BYTES: u64 = 1024 * 1024;
 
+/// Places of a file that are read to see whether any of it can be.
+const SAMPLES: u64 = 8;
+
 /// What comes behind a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Behind {
@@ -256,6 +259,7 @@ impl Mending {
             ControlFlow::Continue(())
         };
         if let Some(old) = &self.old {
+            self.refuse_dead_medium(&**old)?;
             find_frames(&**old, self.source, &mut visit).map_err(|error| write_failed(&error))?;
         }
         Ok(match (found, behind) {
@@ -264,6 +268,22 @@ impl Mending {
             }
             (found, _) => found,
         })
+    }
+
+    /// A device that gives nothing at all may give everything again: what can be read of it then is
+    /// not asked of others, nor looked for sector by sector now.
+    fn refuse_dead_medium(&self, old: &dyn DiskFile) -> Result<(), MendError> {
+        let bytes = old.bytes().map_err(|error| write_failed(&error))?;
+        let mut sector = [0; FRAME_HEADER_BYTES];
+        let last = bytes.saturating_sub(length(FRAME_HEADER_BYTES));
+        let mut failed = None;
+        for sample in 0..SAMPLES {
+            match old.read_at(last / SAMPLES * sample, &mut sector) {
+                Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => failed = Some(error),
+                _ => return Ok(()),
+            }
+        }
+        failed.map_or(Ok(()), |error| Err(write_failed(&error)))
     }
 
     /// A hole up to a bank is to be filled; where nothing is missing, the copying goes on.

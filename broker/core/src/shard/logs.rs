@@ -135,8 +135,8 @@ pub(super) struct Creation {
 /// What a replica will need beside its log.
 pub(super) struct ReplicaParts {
     pub assignment: Assignment,
-    derived: DerivedStart,
-    settings: ReplicaSettings,
+    pub derived: DerivedStart,
+    pub settings: ReplicaSettings,
 }
 
 /// How a log is to go.

@@ -488,3 +488,6 @@ impl Shard {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

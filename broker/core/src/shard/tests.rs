@@ -28,7 +28,7 @@ fn settings() -> ShardSettings {
     }
 }
 
-fn at(monotonic_ms: u64) -> Now {
+pub(super) fn at(monotonic_ms: u64) -> Now {
     Now { monotonic_ms, service_ms: monotonic_ms, wall_ms: 1_000_000 + monotonic_ms }
 }
 
@@ -55,7 +55,7 @@ fn settle(shard: &mut Shard, effects: &mut Effects, now: Now) -> Vec<Effect> {
     others
 }
 
-fn founded() -> (Shard, Effects, Vec<Effect>) {
+pub(super) fn founded() -> (Shard, Effects, Vec<Effect>) {
     let mut effects = Effects::default();
     let recovered = vec![LogBirth::of_metadata(NODE, &[NODE]).into_recovered()];
     let mut shard = Shard::start(settings(), recovered, at(0), &mut effects).unwrap();

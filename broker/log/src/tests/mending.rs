@@ -464,3 +464,16 @@ fn a_scrub_meets_what_nobody_has_read_and_tells_of_it() {
     assert!(scrub(&reader).is_empty());
     check_same(&reader, &others);
 }
+
+#[test]
+fn a_medium_that_gives_nothing_is_asked_again_later() {
+    let (mut node, others) = node();
+    let (segment, _) = place(&node.readers[&LOG], 60);
+    let bytes = node.disk.contents()[&path(segment)].len() as u64;
+    for sector in 0..bytes.div_ceil(512) {
+        node.disk.damage_sector(&path(segment), sector * 512).unwrap();
+    }
+    let ended = mended_by(&mut node.cycle, segment, &others, false);
+    let Err(DiskFailed { message, .. }) = ended else { panic!("{ended:?}") };
+    assert!(message.contains("unreadable"), "{message}");
+}
