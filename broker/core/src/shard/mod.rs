@@ -344,17 +344,7 @@ impl Shard {
             Input::PeerLost { node } => self.note_lost(node, effects),
             Input::PeerStopped { node, stopped } => self.note_stopped(node, &stopped, effects),
             Input::FramesRead { incarnation, fetch, found } => {
-                let found = self.answer_range(incarnation, fetch, found, effects);
-                self.with(incarnation, effects, |replica, _| match found {
-                    Some(FramesFound::Frames(frames)) => {
-                        replica.handle_frames_read(fetch, Some(frames));
-                    }
-                    Some(FramesFound::Gone) => replica.handle_frames_read(fetch, None),
-                    Some(FramesFound::Unreadable | FramesFound::Damaged { .. }) => {
-                        replica.handle_read_failed(fetch);
-                    }
-                    None => {}
-                });
+                self.hear_frames(incarnation, fetch, found, effects);
             }
             Input::Confirm { incarnation, ticket } => self.confirm(incarnation, ticket, effects),
             Input::Transfer { incarnation, node } => {

@@ -9,7 +9,7 @@
 //!
 //! Absent on purpose: links, and who the sender is: the body has seen to that.
 
-use super::{Effect, Effects, Reply, Shard, Slot, TICK_MS};
+use super::{Effect, Effects, FramesFound, Reply, Shard, Slot, TICK_MS};
 use crate::clock::Now;
 use crate::replica::{NotLeading, Replica, ReplicaFault};
 use crate::ticket::Ticket;
@@ -123,6 +123,24 @@ impl Shard {
         if let Some(fault @ ReplicaFault::LostEntries { .. }) = fault {
             self.stop(incarnation, true, fault.to_string(), effects);
         }
+    }
+
+    /// Frames were read: for another node, or for a follower of a replica here.
+    pub(super) fn hear_frames(
+        &mut self,
+        incarnation: Incarnation,
+        fetch: u64,
+        found: FramesFound,
+        effects: &mut Effects,
+    ) {
+        let Some(found) = self.answer_range(incarnation, fetch, found, effects) else { return };
+        self.with(incarnation, effects, |replica, _| match found {
+            FramesFound::Frames(frames) => replica.handle_frames_read(fetch, Some(frames)),
+            FramesFound::Gone => replica.handle_frames_read(fetch, None),
+            FramesFound::Unreadable | FramesFound::Damaged { .. } => {
+                replica.handle_read_failed(fetch);
+            }
+        });
     }
 
     /// A replica begins anew behind a snapshot. What the metadata says then is said of all of it:
