@@ -29,6 +29,7 @@ use crate::partition::PartitionView;
 use crate::peers::PeerEvent;
 use crate::router::{DirectoryUpdate, Router};
 use crate::scrub::DamageCounters;
+use crate::telemetry;
 use crate::trash::Trash;
 use advance::Advance;
 use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
@@ -315,6 +316,7 @@ impl ShardLoop {
                 NodeEffect::PeerStopped { node, stopped } => {
                     inputs.push(Input::PeerStopped { node, stopped });
                 }
+                NodeEffect::GiveWay(nodes) => inputs.push(Input::GiveWay(nodes)),
                 NodeEffect::Decide { number, request } => {
                     let ticket = self.ticket(Waiter::Brain { number });
                     inputs.push(Input::Controller { request, ticket });
@@ -424,6 +426,7 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason, .. }) => {
                 self.isolate(incarnation, &reason);
             }
+            Business::Other(Effect::GivesWay(unfit)) => telemetry::report_fitness(unfit),
             Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);

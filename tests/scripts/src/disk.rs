@@ -237,6 +237,7 @@ impl DiskLog {
             snapshot: None,
             frames: if self.is_damaged { Vec::new() } else { behind.cloned().collect() },
             is_damaged: self.is_damaged,
+            mendable: None,
             readable: None,
         }
     }

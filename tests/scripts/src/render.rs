@@ -90,7 +90,12 @@ impl Renderer<'_> {
             | Effect::SendSnapshot(_)
             | Effect::Install { .. }
             | Effect::ReadFrames { .. }
+            | Effect::Mend { .. }
+            | Effect::StopMending { .. }
+            | Effect::AskRange { .. }
+            | Effect::AnswerRange { .. }
             | Effect::LeaderChanged { .. }
+            | Effect::GivesWay(_)
             | Effect::Metadata(_)
             | Effect::Reply(..) => return None,
         };

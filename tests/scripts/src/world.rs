@@ -433,10 +433,15 @@ impl World {
             Effect::Send { .. }
             | Effect::SendSnapshot(_)
             | Effect::Install { .. }
-            | Effect::ReadFrames { .. } => {
+            | Effect::ReadFrames { .. }
+            | Effect::Mend { .. }
+            | Effect::StopMending { .. }
+            | Effect::AskRange { .. }
+            | Effect::AnswerRange { .. } => {
                 panic!("a lone voter has no followers: {effect:?}")
             }
             Effect::Configure { .. }
+            | Effect::GivesWay(_)
             | Effect::Leads { .. }
             | Effect::Deposed { .. }
             | Effect::Assigned { .. }

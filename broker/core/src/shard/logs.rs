@@ -9,6 +9,7 @@
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
 use super::births::Births;
+use super::fitness::Fitness;
 use super::leaving::Leaving;
 use super::mending::{Mendings, Opening};
 use super::peers::EarlyMessages;
@@ -163,6 +164,7 @@ impl Shard {
             tail_budget: TailBudget::default(),
             births: Births::default(),
             leaving: Leaving::default(),
+            fitness: Fitness::default(),
             sweep: Sweep::default(),
             mendings: Mendings::default(),
             rest_ticks: settings.rest_ticks,

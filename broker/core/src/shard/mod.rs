@@ -20,6 +20,7 @@
 
 mod births;
 mod effects;
+mod fitness;
 mod invariants;
 mod leaving;
 mod logs;
@@ -34,6 +35,7 @@ mod tests;
 
 pub use crate::replica::{REST_TICKS, RecoveredLog};
 pub use effects::{Effect, Effects, Reply};
+pub use fitness::Unfit;
 pub use logs::{LogBirth, ShardStartError};
 pub use mending::{MendFailure, MendingInput, MissingRange, RANGE_BYTES_MAX, WantedRange};
 pub use timers::{HOUSEKEEPING_MS, TICK_MS};
@@ -49,6 +51,7 @@ use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, TopicId};
 use bateau_protocol::peer::{RaftMessage, SnapshotChunk};
 use births::Births;
+use fitness::Fitness;
 use leaving::Leaving;
 use logs::Creation;
 use mending::{Mendings, Opening};
@@ -192,6 +195,8 @@ pub enum Input {
     },
     /// Who lives, this node included.
     Lives(BTreeSet<NodeId>),
+    /// Other nodes that give their leaderships away, and want none.
+    GiveWay(BTreeSet<NodeId>),
     /// Give the leadership of a partition away.
     Transfer {
         /// Which.
@@ -283,6 +288,7 @@ pub struct Shard {
     /// What the metadata has to reach before a log is made that is not there.
     births: Births,
     leaving: Leaving,
+    fitness: Fitness,
     sweep: Sweep,
     mendings: Mendings,
     rest_ticks: u32,
@@ -308,6 +314,7 @@ impl Shard {
         }
         self.tick(now, effects);
         self.end_turn(now, effects);
+        self.weigh(now, effects);
         self.answer_leaving(effects);
     }
 
@@ -351,8 +358,10 @@ impl Shard {
                 self.with(incarnation, effects, |replica, _| replica.transfer_leadership(node));
             }
             Input::Lives(live) => self.note_live(live, effects),
+            Input::GiveWay(nodes) => self.fitness.hear_giving_way(nodes),
             Input::Leave { ticket } => self.leave(ticket, effects),
             Input::Persisted { incarnation, ready } => {
+                self.fitness.note_persisted(incarnation, ready, now);
                 self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
             }
             Input::PersistFailed { incarnation, .. } => {
