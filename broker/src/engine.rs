@@ -17,6 +17,7 @@ mod opening;
 pub use meeting::meet;
 pub(crate) use meeting::refused;
 pub use opening::Opened;
+pub(crate) use opening::failure_of_open;
 
 use crate::api::{Broker, Durability, NodeInfo};
 use crate::clock::Clock;

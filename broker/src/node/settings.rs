@@ -29,16 +29,21 @@ pub(super) fn of_engine(settings: &NodeSettings, doors: &Doors, disk: &dyn Disk)
         broker,
         durability: config.durability(),
         groups: of_groups(config),
-        data_dir: DataDirOptions {
-            soft_free_bytes: soft_free_bytes(config, disk),
-            hard_free_bytes: config.limits.disk_free_hard_bytes,
-            ballast_bytes: config.limits.disk_ballast_bytes,
-            wall_ms: settings.clock.wall_ms(),
-            ..DataDirOptions::default()
-        },
+        data_dir: data_dir_options(config, disk, settings.clock.wall_ms()),
         retention_check: Duration::from_millis(config.limits.retention_check_ms),
         clock: settings.clock.clone(),
         entropy: settings.entropy.clone(),
+    }
+}
+
+/// How a node's directory is opened.
+pub(crate) fn data_dir_options(config: &Config, disk: &dyn Disk, wall_ms: u64) -> DataDirOptions {
+    DataDirOptions {
+        soft_free_bytes: soft_free_bytes(config, disk),
+        hard_free_bytes: config.limits.disk_free_hard_bytes,
+        ballast_bytes: config.limits.disk_ballast_bytes,
+        wall_ms,
+        ..DataDirOptions::default()
     }
 }
 
