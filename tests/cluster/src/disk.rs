@@ -79,6 +79,13 @@ impl Disk {
         self.device.as_ref().filter(|_| self.is_own())
     }
 
+    /// Removes all data of a node that does not run, as a new disk has none.
+    ///
+    /// Panics where that fails.
+    pub fn wipe(&self) {
+        fs::remove_dir_all(self.data()).expect("a node has kept something there");
+    }
+
     /// From now on the device refuses what is written. False where it cannot be made to.
     pub fn fail(&self) -> bool {
         self.limit(FAILING_BYTES)

@@ -31,6 +31,7 @@ pub mod load;
 pub mod network;
 pub mod nodes;
 pub mod numbers;
+pub mod operator;
 pub mod packets;
 pub mod proxy;
 pub mod replicas;

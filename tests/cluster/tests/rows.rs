@@ -79,3 +79,8 @@ fn p12_power_cuts_lose_nothing_that_was_acknowledged() {
 fn p13_a_node_whose_flush_fails_ends_and_the_others_take_over() {
     short("p13_a_node_whose_flush_fails_ends_and_the_others_take_over", Row::P13);
 }
+
+#[test]
+fn p17_members_come_leave_and_are_replaced_amid_faults() {
+    short("p17_members_come_leave_and_are_replaced_amid_faults", Row::P17);
+}

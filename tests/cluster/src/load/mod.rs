@@ -150,11 +150,12 @@ pub struct Finished {
 }
 
 impl Load {
-    /// Creates the topic with a replica on each of these nodes and begins.
+    /// Creates the topic with a replica on each of these nodes and begins. Spares are asked too,
+    /// whether they are members by then or not.
     ///
     /// Panics when the topic cannot be made.
-    pub fn start(nodes: &[usize], topic: &str, shape: Shape, seed: u64) -> Self {
-        let directory = Directory::new(nodes, topic);
+    pub fn start(nodes: &[usize], spares: &[usize], topic: &str, shape: Shape, seed: u64) -> Self {
+        let directory = Directory::new(nodes, spares, topic);
         directory.create(shape.partitions);
         let shared = Arc::new(Shared {
             begun: Instant::now(),

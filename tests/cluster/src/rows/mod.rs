@@ -21,6 +21,7 @@
 //! | P12 | power cuts, of one node and of all | nothing that was acknowledged is lost |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
 //! | P16 | wall clocks jump and drift | no election, members stay |
+//! | P17 | members come, leave, are replaced, and P1, P4 or P12 | nodes and copies are right after it |
 //! | P22 | a kill and restarts with a thousand idle partitions | all are led again |
 //!
 //! Invariants
@@ -37,6 +38,7 @@ mod full;
 mod grey;
 mod link;
 mod many;
+mod membership;
 mod pause;
 mod power;
 mod profile;
@@ -50,6 +52,7 @@ use crate::network::Way;
 use crate::nodes::{Ground, Nodes};
 use crate::replicas;
 use kafka_clients_tests::program::wait_until;
+use membership::Amid;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -84,13 +87,15 @@ pub enum Row {
     P13,
     /// Wall clocks jump.
     P16,
+    /// Members come, leave and are replaced, amid faults.
+    P17,
     /// Many partitions.
     P22,
 }
 
 impl Row {
     /// All rows.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::P1,
         Self::P2,
         Self::P3,
@@ -105,6 +110,7 @@ impl Row {
         Self::P12,
         Self::P13,
         Self::P16,
+        Self::P17,
         Self::P22,
     ];
 
@@ -125,6 +131,7 @@ impl Row {
             Self::P12 => "P12",
             Self::P13 => "P13",
             Self::P16 => "P16",
+            Self::P17 => "P17",
             Self::P22 => "P22",
         }
     }
@@ -135,7 +142,7 @@ impl Row {
     }
 
     /// What its nodes stand on, and what to call that in the ledger.
-    fn ground(self, random: &mut fastrand::Rng) -> (Ground, String) {
+    fn ground(self, random: &mut fastrand::Rng, (seed, run): (u64, u64)) -> (Ground, String) {
         let usual = Ground::of(Way::Packets);
         match self {
             Self::P4 | Self::P5 | Self::P6 | Self::P7 => {
@@ -150,6 +157,11 @@ impl Row {
                 let kinds = [Kind::Image(FILLED_BYTES), Kind::Memory(FILLED_BYTES)];
                 let disk = kinds[random.usize(..2)];
                 (Ground { disk, ..usual }, format!("{disk:?}"))
+            }
+            Self::P17 => {
+                let amid = Amid::of(seed, run);
+                let disk = if amid == Amid::P12 { Kind::Device } else { usual.disk };
+                (Ground { disk, has_native: true, spares: 1, ..usual }, format!("{amid:?}"))
             }
             Self::P16 => (Ground { has_clocks: true, ..usual }, String::new()),
             _ => (usual, String::new()),
@@ -194,6 +206,8 @@ impl Form {
     }
 }
 
+/// The topic of a row.
+const TOPIC: &str = "orders";
 /// Partitions of the topic.
 const PARTITIONS: u32 = 6;
 /// Nodes of a row's cluster, where nobody says otherwise.
@@ -224,7 +238,7 @@ pub(crate) struct Run {
 /// Runs a row once on so many nodes, each of which has a replica of every partition.
 pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
     let mut random = fastrand::Rng::with_seed(seed ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let (ground, variant) = row.ground(&mut random);
+    let (ground, variant) = row.ground(&mut random, (seed, run));
     let nodes = Nodes::started(nodes, ground, random.u64(..));
     let mut entry = Entry::new(row, nodes.ids().len(), seed, run);
     entry.variant = variant;
@@ -238,7 +252,7 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         pause: Duration::from_millis(20),
         ask_pause: Duration::from_millis(15),
     };
-    let load = Load::start(&nodes.ids(), "orders", shape, random.u64(..));
+    let load = Load::start(&nodes.ids(), &nodes.spares(), TOPIC, shape, random.u64(..));
     let (moments, damaged) = (Vec::new(), Vec::new());
     let mut run = Run { nodes, load, random, form, entry, moments, damaged };
     run.warm();
@@ -257,6 +271,7 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         Row::P12 => power::cuts(&mut run),
         Row::P13 => disk::failing(&mut run),
         Row::P16 => wall::jumps(&mut run),
+        Row::P17 => membership::changes(&mut run),
         Row::P22 => many::restarts(&mut run),
     }
     run.judged()
