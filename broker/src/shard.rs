@@ -508,7 +508,7 @@ impl Turn {
     /// Shows readers what an effect means to them.
     fn note(&mut self, effect: &Effect) {
         match effect {
-            Effect::Delete { incarnation, .. } => {
+            Effect::Delete { incarnation, .. } | Effect::Quarantine { incarnation } => {
                 if let Some(view) = self.update.remove(*incarnation) {
                     view.set_unavailable();
                     self.woken.insert(*incarnation, view);

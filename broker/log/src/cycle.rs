@@ -32,7 +32,7 @@ use crate::space::Space;
 use crate::work::{Create, DiskFailed, Done, Persist, SpaceState, Work, WriteError};
 use crate::writer::{LogWriter, write_error};
 use background::Background;
-pub(crate) use background::{REMOVED_SUFFIX, TRASH, trash_name};
+pub(crate) use background::{QUARANTINE, REMOVED_SUFFIX, TRASH, trash_name};
 use bateau_protocol::ids::{FlushSequence, Incarnation};
 pub(crate) use install::finish_installs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -292,15 +292,18 @@ impl CommitCycle {
                 }
             }
             Work::Delete { incarnation, wall_ms } => {
-                self.delete(incarnation, wall_ms, gathered);
+                self.delete(incarnation, TRASH, wall_ms, gathered);
                 answers.push(Done::Deleted { incarnation });
             }
             Work::Remove { incarnation } => {
                 // No two trash entries of a log may have one name, also over restarts.
                 let number = gathered.sequence.get();
-                self.delete(incarnation, number, gathered);
+                self.delete(incarnation, TRASH, number, gathered);
                 self.background.empty_trash(number.saturating_add(1));
                 answers.push(Done::Deleted { incarnation });
+            }
+            Work::Quarantine { incarnation, wall_ms } => {
+                self.delete(incarnation, QUARANTINE, wall_ms, gathered);
             }
             Work::NotePeer { node, start } => {
                 gathered.peers.push(Record::Peer(node, start));
@@ -311,14 +314,20 @@ impl CommitCycle {
         Ok(())
     }
 
-    fn delete(&mut self, incarnation: Incarnation, wall_ms: u64, gathered: &mut Gathered) {
+    fn delete(
+        &mut self,
+        incarnation: Incarnation,
+        to: &'static str,
+        wall_ms: u64,
+        gathered: &mut Gathered,
+    ) {
         let mut log = self.logs.remove(&incarnation);
         self.give_back(log.as_mut());
         let log = log.map(|log| log.shared);
         if let Some(shared) = log.or_else(|| self.quarantined.remove(&incarnation)) {
             gathered.removed.push(incarnation);
             gathered.created.remove(&incarnation);
-            self.background.delete(&shared, wall_ms);
+            self.background.delete(&shared, to, wall_ms);
         }
     }
 

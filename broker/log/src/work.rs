@@ -203,6 +203,15 @@ pub enum Work {
         /// The log.
         incarnation: Incarnation,
     },
+    /// This replica is damaged, and another one will take its place under a new id: forget it, and
+    /// keep its files in `quarantine/`. Until they are there, no log of the partition is made. No
+    /// answer.
+    Quarantine {
+        /// The log.
+        incarnation: Incarnation,
+        /// Now, in Unix milliseconds: names what is kept.
+        wall_ms: u64,
+    },
     /// Remember the newest start of another node that was met here. Answer: [`Done::PeerNoted`].
     NotePeer {
         /// The node.

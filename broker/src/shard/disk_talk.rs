@@ -40,7 +40,8 @@ pub(super) fn changes_a_log(work: &Work) -> bool {
         | Work::Install(_)
         | Work::Trim { .. }
         | Work::Delete { .. }
-        | Work::Remove { .. } => true,
+        | Work::Remove { .. }
+        | Work::Quarantine { .. } => true,
         Work::Commit { .. }
         | Work::Roll { .. }
         | Work::Configure { .. }

@@ -191,9 +191,11 @@ pub fn told_by_shard(effect: &Effect) -> Option<NodeInput> {
         Effect::Deposed { incarnation, .. } => {
             Some(NodeInput::Leads { incarnation: *incarnation, term: None })
         }
-        Effect::Isolated { incarnation, replica_id, .. } => {
-            Some(NodeInput::Stopped { incarnation: *incarnation, replica: *replica_id })
-        }
+        Effect::Isolated { incarnation, replica_id, is_lost, .. } => Some(NodeInput::Stopped {
+            incarnation: *incarnation,
+            replica: *replica_id,
+            is_lost: *is_lost,
+        }),
         _ => None,
     }
 }

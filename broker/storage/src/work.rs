@@ -43,6 +43,7 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
         Effect::Roll { incarnation } => Work::Roll { incarnation },
         Effect::Delete { incarnation, lives_on: false } => Work::Delete { incarnation, wall_ms },
         Effect::Delete { incarnation, lives_on: true } => Work::Remove { incarnation },
+        Effect::Quarantine { incarnation } => Work::Quarantine { incarnation, wall_ms },
         Effect::Configure { incarnation, config } => {
             Work::Configure { incarnation, options: log_options(Some(&config)) }
         }

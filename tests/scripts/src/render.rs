@@ -62,6 +62,9 @@ impl Renderer<'_> {
             Effect::Delete { incarnation, .. } => {
                 (*incarnation, self.about("delete", *incarnation))
             }
+            Effect::Quarantine { incarnation } => {
+                (*incarnation, self.about("quarantine", *incarnation))
+            }
             Effect::Configure { incarnation, config } => {
                 let (age_ms, size_bytes) = (config.retention_ms, config.retention_bytes);
                 let age = age_ms.map_or("-".to_owned(), |age_ms| format!("{age_ms}ms"));

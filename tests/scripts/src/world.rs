@@ -416,7 +416,7 @@ impl World {
             Effect::Roll { incarnation } => {
                 self.disk.push(Work::Roll { incarnation: *incarnation });
             }
-            Effect::Delete { incarnation, .. } => {
+            Effect::Delete { incarnation, .. } | Effect::Quarantine { incarnation } => {
                 self.disk.push(Work::Delete { incarnation: *incarnation });
             }
             Effect::Committed { incarnation, commit, .. } => {

@@ -132,6 +132,17 @@ impl World {
         format!("{member:?}, directory {:?}", node.directory)
     }
 
+    /// A lost replica gives way to another one: what it promised, nobody keeps.
+    pub(crate) fn note_quarantine(&mut self, n: NodeAt, process: &mut Process, log: Incarnation) {
+        self.count("replicas replaced");
+        process.readers.remove(&log);
+        process.seen.remove(&log);
+        process.isolated.remove(&log);
+        if !self.nodes[n].is_corrupted {
+            self.fail(format!("I16: {log:?} on node {} goes, and its disk is sound", n + 1));
+        }
+    }
+
     /// A removed replica's log goes, for its tombstone.
     pub(crate) fn check_removal(&mut self, n: NodeAt, process: &mut Process, log: Incarnation) {
         self.count("replicas removed");

@@ -51,6 +51,7 @@ impl World {
             Effect::Delete { incarnation, lives_on: true } => {
                 self.check_removal(n, process, *incarnation);
             }
+            Effect::Quarantine { incarnation } => self.note_quarantine(n, process, *incarnation),
             Effect::Isolated { incarnation, reason, .. } => {
                 self.count("replicas isolated");
                 // Whoever asks is told what others say.

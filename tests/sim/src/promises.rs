@@ -86,7 +86,9 @@ impl Promises {
                     let new = (request.index(), state.term, vote);
                     self.installs.insert(request.incarnation, new);
                 }
-                Work::Delete { incarnation, .. } | Work::Remove { incarnation } => {
+                Work::Delete { incarnation, .. }
+                | Work::Remove { incarnation }
+                | Work::Quarantine { incarnation, .. } => {
                     self.logs.remove(incarnation);
                 }
                 _ => {}

@@ -7,7 +7,7 @@
 
 use super::command::{MetadataCommand, Partition, Replica};
 use super::decide::Draft;
-use super::limits::{NODES_MAX, REPLICATION_FACTOR_MAX};
+use super::limits::{NODES_MAX, REASSIGNMENTS_OPEN_MAX, REPLICATION_FACTOR_MAX};
 use super::members::{Permit, Standing};
 use super::membership_request::{
     MembershipRequest, MembershipResponse, NodeError, Reassign, ReassignError,
@@ -38,8 +38,8 @@ impl Draft<'_> {
                 settled.into_iter().for_each(|(log, assignment)| self.settle(log, assignment));
                 MembershipResponse::Settled
             }
-            MembershipRequest::Renew { incarnation, replica } => {
-                self.renew(incarnation, replica);
+            MembershipRequest::Renew(lost) => {
+                lost.into_iter().for_each(|(log, replica)| self.renew(log, replica));
                 MembershipResponse::Renewed
             }
             MembershipRequest::HandOver { .. } => MembershipResponse::HandedOver,
@@ -145,14 +145,37 @@ impl Draft<'_> {
     }
 
     fn renew(&mut self, log: Incarnation, replica: ReplicaId) {
-        let Some(partition) = self.ahead.partition(log).cloned() else { return };
-        if let Some(lost) = partition.replicas.iter().position(|one| one.id == replica) {
-            let id = ReplicaId::new(self.ahead.next_replica_id);
-            let mut replicas = partition.replicas;
-            replicas[lost].id = id;
-            let command = MetadataCommand::AssignReplicas { incarnation: log, replicas };
-            let _ = self.submit(command);
+        let Some(partition) = self.ahead.partition(log) else { return };
+        let has_room = self.ahead.reassigned().count() < REASSIGNMENTS_OPEN_MAX;
+        if !has_room || !partition.may_renew(replica) {
+            return;
         }
+        let mut replicas = partition.replicas.clone();
+        let id = ReplicaId::new(self.ahead.next_replica_id);
+        replicas.iter_mut().filter(|one| one.id == replica).for_each(|one| one.id = id);
+        let command = MetadataCommand::AssignReplicas { incarnation: log, replicas };
+        // What does not fit is asked for again.
+        let _ = self.submit(command);
+    }
+}
+
+impl Partition {
+    /// Whether a lost replica may be replaced now: a majority of the voters must be left without
+    /// it, and without any other that is being replaced.
+    fn may_renew(&self, lost: ReplicaId) -> bool {
+        if !self.replicas.iter().any(|one| one.id == lost) {
+            return false;
+        }
+        if self.adding().any(|one| one.id == lost) {
+            // It has no vote yet.
+            return true;
+        }
+        let settled = self.reassignment.as_ref().map_or(&self.replicas, |open| &open.before);
+        let is_renewed = |old: &&Replica| {
+            self.replicas.iter().any(|new| new.node == old.node && new.id > old.id)
+        };
+        let gone = settled.iter().filter(is_renewed).count() + 1;
+        settled.len() - gone.min(settled.len()) > settled.len() / 2
     }
 }
 

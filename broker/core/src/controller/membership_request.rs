@@ -32,13 +32,9 @@ pub enum MembershipRequest {
     Reassign(Vec<Reassign>),
     /// Groups have the replicas that were assigned to them, by their leaders' word.
     Settle(Vec<(Incarnation, u64)>),
-    /// A replica is lost: a new one is to take its place on the same node.
-    Renew {
-        /// Of this partition; the metadata's own for a replica of the quorum.
-        incarnation: Incarnation,
-        /// The lost one.
-        replica: ReplicaId,
-    },
+    /// Replicas are lost, by their node's word: new ones are to take their places there, one of a
+    /// partition at a time, and only where a majority is left to copy from.
+    Renew(Vec<(Incarnation, ReplicaId)>),
     /// A replica is to lead. This is for whoever leads, not for the controller, which does nothing
     /// about it.
     HandOver {
@@ -74,7 +70,7 @@ pub enum MembershipResponse {
     Reassigned(Vec<Result<(), ReassignError>>),
     /// The metadata knows.
     Settled,
-    /// A new replica will take its place.
+    /// What can be is renewed; of the rest it may be asked again.
     Renewed,
     /// Whoever leads decides.
     HandedOver,

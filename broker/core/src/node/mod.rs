@@ -112,6 +112,8 @@ pub enum NodeInput {
         incarnation: Incarnation,
         /// Which.
         replica: ReplicaId,
+        /// Whether another one is to take its place.
+        is_lost: bool,
     },
     /// Nothing is left here of a log that was deleted, or of a removed replica.
     NothingLeft {
@@ -387,9 +389,12 @@ impl Node {
                 self.reports.note_assigned(incarnation, number);
             }
             NodeInput::Founded => self.phase = Phase::Member,
-            NodeInput::Stopped { incarnation, replica } => {
+            NodeInput::Stopped { incarnation, replica, is_lost } => {
                 self.note_own_lead(incarnation, None);
                 self.stopped.insert(incarnation, replica);
+                if is_lost {
+                    self.reports.note_lost(incarnation, replica);
+                }
             }
             NodeInput::NothingLeft { incarnation } => {
                 self.stopped.remove(&incarnation);

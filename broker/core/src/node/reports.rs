@@ -1,5 +1,6 @@
 //! What this node tells the controller of its own accord: who lives, which groups that are led here
-//! have the replicas that were assigned to them, and what of deleted logs is gone from here.
+//! have the replicas that were assigned to them, which replicas here are lost, and what of deleted
+//! logs is gone from here.
 //!
 //! Invariants: a report is repeated until the metadata shows that it has arrived.
 //!
@@ -9,7 +10,7 @@ use super::forward::OWN_TIMEOUT_MS;
 use super::{Node, NodeEffect};
 use crate::clock::Now;
 use crate::controller::{ControllerRequest, MembershipRequest, Metadata};
-use bateau_protocol::ids::{Incarnation, NodeId};
+use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds until a report is repeated that the metadata does not show.
@@ -22,6 +23,8 @@ const REPORTED_MAX: usize = 1_000;
 pub(super) struct Reports {
     assigned: BTreeMap<Incarnation, u64>,
     removed: BTreeSet<Incarnation>,
+    /// Replicas here that others are to replace.
+    lost: BTreeMap<Incarnation, ReplicaId>,
     /// When what was reported is reported again.
     again_ms: Option<u64>,
     /// What was added since.
@@ -40,13 +43,18 @@ impl Reports {
         self.is_new = true;
     }
 
+    pub fn note_lost(&mut self, incarnation: Incarnation, replica: ReplicaId) {
+        self.lost.insert(incarnation, replica);
+        self.is_new = true;
+    }
+
     /// When something is due, on the monotonic clock in milliseconds.
     pub fn next_ms(&self) -> Option<u64> {
         self.again_ms.filter(|_| !self.is_empty())
     }
 
     fn is_empty(&self) -> bool {
-        self.assigned.is_empty() && self.removed.is_empty()
+        self.assigned.is_empty() && self.removed.is_empty() && self.lost.is_empty()
     }
 }
 
@@ -62,10 +70,20 @@ impl Node {
         reports
             .removed
             .retain(|log| metadata.is_tombstone(*log) || metadata.has_removed_replica(*log, node));
+        reports.lost.retain(|log, replica| {
+            let partition = metadata.partition(*log);
+            partition.is_some_and(|one| one.replicas.iter().any(|own| own.id == *replica))
+        });
         (reports.is_new, reports.again_ms) = (false, Some(now.monotonic_ms + REPEAT_MS));
         let assigned = reports.assigned.iter().take(REPORTED_MAX);
         let settled: Vec<_> = assigned.map(|(log, number)| (*log, *number)).collect();
         let incarnations: Vec<_> = reports.removed.iter().take(REPORTED_MAX).copied().collect();
+        let lost = reports.lost.iter().take(REPORTED_MAX);
+        let lost: Vec<_> = lost.map(|(log, replica)| (*log, *replica)).collect();
+        if !lost.is_empty() {
+            let request = MembershipRequest::Renew(lost);
+            self.ask_for_ourselves(ControllerRequest::Membership { request, timeout_ms });
+        }
         if !settled.is_empty() {
             let request = MembershipRequest::Settle(settled);
             self.ask_for_ourselves(ControllerRequest::Membership { request, timeout_ms });

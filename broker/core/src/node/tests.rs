@@ -429,7 +429,7 @@ fn nobody_leads_what_has_been_deleted() {
 fn a_replica_that_stops_is_named_to_every_peer_until_nothing_of_it_is_left() {
     let mut meeting = founded_trio();
     let (incarnation, replica) = (Incarnation::new(77), ReplicaId::new(5));
-    meeting.tell(NodeId::new(2), NodeInput::Stopped { incarnation, replica });
+    meeting.tell(NodeId::new(2), NodeInput::Stopped { incarnation, replica, is_lost: false });
     meeting.pass(3 * LIVENESS_MS);
     meeting.peer_stopped.sort_unstable();
     assert_eq!(meeting.peer_stopped, [(1, 2, vec![5]), (3, 2, vec![5])], "once");

@@ -21,7 +21,8 @@
 
 use super::derived::Restored;
 use super::membership::Membership;
-use super::raft_view::{RaftRestart, StartError, Vote};
+use super::raft_view::{RaftRestart, Vote};
+use super::start_error::StartError;
 use super::state_file::Schedule;
 use super::tail::{Coordinates, TailBudget};
 use super::trim::LogStart;

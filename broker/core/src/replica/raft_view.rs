@@ -24,10 +24,10 @@ mod snapshots;
 
 pub(super) use snapshots::{RaftRestart, WantedSnapshot};
 
+use super::StartError;
 use super::stamp;
 use super::tail::{Appended, Coordinates, Tail, TailStart, Wanted};
 use super::trim::LogStart;
-use crate::codec::DecodeError;
 use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, Term};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
@@ -81,36 +81,6 @@ pub(super) struct RaftStart {
     pub incarnation: Incarnation,
     pub reads: ReadOrigin,
     pub tail: TailStart,
-}
-
-/// Persisted state that raft must not be built on (R7). Proof of loss, never clamped.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-pub enum StartError {
-    /// Something that was committed is gone.
-    #[error("stored commit {commit} lies behind the last index {last}: the log has lost entries")]
-    CommitBehindLog {
-        /// What the meta log says.
-        commit: LogIndex,
-        /// What the log holds.
-        last: LogIndex,
-    },
-    /// Frames between the state file and the log's end are not there.
-    #[error("the log continues with frame {found}, expected {expected}")]
-    MissingFrames {
-        /// The index that comes next, or the last one.
-        expected: LogIndex,
-        /// What was there.
-        found: LogIndex,
-    },
-    /// Stored state or a committed command does not decode under a valid checksum.
-    #[error(transparent)]
-    Undecodable(#[from] DecodeError),
-    /// Raft refused its configuration.
-    #[error("raft refuses to start: {reason}")]
-    Refused {
-        /// Raft's own words.
-        reason: String,
-    },
 }
 
 /// What one `ready` asks for.

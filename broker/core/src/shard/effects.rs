@@ -99,6 +99,12 @@ pub enum Effect {
         /// Whether the partition lives on, elsewhere: then nothing is kept here for a day.
         lives_on: bool,
     },
+    /// Another replica of the partition takes this one's place here: its log goes, and is kept for
+    /// whoever wants to look at it.
+    Quarantine {
+        /// The log.
+        incarnation: Incarnation,
+    },
     /// This node has nothing of a removed replica, not even in its trash.
     NothingLeft {
         /// The partition.
@@ -156,6 +162,9 @@ pub enum Effect {
         incarnation: Incarnation,
         /// Which replica.
         replica_id: ReplicaId,
+        /// Whether it is known to have lost what it had acknowledged: it never speaks again, and
+        /// another one is to take its place.
+        is_lost: bool,
         /// Why, for the operator.
         reason: String,
     },

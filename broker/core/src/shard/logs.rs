@@ -204,6 +204,10 @@ impl Shard {
         let Creation { birth, assignment, derived, settings, doom } = *creation;
         if let Some(Doom { lives_on }) = doom {
             effects.push(Effect::Delete { incarnation, lives_on });
+            // Another replica may have been waiting for its place.
+            for placement in self.births.take_due() {
+                self.place(&placement, now, effects);
+            }
             return;
         }
         if let Some(config) = birth.config.clone() {
@@ -231,22 +235,23 @@ impl Shard {
         let is_disk_full = self.is_disk_full;
         // What was recovered may break an invariant, of raft or of ours: that log alone is out.
         let started = catch_unwind(AssertUnwindSafe(|| {
-            let mut replica = Replica::start(log, start, now).map_err(|error| error.to_string())?;
+            let mut replica = Replica::start(log, start, now)
+                .map_err(|error| (error.is_loss(), error.to_string()))?;
             replica.set_disk_full(is_disk_full);
             if replica.stands_first() {
                 replica.campaign();
             }
             Ok(replica)
         }));
-        match started.unwrap_or_else(|panic| Err(panic_message(&*panic))) {
+        match started.unwrap_or_else(|panic| Err((false, panic_message(&*panic)))) {
             Ok(replica) => {
                 self.slots.insert(incarnation, Slot::Running(Box::new(replica)));
                 self.touched.insert(incarnation);
                 self.tell_early(incarnation, now, effects);
             }
-            Err(reason) => {
+            Err((is_lost, reason)) => {
                 self.slots.insert(incarnation, Slot::Unavailable(replica_id));
-                effects.push(Effect::Isolated { incarnation, replica_id, reason });
+                effects.push(Effect::Isolated { incarnation, replica_id, is_lost, reason });
             }
         }
     }
@@ -289,6 +294,14 @@ impl Shard {
     ) {
         let incarnation = placement.incarnation;
         let Some(own) = placement.replica_on(self.node_id) else { return };
+        if self.replaces(incarnation, own.id) {
+            if self.births.may_happen() && self.retire(incarnation, effects) {
+                self.place(placement, now, effects);
+            } else {
+                self.births.defer(placement.clone());
+            }
+            return;
+        }
         if self.slots.contains_key(&incarnation) {
             self.assign(placement, effects);
             // It is named again by a snapshot of the metadata, which may have changed since.
@@ -340,6 +353,41 @@ impl Shard {
         }
     }
 
+    /// Whether a new replica takes the place of one that is here, by a higher id. The metadata as
+    /// known here may be older than the log: then it names a lower one.
+    fn replaces(&self, incarnation: Incarnation, new: ReplicaId) -> bool {
+        let present = self.slots.get(&incarnation).map(Slot::replica_id);
+        let recovered = self.recovered.get(&incarnation).map(|log| log.replica_id);
+        present.or(recovered).is_some_and(|present| present < new)
+    }
+
+    /// The replica here was lost, and another one takes its place. Whether it is gone; a log that
+    /// is still being made goes first.
+    fn retire(&mut self, incarnation: Incarnation, effects: &mut Effects) -> bool {
+        self.forget(incarnation);
+        match self.slots.get_mut(&incarnation) {
+            Some(Slot::Running(replica)) => {
+                replica.resign(crate::replica::ProduceError::NotLeader, effects);
+            }
+            Some(Slot::Creating(creation)) => {
+                creation.doom = Some(Doom { lives_on: true });
+                return false;
+            }
+            Some(Slot::Unavailable(_)) | None => {}
+        }
+        self.slots.remove(&incarnation);
+        effects.push(Effect::Quarantine { incarnation });
+        true
+    }
+
+    fn forget(&mut self, incarnation: Incarnation) {
+        self.timers.forget(incarnation);
+        self.sweep.forget(incarnation);
+        self.touched.remove(&incarnation);
+        self.recovered.remove(&incarnation);
+        self.births.forget(incarnation);
+    }
+
     /// A partition that has a replica here is to have these replicas.
     fn assign(&mut self, placement: &PartitionPlacement, effects: &mut Effects) {
         let (incarnation, assignment) = (placement.incarnation, assignment_of(placement));
@@ -389,17 +437,14 @@ impl Shard {
         if let Some((commit, high_watermark)) = all.or(log.readable) {
             effects.push(Effect::Committed { incarnation, commit, high_watermark });
         }
+        let is_lost = true;
         let reason = format!("the log is damaged behind index {}", log.last_index);
-        effects.push(Effect::Isolated { incarnation, replica_id, reason });
+        effects.push(Effect::Isolated { incarnation, replica_id, is_lost, reason });
     }
 
     /// A committed tombstone: the log goes, and with it whoever waits.
     fn take_away(&mut self, incarnation: Incarnation, lives_on: bool, effects: &mut Effects) {
-        self.timers.forget(incarnation);
-        self.sweep.forget(incarnation);
-        self.touched.remove(&incarnation);
-        self.recovered.remove(&incarnation);
-        self.births.forget(incarnation);
+        self.forget(incarnation);
         match self.slots.get_mut(&incarnation) {
             Some(Slot::Running(replica)) => {
                 replica.resign(crate::replica::ProduceError::NotLeader, effects);

@@ -452,6 +452,19 @@ impl Shard {
 
     /// Takes a replica out of service for the rest of this process.
     fn isolate(&mut self, incarnation: Incarnation, reason: String, effects: &mut Effects) {
+        self.stop(incarnation, false, reason, effects);
+    }
+
+    /// The same.
+    ///
+    /// - `is_lost`: whether it has lost what it had acknowledged.
+    fn stop(
+        &mut self,
+        incarnation: Incarnation,
+        is_lost: bool,
+        reason: String,
+        effects: &mut Effects,
+    ) {
         self.touched.remove(&incarnation);
         self.timers.forget(incarnation);
         self.sweep.forget(incarnation);
@@ -463,7 +476,7 @@ impl Shard {
             let told = catch_unwind(AssertUnwindSafe(|| replica.quarantine(effects)));
             drop(told);
         }
-        effects.push(Effect::Isolated { incarnation, replica_id, reason });
+        effects.push(Effect::Isolated { incarnation, replica_id, is_lost, reason });
     }
 
     /// Drains every touched replica and follows the metadata until nothing moves.

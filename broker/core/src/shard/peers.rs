@@ -11,7 +11,7 @@
 
 use super::{Effect, Effects, Reply, Shard, Slot, TICK_MS};
 use crate::clock::Now;
-use crate::replica::{NotLeading, Replica};
+use crate::replica::{NotLeading, Replica, ReplicaFault};
 use crate::ticket::Ticket;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
@@ -120,8 +120,8 @@ impl Shard {
         self.with(incarnation, effects, |replica, _| {
             fault = replica.hear_peer(node, message).err()
         });
-        if let Some(fault) = fault {
-            self.isolate(incarnation, fault.to_string(), effects);
+        if let Some(fault @ ReplicaFault::LostEntries { .. }) = fault {
+            self.stop(incarnation, true, fault.to_string(), effects);
         }
     }
 

@@ -34,6 +34,9 @@ pub(crate) const REMOVED_SUFFIX: &str = ".del";
 /// Directory of deleted logs.
 pub(crate) const TRASH: &str = "trash";
 
+/// Directory of logs that are damaged and have been replaced.
+pub(crate) const QUARANTINE: &str = "quarantine";
+
 #[derive(Debug, Default)]
 pub(super) struct Background {
     states: VecDeque<(Incarnation, LogIndex, Bytes)>,
@@ -43,12 +46,24 @@ pub(super) struct Background {
     side_backlog: usize,
     removals: VecDeque<Removal>,
     removed_count: u64,
-    deletions: VecDeque<(Incarnation, u64, Vec<Arc<Segment>>)>,
+    deletions: VecDeque<Deletion>,
     /// There was no room to move a deleted log; tried again after the next look at the space.
     deletions_wait: bool,
     /// Segments of deleted logs, as long as bytes of them may be lent.
     trashed: BTreeMap<String, Vec<Arc<Segment>>>,
     empty_trash_before: Option<u64>,
+}
+
+/// A log on its way out of its place.
+#[derive(Debug)]
+struct Deletion {
+    log: Incarnation,
+    /// The directory that takes it.
+    to: &'static str,
+    /// Names it there.
+    wall_ms: u64,
+    /// Segments that may be lent.
+    segments: Vec<Arc<Segment>>,
 }
 
 /// A file on its way out.
@@ -87,17 +102,18 @@ impl Background {
         self.empty_trash_before = Some(before);
     }
 
-    pub(super) fn delete(&mut self, log: &LogShared, wall_ms: u64) {
+    /// - `to`: the directory that takes its files.
+    pub(super) fn delete(&mut self, log: &LogShared, to: &'static str, wall_ms: u64) {
         let segments = (*log.segments()).clone();
         self.states.retain(|(id, ..)| *id != log.incarnation);
         self.installs.retain(|request| request.incarnation != log.incarnation);
         self.attention.remove(&log.incarnation);
-        self.deletions.push_back((log.incarnation, wall_ms, segments));
+        self.deletions.push_back(Deletion { log: log.incarnation, to, wall_ms, segments });
     }
 
     /// Whether the files of a deleted log still stand in the way of another one.
     pub(super) fn is_deleting(&self, log: Incarnation) -> bool {
-        self.deletions.iter().any(|(id, ..)| *id == log)
+        self.deletions.iter().any(|deletion| deletion.log == log)
     }
 
     /// Notes that a log was written to and flushed, which left so many bytes of side entries.
@@ -108,9 +124,9 @@ impl Background {
         }
     }
 
-    fn next_deletion(&self) -> Option<(Incarnation, u64)> {
+    fn next_deletion(&self) -> Option<(Incarnation, &'static str, u64)> {
         let first = self.deletions.front().filter(|_| !self.deletions_wait);
-        first.map(|(log, wall_ms, _)| (*log, *wall_ms))
+        first.map(|deletion| (deletion.log, deletion.to, deletion.wall_ms))
     }
 
     pub(super) fn space_was_looked_at(&mut self) {
@@ -221,8 +237,8 @@ impl CommitCycle {
                 }
                 result => result.map_err(failure("switch the meta log"))?,
             }
-        } else if let Some((log, wall_ms)) = self.background.next_deletion() {
-            self.move_to_trash(log, wall_ms)?;
+        } else if let Some((log, to, wall_ms)) = self.background.next_deletion() {
+            self.move_away(log, to, wall_ms)?;
         } else if !self.recycled.shrink() && !self.shrink_removed() {
             return Ok(self.empty_trash());
         }
@@ -362,24 +378,27 @@ impl CommitCycle {
         false
     }
 
-    fn move_to_trash(&mut self, log: Incarnation, wall_ms: u64) -> Result<(), DiskFailed> {
+    fn move_away(
+        &mut self,
+        log: Incarnation,
+        to: &'static str,
+        wall_ms: u64,
+    ) -> Result<(), DiskFailed> {
         let (name, dir) = (trash_name(log, wall_ms), log_dir(log));
-        let moved = self
-            .disk
-            .create_dir(TRASH)
-            .and_then(|()| self.disk.rename(&dir, &format!("{TRASH}/{name}")));
+        let moved =
+            self.disk.create_dir(to).and_then(|()| self.disk.rename(&dir, &format!("{to}/{name}")));
         match moved {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 self.background.deletions_wait = true;
                 return Ok(());
             }
-            result => result.map_err(failure("move to the trash"))?,
+            result => result.map_err(failure("move a log away"))?,
         }
-        let dirs = [String::new(), "partitions".to_owned(), TRASH.to_owned()];
-        self.disk.flush(&[], &dirs).map_err(failure("flush the trash"))?;
-        let Some((.., held)) = self.background.deletions.pop_front() else { return Ok(()) };
+        let dirs = [String::new(), "partitions".to_owned(), to.to_owned()];
+        self.disk.flush(&[], &dirs).map_err(failure("flush a log's new place"))?;
+        let Some(deletion) = self.background.deletions.pop_front() else { return Ok(()) };
         self.forget_dir(&dir);
-        self.background.note_trashed(&dir, name, held);
+        self.background.note_trashed(&dir, name, deletion.segments);
         Ok(())
     }
 

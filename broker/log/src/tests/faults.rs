@@ -4,11 +4,11 @@ use super::harness::{Model, Node, adopt, batch, check_crashed, found, identity, 
 use super::model::turn;
 use crate::sim_disk::{Fault, SimDisk};
 use crate::{
-    CorruptRange, DataDir, DiskFailed, Done, LogOptions, OpenError, Opened, Persist, ReadError,
-    Work, WriteError,
+    CorruptRange, Create, DataDir, DiskFailed, Done, HardState, LogOptions, OpenError, Opened,
+    Persist, ReadError, Work, WriteError,
 };
 use bateau_protocol::frame::{Frame, FrameKind};
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -102,6 +102,35 @@ fn a_quarantined_log_takes_no_appends_and_can_be_deleted() {
     assert!(matches!(&done[0], Done::Deleted { .. }));
     opened.cycle.close().unwrap();
     assert!(open(&disk).unwrap().logs.is_empty());
+}
+
+#[test]
+fn a_log_that_is_replaced_is_kept_in_quarantine_and_another_one_is_made() {
+    let node = filled(8);
+    let disk = node.disk.kill();
+    disk.flip_bit(PATH, position(3), 3).unwrap();
+    let mut opened = open(&disk).unwrap();
+    let mut done = Vec::new();
+    let quarantine = Work::Quarantine { incarnation: ID, wall_ms: 77 };
+    let create = Work::Create(Create {
+        incarnation: ID,
+        replica: ReplicaId::new(9),
+        options: LogOptions::default(),
+        hard_state: HardState::default(),
+        frames: Vec::new(),
+    });
+    opened.cycle.run(&mut vec![quarantine, create.clone()], &mut done).unwrap();
+    assert!(matches!(&done[..], [Done::CreateFailed { .. }]), "the old one is still there");
+    while opened.cycle.background_step(&mut done).unwrap() {}
+    done.clear();
+    opened.cycle.run(&mut vec![create], &mut done).unwrap();
+    assert!(matches!(&done[..], [Done::Created { .. }]), "{done:?}");
+    opened.cycle.close().unwrap();
+    let kept = format!("quarantine/{:016x}-{:016x}/", ID.get(), 77);
+    assert!(disk.contents().keys().any(|path| path.starts_with(&kept)));
+    let again = open(&disk).unwrap();
+    assert_eq!(again.logs[0].replica, ReplicaId::new(9));
+    assert!(again.report.corrupt.is_empty());
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Absent on purpose: what a snapshot consists of, and raft's own way to take one.
 
-use super::{RaftStart, RaftView, StartError, Vote};
+use super::{RaftStart, RaftView, Vote};
+use crate::replica::StartError;
 use crate::replica::membership::Membership;
 use crate::replica::tail::{Coordinates, TailBudget, TailStart};
 use crate::replica::trim::LogStart;
