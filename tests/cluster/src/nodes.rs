@@ -222,9 +222,9 @@ impl Nodes {
         (status, program.errors().join("\n"))
     }
 
-    /// What a node has said on standard error.
+    /// What a node has said on standard error since it was started; nothing where it was ended.
     pub fn said(&self, id: usize) -> String {
-        self.program(id).errors().join("\n")
+        self.programs.get(&id).map(|program| program.errors().join("\n")).unwrap_or_default()
     }
 
     /// The end of what a node has said, for messages.

@@ -21,7 +21,7 @@
 //! | P12 | power cuts, of one node and of all | nothing that was acknowledged is lost |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
 //! | P16 | wall clocks jump and drift | no election, members stay |
-//! | P17 | members come, leave, are replaced, and P1, P4 or P12 | nodes and copies are right after it |
+//! | P17 | members come, leave, are replaced; P1, P4 or P12 | nodes and copies are right then |
 //! | P22 | a kill and restarts with a thousand idle partitions | all are led again |
 //!
 //! Invariants
