@@ -222,6 +222,18 @@ impl Nodes {
         (status, program.errors().join("\n"))
     }
 
+    /// As [`Self::ended`], and before these whether it had said that it is ready.
+    pub fn ended_unready(&mut self, id: usize) -> (bool, ExitStatus, String) {
+        wait_until("it has ended", TIMEOUT, || self.is_ready(id) || !self.running(id));
+        if self.is_ready(id) && self.running(id) {
+            self.kill(id);
+            return (true, ExitStatus::default(), String::new());
+        }
+        let is_ready = self.is_ready(id);
+        let (status, said) = self.ended(id);
+        (is_ready, status, said)
+    }
+
     /// What a node has said on standard error since it was started; nothing where it was ended.
     pub fn said(&self, id: usize) -> String {
         self.programs.get(&id).map(|program| program.errors().join("\n")).unwrap_or_default()

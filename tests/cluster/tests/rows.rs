@@ -84,3 +84,8 @@ fn p13_a_node_whose_flush_fails_ends_and_the_others_take_over() {
 fn p17_members_come_leave_and_are_replaced_amid_faults() {
     short("p17_members_come_leave_and_are_replaced_amid_faults", Row::P17);
 }
+
+#[test]
+fn p15_a_disk_that_is_empty_another_node_s_or_old_is_refused_or_replaced() {
+    short("p15_a_disk_that_is_empty_another_node_s_or_old_is_refused_or_replaced", Row::P15);
+}

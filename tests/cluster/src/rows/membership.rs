@@ -187,7 +187,11 @@ fn others(run: &mut Run, but: usize) -> Vec<usize> {
 }
 
 /// Gives a command to one member after another, until it ends well or is not needed any more.
-fn command_until_done(run: &mut Run, arguments: &[&str], is_done: impl Fn(&[Value]) -> bool) {
+pub(super) fn command_until_done(
+    run: &mut Run,
+    arguments: &[&str],
+    is_done: impl Fn(&[Value]) -> bool,
+) {
     let deadline = Instant::now() + CHANGE_MAX;
     let mut last = String::new();
     while Instant::now() < deadline {

@@ -20,6 +20,7 @@
 //! | P11 | reads fail; a segment is cut short, or another | an error or an end, no wrong byte |
 //! | P12 | power cuts, of one node and of all | nothing that was acknowledged is lost |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
+//! | P15 | a disk is wiped, another node's, or an old copy | refused with a line, or replaced |
 //! | P16 | wall clocks jump and drift | no election, members stay |
 //! | P17 | members come, leave, are replaced; P1, P4 or P12 | nodes and copies are right then |
 //! | P22 | a kill and restarts with a thousand idle partitions | all are led again |
@@ -32,6 +33,7 @@
 
 mod crash;
 mod damage;
+mod directory;
 mod disk;
 mod flap;
 mod full;
@@ -85,6 +87,8 @@ pub enum Row {
     P12,
     /// A flush fails.
     P13,
+    /// Disks that are empty, another's, or old.
+    P15,
     /// Wall clocks jump.
     P16,
     /// Members come, leave and are replaced, amid faults.
@@ -95,7 +99,7 @@ pub enum Row {
 
 impl Row {
     /// All rows.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::P1,
         Self::P2,
         Self::P3,
@@ -109,6 +113,7 @@ impl Row {
         Self::P11,
         Self::P12,
         Self::P13,
+        Self::P15,
         Self::P16,
         Self::P17,
         Self::P22,
@@ -130,6 +135,7 @@ impl Row {
             Self::P11 => "P11",
             Self::P12 => "P12",
             Self::P13 => "P13",
+            Self::P15 => "P15",
             Self::P16 => "P16",
             Self::P17 => "P17",
             Self::P22 => "P22",
@@ -163,6 +169,7 @@ impl Row {
                 let disk = if amid == Amid::P12 { Kind::Device } else { usual.disk };
                 (Ground { disk, has_native: true, spares: 1, ..usual }, format!("{amid:?}"))
             }
+            Self::P15 => (Ground { has_native: true, ..usual }, String::new()),
             Self::P16 => (Ground { has_clocks: true, ..usual }, String::new()),
             _ => (usual, String::new()),
         }
@@ -270,6 +277,7 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         Row::P11 => damage::files(&mut run),
         Row::P12 => power::cuts(&mut run),
         Row::P13 => disk::failing(&mut run),
+        Row::P15 => directory::wrong(&mut run),
         Row::P16 => wall::jumps(&mut run),
         Row::P17 => membership::changes(&mut run),
         Row::P22 => many::restarts(&mut run),
@@ -283,6 +291,15 @@ impl Run {
         let now = self.load.now();
         let warm = self.load.all_acked_since(now, LOOK_MAX);
         assert!(warm.is_some(), "a cluster without faults takes records");
+    }
+
+    /// Waits until a node has said that it is ready; a problem, with what it said, where it ends.
+    pub fn until_ready(&mut self, id: usize) {
+        self.nodes.until_ready_or_ended(id);
+        if !self.nodes.is_ready(id) {
+            let (status, said) = self.nodes.ended(id);
+            panic!("node {id} was to be ready and ended with {status}: {said}");
+        }
     }
 
     /// A node that leads something, and what it leads.
