@@ -26,6 +26,7 @@ pub mod device;
 pub mod disk;
 pub mod fuse;
 pub mod group;
+pub mod harm;
 pub mod ledger;
 pub mod load;
 pub mod network;

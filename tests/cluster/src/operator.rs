@@ -13,9 +13,6 @@ use std::process::Command;
 
 /// `sha256:` and 64 digits.
 const PIN_CHARACTERS: usize = 71;
-/// Copies of each partition.
-pub const COPIES: usize = 3;
-
 /// What a command has said.
 #[derive(Clone, Debug)]
 pub struct Told {
@@ -63,7 +60,9 @@ pub fn list(nodes: &Nodes, at: usize) -> Option<Vec<Value>> {
 
 /// What keeps this cluster from being whole as this member sees it: who is a member and alive, who
 /// holds copies of the topic and leads them, what is still on its way. `None` where nothing does.
-pub fn hindrance(nodes: &Nodes, at: usize, topic: &str) -> Option<String> {
+///
+/// - `copies`: of each partition of the topic.
+pub fn hindrance(nodes: &Nodes, at: usize, (topic, copies): (&str, usize)) -> Option<String> {
     let members: BTreeSet<u64> = nodes.ids().into_iter().map(number).collect();
     let Some(list) = list(nodes, at) else { return Some(format!("node {at} lists no nodes")) };
     let listed: BTreeSet<u64> = list.iter().filter_map(|node| node["node"].as_u64()).collect();
@@ -84,10 +83,10 @@ pub fn hindrance(nodes: &Nodes, at: usize, topic: &str) -> Option<String> {
         return Some(format!("node {at} does not describe {topic}"));
     };
     let is_right = |one: &&Value| {
-        let copies = one["replicas"].as_array().into_iter().flatten();
-        let copies: BTreeSet<u64> = copies.filter_map(Value::as_u64).collect();
-        let led = one["leader"].as_u64().is_some_and(|leader| copies.contains(&leader));
-        led && copies.len() == COPIES && copies.is_subset(&members)
+        let held = one["replicas"].as_array().into_iter().flatten();
+        let held: BTreeSet<u64> = held.filter_map(Value::as_u64).collect();
+        let led = one["leader"].as_u64().is_some_and(|leader| held.contains(&leader));
+        led && held.len() == copies && held.is_subset(&members)
     };
     let wrong = partitions.iter().find(|one| !is_right(one));
     wrong.map(|one| format!("as node {at} sees it: {topic}: {one}"))

@@ -62,7 +62,7 @@ fn a_segment_that_is_cut_short_under_a_node_is_named_and_the_node_comes_back() {
     nodes.launch(leader);
     nodes.until_ready(leader);
     wait_until("the node has its copy again", TIMEOUT, || {
-        operator::hindrance(&nodes, leader, TOPIC).is_none()
+        operator::hindrance(&nodes, leader, (TOPIC, 3)).is_none()
     });
     let compared = replicas::agree(&nodes, &nodes.ids(), TIMEOUT);
     assert!(compared.is_ok_and(|frames| frames > 3), "all copies are equal again");

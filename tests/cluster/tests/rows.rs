@@ -89,3 +89,8 @@ fn p17_members_come_leave_and_are_replaced_amid_faults() {
 fn p15_a_disk_that_is_empty_another_node_s_or_old_is_refused_or_replaced() {
     short("p15_a_disk_that_is_empty_another_node_s_or_old_is_refused_or_replaced", Row::P15);
 }
+
+#[test]
+fn p14_damaged_files_of_a_minority_are_made_good_and_of_all_are_named() {
+    short("p14_damaged_files_of_a_minority_are_made_good_and_of_all_are_named", Row::P14);
+}

@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// Exit code of what is refused.
 const REFUSED: i32 = 4;
+/// For so long a node that waits for the others is watched.
+const WAITS: Duration = Duration::from_secs(2);
 
 /// What is wrong with the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,9 +64,17 @@ fn wiped(run: &mut Run) {
     run.nodes.kill(victim);
     run.nodes.disk(victim).wipe();
     let away = another_goes(run, victim);
+    run.nodes.launch(victim);
+    if away.is_some() {
+        // Whether somebody has permitted it, one node alone cannot know: it waits.
+        std::thread::sleep(WAITS);
+    }
+    if run.nodes.is_ready(victim) {
+        run.problem(format!("node {victim} has lost everything and is ready"));
+    }
+    comes_back(run, away);
     refused(run, victim, &format!("bateau node replace {victim}"));
     run.entry.observe("wiped", 1);
-    comes_back(run, away);
     replaced(run, victim);
     run.fault_ended(since, &led);
 }
@@ -75,6 +85,7 @@ fn swapped(run: &mut Run) {
     victims.iter().for_each(|id| run.nodes.kill(*id));
     let (one, other) = (victims[0], victims[1]);
     run.nodes.swap_disks(one, other);
+    victims.iter().for_each(|id| run.nodes.launch(*id));
     refused(run, one, &format!("belongs to node {other}, this is node {one}"));
     refused(run, other, &format!("belongs to node {one}, this is node {other}"));
     run.entry.observe("swapped", 1);
@@ -97,6 +108,7 @@ fn old_copy(run: &mut Run) {
     run.nodes.kill(victim);
     run.nodes.disk(victim).exchange_with_copy();
     let away = another_goes(run, victim);
+    run.nodes.launch(victim);
     refused(run, victim, "old copy");
     run.entry.observe("old_copies", 1);
     comes_back(run, away);
@@ -118,7 +130,7 @@ fn another_goes(run: &mut Run, victim: usize) -> Option<usize> {
     let others = run.nodes.others(victim);
     let away = run.random.bool().then(|| others[run.random.usize(..others.len())])?;
     run.nodes.kill(away);
-    run.entry.measure("beside_another_that_is_gone", 1);
+    run.entry.note("beside_another_that_is_gone");
     Some(away)
 }
 
@@ -129,9 +141,8 @@ fn comes_back(run: &mut Run, away: Option<usize>) {
     }
 }
 
-/// Starts a node that must end with one line, which says this.
+/// A node that was started must end with one line, which says this.
 fn refused(run: &mut Run, id: usize, wanted: &str) {
-    run.nodes.launch(id);
     let (is_ready, status, said) = run.nodes.ended_unready(id);
     let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with('{')).collect();
     let is_clear = matches!(lines[..], [line] if line.contains(wanted));
@@ -143,10 +154,10 @@ fn refused(run: &mut Run, id: usize, wanted: &str) {
 }
 
 /// A node whose disk is empty comes back as an operator lets it.
-fn replaced(run: &mut Run, id: usize) {
+pub(super) fn replaced(run: &mut Run, id: usize) {
     // Refused for as long as the others take it for alive.
     command_until_done(run, &["node", "replace", &id.to_string(), "--yes"], |_| false);
     run.nodes.launch(id);
     run.until_ready(id);
-    run.entry.measure("replaced", 1);
+    run.entry.note("replaced");
 }

@@ -21,7 +21,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// A change is done within so long of the end of the faults beside it.
-const CHANGE_MAX: Duration = Duration::from_secs(60);
+pub(super) const CHANGE_MAX: Duration = Duration::from_secs(60);
 
 /// What comes amid the changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -216,7 +216,8 @@ pub(super) fn right(run: &mut Run) {
     let begun = Instant::now();
     let hindrance = |run: &Run| {
         let ids = run.nodes.ids();
-        ids.into_iter().find_map(|at| operator::hindrance(&run.nodes, at, TOPIC))
+        let copies = run.entry.nodes;
+        ids.into_iter().find_map(|at| operator::hindrance(&run.nodes, at, (TOPIC, copies)))
     };
     while let Some(what) = hindrance(run) {
         if begun.elapsed() > CHANGE_MAX {

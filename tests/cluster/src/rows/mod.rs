@@ -20,6 +20,7 @@
 //! | P11 | reads fail; a segment is cut short, or another | an error or an end, no wrong byte |
 //! | P12 | power cuts, of one node and of all | nothing that was acknowledged is lost |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
+//! | P14 | files are damaged, on a minority or on all | repaired, replaced, or named exactly |
 //! | P15 | a disk is wiped, another node's, or an old copy | refused with a line, or replaced |
 //! | P16 | wall clocks jump and drift | no election, members stay |
 //! | P17 | members come, leave, are replaced; P1, P4 or P12 | nodes and copies are right then |
@@ -31,6 +32,7 @@
 //!
 //! Absent on purpose: rows of other faults.
 
+mod corruption;
 mod crash;
 mod damage;
 mod directory;
@@ -87,6 +89,8 @@ pub enum Row {
     P12,
     /// A flush fails.
     P13,
+    /// Damaged files.
+    P14,
     /// Disks that are empty, another's, or old.
     P15,
     /// Wall clocks jump.
@@ -99,7 +103,7 @@ pub enum Row {
 
 impl Row {
     /// All rows.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::P1,
         Self::P2,
         Self::P3,
@@ -113,6 +117,7 @@ impl Row {
         Self::P11,
         Self::P12,
         Self::P13,
+        Self::P14,
         Self::P15,
         Self::P16,
         Self::P17,
@@ -135,6 +140,7 @@ impl Row {
             Self::P11 => "P11",
             Self::P12 => "P12",
             Self::P13 => "P13",
+            Self::P14 => "P14",
             Self::P15 => "P15",
             Self::P16 => "P16",
             Self::P17 => "P17",
@@ -169,7 +175,7 @@ impl Row {
                 let disk = if amid == Amid::P12 { Kind::Device } else { usual.disk };
                 (Ground { disk, has_native: true, spares: 1, ..usual }, format!("{amid:?}"))
             }
-            Self::P15 => (Ground { has_native: true, ..usual }, String::new()),
+            Self::P14 | Self::P15 => (Ground { has_native: true, ..usual }, String::new()),
             Self::P16 => (Ground { has_clocks: true, ..usual }, String::new()),
             _ => (usual, String::new()),
         }
@@ -277,6 +283,7 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         Row::P11 => damage::files(&mut run),
         Row::P12 => power::cuts(&mut run),
         Row::P13 => disk::failing(&mut run),
+        Row::P14 => corruption::files(&mut run),
         Row::P15 => directory::wrong(&mut run),
         Row::P16 => wall::jumps(&mut run),
         Row::P17 => membership::changes(&mut run),
