@@ -4,7 +4,7 @@
 //!
 //! Absent on purpose: log files and rotation; whoever runs the process owns its stderr.
 
-use bateau_log::RecoveryReport;
+use bateau_log::{Identity, RecoveryReport};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -27,6 +27,16 @@ pub fn init(names_threads: bool) {
     };
     if let Err(error) = set {
         tracing::debug!(%error, "logs were set up before");
+    }
+}
+
+/// One line where a directory has lost its votes and is about to ask for new replicas.
+pub fn report_lost_votes(identity: &Identity) {
+    if identity.former.is_some() {
+        tracing::error!(
+            "the meta log of this directory is lost, and with it the node's votes: its logs are \
+             kept in quarantine/, and it asks its cluster for new replicas"
+        );
     }
 }
 

@@ -18,6 +18,12 @@ impl Fields<'_> {
         Some(field)
     }
 
+    /// A flag, and 16 bytes that count only where it is set.
+    pub(crate) fn optional_id(&mut self) -> Option<Option<[u8; 16]>> {
+        let is_there = self.u8()? == 1;
+        self.take().map(|id| is_there.then_some(id))
+    }
+
     pub(crate) fn u8(&mut self) -> Option<u8> {
         self.take::<1>().map(|[byte]| byte)
     }

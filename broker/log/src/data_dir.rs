@@ -9,7 +9,7 @@
 //! Absent on purpose: drawing founding ids, and every decision about joining a cluster.
 
 use crate::bytes_io::{Fields, PutFields, length, size};
-use crate::cycle::{CommitCycle, CycleParts};
+use crate::cycle::{CommitCycle, CycleParts, QUARANTINE};
 use crate::disk::{Disk, LockError, LockGuard};
 use crate::meta::{COPIES, META_VERSION, MetaError, MetaLog};
 use crate::recovery::{RecoveredLog, RecoveryProgress, RecoveryReport, recover};
@@ -34,6 +34,9 @@ pub struct Identity {
     pub founders: Vec<Founder>,
     /// The cluster, once known.
     pub cluster_id: Option<[u8; 16]>,
+    /// The founding id that the directory had until its promises were lost
+    /// ([`DataDir::renounce`]); until the cluster has taken the node in once more.
+    pub former: Option<[u8; 16]>,
 }
 
 /// One founder of the cluster.
@@ -114,7 +117,10 @@ pub enum OpenError {
         reason: String,
     },
     /// The directory was in use, and its meta log is gone (exit code 4, D10).
-    #[error("the meta log is missing from a directory that was in use: its votes are lost")]
+    #[error(
+        "the meta log is missing from a directory that was in use: its votes are lost; where \
+         cluster.voters names another member, the node asks it for new replicas"
+    )]
     MetaLogLost,
     /// The system refused something.
     #[error("{operation}: {source}")]
@@ -206,6 +212,25 @@ impl DataDir {
         store().map_err(failed("store IDENTITY"))
     }
 
+    /// The node's memory of its promises is lost: what it has cannot speak for it any more. From
+    /// now on it is a directory with another founding id, whose first start has not come to its
+    /// end, and which knows what it was. The logs go to `quarantine/` when it is opened. Returns
+    /// the new identity.
+    ///
+    /// - `founding_id`: a random one.
+    ///
+    /// Errors: [`OpenError::Io`]; the directory is as it was.
+    pub fn renounce(
+        &self,
+        identity: &Identity,
+        founding_id: [u8; 16],
+    ) -> Result<Identity, OpenError> {
+        let former = Some(identity.founding_id);
+        let identity = Identity { founding_id, founded: false, former, ..identity.clone() };
+        self.store_identity(&identity)?;
+        Ok(identity)
+    }
+
     /// Recovers every log and opens the directory for writing. `IDENTITY` has been stored before.
     /// Where `identity.founded` is false, the first start never came to its end, so nothing was
     /// promised: it starts over with an empty directory.
@@ -226,12 +251,13 @@ impl DataDir {
         progress: &RecoveryProgress,
     ) -> Result<Opened, OpenError> {
         let disk = &self.disk;
-        if !identity.founded {
-            self.start_over().map_err(failed("start over"))?;
-        }
         disk.create_dir("partitions").map_err(failed("make the data directory"))?;
-        let found = self.meta_log(identity.founded)?;
-        let mut meta = match found {
+        // What is of a life before is kept.
+        let quarantine = identity.former.map(|_| options.wall_ms);
+        if !identity.founded {
+            self.start_over(quarantine).map_err(failed("start over"))?;
+        }
+        let mut meta = match self.meta_log(identity.founded, quarantine)? {
             Some(meta) => meta,
             None if identity.founded => return Err(OpenError::MetaLogLost),
             None => MetaLog::create(Arc::clone(disk)).map_err(failed("make the meta log"))?,
@@ -265,39 +291,68 @@ impl DataDir {
 
     /// The meta log of a process before. One whose first start never came to its end has no
     /// replicas, but its starts go on being counted: others have met them.
-    fn meta_log(&self, is_founded: bool) -> Result<Option<MetaLog>, OpenError> {
+    fn meta_log(
+        &self,
+        is_founded: bool,
+        quarantine: Option<u64>,
+    ) -> Result<Option<MetaLog>, OpenError> {
         let found = MetaLog::open(Arc::clone(&self.disk));
         if is_founded {
             return found.map_err(OpenError::from);
         }
         let forgotten = match found {
             Ok(Some(mut meta)) => meta.forget_replicas().map(|()| Some(meta)),
-            Ok(None) | Err(MetaError::Corrupt { .. }) => self.remove_meta_log().map(|()| None),
+            Ok(None) | Err(MetaError::Corrupt { .. }) => {
+                self.remove_meta_log(quarantine).map(|()| None)
+            }
             Err(error) => return Err(error.into()),
         };
         forgotten.map_err(failed("start over"))
     }
 
-    fn remove_meta_log(&self) -> io::Result<()> {
-        for entry in self.disk.list("")? {
-            if COPIES.contains(&entry.name.as_str()) {
-                self.disk.unlink(&entry.name)?;
+    fn remove_meta_log(&self, quarantine: Option<u64>) -> io::Result<()> {
+        let disk = &self.disk;
+        let kept = quarantine.map(|wall_ms| format!("{QUARANTINE}/meta-{wall_ms:016x}"));
+        if let Some(kept) = &kept {
+            disk.create_dir(QUARANTINE)?;
+            disk.create_dir(kept)?;
+        }
+        for entry in disk.list("")? {
+            match &kept {
+                _ if !COPIES.contains(&entry.name.as_str()) => {}
+                Some(kept) => disk.rename(&entry.name, &format!("{kept}/{}", entry.name))?,
+                None => disk.unlink(&entry.name)?,
             }
         }
-        self.disk.flush(&[], &[String::new()])
+        let above = kept.iter().map(|_| QUARANTINE.to_owned());
+        let dirs: Vec<String> = above.chain(kept.clone()).chain([String::new()]).collect();
+        disk.flush(&[], &dirs)
     }
 
     /// Removes the logs that a first start left which never came to its end.
-    fn start_over(&self) -> io::Result<()> {
+    ///
+    /// - `quarantine`: they are of a life before and are kept, named by this Unix time in
+    ///   milliseconds.
+    fn start_over(&self, quarantine: Option<u64>) -> io::Result<()> {
         let disk = &self.disk;
+        if quarantine.is_some() {
+            disk.create_dir(QUARANTINE)?;
+        }
         for log in disk.list("partitions")? {
             let dir = format!("partitions/{}", log.name);
+            if let Some(wall_ms) = quarantine {
+                let kept = format!("{QUARANTINE}/{}-{wall_ms:016x}", log.name);
+                disk.rename(&dir, &kept)?;
+                continue;
+            }
             for entry in disk.list(&dir)? {
                 disk.unlink(&format!("{dir}/{}", entry.name))?;
             }
             disk.remove_dir(&dir)?;
         }
-        disk.flush(&[], &[String::new()])
+        let above = quarantine.iter().map(|_| QUARANTINE.to_owned());
+        let dirs: Vec<String> = above.chain(["partitions".to_owned(), String::new()]).collect();
+        disk.flush(&[], &dirs)
     }
 }
 
@@ -309,8 +364,10 @@ impl Identity {
         bytes.put_u64(self.node.get());
         bytes.extend_from_slice(&self.founding_id);
         bytes.push(u8::from(self.founded));
-        bytes.push(u8::from(self.cluster_id.is_some()));
-        bytes.extend_from_slice(&self.cluster_id.unwrap_or_default());
+        for id in [self.cluster_id, self.former] {
+            bytes.push(u8::from(id.is_some()));
+            bytes.extend_from_slice(&id.unwrap_or_default());
+        }
         bytes.put_u64(length(self.founders.len()));
         for founder in &self.founders {
             bytes.put_u64(founder.node.get());
@@ -355,8 +412,7 @@ impl Identity {
         let node = NodeId::new(fields.u64()?);
         let founding_id = fields.take()?;
         let founded = fields.u8()? == 1;
-        let has_cluster = fields.u8()? == 1;
-        let cluster_id = fields.take::<16>()?;
+        let [cluster_id, former] = [fields.optional_id()?, fields.optional_id()?];
         let mut founders = Vec::new();
         for _ in 0..fields.u64()? {
             let node = NodeId::new(fields.u64()?);
@@ -365,8 +421,7 @@ impl Identity {
             let address = String::from_utf8(fields.bytes(address_bytes)?.to_vec()).ok()?;
             founders.push(Founder { node, address, founding_id });
         }
-        let cluster_id = has_cluster.then_some(cluster_id);
-        Some(Self { node, founding_id, founded, founders, cluster_id })
+        Some(Self { node, founding_id, founded, founders, cluster_id, former })
     }
 }
 
@@ -401,6 +456,7 @@ mod tests {
             founded: true,
             founders: vec![founder],
             cluster_id: Some([9; 16]),
+            former: None,
         }
     }
 
@@ -462,6 +518,28 @@ mod tests {
         dir.store_identity(&identity()).unwrap();
         let found = dir.open(&identity(), DataDirOptions::default());
         assert!(matches!(found, Err(OpenError::MetaLogLost)));
+    }
+
+    #[test]
+    fn a_renounced_directory_knows_what_it_was_and_keeps_what_it_had() {
+        let disk = SimDisk::new(1, 1 << 30);
+        let dir = lock(&disk);
+        dir.store_identity(&identity()).unwrap();
+        disk.create_dir("partitions").unwrap();
+        disk.create_dir("partitions/0000000000000007").unwrap();
+        disk.create("partitions/0000000000000007/one.log").unwrap();
+        disk.create("meta.a").unwrap().write_at(0, &[&[7; 5_000]]).unwrap();
+        let options = DataDirOptions { wall_ms: 5, ..DataDirOptions::default() };
+        assert!(matches!(dir.open(&identity(), options), Err(OpenError::MetaLogLost)));
+        let renounced = dir.renounce(&identity(), [8; 16]).unwrap();
+        assert_eq!(dir.identity(NodeId::new(1)).unwrap().as_ref(), Some(&renounced));
+        assert_eq!((renounced.former, renounced.founding_id), (Some([3; 16]), [8; 16]));
+        let opened = dir.open(&renounced, options).unwrap();
+        assert_eq!((opened.logs.len(), opened.report.boot_epoch), (0, 1), "it begins anew");
+        let kept: Vec<String> = disk.contents().into_keys().collect();
+        let has = |path: &str| kept.iter().any(|one| one == path);
+        assert!(has("quarantine/0000000000000007-0000000000000005/one.log"), "{kept:?}");
+        assert!(has("quarantine/meta-0000000000000005/meta.a"), "{kept:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Absent on purpose: who may found with whom, which `Node` decides.
 
-use super::{EngineSettings, Opened};
+use super::Opened;
 use crate::cluster::{Cluster, Heard};
 use crate::exit::{Exit, Failure};
 use bateau_core::node::{NodeEffect, NodeInput, StartRefusal};
@@ -60,7 +60,7 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
         }
         if !has_told {
             has_told = true;
-            tell_what_it_waits_for(&opened.settings);
+            tell_what_it_waits_for(&opened);
         }
         let wait = Duration::from_millis(cluster.wait_ms(opened.now()).min(WAIT_MS_MAX));
         let event = tokio::select! {
@@ -74,12 +74,17 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
 }
 
 /// A founder waits for the others, a node that comes later for being let in.
-fn tell_what_it_waits_for(settings: &EngineSettings) {
-    let own = settings.node_id;
-    if settings.voters.iter().any(|voter| voter.node == own) {
+fn tell_what_it_waits_for(opened: &Opened) {
+    let (own, mut asked) = (opened.settings.node_id, opened.voters());
+    asked.retain(|voter| voter.node != own);
+    let has_been = opened.identity.former.is_some();
+    if !has_been && opened.settings.voters.iter().any(|voter| voter.node == own) {
         return tracing::info!("waiting for the other voters: a cluster begins when all have met");
     }
-    let asked: Vec<String> = settings.voters.iter().map(|voter| voter.node.to_string()).collect();
+    let asked: Vec<String> = asked.iter().map(|voter| voter.node.to_string()).collect();
+    if has_been {
+        return tracing::info!("asking node {} to be taken back", asked.join(", "));
+    }
     tracing::info!(
         "asking node {} to be let in; `bateau node add {own}` permits it",
         asked.join(", ")

@@ -12,7 +12,7 @@ use crate::peers::{Peers, Transport};
 use crate::telemetry;
 use bateau_core::clock::Now;
 use bateau_core::controller::{BootEpoch, ClusterId, Founder, ListenerAddress, NodeRegistration};
-use bateau_core::node::{NodeSettings, PeerBoot};
+use bateau_core::node::{NodeSettings, PeerBoot, Voter};
 use bateau_core::shard::RecoveredLog;
 use bateau_log::{
     CommitCycle, DataDir, Disk, Identity, LogReader, OpenError, RecoveryProgress, RecoveryReport,
@@ -52,10 +52,13 @@ impl Opened {
         let data_dir =
             DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
         let founding_id = settings.entropy.bytes();
-        let identity = bateau_storage::identity(&data_dir, settings.node_id, founding_id)
+        let mut identity = bateau_storage::identity(&data_dir, settings.node_id, founding_id)
             .map_err(open_failure)?;
-        let opened = data_dir.open_watched(&identity, settings.data_dir, progress);
+        let others = (&settings.voters[..], settings.entropy.bytes());
+        let opened =
+            bateau_storage::open(&data_dir, &mut identity, others, settings.data_dir, progress);
         let opened = opened.map_err(open_failure)?;
+        telemetry::report_lost_votes(&identity);
         let (cycle, mut report) = (opened.cycle, opened.report);
         let (views, recovered) = taken_up(opened.logs, &mut report);
         // Before anything can be refused: what was found is needed most then.
@@ -101,15 +104,21 @@ impl Opened {
         let settings = NodeSettings {
             node_id,
             founding_id: self.identity.founding_id,
+            former_founding_id: self.identity.former,
             boot,
             cluster_id: self.identity.cluster_id.map(ClusterId),
             peer_boots: bateau_storage::peer_boots(&self.report),
             members: self.members.clone(),
-            voters: self.settings.voters.clone(),
+            voters: self.voters(),
             peers_address: self.peers_address().into(),
         };
         let origin = Idempotency { node_id, start_id, number: 0 };
         Cluster::new(settings, Peers::new(origin, transport))
+    }
+
+    /// Whom this node may ask before it is of a cluster.
+    pub(super) fn voters(&self) -> Vec<Voter> {
+        bateau_storage::known(&self.identity, &self.settings.voters)
     }
 
     /// Where other nodes reach this one; empty where they do not.

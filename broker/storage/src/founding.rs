@@ -3,6 +3,7 @@
 //! ```text
 //!   new directory ──> IDENTITY, not founded ──(Node: all have met)──> metadata log, flushed
 //!                                                                 ──> IDENTITY, founded
+//!   votes lost, others to ask ──> IDENTITY, not founded, knows what it was ──> as above, joining
 //! ```
 //!
 //! Invariants
@@ -13,8 +14,12 @@
 
 use crate::work::birth;
 use bateau_core::controller::{Founder, Metadata};
+use bateau_core::node::Voter;
 use bateau_core::shard::{LogBirth, RecoveredLog};
-use bateau_log::{CommitCycle, DataDir, Done, Identity, LogReader, OpenError, Work};
+use bateau_log::{
+    CommitCycle, DataDir, DataDirOptions, Done, Identity, LogReader, OpenError, Opened,
+    RecoveryProgress, Work,
+};
 use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
 
 /// The directory's identity; a new one is stored before anything else is.
@@ -30,10 +35,50 @@ pub fn identity(
     if let Some(identity) = data_dir.identity(node)? {
         return Ok(identity);
     }
-    let (founders, cluster_id) = (Vec::new(), None);
-    let identity = Identity { node, founding_id, founded: false, founders, cluster_id };
+    let (founders, cluster_id, former) = (Vec::new(), None, None);
+    let identity = Identity { node, founding_id, founded: false, founders, cluster_id, former };
     data_dir.store_identity(&identity)?;
     Ok(identity)
+}
+
+/// Recovers the directory. Where its votes are lost and others are of its cluster, it is renounced:
+/// the node shows them who it was, and gets new replicas. Whoever is alone has nobody to ask.
+///
+/// - `voters`: as configured.
+/// - `founding_id`: of the directory from then on.
+///
+/// Errors: as of [`DataDir::open`].
+pub fn open(
+    data_dir: &DataDir,
+    identity: &mut Identity,
+    (voters, founding_id): (&[Voter], [u8; 16]),
+    options: DataDirOptions,
+    progress: &RecoveryProgress,
+) -> Result<Opened, OpenError> {
+    let opened = data_dir.open_watched(identity, options, progress);
+    let has_others = known(identity, voters).iter().any(|voter| voter.node != identity.node);
+    match opened {
+        Err(OpenError::MetaLogLost | OpenError::Corrupt { .. })
+            if identity.founded && has_others =>
+        {
+            *identity = data_dir.renounce(identity, founding_id)?;
+            data_dir.open_watched(identity, options, progress)
+        }
+        opened => opened,
+    }
+}
+
+/// Whom this node may ask for its cluster before it is of one: the configured voters, and where
+/// those members were that a directory names which was renounced.
+#[must_use]
+pub fn known(identity: &Identity, voters: &[Voter]) -> Vec<Voter> {
+    let mut known = voters.to_vec();
+    for founder in &identity.founders {
+        if voters.iter().all(|voter| voter.node != founder.node) {
+            known.push(Voter { node: founder.node, address: founder.address.as_str().into() });
+        }
+    }
+    known
 }
 
 /// The members as stored; none before the founding.
@@ -94,7 +139,7 @@ fn begin(
         _ => None,
     });
     let reader = reader.unwrap_or_else(|| Err(refused("nothing was answered".to_owned())))?;
-    identity.founded = true;
+    (identity.founded, identity.former) = (true, None);
     identity.founders = members.iter().map(stored).collect();
     data_dir.store_identity(identity)?;
     Ok((first.into_recovered(), reader))

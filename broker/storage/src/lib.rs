@@ -29,7 +29,7 @@ mod work;
 pub use answer::answer;
 pub use boots::{note_peer, peer_boots, told_by_disk};
 pub use carried::ControllerAnswer;
-pub use founding::{found, identity, is_of_directory, join, members};
+pub use founding::{found, identity, is_of_directory, join, known, members, open};
 pub use letters::{
     Letter, Said, answer_letter, frames_of, letter, said, snapshot_letters, told_by_shard,
 };

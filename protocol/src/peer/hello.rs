@@ -53,6 +53,8 @@ pub struct Hello {
     pub peers_address: Text,
     /// How far the dialler has applied the metadata.
     pub metadata_index: LogIndex,
+    /// The dialler was a member by this founding id, until it lost what it had promised.
+    pub former_founding_id: Option<[u8; 16]>,
 }
 
 /// The one frame that an acceptor sends back.
@@ -186,6 +188,8 @@ impl Hello {
             voters: read_voters(reader)?,
             peers_address: reader.text("peers_address", PEER_ADDRESS_BYTES_MAX)?,
             metadata_index: LogIndex::new(reader.u64("metadata_index")?),
+            former_founding_id: reader
+                .optional("former_founding_id", |reader| reader.array("former_founding_id"))?,
         })
     }
 
@@ -203,6 +207,7 @@ impl Hello {
         write_voters(&self.voters, writer)?;
         writer.text("peers_address", &self.peers_address, PEER_ADDRESS_BYTES_MAX)?;
         writer.u64(self.metadata_index.get());
+        writer.optional(self.former_founding_id, |writer, id| writer.put(&id));
         Ok(())
     }
 }

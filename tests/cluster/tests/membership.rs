@@ -225,6 +225,36 @@ fn a_lost_node_is_replaced_under_its_own_id() {
 }
 
 #[test]
+fn a_node_that_has_lost_its_votes_is_taken_back_by_itself() {
+    if !namespace::enter("a_node_that_has_lost_its_votes_is_taken_back_by_itself") {
+        return;
+    }
+    let mut cluster = Cluster::founded_by(&NODES);
+    cluster.run(1, &["topic", "create", TOPIC, "--partitions", "6"]);
+    cluster.run(1, &["produce", TOPIC, "-k", "7", "before"]);
+    cluster.trio.kill(3);
+    let data = cluster.trio.data(3);
+    for meta in ["meta.a", "meta.b"] {
+        // There may be one copy only.
+        let _ = fs::remove_file(data.join(meta));
+    }
+    cluster.trio.launch(3);
+    cluster.trio.until_ready(3);
+    let said = cluster.trio.program(3).errors().join("\n");
+    assert!(said.contains("it asks its cluster for new replicas"), "{said}");
+    cluster.until_node(1, 3, "all of its copies", |node| {
+        node["replicas"] == 22 && node["incoming"] == 0 && node["outgoing"] == 0
+    });
+    let kept = fs::read_dir(data.join("quarantine")).expect("it is there").count();
+    assert!(kept >= 22, "what it had is kept: {kept}");
+    cluster.trio.kill(1);
+    cluster.run(3, &["produce", TOPIC, "-k", "7", "after"]);
+    let read = cluster.run(3, &["consume", TOPIC, "--exit-at-end"]);
+    let values: Vec<&Value> = read.iter().map(|record| &record["value"]).collect();
+    assert_eq!(values, ["before", "after"]);
+}
+
+#[test]
 fn what_would_lose_something_is_refused_with_one_line() {
     if !namespace::enter("what_would_lose_something_is_refused_with_one_line") {
         return;

@@ -53,17 +53,17 @@ impl Brain {
         registration: NodeRegistration,
         identity: &Identity,
         peer_boots: BTreeMap<NodeId, PeerBoot>,
-        voters: impl Iterator<Item = NodeId>,
+        voters: &[Voter],
     ) -> Self {
-        let voter = |node| Voter { node, address: peers_address(node).into() };
         let settings = NodeSettings {
             node_id: registration.node,
             founding_id: identity.founding_id,
+            former_founding_id: identity.former,
             boot: registration.boot,
             cluster_id: identity.cluster_id.map(ClusterId),
             peer_boots,
             members: bateau_storage::members(identity),
-            voters: voters.map(voter).collect(),
+            voters: bateau_storage::known(identity, voters),
             peers_address: peers_address(registration.node).into(),
         };
         Self {

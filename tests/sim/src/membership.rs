@@ -12,9 +12,10 @@
 use crate::event::NodeAt;
 use crate::node::Node;
 use crate::plan::{FaultClass, Plan};
-use crate::process::Process;
+use crate::process::{Process, peers_address};
 use crate::world::World;
 use bateau_core::controller::Metadata;
+use bateau_core::node::Voter;
 use bateau_core::replica::membership::{Member, Membership};
 use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,6 +112,16 @@ impl World {
     /// The nodes that the cluster begins with.
     pub fn founders(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().take(usize::try_from(self.plan.nodes).unwrap_or(3))
+    }
+
+    /// What a node's file names: the founders; where its disk has been emptied, the members.
+    pub(crate) fn voters_of(&self, n: NodeAt) -> Vec<Voter> {
+        let voter = |node| Voter { node, address: peers_address(node).into() };
+        let metadata = self.newest_metadata().filter(|_| self.nodes[n].was_emptied);
+        match metadata {
+            Some(metadata) => metadata.members().map(|one| voter(one.founder.node)).collect(),
+            None => self.founders().map(|node| voter(node.id)).collect(),
+        }
     }
 
     /// Whether a node may be told that it is of no cluster: it comes without a permit, or has been

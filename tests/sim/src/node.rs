@@ -6,11 +6,14 @@ use crate::clock::NodeClock;
 use crate::event::{Life, Micros};
 use crate::process::Process;
 use crate::promises::Promises;
+use bateau_log::Disk;
 use bateau_log::sim_disk::{SimDisk, SimRandom};
 use bateau_protocol::ids::NodeId;
 
 /// Room on a node's disk, in bytes.
 pub const DISK_BYTES: u64 = 1 << 30;
+/// Where a node's promises are.
+const META_LOGS: [&str; 2] = ["meta.a", "meta.b"];
 
 /// One node.
 pub struct Node {
@@ -46,6 +49,8 @@ pub struct Node {
     pub is_out: bool,
     /// Its disk was lost, and what it had is not everywhere made good yet.
     pub is_wiped: bool,
+    /// Its disk has been emptied at some time: its file names members since.
+    pub was_emptied: bool,
     /// Random id of its data directory, as it was last opened.
     pub directory: [u8; 16],
 }
@@ -71,6 +76,7 @@ impl Node {
             cut_at: None,
             is_out: false,
             is_wiped: false,
+            was_emptied: false,
             directory: [0; 16],
         }
     }
@@ -81,6 +87,17 @@ impl Node {
         self.promises = Promises::default();
         self.is_full = false;
         self.slowness = 1;
+        self.was_emptied = true;
+    }
+
+    /// Its meta log is gone, and with it all that it had promised.
+    pub fn lose_votes(&mut self) {
+        for name in META_LOGS {
+            // A copy that was not made yet cannot be lost.
+            let _ = self.disk.unlink(name);
+        }
+        let _ = self.disk.flush(&[], &[String::new()]);
+        self.promises = Promises::default();
     }
 
     /// Whether a process runs and does not stand still.

@@ -27,7 +27,8 @@ use bateau_core::shard::{Effects, Input, REST_TICKS, RecoveredLog, Shard, ShardS
 use bateau_core::ticket::Ticket;
 use bateau_log::sim_disk::SimRandom;
 use bateau_log::{
-    CommitCycle, DataDir, DataDirOptions, Done, Identity, LogReader, OpenError, Work,
+    CommitCycle, DataDir, DataDirOptions, Done, Identity, LogReader, OpenError, RecoveryProgress,
+    Work,
 };
 use bateau_protocol::ids::{Incarnation, NodeId};
 use std::collections::BTreeMap;
@@ -225,11 +226,15 @@ impl World {
         let data_dir = DataDir::lock(disk, 1)?;
         let mut founding_id = [0; 16];
         founding_id[..8].copy_from_slice(&random.next_u64().to_be_bytes());
-        let identity = bateau_storage::identity(&data_dir, id, founding_id)?;
-        let directory = identity.founding_id;
+        let mut identity = bateau_storage::identity(&data_dir, id, founding_id)?;
         let now = node.clock.now(self.at);
         let options = DataDirOptions { wall_ms: now.wall_ms, ..DataDirOptions::default() };
-        let opened = data_dir.open(&identity, options)?;
+        let voters = self.voters_of(n);
+        founding_id[8..].copy_from_slice(&random.next_u64().to_be_bytes());
+        let others = (&voters[..], founding_id);
+        let progress = RecoveryProgress::default();
+        let opened = bateau_storage::open(&data_dir, &mut identity, others, options, &progress)?;
+        let directory = identity.founding_id;
         let (mut readers, mut recovered) = (BTreeMap::new(), Vec::new());
         let mut damage = None;
         for log in &opened.logs {
@@ -246,8 +251,7 @@ impl World {
         self.check_recovered(n, damage, &recovered);
         let boot = BootEpoch { epoch: opened.report.boot_epoch, start_id: random.next_u64() };
         let met = bateau_storage::peer_boots(&opened.report);
-        let voters = self.founders().map(|node| node.id);
-        let brain = Brain::new(registration(id, directory, boot), &identity, met, voters);
+        let brain = Brain::new(registration(id, directory, boot), &identity, met, &voters);
         let space = Done::Space(opened.cycle.space());
         Ok(Process {
             brain,

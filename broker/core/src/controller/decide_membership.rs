@@ -24,8 +24,8 @@ impl Draft<'_> {
             MembershipRequest::Permit { node, permit } => {
                 MembershipResponse::Permitted(self.permit_node(node, permit))
             }
-            MembershipRequest::Admit(founder) => {
-                MembershipResponse::Admitted(self.admit_node(founder))
+            MembershipRequest::Admit { founder, former } => {
+                MembershipResponse::Admitted(self.admit_node(founder, former))
             }
             MembershipRequest::SetStanding { node, standing } => {
                 MembershipResponse::Standing(self.set_standing(node, standing))
@@ -55,13 +55,22 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn admit_node(&mut self, founder: Founder) -> Result<ReplicaId, NodeError> {
+    /// - `former`: the founding id that the node was a member by, if it has lost its votes: whoever
+    ///   knows it needs no permit.
+    fn admit_node(
+        &mut self,
+        founder: Founder,
+        former: Option<[u8; 16]>,
+    ) -> Result<ReplicaId, NodeError> {
         let node = founder.node;
         let known = self.ahead.member(node).map(|member| member.founder.founding_id);
         if known == Some(founder.founding_id)
             && let Some(replica) = self.ahead.quorum().replica_on(node)
         {
             return Ok(replica.id);
+        }
+        if former.is_some() && former == known {
+            self.permit_node(node, Permit::Replace)?;
         }
         let replica = ReplicaId::new(self.ahead.next_replica_id);
         match self.submit(MetadataCommand::AdmitNode { founder, replica }) {

@@ -19,8 +19,15 @@ pub enum MembershipRequest {
         /// Which of both.
         permit: Permit,
     },
-    /// A node with an empty directory has shown itself. Asked again it gives the same answer.
-    Admit(Founder),
+    /// A node with an empty directory has shown itself, or one that has lost its votes. Asked again
+    /// it gives the same answer.
+    Admit {
+        /// The node.
+        founder: Founder,
+        /// The founding id of the directory with which it was a member, if it knows: whoever does
+        /// needs no permit.
+        former: Option<[u8; 16]>,
+    },
     /// A member is to serve, to drain or to leave.
     SetStanding {
         /// The member.

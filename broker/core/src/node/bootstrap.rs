@@ -4,6 +4,7 @@
 //!   empty ──(every configured voter shows its founding id and the same list)──> found
 //!   empty ──(a founded voter has us on its record)────────────────────────────> join
 //!   empty ──(a member has a permit for us)──> admitted by the controller ─────> join
+//!   votes lost ──(a member knows the directory that we had)──> admitted ──────> join
 //!   empty ──(a founded voter does not know us)────────────────────────────────> stop, exit code 4
 //!   member ──(removed meanwhile)──────────────────────────────────────────────> stop, exit code 4
 //! ```
@@ -24,7 +25,7 @@ use super::{Node, NodeEffect, PeerBoot, Phase, Voter};
 use crate::clock::Now;
 use crate::controller::{
     BootEpoch, ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder,
-    MembershipRequest, MembershipResponse,
+    MembershipRequest, MembershipResponse, NodeError,
 };
 use bateau_protocol::ids::{LogIndex, NodeId, ReplicaId};
 use bateau_protocol::limits::PEER_VOTERS_MAX;
@@ -85,6 +86,8 @@ struct Face<'a> {
     cluster_id: Option<ClusterId>,
     is_founded: bool,
     voters: &'a [VoterEntry],
+    /// By which it was a member, until it lost its votes.
+    former_founding_id: Option<[u8; 16]>,
     /// Where it is, as far as it says.
     peers_address: &'a str,
     /// How far it has applied the metadata.
@@ -113,6 +116,7 @@ impl Node {
             voters: self.shown_voters(),
             peers_address: self.settings.peers_address.to_string().into(),
             metadata_index: self.metadata.applied(),
+            former_founding_id: self.settings.former_founding_id,
         }
     }
 
@@ -142,7 +146,7 @@ impl Node {
                 return self.boots.hold_hello(link, hello);
             }
             Ok(version) => {
-                if !hello.is_founded {
+                if !hello.is_founded && hello.former_founding_id.is_none() {
                     self.meet(hello.node_id, hello.founding_id);
                 }
                 self.note_contact(hello.node_id, now);
@@ -198,6 +202,7 @@ impl Node {
             cluster_id: hello.cluster_id.map(ClusterId),
             is_founded: hello.is_founded,
             voters: &hello.voters,
+            former_founding_id: hello.former_founding_id,
             peers_address: hello.peers_address.as_str(),
             metadata_index: hello.metadata_index,
         };
@@ -220,7 +225,7 @@ impl Node {
         if self.is_founded() {
             self.judge_by_record(face)?;
         } else if !face.is_founded {
-            self.judge_by_list(face)?;
+            self.judge_unfounded(face)?;
         }
         let seen = self.boots.newest_of(other, face.founding_id);
         if !seen.admits(face.boot) {
@@ -246,7 +251,8 @@ impl Node {
         }
         // Whether it has a permit, the controller knows: this node's metadata may be behind.
         let is_refused = self.not_let_in.get(&other) == Some(&face.founding_id);
-        if !face.is_founded && !is_recorded && !is_refused {
+        let says_where = !face.peers_address.is_empty();
+        if !face.is_founded && !is_recorded && !is_refused && says_where {
             self.let_in(face);
             let text = format!("node {own} asks the controller whether node {other} may come");
             return Err(refusal(RefusalReason::NotReady, &text));
@@ -296,7 +302,9 @@ impl Node {
             founding_id: face.founding_id,
             peers_address: face.peers_address.into(),
         };
-        let (request, timeout_ms) = (MembershipRequest::Admit(founder), OWN_TIMEOUT_MS);
+        let former = face.former_founding_id;
+        let request = MembershipRequest::Admit { founder, former };
+        let timeout_ms = OWN_TIMEOUT_MS;
         self.ask_for_ourselves(ControllerRequest::Membership { request, timeout_ms });
     }
 
@@ -306,14 +314,31 @@ impl Node {
         request: ControllerRequest,
         response: Result<ControllerResponse, ControllerError>,
     ) {
-        if let ControllerRequest::Membership { request: MembershipRequest::Admit(founder), .. } =
-            request
-            && let Ok(ControllerResponse::Membership(MembershipResponse::Admitted(Err(_)))) =
-                response
+        if let ControllerRequest::Membership { request, .. } = request
+            && let MembershipRequest::Admit { founder, .. } = request
+            && let Ok(ControllerResponse::Membership(response)) = response
+            // Of one that seems to be alive it is asked again.
+            && let MembershipResponse::Admitted(Err(NodeError::NotPermitted { .. })) = response
             && self.not_let_in.len() < NOT_LET_IN_MAX
         {
             self.not_let_in.insert(founder.node, founder.founding_id);
         }
+    }
+
+    /// Neither of the two is of a cluster, as far as it shows. Whoever was of one waits for that.
+    fn judge_unfounded(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
+        let has_been = [
+            (self.settings.node_id, self.settings.former_founding_id),
+            (face.node, face.former_founding_id),
+        ];
+        if let Some((waits, _)) = has_been.into_iter().find(|(_, former)| former.is_some()) {
+            let text = format!(
+                "node {waits} has lost its votes and waits for members of its cluster, of which \
+                 none is met here"
+            );
+            return Err(refusal(RefusalReason::NotReady, &text));
+        }
+        self.judge_by_list(face)
     }
 
     fn judge_by_list(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
@@ -349,6 +374,7 @@ impl Node {
             cluster_id: welcome.cluster_id.map(ClusterId),
             is_founded: welcome.is_founded,
             voters: &welcome.voters,
+            former_founding_id: None,
             peers_address: "",
             metadata_index: welcome.metadata_index,
         };
@@ -423,6 +449,9 @@ impl Node {
     pub(super) fn found_if_all_met(&mut self) {
         let own = self.settings.node_id;
         let is_met = |voter: &Voter| voter.node == own || self.met.contains_key(&voter.node);
+        if self.settings.former_founding_id.is_some() {
+            return;
+        }
         let names_us = self.settings.voters.iter().any(|voter| voter.node == own);
         if self.phase == Phase::Meeting && names_us && self.settings.voters.iter().all(is_met) {
             self.found(self.settings.voters.clone());

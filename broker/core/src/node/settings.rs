@@ -39,6 +39,9 @@ pub struct NodeSettings {
     pub node_id: NodeId,
     /// Random id of its data directory.
     pub founding_id: [u8; 16],
+    /// The id that it had until its votes were lost: the node was a member by it, so it founds
+    /// nothing, and asks to be taken back under new replica ids.
+    pub former_founding_id: Option<[u8; 16]>,
     /// Which of its starts this is; flushed.
     pub boot: BootEpoch,
     /// Its cluster, once it is known.

@@ -21,6 +21,7 @@ fn settings(id: u64, ids: &[u64]) -> NodeSettings {
     NodeSettings {
         node_id: NodeId::new(id),
         founding_id: [u8::try_from(id).unwrap(); 16],
+        former_founding_id: None,
         boot: BootEpoch { epoch: 1, start_id: id },
         cluster_id: None,
         peer_boots: BTreeMap::new(),
@@ -30,9 +31,16 @@ fn settings(id: u64, ids: &[u64]) -> NodeSettings {
     }
 }
 
+/// Who asks to be let in, what it was and what it is.
+fn admission(request: &ControllerRequest) -> Option<(u64, Option<u8>, u8)> {
+    let ControllerRequest::Membership { request, .. } = request else { return None };
+    let MembershipRequest::Admit { founder, former } = request else { return None };
+    Some((founder.node.get(), former.map(|id| id[0]), founder.founding_id[0]))
+}
+
 fn is_admission(request: &ControllerRequest) -> bool {
     let ControllerRequest::Membership { request, .. } = request else { return false };
-    matches!(request, MembershipRequest::Admit(_))
+    matches!(request, MembershipRequest::Admit { .. })
 }
 
 /// Nodes that run, and what became of them.
@@ -59,6 +67,8 @@ struct Meeting {
     announced: Vec<(NodeId, NodeId, Leaderships)>,
     /// Who says that whom leads what in which term.
     elsewhere: BTreeMap<(u64, u64), Option<(u64, u64)>>,
+    /// Whom the controller was asked to take back, with what it was and is.
+    former: Vec<(u64, Option<u8>, u8)>,
     /// Who waits for the answer to its hello.
     answering: Option<NodeId>,
 }
@@ -116,6 +126,7 @@ impl Meeting {
                 | NodeEffect::Request { number, request, .. }
                     if is_admission(&request) =>
                 {
+                    self.former.extend(admission(&request));
                     let not_let_in = NodeError::NotPermitted { node: NodeId::ZERO };
                     let response = MembershipResponse::Admitted(Err(not_let_in));
                     let response = Ok(ControllerResponse::Membership(response));
@@ -270,6 +281,38 @@ fn an_empty_directory_does_not_take_a_founders_place() {
     let (id, refusal) = &meeting.stopped[0];
     assert_eq!(*id, 3);
     assert!(refusal.to_string().contains("bateau node replace 3"), "{refusal}");
+}
+
+/// The settings of a node that has lost its votes.
+fn without_votes(id: u64) -> NodeSettings {
+    let (founding_id, former_founding_id) = ([90; 16], Some([u8::try_from(id).unwrap(); 16]));
+    NodeSettings { founding_id, former_founding_id, ..settings(id, &[1, 2, 3]) }
+}
+
+#[test]
+fn who_has_lost_its_votes_shows_the_controller_what_it_was() {
+    let mut meeting = founded_trio();
+    meeting.is_led_by(1);
+    meeting.nodes.remove(&NodeId::new(3));
+    meeting.join(without_votes(3));
+    meeting.settle();
+    meeting.settle();
+    assert_eq!(meeting.former.first(), Some(&(3, Some(3), 90)));
+}
+
+#[test]
+fn nobody_founds_with_who_has_lost_its_votes() {
+    let mut meeting = Meeting::default();
+    (1..=3).for_each(|id| meeting.join(without_votes(id)));
+    meeting.pass(5_000);
+    assert_eq!(meeting.founded, [], "not even all of them together");
+    let mut meeting = Meeting::default();
+    meeting.join(settings(1, &[1, 2, 3]));
+    meeting.join(settings(2, &[1, 2, 3]));
+    meeting.join(without_votes(3));
+    meeting.pass(5_000);
+    assert_eq!(meeting.founded, []);
+    assert_eq!(meeting.stopped, [], "they wait: the cluster may come yet");
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub(super) fn identity() -> Identity {
         founded: true,
         founders: Vec::new(),
         cluster_id: None,
+        former: None,
     }
 }
 

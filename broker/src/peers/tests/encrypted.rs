@@ -122,6 +122,7 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
     let settings = NodeSettings {
         node_id: OTHER,
         founding_id: [2; 16],
+        former_founding_id: None,
         boot: BootEpoch { epoch: 1, start_id: 2 },
         cluster_id: Some(ClusterId(OURS)),
         members: vec![founder(1), founder(2)],

@@ -54,6 +54,7 @@ fn a_link_begins_with_these_bytes() {
             }],
             peers_address: "b:2".into(),
             metadata_index: LogIndex::new(7),
+            former_founding_id: Some([0xbb; 16]),
         }),
         "82000000 97281b20 01000000 0100 0200 01 cccccccccccccccccccccccccccccccc \
          0100000000000000 ffffffffffffffffffffffffffffffff 0300000000000000 0400000000000000 \

@@ -199,6 +199,9 @@ impl Said {
         self.voters(&hello.voters);
         self.text("peers_address", &hello.peers_address);
         self.number("metadata_index", hello.metadata_index.get());
+        self.optional("former_founding_id", hello.former_founding_id, |said, id| {
+            said.bytes("former_founding_id", &id);
+        });
     }
 
     fn message(&mut self, message: &PeerMessage) {

@@ -113,6 +113,7 @@ fn hello(source: &mut Source) -> Hello {
         voters: voters(source),
         peers_address: format!("host{}:1", source.bits() % 100).into(),
         metadata_index: LogIndex::new(number(source)),
+        former_founding_id: source.one_in(2).then(|| id(source)),
     }
 }
 

@@ -40,6 +40,8 @@ enum Errand {
     Add(NodeAt),
     Remove(NodeAt),
     Replace(NodeAt),
+    /// Its votes are lost, and it comes back by itself.
+    TakeBack(NodeAt),
 }
 
 impl Operator {
@@ -97,7 +99,7 @@ impl World {
         let member = metadata.member(self.nodes[n].id);
         let serving = metadata.members().filter(|one| one.standing == Standing::Serving).count();
         let least = usize::try_from(self.plan.nodes.min(3)).unwrap_or(3);
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 if member.is_none() && self.nodes[n].is_out => {
                 self.count("errands: a node is added");
                 self.nodes[n].is_out = false;
@@ -122,7 +124,20 @@ impl World {
                 self.nodes[n].is_wiped = true;
                 Some(Errand::Replace(n))
             }
-            3 => {
+            3 if member.is_some()
+                && self.at >= operator.moves_until
+                && self.may_lose_directory(n, metadata) =>
+            {
+                self.count("errands: votes are lost");
+                if self.nodes[n].process.is_some() {
+                    self.kill(n);
+                }
+                self.nodes[n].lose_votes();
+                self.nodes[n].directory = [0; 16];
+                self.nodes[n].is_wiped = true;
+                Some(Errand::TakeBack(n))
+            }
+            4 => {
                 operator.moves_until = self.at + ON_ITS_WAY;
                 self.reassign(id, metadata);
                 None
@@ -158,16 +173,24 @@ impl World {
                 }
             }
             Errand::Replace(n) => {
-                let (node, directory) = (self.nodes[n].id, self.nodes[n].directory);
-                let is_it = |member: &Member| member.founder.founding_id == directory;
-                if metadata.member(node).is_some_and(is_it) {
-                    self.nodes[n].is_wiped = is_behind(metadata, node);
-                    return !self.nodes[n].is_wiped;
+                let is_there = self.is_back(n, metadata);
+                if is_there.is_none() {
+                    self.permit(id, self.nodes[n].id, Permit::Replace, metadata);
                 }
-                self.permit(id, node, Permit::Replace, metadata);
-                false
+                is_there.unwrap_or(false)
             }
+            Errand::TakeBack(n) => self.is_back(n, metadata).unwrap_or(false),
         }
+    }
+
+    /// Whether a node that has lost its directory has got everything again; `None` before the
+    /// cluster has taken it.
+    fn is_back(&mut self, n: NodeAt, metadata: &Metadata) -> Option<bool> {
+        let (node, directory) = (self.nodes[n].id, self.nodes[n].directory);
+        let is_it = |member: &Member| member.founder.founding_id == directory;
+        metadata.member(node).filter(|member| is_it(member))?;
+        self.nodes[n].is_wiped = is_behind(metadata, node);
+        Some(!self.nodes[n].is_wiped)
     }
 
     fn permit(&mut self, id: ClientId, node: NodeId, permit: Permit, metadata: &Metadata) {

@@ -7,6 +7,7 @@ mod golden;
 mod grow;
 mod leadership;
 mod limits;
+mod membership;
 mod nodes;
 mod replay;
 
@@ -131,6 +132,11 @@ impl World {
         let mut effects = Vec::new();
         self.controller.lead(self.now, &mut effects);
         self.perform(effects);
+    }
+
+    /// These nodes are alive.
+    pub(super) fn live(&mut self, nodes: &[u64]) {
+        self.controller.note_live(nodes.iter().copied().map(NodeId::new).collect());
     }
 
     pub(super) fn resign(&mut self) {
