@@ -274,6 +274,11 @@ fn everywhere(run: &mut Run, spot: &Spot) {
     let ids = run.nodes.ids();
     let since = run.now();
     ids.iter().for_each(|id| run.nodes.kill(*id));
+    // What has lost its votes is put aside by its node, so that it cannot be mended in its place.
+    let is_for_good = matches!(spot.target, Target::Metadata | Target::MetaLog);
+    if is_for_good {
+        ids.iter().for_each(|id| run.nodes.disk(*id).keep_copy());
+    }
     let harms: Vec<(usize, Harm)> =
         ids.iter().filter_map(|id| Some((*id, harm(run, spot, *id)?))).collect();
     run.entry.note("everywhere");
@@ -297,7 +302,12 @@ fn everywhere(run: &mut Run, spot: &Spot) {
         for id in ids.iter().filter(|id| run.nodes.running(**id)).copied().collect::<Vec<_>>() {
             run.nodes.kill(id);
         }
-        harms.into_iter().for_each(|(_, harm)| harm.undo().expect("the directory is there"));
+        if is_for_good {
+            ids.iter().for_each(|id| run.nodes.disk(*id).exchange_with_copy());
+            ids.iter().for_each(|id| run.nodes.disk(*id).forget_copy());
+        } else {
+            harms.into_iter().for_each(|(_, harm)| harm.undo().expect("the directory is there"));
+        }
         ids.iter().for_each(|id| run.nodes.launch(*id));
         ids.iter().for_each(|id| run.until_ready(*id));
     }
