@@ -18,6 +18,10 @@ use kafka_clients_tests::scratch::ScratchDirectory;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+/// Between two looks at a node.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What nodes stand on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,7 +206,12 @@ impl Nodes {
 
     /// Waits until a node is ready or its process has ended.
     pub fn until_ready_or_ended(&mut self, id: usize) {
-        wait_until("it is ready, or has ended", TIMEOUT, || self.is_ready(id) || !self.running(id));
+        let deadline = Instant::now() + TIMEOUT;
+        while !self.is_ready(id) && self.running(id) {
+            let tail = || self.tail(id);
+            assert!(Instant::now() < deadline, "node {id} is not ready, and goes on{}", tail());
+            std::thread::sleep(LOOK_PAUSE);
+        }
     }
 
     /// Ends a node without a word.
