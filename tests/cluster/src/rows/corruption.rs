@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariants
-//! - Damage lies where a frame with many more behind it is, so that it never is a torn tail.
+//! - Damage lies where a frame with many more behind it is, of more than a second before, so that
+//!   it never is a torn tail.
 //! - What is damaged on all is put back in the end, so that the checker judges every record.
 //!
 //! Absent on purpose: damage under a running node (P11).
@@ -27,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// Exit code of a node that has lost what it cannot do without.
 const REFUSED: i32 = 4;
+/// By then what was written has left marks elsewhere, also where the load never pauses.
+const MARKED_AFTER: Duration = Duration::from_millis(1_500);
 /// Commits of each group before the damage.
 const COMMANDS: i64 = 24;
 /// For so long nodes that have all lost the same are watched.
@@ -107,8 +110,8 @@ impl Spot {
     }
 }
 
-/// Gives groups and metadata something to be damaged.
-fn prepare(run: &mut Run) {
+/// Gives groups something to be damaged.
+fn prepare() {
     for name in ["one", "other"] {
         let mut group = Group::new(1, name);
         group.join();
@@ -117,6 +120,10 @@ fn prepare(run: &mut Run) {
             assert_eq!(code, code::NONE, "a healthy group takes an offset");
         }
     }
+}
+
+/// Metadata of which there is enough, also where a node has begun anew behind a snapshot.
+fn write_metadata(run: &mut Run) {
     for days in 1..=COMMANDS / 2 {
         let config = format!("retention.ms={}", days * 86_400_000);
         let told = operator::run(&run.nodes, 1, &["topic", "alter", TOPIC, "-c", &config]);
@@ -126,7 +133,7 @@ fn prepare(run: &mut Run) {
 
 /// P14.
 pub(super) fn files(run: &mut Run) {
-    prepare(run);
+    prepare();
     let mut targets = Target::ALL;
     run.random.shuffle(&mut targets);
     for round in 0..run.form.faults() {
@@ -148,6 +155,9 @@ pub(super) fn files(run: &mut Run) {
 /// Something to damage, of a log that many nodes have; waits for it to be written.
 fn spot(run: &mut Run, target: Target, blow: Blow) -> Option<Spot> {
     let (at, _) = run.leader();
+    if target == Target::Metadata {
+        write_metadata(run);
+    }
     let deadline = Instant::now() + LOOK_MAX;
     loop {
         let partitions = run.nodes.disk(at).data().join("partitions");
@@ -162,6 +172,7 @@ fn spot(run: &mut Run, target: Target, blow: Blow) -> Option<Spot> {
                 _ if indexes.is_empty() => continue,
                 _ => indexes[run.random.usize(..indexes.len())],
             };
+            std::thread::sleep(MARKED_AFTER);
             return Some(Spot { target, blow, log, index });
         }
         if Instant::now() > deadline {

@@ -163,7 +163,8 @@ impl Row {
             }
             Self::P8 => (Ground { way: Way::Tunnels, ..usual }, String::new()),
             Self::P9 | Self::P11 | Self::P12 => {
-                (Ground { disk: Kind::Device, ..usual }, String::new())
+                let has_native = self == Self::P11;
+                (Ground { disk: Kind::Device, has_native, ..usual }, String::new())
             }
             Self::P10 => {
                 let kinds = [Kind::Image(FILLED_BYTES), Kind::Memory(FILLED_BYTES)];
@@ -244,8 +245,6 @@ pub(crate) struct Run {
     pub entry: Entry,
     /// Moments of faults, with what they hit, for the gaps: partitions and end of the window.
     pub moments: Vec<(u64, Vec<u32>, u64)>,
-    /// Nodes whose files were damaged: their copies need not be equal to the others'.
-    pub damaged: Vec<usize>,
 }
 
 /// Runs a row once on so many nodes, each of which has a replica of every partition.
@@ -266,8 +265,8 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         ask_pause: Duration::from_millis(15),
     };
     let load = Load::start(&nodes.ids(), &nodes.spares(), TOPIC, shape, random.u64(..));
-    let (moments, damaged) = (Vec::new(), Vec::new());
-    let mut run = Run { nodes, load, random, form, entry, moments, damaged };
+    let moments = Vec::new();
+    let mut run = Run { nodes, load, random, form, entry, moments };
     run.warm();
     match row {
         Row::P1 => crash::leader(&mut run),
@@ -386,7 +385,7 @@ impl Run {
 
     /// Ends the load and judges it.
     fn judged(self) -> Entry {
-        let Self { nodes, load, mut entry, moments, damaged, .. } = self;
+        let Self { nodes, load, mut entry, moments, .. } = self;
         for ((_, code), count) in load.refusals() {
             *entry.refusals.entry(code).or_default() += count;
         }
@@ -404,10 +403,8 @@ impl Run {
             .collect();
         entry.report = checker::check(&history);
         entry.problems.extend(problems);
-        let mut whole = nodes.ids();
-        whole.retain(|id| !damaged.contains(id));
         let limit = if entry.row == Row::P8 { EQUAL_AFTER_DAMAGE_MAX } else { RECOVERY_MAX };
-        match replicas::agree(&nodes, &whole, limit) {
+        match replicas::agree(&nodes, &nodes.ids(), limit) {
             Ok(frames) => entry.compared_frames = frames,
             Err(difference) => entry.problems.push(difference),
         }
