@@ -6,7 +6,7 @@
 use crate::TIMEOUT;
 use crate::nodes::Nodes;
 use kafka_clients_tests::broker::binary;
-use kafka_clients_tests::program::Program;
+use kafka_clients_tests::program::{Program, wait_until};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -51,6 +51,18 @@ pub fn finished(mut program: Program) -> Told {
 /// Runs a command at a node; `None` where that node says no pin.
 pub fn run(nodes: &Nodes, at: usize, arguments: &[&str]) -> Option<Told> {
     begin(nodes, at, arguments).map(finished)
+}
+
+/// Runs a command at a node that is well, and returns the objects of its answer.
+///
+/// Panics where it does not end well.
+#[track_caller]
+pub fn done(nodes: &Nodes, at: usize, arguments: &[&str]) -> Vec<Value> {
+    // A node may be ready a moment before its pin is read here.
+    wait_until("its pin", TIMEOUT, || url(nodes, at).is_some());
+    let told = run(nodes, at, arguments).expect("the node has said its pin");
+    assert_eq!(told.code, Some(0), "{arguments:?}: {}", told.said);
+    told.objects
 }
 
 /// The nodes as one of them knows them; `None` where it does not answer.

@@ -6,7 +6,6 @@ use cluster_tests::nodes::{Ground, Nodes};
 use cluster_tests::{TIMEOUT, operator, replicas};
 use kafka_clients_tests::namespace;
 use kafka_clients_tests::program::wait_until;
-use serde_json::Value;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 
@@ -16,15 +15,8 @@ const ABORTED: i32 = 6;
 /// Where the first frame of a segment starts.
 const HEADER_BYTES: u64 = 4096;
 
-/// Runs a command at a node, which must end well.
-fn run(nodes: &Nodes, at: usize, arguments: &[&str]) -> Vec<Value> {
-    let told = operator::run(nodes, at, arguments).expect("the node has said its pin");
-    assert_eq!(told.code, Some(0), "{arguments:?}: {}", told.said);
-    told.objects
-}
-
 fn values(nodes: &Nodes, at: usize) -> Vec<String> {
-    let records = run(nodes, at, &["consume", TOPIC, "--exit-at-end"]);
+    let records = operator::done(nodes, at, &["consume", TOPIC, "--exit-at-end"]);
     records.iter().map(|record| record["value"].to_string()).collect()
 }
 
@@ -36,13 +28,13 @@ fn a_segment_that_is_cut_short_under_a_node_is_named_and_the_node_comes_back() {
     }
     let ground = Ground { has_native: true, ..Ground::of(Way::Packets) };
     let mut nodes = Nodes::started(3, ground, 1);
-    run(&nodes, 1, &["topic", "create", TOPIC, "--partitions", "1"]);
+    operator::done(&nodes, 1, &["topic", "create", TOPIC, "--partitions", "1"]);
     for value in ["one", "two", "three"] {
-        run(&nodes, 1, &["produce", TOPIC, "-k", "7", value]);
+        operator::done(&nodes, 1, &["produce", TOPIC, "-k", "7", value]);
     }
     let written = values(&nodes, 1);
     assert_eq!(written.len(), 3);
-    let topic = run(&nodes, 1, &["topic", "describe", TOPIC]);
+    let topic = operator::done(&nodes, 1, &["topic", "describe", TOPIC]);
     let leader = topic[0]["partitions"][0]["leader"].as_u64().expect("it has a leader");
     let leader = usize::try_from(leader).expect("a node");
 

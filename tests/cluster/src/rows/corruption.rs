@@ -305,7 +305,8 @@ fn everywhere(run: &mut Run, spot: &Spot) {
             true
         }
         Target::Records | Target::Commands => {
-            reports(run, spot);
+            let harmed: Vec<usize> = harms.iter().map(|(id, _)| *id).collect();
+            reports(run, spot, &harmed);
             true
         }
     };
@@ -344,8 +345,8 @@ fn stays_out(run: &mut Run, spot: &Spot) {
     }
 }
 
-/// Every node names the range; the other partitions are served.
-fn reports(run: &mut Run, spot: &Spot) {
+/// Every node that was harmed names the range; the other partitions are served.
+fn reports(run: &mut Run, spot: &Spot, harmed: &[usize]) {
     let ids = run.nodes.ids();
     ids.iter().for_each(|id| run.until_ready(*id));
     let now = run.load.now();
@@ -353,10 +354,8 @@ fn reports(run: &mut Run, spot: &Spot) {
     if run.load.acked_since(now, others, LOOK_MAX).is_none() {
         run.problem(format!("{spot:?} on all nodes: the other partitions take no records"));
     }
-    for id in ids {
-        let log = run.nodes.disk(id).data().join("partitions").join(&spot.log);
+    for id in harmed.iter().copied() {
         match reported(run, spot, id) {
-            _ if !log.is_dir() => {}
             Some((first, _)) if first == spot.index || spot.blow == Blow::Deleted => {
                 run.entry.note("reports");
             }
