@@ -22,6 +22,7 @@ use crate::harm::{Blow, Harm};
 use crate::load::RETRY_PAUSE;
 use crate::operator;
 use crate::replicas::{self, Kind};
+use kafka_clients_tests::program::wait_until;
 use kafka_clients_tests::raw::code;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,6 +31,10 @@ use std::time::{Duration, Instant};
 const REFUSED: i32 = 4;
 /// By then what was written has left marks elsewhere, also where the load never pauses.
 const MARKED_AFTER: Duration = Duration::from_millis(1_500);
+/// For so long readers ask for what is damaged.
+const ASKED: Duration = Duration::from_secs(4);
+/// Kafka's code for what cannot be read.
+const STORAGE_ERROR: i16 = 56;
 /// Commits of each group before the damage.
 const COMMANDS: i64 = 24;
 /// For so long nodes that have all lost the same are watched.
@@ -266,6 +271,9 @@ fn mended(run: &mut Run, spot: &Spot, id: usize, harm: Harm, begun: Instant) {
     while !replicas::holds(&log, spot.index) {
         if !is_reported && matches!(harm.blow(), Blow::Bit | Blow::Block) {
             run.entry.note("latent");
+            if spot.target == Target::Records && read_there(run, spot, id) {
+                continue;
+            }
             run.nodes.kill(id);
             harm.undo().expect("the file is there");
             run.nodes.launch(id);
@@ -278,6 +286,39 @@ fn mended(run: &mut Run, spot: &Spot, id: usize, harm: Harm, begun: Instant) {
         std::thread::sleep(RETRY_PAUSE);
     }
     run.entry.note(if is_reported { "replaced_by_itself" } else { "made_up_for" });
+}
+
+/// Has a node lead everything and be asked for everything, so that readers meet what is damaged
+/// there: an error, and no wrong byte. Whether it is mended by that.
+fn read_there(run: &mut Run, spot: &Spot, id: usize) -> bool {
+    let others: Vec<String> = run.nodes.others(id).iter().map(usize::to_string).collect();
+    let drained = |run: &Run, how: &[&str]| {
+        for other in &others {
+            let arguments = [&["node", "drain", other], how].concat();
+            operator::done(&run.nodes, id, &arguments);
+        }
+    };
+    drained(run, &[]);
+    let leads_all = |run: &Run| {
+        run.load.directory().refresh(None);
+        run.load.directory().partitions().iter().all(|led| led.leader == Some(id))
+    };
+    wait_until("it leads everything", LOOK_MAX, || leads_all(run));
+    let errors = |run: &Run| run.load.refusals().get(&(id, STORAGE_ERROR)).copied().unwrap_or(0);
+    let before = errors(run);
+    all_partitions().into_iter().for_each(|partition| run.load.read_again(partition));
+    let log = run.nodes.disk(id).data().join("partitions").join(&spot.log);
+    let until = Instant::now() + ASKED;
+    while Instant::now() < until && !replicas::holds(&log, spot.index) {
+        std::thread::sleep(RETRY_PAUSE);
+    }
+    let is_mended = replicas::holds(&log, spot.index);
+    if errors(run) == before && !is_mended {
+        run.problem(format!("node {id}, {spot:?}: readers met no error"));
+    }
+    run.entry.note(if is_mended { "mended_when_read" } else { "refused_to_readers" });
+    drained(run, &["--undo"]);
+    is_mended
 }
 
 /// Damages the same on every node, looks at what they say of it, and puts it back.
