@@ -336,10 +336,18 @@ fn everywhere(run: &mut Run, spot: &Spot) {
     run.entry.note("everywhere");
     ids.iter().for_each(|id| run.nodes.launch(*id));
     let is_undone = match spot.target {
-        // Evidence, and what is computed from the log: nothing is lost with it.
+        // Evidence, and what is computed from the log: nothing is lost with it, but where a log
+        // begins behind a snapshot, of which the state is the only copy. Then that is said.
         Target::Side | Target::State => {
             ids.iter().for_each(|id| run.until_ready(*id));
-            false
+            let is_named = ids.iter().any(|id| reported(run, spot, *id).is_some());
+            if is_named {
+                run.entry.note("states_of_snapshots");
+            }
+            if is_named && spot.target == Target::Side {
+                run.problem(format!("{spot:?} on all nodes: a side file was missed"));
+            }
+            is_named
         }
         Target::Metadata | Target::MetaLog => {
             stays_out(run, spot);
