@@ -28,6 +28,7 @@ use crate::follower_reads::{FollowerReads, Wanted};
 use crate::partition::PartitionView;
 use crate::peers::PeerEvent;
 use crate::router::{DirectoryUpdate, Router};
+use crate::telemetry;
 use crate::trash::Trash;
 use advance::Advance;
 use bateau_core::consumer_group::{GroupQuery, GroupQueryResponse, GroupRequest, GroupResponse};
@@ -310,6 +311,7 @@ impl ShardLoop {
                 NodeEffect::PeerStopped { node, stopped } => {
                     inputs.push(Input::PeerStopped { node, stopped });
                 }
+                NodeEffect::GiveWay(nodes) => inputs.push(Input::GiveWay(nodes)),
                 NodeEffect::Decide { number, request } => {
                     let ticket = self.ticket(Waiter::Brain { number });
                     inputs.push(Input::Controller { request, ticket });
@@ -418,6 +420,7 @@ impl ShardLoop {
             Business::Other(Effect::Isolated { incarnation, reason, .. }) => {
                 self.isolate(incarnation, &reason);
             }
+            Business::Other(Effect::GivesWay(unfit)) => telemetry::report_fitness(unfit),
             Business::Other(Effect::Metadata(metadata)) => turn.update.set_metadata(metadata),
             Business::Other(Effect::Send { node, message }) => {
                 self.cluster.peers().gather(node, message);

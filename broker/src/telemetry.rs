@@ -4,6 +4,7 @@
 //!
 //! Absent on purpose: log files and rotation; whoever runs the process owns its stderr.
 
+use bateau_core::shard::Unfit;
 use bateau_log::{Identity, RecoveryReport};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -37,6 +38,16 @@ pub fn report_lost_votes(identity: &Identity) {
             "the meta log of this directory is lost, and with it the node's votes: its logs are \
              kept in quarantine/, and it asks its cluster for new replicas"
         );
+    }
+}
+
+/// One line where the node gives its leaderships away, or leads again.
+pub fn report_fitness(unfit: Option<Unfit>) {
+    match unfit {
+        // Whoever stops it has been told.
+        Some(Unfit::Stopping) => {}
+        Some(unfit) => tracing::warn!("this node gives its leaderships away: {unfit}"),
+        None => tracing::info!("this node is fit to lead again"),
     }
 }
 

@@ -196,6 +196,7 @@ pub fn told_by_shard(effect: &Effect) -> Option<NodeInput> {
             replica: *replica_id,
             is_lost: *is_lost,
         }),
+        Effect::GivesWay(unfit) => Some(NodeInput::GivesWay(unfit.is_some())),
         _ => None,
     }
 }

@@ -56,6 +56,7 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
         | Effect::Leads { .. }
         | Effect::Deposed { .. }
         | Effect::LeaderChanged { .. }
+        | Effect::GivesWay(_)
         | Effect::Isolated { .. }
         | Effect::Metadata(_)
         | Effect::Reply(..)) => return Business::Other(other),

@@ -19,8 +19,9 @@ pub struct Liveness {
     pub start_id: u64,
     /// Rises with each sign of life of one start.
     pub sequence: u64,
-    /// The node is stopping and moves its leaderships away.
-    pub is_leaving: bool,
+    /// The node gives its leaderships away, and wants none: it stops, it is slow, or its disk is
+    /// full.
+    pub gives_way: bool,
     /// Replicas of the node that have stopped while the node lives; at most 10,000.
     pub stopped: Vec<ReplicaId>,
 }
@@ -32,7 +33,7 @@ impl Liveness {
             boot_epoch: reader.u64("boot_epoch")?,
             start_id: reader.u64("start_id")?,
             sequence: reader.u64("sequence")?,
-            is_leaving: reader.flag("is_leaving")?,
+            gives_way: reader.flag("gives_way")?,
             stopped: reader.list("stopped", (8, PEER_STOPPED_REPLICAS_MAX), |reader| {
                 reader.u64("stopped").map(ReplicaId::new)
             })?,
@@ -40,12 +41,12 @@ impl Liveness {
     }
 
     pub(super) fn write(&self, writer: &mut Writer) -> Result<(), PeerEncodeError> {
-        let Self { node_id, boot_epoch, start_id, sequence, is_leaving, stopped } = self;
+        let Self { node_id, boot_epoch, start_id, sequence, gives_way, stopped } = self;
         writer.node_id("node_id", *node_id)?;
         writer.u64(*boot_epoch);
         writer.u64(*start_id);
         writer.u64(*sequence);
-        writer.flag(*is_leaving);
+        writer.flag(*gives_way);
         writer.list("stopped", stopped, PEER_STOPPED_REPLICAS_MAX, |writer, replica| {
             writer.u64(replica.get());
             Ok(())

@@ -91,6 +91,7 @@ impl Renderer<'_> {
             | Effect::Install { .. }
             | Effect::ReadFrames { .. }
             | Effect::LeaderChanged { .. }
+            | Effect::GivesWay(_)
             | Effect::Metadata(_)
             | Effect::Reply(..) => return None,
         };

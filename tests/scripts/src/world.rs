@@ -437,6 +437,7 @@ impl World {
                 panic!("a lone voter has no followers: {effect:?}")
             }
             Effect::Configure { .. }
+            | Effect::GivesWay(_)
             | Effect::Leads { .. }
             | Effect::Deposed { .. }
             | Effect::Assigned { .. }

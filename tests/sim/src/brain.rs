@@ -130,6 +130,7 @@ impl World {
                 NodeEffect::NotePeer { node, start } => {
                     process.work.push(bateau_storage::note_peer(node, start));
                 }
+                NodeEffect::GiveWay(nodes) => process.inbox.push(Input::GiveWay(nodes)),
                 NodeEffect::Lives(live) => process.inbox.push(Input::Lives(live)),
                 NodeEffect::Lost { node } => process.inbox.push(Input::PeerLost { node }),
                 NodeEffect::PeerStopped { node, stopped } => {

@@ -51,6 +51,7 @@ impl World {
             Effect::Delete { incarnation, lives_on: true } => {
                 self.check_removal(n, process, *incarnation);
             }
+            Effect::GivesWay(Some(_)) => self.count("nodes that give way"),
             Effect::Quarantine { incarnation } => self.note_quarantine(n, process, *incarnation),
             Effect::Isolated { incarnation, reason, .. } => {
                 self.count("replicas isolated");

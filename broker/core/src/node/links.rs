@@ -35,6 +35,8 @@ pub(super) struct Link {
     redial_ms: u64,
     heard_ms: u64,
     is_alive: bool,
+    /// Whether it wants to lead nothing, as it last said.
+    gives_way: bool,
     /// Replicas of it that have stopped, as it last said.
     stopped: BTreeSet<ReplicaId>,
 }
@@ -54,6 +56,7 @@ impl Link {
             redial_ms: REDIAL_MS_MIN,
             heard_ms: 0,
             is_alive: false,
+            gives_way: false,
             stopped: BTreeSet::new(),
         }
     }
@@ -64,6 +67,10 @@ impl Link {
 
     pub fn is_alive(&self) -> bool {
         self.is_alive
+    }
+
+    pub fn gives_way(&self) -> bool {
+        self.gives_way
     }
 
     /// When something is due, on the monotonic clock in milliseconds.
@@ -187,8 +194,11 @@ impl Node {
 
     pub(super) fn hear_sign(&mut self, sign: &Liveness, now: Now) {
         let boot = BootEpoch { epoch: sign.boot_epoch, start_id: sign.start_id };
-        if boot == self.boots.newest(sign.node_id) && !sign.is_leaving {
+        if boot == self.boots.newest(sign.node_id) {
             self.note_contact(sign.node_id, now);
+            if let Some(link) = self.links.get_mut(&sign.node_id) {
+                link.gives_way = sign.gives_way;
+            }
             self.hear_stopped(sign);
         }
     }
@@ -213,7 +223,7 @@ impl Node {
             boot_epoch: self.settings.boot.epoch,
             start_id: self.settings.boot.start_id,
             sequence: self.signs_sent,
-            is_leaving: false,
+            gives_way: self.gives_way,
             stopped: self.stopped.values().take(PEER_STOPPED_REPLICAS_MAX).copied().collect(),
         };
         for (node, link) in &self.links {

@@ -83,6 +83,8 @@ pub enum NodeInput {
     },
     /// A sign of life.
     Liveness(Liveness),
+    /// Whether this node gives its leaderships away, and wants none.
+    GivesWay(bool),
     /// What [`NodeEffect::NotePeer`] asked for is flushed.
     PeerNoted {
         /// Who.
@@ -231,6 +233,8 @@ pub enum NodeEffect {
         /// All of them.
         stopped: BTreeSet<ReplicaId>,
     },
+    /// These peers give their leaderships away, and want none.
+    GiveWay(BTreeSet<NodeId>),
     /// Ask the controller, which is here. Answered by `Answered`.
     Decide {
         /// Number to answer with.
@@ -294,6 +298,8 @@ pub struct Node {
     reports: Reports,
     signs_sent: u64,
     next_sign_ms: u64,
+    /// Whether this node gives its leaderships away.
+    gives_way: bool,
     /// Replicas here that have stopped, by their partitions.
     stopped: BTreeMap<Incarnation, ReplicaId>,
     effects: Vec<NodeEffect>,
@@ -321,6 +327,7 @@ impl Node {
             met: BTreeMap::new(),
             signs_sent: 0,
             next_sign_ms: 0,
+            gives_way: false,
             stopped: BTreeMap::new(),
             effects: Vec::new(),
         }
@@ -340,6 +347,7 @@ impl Node {
         self.tell_news();
         self.send_signs(now);
         self.tell_who_lives();
+        self.tell_who_gives_way();
         self.report(now);
         self.forward(now);
         self.effects.drain(..)
@@ -387,6 +395,10 @@ impl Node {
             NodeInput::PeerNoted { node, start } => self.hear_noted(node, start, now),
             NodeInput::Assigned { incarnation, number } => {
                 self.reports.note_assigned(incarnation, number);
+            }
+            NodeInput::GivesWay(gives_way) => {
+                self.gives_way = gives_way;
+                self.next_sign_ms = now.monotonic_ms;
             }
             NodeInput::Founded => self.phase = Phase::Member,
             NodeInput::Stopped { incarnation, replica, is_lost } => {

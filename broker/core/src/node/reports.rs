@@ -33,6 +33,7 @@ pub(super) struct Reports {
     /// What was added since.
     is_new: bool,
     pub told_lives: BTreeSet<NodeId>,
+    pub told_giving_way: BTreeSet<NodeId>,
 }
 
 impl Reports {
@@ -105,6 +106,15 @@ impl Node {
         if self.is_founded() && lives != self.reports.told_lives {
             self.reports.told_lives.clone_from(&lives);
             self.effects.push(NodeEffect::Lives(lives));
+        }
+    }
+
+    pub(super) fn tell_who_gives_way(&mut self) {
+        let giving = self.links.iter().filter(|(_, link)| link.gives_way()).map(|(node, _)| *node);
+        let giving: BTreeSet<NodeId> = giving.collect();
+        if giving != self.reports.told_giving_way {
+            self.reports.told_giving_way.clone_from(&giving);
+            self.effects.push(NodeEffect::GiveWay(giving));
         }
     }
 }

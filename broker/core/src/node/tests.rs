@@ -67,6 +67,8 @@ struct Meeting {
     announced: Vec<(NodeId, NodeId, Leaderships)>,
     /// Who says that whom leads what in which term.
     elsewhere: BTreeMap<(u64, u64), Option<(u64, u64)>>,
+    /// Who was told that these give way.
+    giving_way: Vec<(u64, Vec<u64>)>,
     /// Whom the controller was asked to take back, with what it was and is.
     former: Vec<(u64, Option<u8>, u8)>,
     /// Who waits for the answer to its hello.
@@ -115,6 +117,10 @@ impl Meeting {
                     self.tell(id, NodeInput::Founded);
                 }
                 NodeEffect::Lives(_) => {}
+                NodeEffect::GiveWay(nodes) => {
+                    let nodes = nodes.iter().map(|node| node.get()).collect();
+                    self.giving_way.push((id.get(), nodes));
+                }
                 NodeEffect::Stop(refusal) => {
                     self.stopped.push((id.get(), refusal));
                     self.nodes.remove(&id);
@@ -487,6 +493,21 @@ fn a_lost_replica_is_reported_once_another_one_leads() {
     meeting.settle();
     meeting.pass(1_000);
     assert!(matches!(meeting.asked[..], [(2, 1, _), ..]), "{:?}", meeting.asked);
+}
+
+#[test]
+fn who_gives_way_says_so_to_every_peer_and_takes_it_back() {
+    let mut meeting = founded_trio();
+    meeting.tell(NodeId::new(2), NodeInput::GivesWay(true));
+    meeting.pass(3 * LIVENESS_MS);
+    meeting.giving_way.sort_unstable();
+    assert_eq!(meeting.giving_way, [(1, vec![2]), (3, vec![2])], "once");
+    meeting.giving_way.clear();
+    meeting.tell(NodeId::new(2), NodeInput::GivesWay(false));
+    meeting.pass(3 * LIVENESS_MS);
+    meeting.giving_way.sort_unstable();
+    assert_eq!(meeting.giving_way, [(1, vec![]), (3, vec![])]);
+    assert_eq!(meeting.lost, [], "it lives all the while");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Absent on purpose: doing it. The shell performs effects and decides nothing.
 
+use super::fitness::Unfit;
 use crate::consumer_group::{GroupQueryResponse, GroupResponse};
 use crate::controller::{ControllerError, ControllerResponse, Metadata, TopicConfig};
 use crate::replica::trim::LogStart;
@@ -99,6 +100,9 @@ pub enum Effect {
         /// Whether the partition lives on, elsewhere: then nothing is kept here for a day.
         lives_on: bool,
     },
+    /// This node gives its leaderships away for this reason, and wants none; or `None`: it leads
+    /// again.
+    GivesWay(Option<Unfit>),
     /// Another replica of the partition takes this one's place here: its log goes, and is kept for
     /// whoever wants to look at it.
     Quarantine {
@@ -202,6 +206,11 @@ impl Effects {
     /// Adds an effect.
     pub fn push(&mut self, effect: Effect) {
         self.list.push(effect);
+    }
+
+    /// Everything, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Effect> {
+        self.list.iter()
     }
 
     /// Takes everything, oldest first.

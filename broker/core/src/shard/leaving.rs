@@ -1,10 +1,10 @@
-//! Leaderships go where they should be: away from a node that stops, drains or leaves, and back to
-//! the replicas that are preferred.
+//! Leaderships go where they should be: away from a node that stops, drains, leaves or is unfit,
+//! and back to the replicas that are preferred.
 //!
 //! Invariants
 //! - Leaderships go only to voters that answer and follow. Where there is none, this node keeps
 //!   them: to its end if it stops, until there is one if it drains.
-//! - A node that drains or leaves is given none of another's own accord.
+//! - A node that drains, leaves or gives way is given none of another's own accord.
 //! - What is elected here afterwards is given away again.
 //!
 //! Absent on purpose: a deadline. Whoever stops the node has one, and whoever drains it.
@@ -25,6 +25,13 @@ const PREFERRED_PER_LOOK: usize = 50;
 pub(super) struct Leaving {
     has_begun: bool,
     waiting: Vec<Ticket>,
+}
+
+impl Leaving {
+    /// Whether the process is to end.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
 }
 
 impl Shard {
@@ -76,12 +83,18 @@ impl Shard {
         }
     }
 
-    /// The members that should lead, and live as far as is known; `None` while they are not known.
+    /// The members that should lead, live as far as is known, and are fit to by their own word;
+    /// `None` while they are not known.
     fn nodes_to_lead(&self) -> Option<BTreeSet<NodeId>> {
         let members = self.metadata().filter(|metadata| metadata.founding().is_some())?.members();
         let serving = members.filter(|member| member.standing == Standing::Serving);
         let nodes = serving.map(|member| member.founder.node);
-        Some(nodes.filter(|node| self.sweep.may_live(*node)).collect())
+        let own = self.node_id;
+        let is_fit = |node: &NodeId| match *node == own {
+            true => !self.fitness.gives_way(),
+            false => self.sweep.may_live(*node) && !self.fitness.is_giving_way(*node),
+        };
+        Some(nodes.filter(is_fit).collect())
     }
 
     fn to_hand_over(&self, may_lead: impl Fn(NodeId) -> bool) -> Vec<Incarnation> {

@@ -9,6 +9,7 @@
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
 use super::births::Births;
+use super::fitness::Fitness;
 use super::leaving::Leaving;
 use super::peers::EarlyMessages;
 use super::sweep::Sweep;
@@ -156,6 +157,7 @@ impl Shard {
             tail_budget: TailBudget::default(),
             births: Births::default(),
             leaving: Leaving::default(),
+            fitness: Fitness::default(),
             sweep: Sweep::default(),
             rest_ticks: settings.rest_ticks,
             early: EarlyMessages::default(),

@@ -20,6 +20,7 @@
 
 mod births;
 mod effects;
+mod fitness;
 mod invariants;
 mod leaving;
 mod logs;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use crate::replica::{REST_TICKS, RecoveredLog};
 pub use effects::{Effect, Effects, Reply};
+pub use fitness::Unfit;
 pub use logs::{LogBirth, ShardStartError};
 pub use timers::{HOUSEKEEPING_MS, TICK_MS};
 
@@ -47,6 +49,7 @@ use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, TopicId};
 use bateau_protocol::peer::{RaftMessage, SnapshotChunk};
 use births::Births;
+use fitness::Fitness;
 use leaving::Leaving;
 use logs::Creation;
 use peers::EarlyMessages;
@@ -189,6 +192,8 @@ pub enum Input {
     },
     /// Who lives, this node included.
     Lives(BTreeSet<NodeId>),
+    /// Other nodes that give their leaderships away, and want none.
+    GiveWay(BTreeSet<NodeId>),
     /// Give the leadership of a partition away.
     Transfer {
         /// Which.
@@ -270,6 +275,7 @@ pub struct Shard {
     /// What the metadata has to reach before a log is made that is not there.
     births: Births,
     leaving: Leaving,
+    fitness: Fitness,
     sweep: Sweep,
     rest_ticks: u32,
     /// Messages that came before their replica.
@@ -294,6 +300,7 @@ impl Shard {
         }
         self.tick(now, effects);
         self.end_turn(now, effects);
+        self.weigh(now, effects);
         self.answer_leaving(effects);
     }
 
@@ -343,8 +350,10 @@ impl Shard {
                 self.with(incarnation, effects, |replica, _| replica.transfer_leadership(node));
             }
             Input::Lives(live) => self.note_live(live, effects),
+            Input::GiveWay(nodes) => self.fitness.hear_giving_way(nodes),
             Input::Leave { ticket } => self.leave(ticket, effects),
             Input::Persisted { incarnation, ready } => {
+                self.fitness.note_persisted(incarnation, ready, now);
                 self.with(incarnation, effects, |replica, _| replica.handle_persisted(ready));
             }
             Input::PersistFailed { incarnation, .. } => {

@@ -56,10 +56,11 @@ fn a_link_begins_with_these_bytes() {
             metadata_index: LogIndex::new(7),
             former_founding_id: Some([0xbb; 16]),
         }),
-        "82000000 97281b20 01000000 0100 0200 01 cccccccccccccccccccccccccccccccc \
+        "93000000 c3c68a5f 01000000 0100 0200 01 cccccccccccccccccccccccccccccccc \
          0100000000000000 ffffffffffffffffffffffffffffffff 0300000000000000 0400000000000000 \
          0200000000000000 0500 01 01000000 1d000000 0100000000000000 0300 613a31 \
-         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0300 623a32 0700000000000000",
+         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0300 623a32 0700000000000000 \
+         01 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
     );
     message_is(
         PeerMessage::HelloAnswer(HelloAnswer::Welcome(Welcome {
@@ -219,7 +220,7 @@ fn a_sign_of_life_travels_in_these_bytes() {
             boot_epoch: 3,
             start_id: 4,
             sequence: 5,
-            is_leaving: true,
+            gives_way: true,
             stopped: vec![ReplicaId::new(10), ReplicaId::new(11)],
         }),
         "3d000000 1e353440 05000000 0100000000000000 0300000000000000 0400000000000000 \

@@ -244,7 +244,7 @@ impl Said {
                 self.number("boot_epoch", liveness.boot_epoch);
                 self.number("start_id", liveness.start_id);
                 self.number("sequence", liveness.sequence);
-                self.number("is_leaving", liveness.is_leaving);
+                self.number("gives_way", liveness.gives_way);
                 self.list("stopped", &liveness.stopped, |said, replica| {
                     said.number("stopped", replica.get());
                 });

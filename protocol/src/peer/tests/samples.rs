@@ -40,7 +40,7 @@ pub(super) fn message(seed: u64) -> PeerMessage {
             boot_epoch: number(source),
             start_id: number(source),
             sequence: number(source),
-            is_leaving: source.one_in(2),
+            gives_way: source.one_in(2),
             stopped: (0..source.below(5)).map(|_| ReplicaId::new(number(source))).collect(),
         }),
         14 | 15 => PeerMessage::Request { id: number(source), command: request(source) },

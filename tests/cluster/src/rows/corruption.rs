@@ -405,6 +405,10 @@ fn reports(run: &mut Run, spot: &Spot, harmed: &[usize]) {
     }
     for id in harmed.iter().copied() {
         match reported(run, spot, id) {
+            // A block may begin below the durable mark, and end above it.
+            Some((first, _)) if first > spot.index && spot.blow == Blow::Block => {
+                run.entry.note("latent");
+            }
             Some((first, _)) if first == spot.index || spot.blow == Blow::Deleted => {
                 run.entry.note("reports");
             }
