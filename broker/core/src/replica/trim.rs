@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn the_last_segment_is_closed_when_it_is_old_and_at_once_when_all_of_it_is_too_old() {
         let retention = Retention { age_ms: Some(500), size_bytes: None, segment_ms: 100 };
-        let spanning = |span_ms| ActiveSegment {
+        let spanning = |span_ms: u64| ActiveSegment {
             timestamp_first_ms: 1_000,
             timestamp_max_ms: 1_000 + span_ms,
         };
