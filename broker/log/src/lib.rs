@@ -67,6 +67,7 @@ mod sys;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod work;
 mod writer;
 
@@ -86,4 +87,5 @@ pub use recovery::{
 };
 pub use recycle::RecycledSegments;
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
+pub use unreadable::name_unreadable_pages;
 pub use work::*;
