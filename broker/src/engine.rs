@@ -17,6 +17,7 @@ mod opening;
 pub use meeting::meet;
 pub(crate) use meeting::refused;
 pub use opening::Opened;
+pub(crate) use opening::failure_of_open;
 
 use crate::api::{Broker, Durability, NodeInfo};
 use crate::clock::Clock;
@@ -27,7 +28,7 @@ use crate::exit::{Exit, Failure};
 use crate::follower_reads::FollowerReads;
 use crate::peers::Transport;
 use crate::readers::{ColdReader, ReadThread};
-use crate::router::Router;
+use crate::router::{Directory, Router};
 use crate::scrub::{Scrub, ScrubSettings};
 use crate::shard::{Ask, Ended, INBOX_ASKS_MAX, ShardLoop, ShardParts};
 use crate::trash::Trash;
@@ -43,6 +44,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+
+/// A partition that has lost its majority must not keep a node from serving the others.
+const LED_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What an engine is told.
 #[derive(Clone, Debug)]
@@ -240,7 +244,8 @@ pub struct Starting {
 
 impl Starting {
     /// Waits until the cluster is founded, this node registered in it, and every partition that
-    /// the metadata places here is led or known to be damaged.
+    /// the metadata places here is led or known to be damaged; for these at most
+    /// [`LED_WAIT_MAX`].
     ///
     /// Errors: the cluster refuses this node (exit code 4).
     pub async fn until_ready(&self) -> Result<(), Failure> {
@@ -253,16 +258,20 @@ impl Starting {
             .await;
         let registered = self.broker.register(self.registration.clone()).await;
         registered.map_err(|reason| Failure::new(Exit::Refused, reason))?;
-        let node_id = self.registration.node;
-        self.router
-            .until(|directory| {
-                let placed = directory.metadata.logs_on(node_id);
-                placed.into_iter().chain([Incarnation::METADATA]).all(|incarnation| {
-                    directory.view(incarnation).is_some_and(|view| view.is_settled())
-                })
-            })
-            .await;
+        let all_led = self.router.until(|directory| self.unled(directory).is_empty());
+        if tokio::time::timeout(LED_WAIT_MAX, all_led).await.is_err() {
+            let unled = self.unled(&self.router.directory());
+            let (count, first) = (unled.len(), unled.first().map_or(0, |log| log.get()));
+            tracing::warn!("{count} partitions here have no leader, {first:016x} for one");
+        }
         Ok(())
+    }
+
+    /// Partitions that the metadata places here of which nobody knows yet how they are served.
+    fn unled(&self, directory: &Directory) -> Vec<Incarnation> {
+        let is_settled = |log| directory.view(log).is_some_and(|view| view.is_settled());
+        let placed = directory.metadata.logs_on(self.registration.node);
+        placed.filter(|log| !is_settled(*log)).collect()
     }
 }
 

@@ -29,6 +29,7 @@ pub use doors::{Addresses, DoorContext, DoorTask, Ports};
 pub use drain::DrainedRecord;
 pub(crate) use drain::drain;
 pub use mortal::MortalStore;
+pub(crate) use settings::data_dir_options;
 pub use store::{DirectoryStore, Store};
 
 use crate::api::Broker;

@@ -69,6 +69,7 @@ mod sys;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod work;
 mod writer;
 
@@ -89,4 +90,5 @@ pub use recovery::{
 pub use recycle::RecycledSegments;
 pub use scrub::{ScrubPlace, Scrubbed};
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
+pub use unreadable::name_unreadable_pages;
 pub use work::*;

@@ -1,9 +1,9 @@
-//! System calls that `rustix` lacks: `sync_file_range` and `mincore`; and what is known of
-//! filesystems.
+//! System calls that `rustix` lacks: `sync_file_range`, `mincore` and the handler of a signal; and
+//! what is known of filesystems.
 //!
 //! Absent on purpose: anything with a safe wrapper elsewhere, and every decision.
 
-#![allow(unsafe_code, reason = "two system calls without a safe wrapper")]
+#![allow(unsafe_code, reason = "system calls without a safe wrapper")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -104,5 +104,39 @@ pub(crate) fn is_resident(range: &[u8]) -> io::Result<bool> {
     {
         let _ = (range, PAGE_BYTES);
         Ok(true)
+    }
+}
+
+/// Lets a page of a map that cannot be had (`SIGBUS`) be told to
+/// [`tell`](crate::unreadable::tell), with its address, before the process ends. What is no such
+/// page keeps the signal's usual end.
+pub(crate) fn catch_bus_errors() {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: all zeros are a valid `sigaction`: no handler, no flags and an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        let handler: extern "C" fn(_, _, _) = caught;
+        action.sa_sigaction = handler as *const () as libc::sighandler_t;
+        // On the thread's own stack: the one for signals is too small for a path.
+        action.sa_flags = libc::SA_SIGINFO;
+        // SAFETY: `caught` has the signature that SA_SIGINFO asks for, and does only what a handler
+        // may do at any moment: no memory is allocated and no lock taken.
+        let _ = unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) };
+    }
+}
+
+#[cfg(target_os = "linux")]
+extern "C" fn caught(signal: i32, info: *mut libc::siginfo_t, _context: *mut std::ffi::c_void) {
+    // SAFETY: the kernel calls this with a valid `info`, which is this call's alone. Codes above 0
+    // are the kernel's own, of faults, which have an address.
+    let address = unsafe { ((*info).si_code > 0).then(|| (*info).si_addr()) };
+    if address.is_some_and(|address| crate::unreadable::tell(address.addr())) {
+        std::process::abort();
+    }
+    // SAFETY: both may be called in a handler, and no memory is passed. The signal that is raised
+    // comes when this returns.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
     }
 }

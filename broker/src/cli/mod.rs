@@ -39,6 +39,7 @@ mod status;
 mod stdout;
 mod topic;
 mod trouble;
+mod unsafe_recover;
 mod version;
 
 use crate::exit::Exit;

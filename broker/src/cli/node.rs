@@ -1,4 +1,4 @@
-//! `bateau node list|add|remove|replace|drain`.
+//! `bateau node list|add|remove|replace|drain`; `unsafe-recover` has a file of its own.
 //!
 //! ```text
 //!   add, replace ──► a permit; the node comes when it is started with an empty directory
@@ -17,6 +17,7 @@ use super::fault::{Fault, escaped};
 use super::output::{Output, Rows, print};
 use super::topic::number;
 use super::trouble;
+use super::unsafe_recover::{self, UnsafeRecoverArguments};
 use bateau_client::Admin;
 use bateau_client::admin::{MetadataRole, NodeInfo, NodeListener, NodePermit, NodeStanding};
 use clap::{Args, Subcommand};
@@ -73,6 +74,9 @@ pub(super) enum NodeCommand {
     /// Have a node lead nothing, before work on it; it goes on holding its copies
     #[command(before_help = DRAIN)]
     Drain(DrainArguments),
+    /// Have a node go on alone that does not run, when the majority is gone for ever
+    #[command(before_help = unsafe_recover::EXAMPLES)]
+    UnsafeRecover(UnsafeRecoverArguments),
 }
 
 #[derive(Args)]
@@ -176,6 +180,7 @@ pub(super) fn run(command: &NodeCommand, output: Output) -> Result<(), Fault> {
             connect::run(remove(arguments, output))
         }
         NodeCommand::Drain(arguments) => connect::run(drain(arguments, output)),
+        NodeCommand::UnsafeRecover(arguments) => unsafe_recover::run(arguments, output),
     }
 }
 

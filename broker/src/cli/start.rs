@@ -81,6 +81,7 @@ fn run(start: Start, nodes_count: u32, sources: &Sources, begun: Instant) -> Res
     let configs = local_cluster::configs(&loaded, nodes_count).map_err(usage)?;
     telemetry::init(nodes_count > 1);
     open_files::raise();
+    bateau_log::name_unreadable_pages();
     let temporary = Temporary::create(&loaded.config)?;
     local_cluster::prepare(&loaded.config.node.data_dir, nodes_count)?;
     let done = server::run(&configs, begun);

@@ -50,14 +50,14 @@ impl Opened {
         progress: &RecoveryProgress,
     ) -> Result<Self, Failure> {
         let data_dir =
-            DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(open_failure)?;
+            DataDir::lock(Arc::clone(&disk), std::process::id()).map_err(failure_of_open)?;
         let founding_id = settings.entropy.bytes();
         let mut identity = bateau_storage::identity(&data_dir, settings.node_id, founding_id)
-            .map_err(open_failure)?;
+            .map_err(failure_of_open)?;
         let others = (&settings.voters[..], settings.entropy.bytes());
         let opened =
             bateau_storage::open(&data_dir, &mut identity, others, settings.data_dir, progress);
-        let opened = opened.map_err(open_failure)?;
+        let opened = opened.map_err(failure_of_open)?;
         telemetry::report_lost_votes(&identity);
         let (cycle, mut report) = (opened.cycle, opened.report);
         let (views, recovered) = taken_up(opened.logs, &mut report);
@@ -150,7 +150,7 @@ impl Opened {
         made: Result<(RecoveredLog, LogReader), OpenError>,
         members: Vec<Founder>,
     ) -> Result<(), Failure> {
-        let (log, reader) = made.map_err(open_failure)?;
+        let (log, reader) = made.map_err(failure_of_open)?;
         self.views.push(PartitionView::new(log.incarnation, reader));
         self.recovered.push(log);
         self.members = members;
@@ -212,7 +212,8 @@ fn registration(
     }
 }
 
-fn open_failure(error: OpenError) -> Failure {
+/// Why a directory is not opened, with its exit code.
+pub(crate) fn failure_of_open(error: OpenError) -> Failure {
     let exit = match &error {
         OpenError::Locked { .. } => Exit::NotFoundOrHeld,
         OpenError::OtherNode { .. }

@@ -30,13 +30,7 @@ pub(super) fn of_engine(settings: &NodeSettings, doors: &Doors, disk: &dyn Disk)
         broker,
         durability: config.durability(),
         groups: of_groups(config),
-        data_dir: DataDirOptions {
-            soft_free_bytes: soft_free_bytes(config, disk),
-            hard_free_bytes: config.limits.disk_free_hard_bytes,
-            ballast_bytes: config.limits.disk_ballast_bytes,
-            wall_ms: settings.clock.wall_ms(),
-            ..DataDirOptions::default()
-        },
+        data_dir: data_dir_options(config, disk, settings.clock.wall_ms()),
         retention_check: Duration::from_millis(config.limits.retention_check_ms),
         // A test that controls its node has its disk to itself.
         scrub: of_scrub(config).filter(|_| settings.controls.is_none()),
@@ -49,6 +43,17 @@ fn of_scrub(config: &Config) -> Option<ScrubSettings> {
     let share_percent = config.limits.scrub_percent;
     let interval = Duration::from_millis(config.limits.scrub_interval_ms);
     (share_percent > 0).then_some(ScrubSettings { share_percent, interval })
+}
+
+/// How a node's directory is opened.
+pub(crate) fn data_dir_options(config: &Config, disk: &dyn Disk, wall_ms: u64) -> DataDirOptions {
+    DataDirOptions {
+        soft_free_bytes: soft_free_bytes(config, disk),
+        hard_free_bytes: config.limits.disk_free_hard_bytes,
+        ballast_bytes: config.limits.disk_ballast_bytes,
+        wall_ms,
+        ..DataDirOptions::default()
+    }
 }
 
 /// The larger of the two limits that an operator gives; a filesystem that does not tell its size

@@ -24,6 +24,7 @@ mod founding;
 mod letters;
 mod recovery;
 mod segments;
+mod survival;
 mod work;
 
 pub use answer::answer;
@@ -36,4 +37,5 @@ pub use letters::{
 };
 pub use recovery::{frames_found, recovered};
 pub use segments::segments;
+pub use survival::go_on_alone;
 pub use work::{Business, birth, work};

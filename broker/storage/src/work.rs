@@ -84,7 +84,7 @@ pub fn birth(log: LogBirth) -> Create {
     }
 }
 
-fn hard_state(vote: Vote, commit: LogIndex) -> HardState {
+pub(crate) fn hard_state(vote: Vote, commit: LogIndex) -> HardState {
     let voted_for = Some(vote.voted_for).filter(|replica| *replica != ReplicaId::ZERO);
     HardState { term: vote.term, vote: voted_for, commit }
 }

@@ -79,6 +79,45 @@ impl Disk {
         self.device.as_ref().filter(|_| self.is_own())
     }
 
+    /// Removes all data of a node that does not run, as a new disk has none.
+    ///
+    /// Panics where that fails.
+    pub fn wipe(&self) {
+        fs::remove_dir_all(self.data()).expect("a node has kept something there");
+    }
+
+    /// Keeps a copy of the data of a node that does not run.
+    ///
+    /// Panics where that fails.
+    pub fn keep_copy(&self) {
+        let mut command = Command::new("cp");
+        command.args(["--archive", "--sparse=always"]).args([self.data(), self.copy()]);
+        let copied = command.status();
+        assert!(copied.is_ok_and(|status| status.success()), "there is room for a copy");
+    }
+
+    /// Puts the copy in the place of the data, and these in the place of the copy.
+    ///
+    /// Panics where there is no copy.
+    pub fn exchange_with_copy(&self) {
+        let between = self.mounted().join("between");
+        let places = [self.data(), between, self.copy()];
+        for (to, from) in [(1, 0), (0, 2), (2, 1)] {
+            fs::rename(&places[from], &places[to]).expect("there is a copy");
+        }
+    }
+
+    /// Removes the copy.
+    ///
+    /// Panics where there is none.
+    pub fn forget_copy(&self) {
+        fs::remove_dir_all(self.copy()).expect("there is a copy");
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.mounted().join("copy")
+    }
+
     /// From now on the device refuses what is written. False where it cannot be made to.
     pub fn fail(&self) -> bool {
         self.limit(FAILING_BYTES)

@@ -82,6 +82,11 @@ impl Entry {
         *self.observed.entry(what).or_default() += count;
     }
 
+    /// Counts what was seen once more, and proves no fault.
+    pub fn note(&mut self, what: &'static str) {
+        *self.measured.entry(what).or_default() += 1;
+    }
+
     /// Keeps the greatest of a number.
     pub fn measure(&mut self, what: &'static str, number: u64) {
         let most = self.measured.entry(what).or_default();

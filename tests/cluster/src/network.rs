@@ -24,6 +24,8 @@ use std::thread;
 
 /// Port of every node's Kafka door.
 pub const KAFKA_PORT: u16 = 9_092;
+/// Port of every node's native door, where it is open.
+pub const NATIVE_PORT: u16 = 9_440;
 /// Port on which every node hears its peers.
 pub const PEERS_PORT: u16 = 9_640;
 
@@ -202,6 +204,11 @@ pub fn address(node: usize) -> Ipv4Addr {
 /// A node's Kafka door.
 pub fn kafka(node: usize) -> SocketAddr {
     SocketAddr::from((address(node), KAFKA_PORT))
+}
+
+/// A node's native door.
+pub fn native(node: usize) -> SocketAddr {
+    SocketAddr::from((address(node), NATIVE_PORT))
 }
 
 /// A command that runs `program` in a node's network.

@@ -2,6 +2,8 @@
 //!
 //! Invariants
 //! - A node keeps its address and its disk over its restarts.
+//! - [`Nodes::ids`] are the members; spares have a network and a disk, and no process before they
+//!   are let in ([`Nodes::join`]).
 //! - No process outlives its [`Nodes`]; disks and networks go after the processes.
 //!
 //! Absent on purpose: what clients see ([`crate::load`]).
@@ -11,11 +13,15 @@ use crate::disk::{self, Disk};
 use crate::network::{self, KAFKA_PORT, Network, PEERS_PORT, Way};
 use crate::wall_clock::{Library, WallClock};
 use kafka_clients_tests::broker::binary;
-use kafka_clients_tests::program::Program;
+use kafka_clients_tests::program::{Line, Program, wait_until};
 use kafka_clients_tests::scratch::ScratchDirectory;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+/// Between two looks at a node.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// What nodes stand on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,12 +32,17 @@ pub struct Ground {
     pub disk: disk::Kind,
     /// Whether each has a wall clock of its own.
     pub has_clocks: bool,
+    /// Whether each has an open native door, for an operator's commands.
+    pub has_native: bool,
+    /// Nodes that are no members yet.
+    pub spares: usize,
 }
 
 impl Ground {
     /// The usual one.
     pub fn of(way: Way) -> Self {
-        Self { way, disk: disk::Kind::Image(disk::SIZE_BYTES), has_clocks: false }
+        let disk = disk::Kind::Image(disk::SIZE_BYTES);
+        Self { way, disk, has_clocks: false, has_native: false, spares: 0 }
     }
 }
 
@@ -41,6 +52,8 @@ pub struct Nodes {
     programs: BTreeMap<usize, Program>,
     disks: BTreeMap<usize, Disk>,
     clocks: BTreeMap<usize, WallClock>,
+    members: BTreeSet<usize>,
+    has_native: bool,
     /// Which the clocks need.
     _library: Option<Library>,
     /// How they reach each other.
@@ -49,9 +62,9 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Makes networks, disks and files for so many nodes; nothing runs yet.
+    /// Makes networks, disks and files for so many members, and for spares; nothing runs yet.
     pub fn new(count: usize, ground: Ground, seed: u64) -> Self {
-        let ids: Vec<usize> = (1..=count).collect();
+        let ids: Vec<usize> = (1..=count + ground.spares).collect();
         let network = Network::new(&ids, ground.way, seed);
         let disks = ids.iter().map(|id| (*id, Disk::new(*id, ground.disk))).collect();
         let library = ground.has_clocks.then(Library::compile).flatten();
@@ -59,10 +72,10 @@ impl Nodes {
             library.iter().flat_map(|library| ids.iter().map(|id| (*id, library.clock(*id))));
         let (clocks, programs) = (clocks.collect(), BTreeMap::new());
         let place = ScratchDirectory::new("nodes");
-        let nodes = Self { programs, disks, clocks, _library: library, network, place };
-        for id in nodes.ids() {
-            std::fs::write(nodes.file(id), nodes.configuration(id)).expect("it is written");
-        }
+        let (members, has_native) = ((1..=count).collect(), ground.has_native);
+        let _library = library;
+        let nodes = Self { programs, disks, clocks, members, has_native, _library, network, place };
+        nodes.ids().into_iter().for_each(|id| nodes.configure(id, &nodes.ids()));
         nodes
     }
 
@@ -76,12 +89,42 @@ impl Nodes {
         nodes
     }
 
-    /// All ids.
+    /// All members.
     pub fn ids(&self) -> Vec<usize> {
-        self.disks.keys().copied().collect()
+        self.members.iter().copied().collect()
     }
 
-    /// All ids but this one.
+    /// Nodes that are no members.
+    pub fn spares(&self) -> Vec<usize> {
+        self.disks.keys().copied().filter(|id| !self.members.contains(id)).collect()
+    }
+
+    /// A spare becomes a member that knows these others; it is launched, and not waited for.
+    pub fn join(&mut self, id: usize, others: &[usize]) {
+        self.configure(id, others);
+        self.members.insert(id);
+        self.launch(id);
+    }
+
+    /// A member whose process has ended becomes a spare with an empty disk.
+    pub fn leave(&mut self, id: usize) {
+        assert!(!self.running(id), "it has ended");
+        self.members.remove(&id);
+        self.programs.remove(&id);
+        self.disk(id).wipe();
+    }
+
+    /// Two nodes that do not run get each other's disks.
+    pub fn swap_disks(&mut self, one: usize, other: usize) {
+        let taken = [one, other].map(|id| self.disks.remove(&id).expect("every node has a disk"));
+        let [of_one, of_other] = taken;
+        self.disks.insert(one, of_other);
+        self.disks.insert(other, of_one);
+        let voters = self.ids();
+        [one, other].into_iter().for_each(|id| self.configure(id, &voters));
+    }
+
+    /// All members but this one.
     pub fn others(&self, id: usize) -> Vec<usize> {
         self.ids().into_iter().filter(|other| *other != id).collect()
     }
@@ -90,18 +133,26 @@ impl Nodes {
         self.place.path().join(format!("node{id}.toml"))
     }
 
-    fn configuration(&self, id: usize) -> String {
+    /// Writes the file of a node that is to dial these.
+    fn configure(&self, id: usize, voters: &[usize]) {
+        std::fs::write(self.file(id), self.configuration(id, voters)).expect("it is written");
+    }
+
+    fn configuration(&self, id: usize, voters: &[usize]) -> String {
         let disk = self.disk(id);
-        let voters: Vec<String> = self
-            .ids()
+        let voters: Vec<String> = voters
             .iter()
             .map(|voter| format!("\"{voter}@{}:{PEERS_PORT}\"", network::address(*voter)))
             .collect();
         let address = network::address(id);
+        let native = match self.has_native {
+            true => format!("\"{0}\"\nnative_advertised = \"{0}\"", network::native(id)),
+            false => "\"off\"".to_owned(),
+        };
         format!(
             "[node]\nid = {id}\ndata_dir = \"{}\"\ndata_dir_exclusive = {}\n\
              [listeners]\nkafka = \"{address}:{KAFKA_PORT}\"\n\
-             kafka_advertised = \"{address}:{KAFKA_PORT}\"\nnative = \"off\"\nhttp = \"off\"\n\
+             kafka_advertised = \"{address}:{KAFKA_PORT}\"\nnative = {native}\nhttp = \"off\"\n\
              peers = \"{address}:{PEERS_PORT}\"\nallow_plaintext = true\n\
              [cluster]\nvoters = [{}]\n\
              [limits]\nconnections_per_ip_max = 10000\nconnections_per_ip_second_max = 100000\n\
@@ -147,6 +198,22 @@ impl Nodes {
         })
     }
 
+    /// Whether a node has said that it is ready.
+    pub fn is_ready(&self, id: usize) -> bool {
+        let is_ready = |line: &Line| line.json.as_ref().is_some_and(|json| json["ready"] == true);
+        self.programs.get(&id).is_some_and(|program| program.lines().iter().any(is_ready))
+    }
+
+    /// Waits until a node is ready or its process has ended.
+    pub fn until_ready_or_ended(&mut self, id: usize) {
+        let deadline = Instant::now() + TIMEOUT;
+        while !self.is_ready(id) && self.running(id) {
+            let tail = || self.tail(id);
+            assert!(Instant::now() < deadline, "node {id} is not ready, and goes on{}", tail());
+            std::thread::sleep(LOOK_PAUSE);
+        }
+    }
+
     /// Ends a node without a word.
     pub fn kill(&mut self, id: usize) {
         self.programs.remove(&id).expect("it runs").kill();
@@ -164,9 +231,21 @@ impl Nodes {
         (status, program.errors().join("\n"))
     }
 
-    /// What a node has said on standard error.
+    /// As [`Self::ended`], and before these whether it had said that it is ready.
+    pub fn ended_unready(&mut self, id: usize) -> (bool, ExitStatus, String) {
+        wait_until("it has ended", TIMEOUT, || self.is_ready(id) || !self.running(id));
+        if self.is_ready(id) && self.running(id) {
+            self.kill(id);
+            return (true, ExitStatus::default(), String::new());
+        }
+        let is_ready = self.is_ready(id);
+        let (status, said) = self.ended(id);
+        (is_ready, status, said)
+    }
+
+    /// What a node has said on standard error since it was started; nothing where it was ended.
     pub fn said(&self, id: usize) -> String {
-        self.program(id).errors().join("\n")
+        self.programs.get(&id).map(|program| program.errors().join("\n")).unwrap_or_default()
     }
 
     /// The end of what a node has said, for messages.

@@ -24,7 +24,7 @@ pub fn created_topics(count: u64) -> Vec<Duration> {
     let nodes = Nodes::started(3, Ground::of(Way::Packets), 1);
     let ids = nodes.ids();
     // The first topic of all waits for whatever is done once.
-    Directory::new(&ids, "first").create(1);
+    Directory::new(&ids, &[], "first").create(1);
     (0..count).map(|number| created(&ids, number)).collect()
 }
 
@@ -57,7 +57,7 @@ fn created(ids: &[usize], number: u64) -> Duration {
 /// Panics when the partitions cannot be made.
 pub fn restarts(count: u64) -> Vec<Duration> {
     let mut nodes = Nodes::started(3, Ground::of(Way::Packets), 1);
-    let directory = Directory::new(&nodes.ids(), "many");
+    let directory = Directory::new(&nodes.ids(), &[], "many");
     directory.create(MANY_PARTITIONS);
     for led in (0_u32..).zip(directory.partitions()) {
         let (partition, led) = led;

@@ -48,7 +48,7 @@ fn every_client_rides_through_the_kill_of_a_leader() {
         pause: Duration::from_millis(20),
         ask_pause: Duration::from_millis(50),
     };
-    let load = Load::start(&nodes.ids(), TOPIC, shape, 1);
+    let load = Load::start(&nodes.ids(), &[], TOPIC, shape, 1);
     let mut programs = Vec::new();
     for (at, (name, command)) in (1_u64..).zip(clients) {
         let Some(mut command) = command else {

@@ -254,6 +254,77 @@ fn a_node_that_has_lost_its_votes_is_taken_back_by_itself() {
     assert_eq!(values, ["before", "after"]);
 }
 
+/// Has a node that does not run go on alone: its exit code, the rows, and stderr.
+fn unsafe_recover(
+    cluster: &Cluster,
+    id: usize,
+    more: &[&str],
+) -> (Option<i32>, Vec<Value>, String) {
+    let mut command = Command::new(binary());
+    command.args(["node", "unsafe-recover", "--config"]).arg(cluster.trio.file(id)).args(more);
+    let mut program = Program::start("bateau", command);
+    let status = program.wait_for_exit(TIMEOUT);
+    let rows = program.lines().into_iter().filter_map(|line| line.json).collect();
+    (status.code(), rows, program.errors().join("\n"))
+}
+
+#[test]
+fn one_of_three_goes_on_alone_when_its_loss_was_accepted() {
+    if !namespace::enter("one_of_three_goes_on_alone_when_its_loss_was_accepted") {
+        return;
+    }
+    let mut cluster = Cluster::founded_by(&NODES);
+    cluster.run(1, &["topic", "create", TOPIC, "--partitions", "6"]);
+    cluster.run(1, &["topic", "create", "elsewhere", "--partitions", "3", "--replicas", "1"]);
+    cluster.run(1, &["produce", TOPIC, "-k", "7", "before"]);
+    let (code, _, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    assert_eq!(code, Some(3), "it runs: {said}");
+    NODES.into_iter().for_each(|id| cluster.trio.kill(id));
+    let (code, rows, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    assert_eq!(code, Some(0), "{said}");
+    let goes_on = |row: &&Value| row["goes_on"] == true;
+    assert_eq!(rows.iter().filter(goes_on).count(), 16 + 6 + 1, "{rows:?}");
+    assert_eq!(rows.iter().filter(|row| !goes_on(row)).count(), 2, "{rows:?}");
+    let (code, _, said) = unsafe_recover(&cluster, 1, &[]);
+    assert_eq!(code, Some(2), "nobody can type it here: {said}");
+    let (code, _, said) = unsafe_recover(&cluster, 1, &["--accept", "yes"]);
+    assert_eq!(code, Some(1), "{said}");
+    let loss = "lose what only nodes 2, 3 hold";
+    assert!(said.contains(loss), "{said}");
+    let (code, _, said) = unsafe_recover(&cluster, 1, &["--accept", loss]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("bateau node replace 2"), "{said}");
+
+    cluster.trio.launch(1);
+    cluster.trio.until_ready(1);
+    cluster.run(1, &["produce", TOPIC, "-k", "7", "alone"]);
+    // An old directory is no member's any more, and takes nobody's votes.
+    cluster.trio.launch(2);
+    cluster.trio.launch(3);
+    cluster.until_node(1, 1, "that it goes on alone", |node| node["metadata"] == "leader");
+    cluster.run(1, &["produce", TOPIC, "-k", "7", "still alone"]);
+    for id in [2, 3] {
+        cluster.trio.kill(id);
+        fs::remove_dir_all(cluster.trio.data(id)).expect("it is there");
+        let id_text = id.to_string();
+        cluster.until_node(1, id, "that it is gone", |node| node["alive"] == false);
+        cluster.run(1, &["node", "replace", &id_text, "--yes"]);
+        cluster.trio.launch(id);
+        cluster.trio.until_ready(id);
+    }
+    for id in [2, 3] {
+        cluster.until_node(1, id, "all of its copies", |node| {
+            node["replicas"].as_u64() >= Some(22) && node["incoming"] == 0
+        });
+    }
+    let (code, _, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    assert_eq!(code, Some(3), "{said}");
+    cluster.trio.kill(1);
+    let read = cluster.run(2, &["consume", TOPIC, "--exit-at-end"]);
+    let values: Vec<&Value> = read.iter().map(|record| &record["value"]).collect();
+    assert_eq!(values, ["before", "alone", "still alone"]);
+}
+
 #[test]
 fn what_would_lose_something_is_refused_with_one_line() {
     if !namespace::enter("what_would_lose_something_is_refused_with_one_line") {

@@ -79,3 +79,18 @@ fn p12_power_cuts_lose_nothing_that_was_acknowledged() {
 fn p13_a_node_whose_flush_fails_ends_and_the_others_take_over() {
     short("p13_a_node_whose_flush_fails_ends_and_the_others_take_over", Row::P13);
 }
+
+#[test]
+fn p17_members_come_leave_and_are_replaced_amid_faults() {
+    short("p17_members_come_leave_and_are_replaced_amid_faults", Row::P17);
+}
+
+#[test]
+fn p15_a_disk_that_is_empty_another_node_s_or_old_is_refused_or_replaced() {
+    short("p15_a_disk_that_is_empty_another_node_s_or_old_is_refused_or_replaced", Row::P15);
+}
+
+#[test]
+fn p14_damaged_files_of_a_minority_are_made_good_and_of_all_are_named() {
+    short("p14_damaged_files_of_a_minority_are_made_good_and_of_all_are_named", Row::P14);
+}

@@ -28,7 +28,7 @@ fn nodes_that_are_asked_to_stop_give_their_leaderships_away() {
         pause: Duration::from_millis(5),
         ask_pause: Duration::from_millis(50),
     };
-    let load = Load::start(&nodes.ids(), "orders", shape, 1);
+    let load = Load::start(&nodes.ids(), &[], "orders", shape, 1);
     for stop in 0..STOPS {
         let partition = u32::try_from(stop).expect("it is small");
         let leader = load.directory().leader(partition).expect("the partition is led");

@@ -16,7 +16,7 @@
 //!
 //! Absent on purpose: whether nodes live, and who should hold what (`planner`).
 
-use super::command::Replica;
+use super::command::{MetadataCommand, Replica};
 use super::event::MetadataEvent;
 use super::metadata::{Metadata, Refusal};
 use super::node::Founder;
@@ -191,6 +191,26 @@ impl Metadata {
     #[must_use]
     pub const fn quorum(&self) -> &Quorum {
         &self.quorum
+    }
+
+    /// The commands by which these members are strangers in their present directories: each comes
+    /// back as one that was replaced.
+    ///
+    /// - `directory`: draws a random founding id, which nobody has.
+    pub fn give_up(
+        &self,
+        nodes: &[NodeId],
+        mut directory: impl FnMut() -> [u8; 16],
+    ) -> Vec<MetadataCommand> {
+        let members = nodes.iter().filter_map(|node| self.member(*node));
+        let permit = Permit::Replace;
+        let given_up = (self.next_replica_id..).zip(members).flat_map(|(replica, member)| {
+            let founder = Founder { founding_id: directory(), ..member.founder.clone() };
+            let (node, replica) = (founder.node, ReplicaId::new(replica));
+            let admitted = MetadataCommand::AdmitNode { founder, replica };
+            [MetadataCommand::PermitNode { node, permit }, admitted]
+        });
+        given_up.collect()
     }
 
     pub(super) fn begin_members(&mut self, founders: &[Founder], events: &mut Vec<MetadataEvent>) {

@@ -43,6 +43,11 @@ impl Leaders {
         self.claims.iter().filter_map(claim).max_by_key(|(_, term)| *term)
     }
 
+    /// Whether another node says that it leads this, of those that are heard.
+    pub fn is_led(&self, incarnation: Incarnation, is_heard: impl Fn(NodeId) -> bool) -> bool {
+        self.leader_of(incarnation).is_some_and(|(node, _)| is_heard(node))
+    }
+
     fn own_in(&self, led: impl Iterator<Item = Incarnation>) -> Vec<Leadership> {
         let of = |incarnation| {
             self.own.get(&incarnation).map(|term| Leadership { incarnation, term: *term })

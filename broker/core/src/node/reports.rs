@@ -2,7 +2,10 @@
 //! have the replicas that were assigned to them, which replicas here are lost, and what of deleted
 //! logs is gone from here.
 //!
-//! Invariants: a report is repeated until the metadata shows that it has arrived.
+//! Invariants
+//! - A report is repeated until the metadata shows that it has arrived.
+//! - A lost replica is reported while another one leads. Where all are lost nobody does, and then
+//!   each keeps what is left of it.
 //!
 //! Absent on purpose: what the controller makes of it.
 
@@ -79,7 +82,9 @@ impl Node {
         let assigned = reports.assigned.iter().take(REPORTED_MAX);
         let settled: Vec<_> = assigned.map(|(log, number)| (*log, *number)).collect();
         let incarnations: Vec<_> = reports.removed.iter().take(REPORTED_MAX).copied().collect();
-        let lost = reports.lost.iter().take(REPORTED_MAX);
+        let is_heard = |node| self.links.get(&node).is_some_and(|link| link.is_up());
+        let is_led = |lost: &(&Incarnation, _)| self.leaders.is_led(*lost.0, is_heard);
+        let lost = reports.lost.iter().filter(is_led).take(REPORTED_MAX);
         let lost: Vec<_> = lost.map(|(log, replica)| (*log, *replica)).collect();
         if !lost.is_empty() {
             let request = MembershipRequest::Renew(lost);

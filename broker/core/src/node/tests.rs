@@ -475,6 +475,27 @@ fn nobody_leads_what_has_been_deleted() {
 }
 
 #[test]
+fn a_lost_replica_is_reported_once_another_one_leads() {
+    let mut world = World::founded(3);
+    world.create_one(topic("a", 1, 3)).unwrap();
+    let partition = &world.metadata().topic("a").unwrap().partitions[0];
+    let mut replicas = partition.replicas.iter();
+    let replica = replicas.find(|replica| replica.node == NodeId::new(2)).unwrap().id;
+    let incarnation = partition.incarnation;
+    let mut meeting = founded_trio();
+    meeting.tell(NodeId::new(2), NodeInput::Metadata(Arc::new(world.metadata().clone())));
+    meeting.controller(Some(1));
+    meeting.tell(NodeId::new(2), NodeInput::Stopped { incarnation, replica, is_lost: true });
+    meeting.pass(3_000);
+    assert_eq!(meeting.asked, [], "the others may have lost theirs, too");
+    let term = Some(Term::new(4));
+    meeting.tell(NodeId::new(1), NodeInput::Leads { incarnation, term });
+    meeting.settle();
+    meeting.pass(1_000);
+    assert!(matches!(meeting.asked[..], [(2, 1, _), ..]), "{:?}", meeting.asked);
+}
+
+#[test]
 fn who_gives_way_says_so_to_every_peer_and_takes_it_back() {
     let mut meeting = founded_trio();
     meeting.tell(NodeId::new(2), NodeInput::GivesWay(true));

@@ -55,6 +55,7 @@ pub use reads::NotLeading;
 pub use sending::{OutgoingSnapshot, SNAPSHOTS_SENDING_MAX};
 pub use start::{RecoveredLog, ReplicaStart};
 pub use start_error::StartError;
+pub(crate) use state_file::{stored_membership, stored_metadata};
 pub use steering::Assignment;
 pub use tail::{KEPT_BYTES_MAX, TailBudget};
 

@@ -17,6 +17,7 @@ use super::membership::Membership;
 use super::trim::LogStart;
 use crate::clock::Now;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::controller::Metadata;
 use bateau_protocol::ids::LogIndex;
 use bytes::Bytes;
 
@@ -126,16 +127,35 @@ pub(super) struct State {
 impl State {
     /// Errors: [`DecodeError`]; the file's checksum was fine, so the partition is not opened.
     pub fn decode(bytes: &[u8], kind: DerivedStart) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        let version = reader.u16("state version")?;
-        if version != STATE_VERSION {
-            return Err(reader.invalid("state version", version.into(), "version 1"));
-        }
-        let log_start = LogStart::read(&mut reader)?;
-        let membership = Membership::decode(reader.bytes("membership")?)?;
+        let (log_start, membership, reader) = parts(bytes)?;
         let derived = Derived::decode(kind, reader.rest())?;
         Ok(Self { log_start, membership, derived })
     }
+}
+
+/// The configuration in a state file.
+pub(crate) fn stored_membership(bytes: &[u8]) -> Result<Membership, DecodeError> {
+    let (_, membership, _) = parts(bytes)?;
+    Ok(membership)
+}
+
+/// The metadata in a state file of its partition.
+pub(crate) fn stored_metadata(bytes: &[u8]) -> Result<Metadata, DecodeError> {
+    let (.., reader) = parts(bytes)?;
+    let restored = Metadata::restore(reader.rest());
+    restored.map_err(|error| DecodeError::because("metadata", error.to_string()))
+}
+
+/// What comes before the derived state, and the rest.
+fn parts(bytes: &[u8]) -> Result<(LogStart, Membership, Reader<'_>), DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.u16("state version")?;
+    if version != STATE_VERSION {
+        return Err(reader.invalid("state version", version.into(), "version 1"));
+    }
+    let log_start = LogStart::read(&mut reader)?;
+    let membership = Membership::decode(reader.bytes("membership")?)?;
+    Ok((log_start, membership, reader))
 }
 
 impl Replica {

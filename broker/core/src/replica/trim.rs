@@ -121,7 +121,7 @@ pub struct Retention {
 /// Why a segment is closed before it is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Roll {
-    /// `segment.ms` has passed: the next append goes to a new one.
+    /// Its records span `segment.ms`: the next append goes to a new one.
     WithTheNextAppend,
     /// All of its records are too old to be kept: it is closed now, so that it can go.
     Now,
@@ -129,14 +129,16 @@ pub enum Roll {
 
 impl Retention {
     /// Whether the segment that is being written is to be closed. As in Kafka, a log whose newest
-    /// record is too old loses its last segment too.
+    /// record is too old loses its last segment too; and a segment is as old as its records lie
+    /// apart (KIP-33), so that a clock which is far ahead of them does not close one after another.
     #[must_use]
     pub fn roll(&self, active: &ActiveSegment, now_wall_ms: u64) -> Option<Roll> {
         let age_ms = |timestamp_ms| now_wall_ms.saturating_sub(timestamp_ms);
         if self.age_ms.is_some_and(|limit_ms| age_ms(active.timestamp_max_ms) > limit_ms) {
             return Some(Roll::Now);
         }
-        let is_due = self.segment_ms > 0 && age_ms(active.timestamp_first_ms) > self.segment_ms;
+        let spans_ms = active.timestamp_max_ms.saturating_sub(active.timestamp_first_ms);
+        let is_due = self.segment_ms > 0 && spans_ms > self.segment_ms;
         is_due.then_some(Roll::WithTheNextAppend)
     }
 
@@ -252,11 +254,21 @@ mod tests {
     #[test]
     fn the_last_segment_is_closed_when_it_is_old_and_at_once_when_all_of_it_is_too_old() {
         let retention = Retention { age_ms: Some(500), size_bytes: None, segment_ms: 100 };
+        let spanning = |span_ms: u64| ActiveSegment {
+            timestamp_first_ms: 1_000,
+            timestamp_max_ms: 1_000 + span_ms,
+        };
+        assert_eq!(retention.roll(&spanning(100), 1_100), None);
+        assert_eq!(retention.roll(&spanning(101), 1_101), Some(Roll::WithTheNextAppend));
+        assert_eq!(retention.roll(&spanning(101), 1_601), Some(Roll::WithTheNextAppend));
+        assert_eq!(retention.roll(&spanning(101), 1_602), Some(Roll::Now));
+        assert_eq!(Retention::default().roll(&spanning(0), u64::MAX), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_far_ahead_closes_no_segment_of_records_that_are_kept() {
+        let retention = Retention { age_ms: None, size_bytes: None, segment_ms: 100 };
         let active = ActiveSegment { timestamp_first_ms: 1_000, timestamp_max_ms: 1_050 };
-        assert_eq!(retention.roll(&active, 1_100), None);
-        assert_eq!(retention.roll(&active, 1_101), Some(Roll::WithTheNextAppend));
-        assert_eq!(retention.roll(&active, 1_550), Some(Roll::WithTheNextAppend));
-        assert_eq!(retention.roll(&active, 1_551), Some(Roll::Now));
-        assert_eq!(Retention::default().roll(&active, u64::MAX), None);
+        assert_eq!(retention.roll(&active, 1_000_000_000), None);
     }
 }

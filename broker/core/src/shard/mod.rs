@@ -18,6 +18,7 @@
 //! Absent on purpose: a second shard. One owner per partition is what the code assumes; which
 //! shard that is will be the router's business.
 
+mod alone;
 mod births;
 mod effects;
 mod fitness;
@@ -34,6 +35,7 @@ mod timers;
 mod tests;
 
 pub use crate::replica::{REST_TICKS, RecoveredLog};
+pub use alone::{Alone, AloneError, Left, Survival};
 pub use effects::{Effect, Effects, Reply};
 pub use fitness::Unfit;
 pub use logs::{LogBirth, ShardStartError};

@@ -146,8 +146,13 @@ impl Background {
         first.map(|deletion| (deletion.log, deletion.to, deletion.wall_ms))
     }
 
+    /// Comes about once a second: what is under load without a pause, which has no closing flush,
+    /// gets its side entries then. They are what proves that a log went on where its file was cut.
     pub(super) fn space_was_looked_at(&mut self) {
         self.deletions_wait = false;
+        if self.side_backlog > 0 {
+            self.sides_are_due();
+        }
     }
 
     pub(super) fn look_at(&mut self, log: Incarnation) {

@@ -251,8 +251,12 @@ impl LogScan {
         };
         let durable = self.meta.durable.filter(|durable| durable.segment >= base);
         let known = durable.filter(|durable| durable.segment > base).and(side_file.as_ref());
+        // A file that is too short for what is known of it has lost something: then every byte is
+        // read.
+        let file_bytes = file.bytes().unwrap_or(0);
         if let Some(checkpoint) = known.and_then(|file| side::read_checkpoint(&**file))
             && checkpoint.tail.segment == base
+            && checkpoint.tail.position <= file_bytes
         {
             // A truncation may have opened the segment again since: then the next one does not
             // follow what the checkpoint says.
@@ -275,8 +279,6 @@ impl LogScan {
             Some(file) => side::read_entries(&**file, self.incarnation, base).unwrap_or_default(),
             None => Vec::new(),
         };
-        // A file that is too short for the mark has lost something: then every byte is read.
-        let file_bytes = file.bytes().unwrap_or(0);
         let holds = |mark: &Tail| mark.segment > base || file_bytes >= mark.position;
         if let Some(durable) = durable.filter(holds) {
             self.index_up_to(disk, files, &mut good, durable, &entries)?;
@@ -346,7 +348,8 @@ impl LogScan {
                 (tail.position, tail.index, tail.chain_crc)
                     == (durable.position, durable.index, durable.chain_crc)
             } else {
-                self.is_taken_over(disk, files)?
+                let is_there = self.tail.position <= good.file.bytes().unwrap_or(0);
+                is_there && self.is_taken_over(disk, files)?
             };
             if arrived {
                 break;

@@ -4,8 +4,8 @@ use super::harness::{Model, Node, adopt, batch, check_crashed, found, identity, 
 use super::model::turn;
 use crate::sim_disk::{Fault, SimDisk};
 use crate::{
-    CorruptRange, Create, DataDir, DiskFailed, Done, HardState, LogOptions, OpenError, Opened,
-    Persist, ReadError, Work, WriteError,
+    CorruptRange, Create, DataDir, Disk, DiskFailed, Done, HardState, LogOptions, OpenError,
+    Opened, Persist, ReadError, Work, WriteError,
 };
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
@@ -76,6 +76,19 @@ fn a_flipped_bit_below_a_later_flush_is_corruption_and_is_never_truncated() {
     }
     let kept = disk.contents().keys().filter(|path| path.starts_with("quarantine/")).count();
     assert_eq!(kept, 1);
+}
+
+#[test]
+fn a_segment_that_is_cut_short_is_no_torn_tail_though_the_load_never_pauses() {
+    let mut node = filled(20);
+    node.cycle.check_space(&mut Vec::new()).unwrap();
+    node.background().unwrap();
+    let disk = node.disk.kill();
+    disk.open(PATH).unwrap().set_bytes(position(3)).unwrap();
+    let opened = open(&disk).unwrap();
+    let range = corrupt(&opened);
+    assert_eq!((range.first_index, range.last_index), (LogIndex::new(5), LogIndex::new(21)));
+    assert!(opened.report.torn.is_empty());
 }
 
 #[test]
@@ -173,6 +186,25 @@ fn a_file_cut_short_below_the_durable_mark_is_corruption() {
     let opened = open(&disk).unwrap();
     let range = corrupt(&opened);
     assert_eq!((range.first_index, range.last_index), (LogIndex::new(7), LogIndex::new(9)));
+}
+
+#[test]
+fn a_closed_segment_that_is_cut_short_is_corruption() {
+    for is_sealed in [false, true] {
+        let mut node = filled(120);
+        if is_sealed {
+            node.background().unwrap();
+        }
+        node.idle().unwrap();
+        let disk = node.disk.kill();
+        let logs = disk.contents().keys().filter(|path| path.ends_with(".log")).count();
+        assert!(logs > 1, "the first one is closed");
+        disk.open(PATH).unwrap().set_bytes(position(20) + 10).unwrap();
+        let opened = open(&disk).unwrap();
+        let range = corrupt(&opened);
+        assert_eq!(range.first_index, LogIndex::new(22), "{is_sealed}");
+        assert_eq!(range.last_index, LogIndex::new(121));
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ struct Known {
 #[derive(Debug)]
 pub struct Directory {
     nodes: Vec<usize>,
+    /// How many of the nodes get a replica.
+    replicas: usize,
     topic: String,
     turn: AtomicUsize,
     known: Mutex<Known>,
@@ -35,10 +37,11 @@ pub struct Directory {
 
 impl Directory {
     /// Knows nothing yet.
-    pub fn new(nodes: &[usize], topic: &str) -> Self {
+    pub fn new(nodes: &[usize], spares: &[usize], topic: &str) -> Self {
         let known = Known { at: Instant::now(), partitions: Vec::new() };
         Self {
-            nodes: nodes.to_vec(),
+            nodes: [nodes, spares].concat(),
+            replicas: nodes.len(),
             topic: topic.to_owned(),
             turn: AtomicUsize::new(0),
             known: Mutex::new(known),
@@ -54,12 +57,13 @@ impl Directory {
         self.known.lock().expect("nobody panics with it")
     }
 
-    /// Creates the topic with a replica on every node and waits until all of it has leaders.
+    /// Creates the topic with a replica on every node but the spares, and waits until all of it has
+    /// leaders.
     ///
     /// Panics when that takes too long.
     pub fn create(&self, partitions: u32) {
         let deadline = Instant::now() + CREATE_TIMEOUT;
-        let replicas = i16::try_from(self.nodes.len()).expect("there are few");
+        let replicas = i16::try_from(self.replicas).expect("there are few");
         let mut said = String::new();
         let created = |said: &mut String| {
             for node in &self.nodes {

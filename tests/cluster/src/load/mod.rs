@@ -150,11 +150,12 @@ pub struct Finished {
 }
 
 impl Load {
-    /// Creates the topic with a replica on each of these nodes and begins.
+    /// Creates the topic with a replica on each of these nodes and begins. Spares are asked too,
+    /// whether they are members by then or not.
     ///
     /// Panics when the topic cannot be made.
-    pub fn start(nodes: &[usize], topic: &str, shape: Shape, seed: u64) -> Self {
-        let directory = Directory::new(nodes, topic);
+    pub fn start(nodes: &[usize], spares: &[usize], topic: &str, shape: Shape, seed: u64) -> Self {
+        let directory = Directory::new(nodes, spares, topic);
         directory.create(shape.partitions);
         let shared = Arc::new(Shared {
             begun: Instant::now(),
@@ -243,6 +244,12 @@ impl Load {
     /// Waits until every partition has been acknowledged by something that was sent after
     /// `moment`, and returns how long it took since then; `None` after `timeout`.
     pub fn all_acked_since(&self, moment: u64, timeout: Duration) -> Option<Duration> {
+        let partitions = usize::try_from(self.shared.shape.partitions).ok()?;
+        self.acked_since(moment, partitions, timeout)
+    }
+
+    /// The same, of any `count` partitions.
+    pub fn acked_since(&self, moment: u64, count: usize, timeout: Duration) -> Option<Duration> {
         let deadline = Instant::now() + timeout;
         let partitions = usize::try_from(self.shared.shape.partitions).ok()?;
         let (mut first, mut looked) = (vec![None; partitions], 0);
@@ -257,8 +264,9 @@ impl Load {
                 }
                 looked = acks.len();
             }
-            let last = first.iter().copied().collect::<Option<Vec<u64>>>();
-            if let Some(last) = last.and_then(|all| all.into_iter().max()) {
+            let mut acked: Vec<u64> = first.iter().flatten().copied().collect();
+            acked.sort_unstable();
+            if let Some(last) = count.checked_sub(1).and_then(|last| acked.get(last)) {
                 return Some(Duration::from_nanos(last.saturating_sub(moment)));
             }
             if Instant::now() > deadline {

@@ -3,8 +3,9 @@
 //!
 //! Invariant: the damage is seen at the target: reads that the device has refused, or files that
 //! were made others.
-//! Absent on purpose: repair. A copy whose files were damaged need not be equal to the others.
+//! Absent on purpose: damage while a node does not run (P14).
 
+use super::membership::right;
 use super::{LOOK_MAX, RECOVERY_MAX, Run};
 use crate::load::{self, RETRY_PAUSE};
 use crate::replicas;
@@ -78,7 +79,6 @@ fn other_files(run: &mut Run, how: &str) {
     let segments = replicas::first_segments(&run.nodes, victim);
     let is_cut = run.random.bool();
     run.entry.variant = format!("{how}, {}", if is_cut { "cut short" } else { "replaced" });
-    run.damaged.push(victim);
     let since = run.now();
     for segment in &segments {
         let done = if is_cut { cut(segment) } else { replace(segment) };
@@ -95,6 +95,8 @@ fn other_files(run: &mut Run, how: &str) {
     run.nodes.until_ready(victim);
     let took = run.recovers("beside a node with damaged files", LOOK_MAX);
     run.entry.recoveries.push(took);
+    // Its copies are replaced by new ones, which are equal to the others' in the end.
+    right(run);
     std::thread::sleep(ASKED);
     run.load.unpin();
     run.fault_ended(since, &led);

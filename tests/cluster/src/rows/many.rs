@@ -30,7 +30,7 @@ const TICKS: u64 = 100;
 /// Makes the partitions and measures what they cost while nobody is at work.
 pub(super) fn prepare(nodes: &Nodes, entry: &mut Entry) {
     let empty = resident_mib(nodes);
-    let directory = Directory::new(&nodes.ids(), TOPIC);
+    let directory = Directory::new(&nodes.ids(), &[], TOPIC);
     directory.create(MANY);
     std::thread::sleep(SETTLED);
     let before = ticks(nodes);
@@ -44,7 +44,7 @@ pub(super) fn prepare(nodes: &Nodes, entry: &mut Entry) {
 
 /// P22.
 pub(super) fn restarts(run: &mut Run) {
-    let many = Directory::new(&run.nodes.ids(), TOPIC);
+    let many = Directory::new(&run.nodes.ids(), &[], TOPIC);
     run.breathe();
     let (victim, led) = run.leader();
     let since = run.now();

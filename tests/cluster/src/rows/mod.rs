@@ -20,7 +20,10 @@
 //! | P11 | reads fail; a segment is cut short, or another | an error or an end, no wrong byte |
 //! | P12 | power cuts, of one node and of all | nothing that was acknowledged is lost |
 //! | P13 | a leader's disk refuses to flush | no ack after it; the others take over; it stops |
+//! | P14 | files are damaged, on a minority or on all | repaired, replaced, or named exactly |
+//! | P15 | a disk is wiped, another node's, or an old copy | refused with a line, or replaced |
 //! | P16 | wall clocks jump and drift | no election, members stay |
+//! | P17 | members come, leave, are replaced; P1, P4 or P12 | nodes and copies are right then |
 //! | P22 | a kill and restarts with a thousand idle partitions | all are led again |
 //!
 //! Invariants
@@ -29,14 +32,17 @@
 //!
 //! Absent on purpose: rows of other faults.
 
+mod corruption;
 mod crash;
 mod damage;
+mod directory;
 mod disk;
 mod flap;
 mod full;
 mod grey;
 mod link;
 mod many;
+mod membership;
 mod pause;
 mod power;
 mod profile;
@@ -50,6 +56,7 @@ use crate::network::Way;
 use crate::nodes::{Ground, Nodes};
 use crate::replicas;
 use kafka_clients_tests::program::wait_until;
+use membership::Amid;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -82,15 +89,21 @@ pub enum Row {
     P12,
     /// A flush fails.
     P13,
+    /// Damaged files.
+    P14,
+    /// Disks that are empty, another's, or old.
+    P15,
     /// Wall clocks jump.
     P16,
+    /// Members come, leave and are replaced, amid faults.
+    P17,
     /// Many partitions.
     P22,
 }
 
 impl Row {
     /// All rows.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::P1,
         Self::P2,
         Self::P3,
@@ -104,7 +117,10 @@ impl Row {
         Self::P11,
         Self::P12,
         Self::P13,
+        Self::P14,
+        Self::P15,
         Self::P16,
+        Self::P17,
         Self::P22,
     ];
 
@@ -124,7 +140,10 @@ impl Row {
             Self::P11 => "P11",
             Self::P12 => "P12",
             Self::P13 => "P13",
+            Self::P14 => "P14",
+            Self::P15 => "P15",
             Self::P16 => "P16",
+            Self::P17 => "P17",
             Self::P22 => "P22",
         }
     }
@@ -135,7 +154,7 @@ impl Row {
     }
 
     /// What its nodes stand on, and what to call that in the ledger.
-    fn ground(self, random: &mut fastrand::Rng) -> (Ground, String) {
+    fn ground(self, random: &mut fastrand::Rng, (seed, run): (u64, u64)) -> (Ground, String) {
         let usual = Ground::of(Way::Packets);
         match self {
             Self::P4 | Self::P5 | Self::P6 | Self::P7 => {
@@ -144,13 +163,20 @@ impl Row {
             }
             Self::P8 => (Ground { way: Way::Tunnels, ..usual }, String::new()),
             Self::P9 | Self::P11 | Self::P12 => {
-                (Ground { disk: Kind::Device, ..usual }, String::new())
+                let has_native = self == Self::P11;
+                (Ground { disk: Kind::Device, has_native, ..usual }, String::new())
             }
             Self::P10 => {
                 let kinds = [Kind::Image(FILLED_BYTES), Kind::Memory(FILLED_BYTES)];
                 let disk = kinds[random.usize(..2)];
                 (Ground { disk, ..usual }, format!("{disk:?}"))
             }
+            Self::P17 => {
+                let amid = Amid::of(seed, run);
+                let disk = if amid == Amid::P12 { Kind::Device } else { usual.disk };
+                (Ground { disk, has_native: true, spares: 1, ..usual }, format!("{amid:?}"))
+            }
+            Self::P14 | Self::P15 => (Ground { has_native: true, ..usual }, String::new()),
             Self::P16 => (Ground { has_clocks: true, ..usual }, String::new()),
             _ => (usual, String::new()),
         }
@@ -194,6 +220,8 @@ impl Form {
     }
 }
 
+/// The topic of a row.
+const TOPIC: &str = "orders";
 /// Partitions of the topic.
 const PARTITIONS: u32 = 6;
 /// Nodes of a row's cluster, where nobody says otherwise.
@@ -217,14 +245,12 @@ pub(crate) struct Run {
     pub entry: Entry,
     /// Moments of faults, with what they hit, for the gaps: partitions and end of the window.
     pub moments: Vec<(u64, Vec<u32>, u64)>,
-    /// Nodes whose files were damaged: their copies need not be equal to the others'.
-    pub damaged: Vec<usize>,
 }
 
 /// Runs a row once on so many nodes, each of which has a replica of every partition.
 pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
     let mut random = fastrand::Rng::with_seed(seed ^ run.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let (ground, variant) = row.ground(&mut random);
+    let (ground, variant) = row.ground(&mut random, (seed, run));
     let nodes = Nodes::started(nodes, ground, random.u64(..));
     let mut entry = Entry::new(row, nodes.ids().len(), seed, run);
     entry.variant = variant;
@@ -238,9 +264,9 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         pause: Duration::from_millis(20),
         ask_pause: Duration::from_millis(15),
     };
-    let load = Load::start(&nodes.ids(), "orders", shape, random.u64(..));
-    let (moments, damaged) = (Vec::new(), Vec::new());
-    let mut run = Run { nodes, load, random, form, entry, moments, damaged };
+    let load = Load::start(&nodes.ids(), &nodes.spares(), TOPIC, shape, random.u64(..));
+    let moments = Vec::new();
+    let mut run = Run { nodes, load, random, form, entry, moments };
     run.warm();
     match row {
         Row::P1 => crash::leader(&mut run),
@@ -256,7 +282,10 @@ pub fn run(row: Row, nodes: usize, seed: u64, run: u64, form: Form) -> Entry {
         Row::P11 => damage::files(&mut run),
         Row::P12 => power::cuts(&mut run),
         Row::P13 => disk::failing(&mut run),
+        Row::P14 => corruption::files(&mut run),
+        Row::P15 => directory::wrong(&mut run),
         Row::P16 => wall::jumps(&mut run),
+        Row::P17 => membership::changes(&mut run),
         Row::P22 => many::restarts(&mut run),
     }
     run.judged()
@@ -268,6 +297,15 @@ impl Run {
         let now = self.load.now();
         let warm = self.load.all_acked_since(now, LOOK_MAX);
         assert!(warm.is_some(), "a cluster without faults takes records");
+    }
+
+    /// Waits until a node has said that it is ready; a problem, with what it said, where it ends.
+    pub fn until_ready(&mut self, id: usize) {
+        self.nodes.until_ready_or_ended(id);
+        if !self.nodes.is_ready(id) {
+            let (status, said) = self.nodes.ended(id);
+            panic!("node {id} was to be ready and ended with {status}: {said}");
+        }
     }
 
     /// A node that leads something, and what it leads.
@@ -347,7 +385,7 @@ impl Run {
 
     /// Ends the load and judges it.
     fn judged(self) -> Entry {
-        let Self { nodes, load, mut entry, moments, damaged, .. } = self;
+        let Self { nodes, load, mut entry, moments, .. } = self;
         for ((_, code), count) in load.refusals() {
             *entry.refusals.entry(code).or_default() += count;
         }
@@ -365,10 +403,8 @@ impl Run {
             .collect();
         entry.report = checker::check(&history);
         entry.problems.extend(problems);
-        let mut whole = nodes.ids();
-        whole.retain(|id| !damaged.contains(id));
         let limit = if entry.row == Row::P8 { EQUAL_AFTER_DAMAGE_MAX } else { RECOVERY_MAX };
-        match replicas::agree(&nodes, &whole, limit) {
+        match replicas::agree(&nodes, &nodes.ids(), limit) {
             Ok(frames) => entry.compared_frames = frames,
             Err(difference) => entry.problems.push(difference),
         }
