@@ -196,7 +196,11 @@ fn minority(run: &mut Run, spot: &Spot) {
     let mut holders = run.nodes.ids();
     holders.retain(|id| has_log(run, id));
     run.random.shuffle(&mut holders);
-    let victims = holders[..(holders.len() - 1) / 2].to_vec();
+    // A node that has lost its votes or its metadata has lost all of its copies, also those of the
+    // internal partitions, of which there are three on five nodes, too.
+    let loses_all = matches!(spot.target, Target::Metadata | Target::MetaLog);
+    let victims_max = if loses_all { 1 } else { (holders.len() - 1) / 2 };
+    let victims = holders[..victims_max].to_vec();
     let since = run.now();
     victims.iter().for_each(|id| run.nodes.kill(*id));
     run.recovers("beside nodes that are gone", LOOK_MAX);
