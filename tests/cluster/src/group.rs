@@ -13,7 +13,7 @@ use kafka_clients_tests::raw::requests::{FIND_COORDINATOR, api};
 use std::time::{Duration, Instant};
 
 /// Kafka's code for a node that does not coordinate the group.
-const NOT_COORDINATOR: i16 = 16;
+pub const NOT_COORDINATOR: i16 = 16;
 /// How long a coordinator may be on its way.
 const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(30);
 
