@@ -22,6 +22,7 @@
 //!
 //! What clients see: that is for the test to ask.
 
+pub mod commanded;
 pub mod device;
 pub mod disk;
 pub mod fuse;

@@ -59,7 +59,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("bateau node list", "tests/cluster/tests/membership.rs", "\"node\", \"list\""),
     (
         "bateau node add 4",
-        "tests/cluster/tests/membership.rs",
+        "tests/cluster/src/commanded.rs",
         "\"node\", \"add\", &id.to_string()",
     ),
     ("bateau node drain 3", "tests/cluster/tests/membership.rs", "\"node\", \"drain\", \"3\""),
@@ -88,6 +88,7 @@ const PAGES: &[(&str, &str, &str)] = &[
         "docs/command-line.md",
     ),
     ("docs/http.md", "tests/kafka_clients/tests/test_control.rs", "docs/http.md"),
+    ("docs/runbook.md", "tests/cluster/tests/runbook.rs", "docs/runbook.md"),
     ("docs/security.md", "tests/cluster/tests/encrypted.rs", "docs/security.md"),
 ];
 
