@@ -10,8 +10,10 @@ use kafka_clients_tests::raw::code;
 use kafka_clients_tests::raw::connection::Connection;
 use kafka_clients_tests::raw::groups::{self, Member};
 use kafka_clients_tests::raw::requests::{FIND_COORDINATOR, api};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// Kafka's code for a node that does not coordinate the group.
+pub const NOT_COORDINATOR: i16 = 16;
 /// How long a coordinator may be on its way.
 const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -21,6 +23,8 @@ pub struct Group {
     member: Member,
     connection: Connection,
     coordinator: usize,
+    /// Who is asked for the coordinator.
+    node: usize,
 }
 
 impl Group {
@@ -36,7 +40,7 @@ impl Group {
         });
         let coordinator = coordinator.expect("it was waited for");
         let connection = Connection::open(&network::kafka(coordinator).to_string());
-        Self { member: Member::new(name), connection, coordinator }
+        Self { member: Member::new(name), connection, coordinator, node }
     }
 
     /// Who coordinates it.
@@ -44,8 +48,13 @@ impl Group {
         self.coordinator
     }
 
-    /// Joins it, as its only member. Panics where that is refused.
+    /// Joins it, as its only member; at another coordinator, where it has moved. Panics where that
+    /// is refused.
     pub fn join(&mut self) {
+        let deadline = Instant::now() + COORDINATOR_TIMEOUT;
+        while self.heartbeat() == NOT_COORDINATOR && Instant::now() < deadline {
+            *self = Self::new(self.node, &self.member.group);
+        }
         self.member = Member::new(&self.member.group);
         let mut joined = groups::join(&mut self.connection, &mut self.member);
         if joined.code == code::MEMBER_ID_REQUIRED {

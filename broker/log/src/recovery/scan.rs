@@ -375,10 +375,15 @@ impl LogScan {
             good.side.slots += 1;
         }
         let file = Arc::clone(&good.file);
+        let file_bytes = file.bytes()?;
         let mut window = Window::new(&*file, SKIP_BYTES)?;
         while last.is_none_or(|last| self.tail.index < last) {
+            // A header that is there may be all that is left of its frame.
+            let fits = |header: &FrameHeader, from: u64| from + header.frame_bytes() <= file_bytes;
             match read_place(&mut window, self.tail.position, false) {
-                Place::Frame { header, timestamp } if self.follows(&header) => {
+                Place::Frame { header, timestamp }
+                    if self.follows(&header) && fits(&header, self.tail.position) =>
+                {
                     SideEntry { header, timestamp }.encode(&mut good.side.pending);
                     self.note(good, &header, timestamp);
                 }

@@ -190,7 +190,7 @@ fn a_file_cut_short_below_the_durable_mark_is_corruption() {
 
 #[test]
 fn a_closed_segment_that_is_cut_short_is_corruption() {
-    for is_sealed in [false, true] {
+    for (is_sealed, bytes) in [(false, 10), (true, 10), (false, 200), (true, 200)] {
         let mut node = filled(120);
         if is_sealed {
             node.background().unwrap();
@@ -199,10 +199,10 @@ fn a_closed_segment_that_is_cut_short_is_corruption() {
         let disk = node.disk.kill();
         let logs = disk.contents().keys().filter(|path| path.ends_with(".log")).count();
         assert!(logs > 1, "the first one is closed");
-        disk.open(PATH).unwrap().set_bytes(position(20) + 10).unwrap();
+        disk.open(PATH).unwrap().set_bytes(position(20) + bytes).unwrap();
         let opened = open(&disk).unwrap();
         let range = corrupt(&opened);
-        assert_eq!(range.first_index, LogIndex::new(22), "{is_sealed}");
+        assert_eq!(range.first_index, LogIndex::new(22), "{is_sealed}, {bytes}");
         assert_eq!(range.last_index, LogIndex::new(121));
     }
 }
