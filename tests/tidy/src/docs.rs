@@ -57,11 +57,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "\"--number\", \"created\", \"--runs\", \"3\"",
     ),
     ("bateau node list", "tests/cluster/tests/membership.rs", "\"node\", \"list\""),
-    (
-        "bateau node add 4",
-        "tests/cluster/src/commanded.rs",
-        "\"node\", \"add\", &id.to_string()",
-    ),
+    ("bateau node add 4", "tests/cluster/src/commanded.rs", "\"node\", \"add\", &id.to_string()"),
     ("bateau node drain 3", "tests/cluster/tests/membership.rs", "\"node\", \"drain\", \"3\""),
     (
         "bateau node drain 3 --undo",

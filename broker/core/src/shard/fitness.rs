@@ -2,14 +2,15 @@
 //! partitions, and its followers see nothing wrong with it.
 //!
 //! ```text
-//!   a write ──> flushed ──(slow for a third of 10 s)──┐
-//!   the disk is full, the node stops ─────────────────┴──> gives way
-//!                            fit for 30 s ───────────────> leads again
+//!   a write ──> flushed ──(slow for a third of 10 s)──> says so ──(5 s)──┐
+//!   the disk is full, the node stops ────────────────────────────────────┴──> gives way
+//!                                               fit for 30 s ───────────────> leads again
 //! ```
 //!
 //! Invariants
 //! - One write at a time is timed, from the decision until the answer: that costs the same under
 //!   any load, and shows a slow disk as well as a processor that others have.
+//! - Where all are slow, as on one disk, nobody gives way: each has said so before anybody acts.
 //! - Who is unfit leads on where nobody else can; it acknowledges as before, and votes.
 //!
 //! Absent on purpose: whether others are fit. Each says so of itself, with its signs of life.
@@ -35,6 +36,9 @@ const MEDIAN_MS_MAX: u64 = 100;
 const MEDIAN_OF_MIN: usize = 5;
 /// Milliseconds behind which a write that is not flushed counts as it is.
 const STUCK_MS: u64 = 5_000;
+/// Milliseconds between saying that this node is slow and acting on it: what slows all of them is
+/// seen by all of them within that time.
+const HEARD_MS: u64 = 5_000;
 /// Milliseconds that a node must have been fit until it leads again.
 const CALM_MS: u64 = 30_000;
 
@@ -78,14 +82,18 @@ pub(super) struct Fitness {
     /// When it was last found unfit, on the monotonic clock in milliseconds.
     unfit_ms: u64,
     gives_way: Option<Unfit>,
+    /// Whether leaderships go elsewhere.
+    hands_over: bool,
+    /// Since when it gives way.
+    since_ms: u64,
     /// Other nodes that say that they give way.
     giving_way: BTreeSet<NodeId>,
 }
 
 impl Fitness {
     /// Whether leaderships go elsewhere.
-    pub fn gives_way(&self) -> bool {
-        self.gives_way.is_some()
+    pub fn hands_over(&self) -> bool {
+        self.hands_over
     }
 
     /// Whether another node gives its leaderships away, as it says.
@@ -184,6 +192,15 @@ impl Shard {
             (None, _) => unfit,
             (Some(_), _) if has_recovered => None,
             (Some(had), _) => Some(had),
+        };
+        if had.is_none() {
+            self.fitness.since_ms = now_ms;
+        }
+        let was_heard = now_ms >= self.fitness.since_ms + HEARD_MS;
+        self.fitness.hands_over = match self.fitness.gives_way {
+            None => false,
+            Some(Unfit::Slow { .. }) => was_heard,
+            Some(Unfit::Stopping | Unfit::DiskFull) => true,
         };
         if self.fitness.gives_way != had {
             effects.push(Effect::GivesWay(self.fitness.gives_way));

@@ -91,7 +91,7 @@ impl Shard {
         let nodes = serving.map(|member| member.founder.node);
         let own = self.node_id;
         let is_fit = |node: &NodeId| match *node == own {
-            true => !self.fitness.gives_way(),
+            true => !self.fitness.hands_over(),
             false => self.sweep.may_live(*node) && !self.fitness.is_giving_way(*node),
         };
         Some(nodes.filter(is_fit).collect())
