@@ -245,7 +245,7 @@ pub struct Starting {
 impl Starting {
     /// Waits until the cluster is founded, this node registered in it, and every partition that
     /// the metadata places here is led or known to be damaged; for these at most
-    /// [`LED_WAIT_MAX`].
+    /// ten seconds.
     ///
     /// Errors: the cluster refuses this node (exit code 4).
     pub async fn until_ready(&self) -> Result<(), Failure> {
