@@ -205,10 +205,16 @@ fn every_command_stands_on_one_page_with_its_scope_and_impact() {
     let page = text(&output.stdout);
     assert!(page.contains("\ntopic list "), "{page}");
     let deletes = page.lines().filter(|line| line.contains(" | destructive | "));
-    let names: Vec<_> = deletes.filter_map(|line| line.split(" <").next()).collect();
-    assert_eq!(
-        names,
-        ["topic delete", "group delete", "node remove", "node replace", "ctx delete"]
-    );
+    let names = deletes.filter_map(|line| line.split(" <").next()?.split(" --").next());
+    let names: Vec<_> = names.collect();
+    let expected = [
+        "topic delete",
+        "group delete",
+        "node remove",
+        "node replace",
+        "node unsafe-recover",
+        "ctx delete",
+    ];
+    assert_eq!(names, expected);
     assert_eq!(text(&bateau(&["--help-llm", "status"]).stdout), page, "as with --help");
 }

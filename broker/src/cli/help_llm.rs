@@ -38,6 +38,7 @@ const TAGS: &[(&str, &str, &str)] = &[
     ("node remove", "system", "destructive"),
     ("node replace", "system", "destructive"),
     ("node drain", "system", "rw"),
+    ("node unsafe-recover", "system", "destructive"),
     ("config check", "system", "ro"),
     ("config explain", "system", "ro"),
     ("log dump", "system", "ro"),

@@ -12,7 +12,8 @@ use crate::node::{Ended, Node, ended};
 const WITHOUT: &[&str] = &["dev", "serve", "help"];
 
 /// What has an end only where there are more nodes than one: tests of clusters do the same.
-const OF_CLUSTERS: &[&str] = &["node remove 3", "node replace 3", "node drain 3"];
+const OF_CLUSTERS: &[&str] =
+    &["node remove 3", "node replace 3", "node drain 3", "node unsafe-recover"];
 
 /// The first segment of a partition.
 const SEGMENT: &str = "0000000000000001.log";
