@@ -48,6 +48,12 @@ impl Group {
         self.coordinator
     }
 
+    /// Goes to the coordinator of now, where it has moved.
+    pub fn follow(&mut self) {
+        let moved = Self::new(self.node, &self.member.group);
+        (self.connection, self.coordinator) = (moved.connection, moved.coordinator);
+    }
+
     /// Joins it, as its only member; at another coordinator, where it has moved. Panics where that
     /// is refused.
     pub fn join(&mut self) {

@@ -59,7 +59,6 @@ fn a_row_that_is_not_there_is_refused_with_those_that_are() {
     let output = rows(&["--row", "P99"]);
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let those =
-        "P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12, P13, P14, P15, P16, P17, P22";
+    let those = "P1, P2, P3, P4, P5, P6, P7, P8, P9, P10, P11, P12, P13, P14, P15, P16, P17, P22";
     assert!(text.starts_with(&format!("no row P99; there are {those}\n")), "{text}");
 }

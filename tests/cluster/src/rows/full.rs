@@ -1,11 +1,11 @@
 //! P10: a disk that fills, and is freed again.
 //!
 //! Invariant: the lack of room is seen at the target: the node refuses what is produced with the
-//! error of a full disk.
+//! error of a full disk, or has given its leaderships away before anybody asked.
 //! Absent on purpose: a full disk at a start; `full_disk.rs` of the clients has it.
 
 use super::{Form, LOOK_MAX, Run};
-use crate::group::Group;
+use crate::group::{Group, NOT_COORDINATOR};
 use crate::load::{self, RETRY_PAUSE};
 use kafka_clients_tests::raw::code;
 use std::time::{Duration, Instant};
@@ -15,8 +15,14 @@ const MIB: u64 = 1 << 20;
 const LEFT: [u64; 3] = [40 * MIB, 8 * MIB, 0];
 /// Records are taken again within so long of there being room (D20).
 const RESUME_MAX: Duration = Duration::from_secs(10);
-/// What is full is refused within so long.
+/// What is full is refused within so long, or led elsewhere.
 const NOTICED_MAX: Duration = Duration::from_secs(5);
+/// The node leads nothing any more within so long.
+const LEFT_MAX: Duration = Duration::from_secs(10);
+/// Kafka's codes of a coordinator that is loading, not there yet, or elsewhere.
+const MOVING: [i16; 3] = [14, 15, NOT_COORDINATOR];
+/// A coordinator that moves answers again within so long.
+const COORDINATED_MAX: Duration = Duration::from_secs(5);
 
 /// P10.
 pub(super) fn fills(run: &mut Run) {
@@ -47,7 +53,7 @@ pub(super) fn fills(run: &mut Run) {
         if !run.nodes.running(victim) {
             run.problem(format!("node {victim} ended on a full disk"));
         }
-        let committed = group.committed("orders");
+        let committed = settled(&mut group, |group| group.committed("orders"));
         if committed != (code::NONE, offset) {
             run.problem(format!("group: committed {offset}, found {committed:?}"));
         }
@@ -67,13 +73,13 @@ pub(super) fn fills(run: &mut Run) {
     }
 }
 
-/// Waits until the node refuses records.
+/// Waits until the node refuses records, or leads none.
 fn noticed(run: &mut Run, victim: usize, since: Instant) {
     let refused = |run: &Run| {
         run.load.refusals().get(&(victim, code::KAFKA_STORAGE_ERROR)).copied().unwrap_or(0)
     };
     let before = refused(run);
-    while refused(run) == before && since.elapsed() < LOOK_MAX {
+    while refused(run) == before && led_by(run, victim) > 0 && since.elapsed() < LOOK_MAX {
         std::thread::sleep(RETRY_PAUSE);
     }
     let took = since.elapsed();
@@ -83,19 +89,45 @@ fn noticed(run: &mut Run, victim: usize, since: Instant) {
     }
 }
 
-/// Commits offsets until then, each of which has to be taken, and looks whether the node gives its
-/// leaderships away.
+fn led_by(run: &Run, node: usize) -> usize {
+    let directory = run.load.directory();
+    directory.refresh(None);
+    directory.partitions().iter().filter(|led| led.leader == Some(node)).count()
+}
+
+/// Commits offsets until then, each of which has to be taken, and waits until the node leads
+/// nothing.
 fn meanwhile(run: &mut Run, victim: usize, group: &mut Group, offset: i64, until: Instant) {
-    while Instant::now() < until {
-        let code = group.commit("orders", offset);
+    let (since, mut left) = (Instant::now(), None);
+    while Instant::now() < until || (left.is_none() && since.elapsed() < LEFT_MAX) {
+        let (code, ()) = settled(group, |group| (group.commit("orders", offset), ()));
         if code != code::NONE {
             return run.problem(format!("group on a full disk: a commit got error {code}"));
         }
-        let directory = run.load.directory();
-        directory.refresh(None);
-        let led = directory.partitions().iter().filter(|led| led.leader == Some(victim)).count();
-        run.entry.measure_least("still_led", led as u64);
+        if left.is_none() && led_by(run, victim) == 0 {
+            left = Some(since.elapsed());
+        }
         std::thread::sleep(Duration::from_millis(100));
+    }
+    match left {
+        Some(took) => {
+            run.entry.observe("left", 1);
+            run.entry.measure("left_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        }
+        None => run.problem(format!("node {victim} leads on a full disk after {LEFT_MAX:?}")),
+    }
+}
+
+/// What the group's coordinator says, wherever it is; the last word where it moves for too long.
+fn settled<T>(group: &mut Group, mut ask: impl FnMut(&mut Group) -> (i16, T)) -> (i16, T) {
+    let since = Instant::now();
+    loop {
+        let answer = ask(group);
+        if !MOVING.contains(&answer.0) || since.elapsed() > COORDINATED_MAX {
+            return answer;
+        }
+        group.follow();
+        std::thread::sleep(RETRY_PAUSE);
     }
 }
 
