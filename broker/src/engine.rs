@@ -244,8 +244,7 @@ pub struct Starting {
 
 impl Starting {
     /// Waits until the cluster is founded, this node registered in it, and every partition that
-    /// the metadata places here is led or known to be damaged; for these at most
-    /// ten seconds.
+    /// the metadata places here is led or known to be damaged; for these ten seconds at most.
     ///
     /// Errors: the cluster refuses this node (exit code 4).
     pub async fn until_ready(&self) -> Result<(), Failure> {

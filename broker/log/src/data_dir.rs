@@ -59,6 +59,8 @@ pub struct DataDirOptions {
     pub hard_free_bytes: u64,
     /// Bytes set aside for what must work on a full disk (D20). Zero for none.
     pub ballast_bytes: u64,
+    /// Size of a copy of the meta log, in bytes: when it is full, all of it moves to the other one.
+    pub meta_copy_bytes: u64,
     /// Settings of recovered logs, until they are configured.
     pub log: LogOptions,
     /// Now, in Unix milliseconds: names trash entries.
@@ -73,6 +75,7 @@ impl Default for DataDirOptions {
             soft_free_bytes: 64 * MIB,
             hard_free_bytes: 16 * MIB,
             ballast_bytes: 4 * MIB,
+            meta_copy_bytes: crate::meta::COPY_BYTES,
             log: LogOptions::default(),
             wall_ms: 0,
         }
@@ -257,10 +260,11 @@ impl DataDir {
         if !identity.founded {
             self.start_over(quarantine).map_err(failed("start over"))?;
         }
-        let mut meta = match self.meta_log(identity.founded, quarantine)? {
+        let mut meta = match self.meta_log(identity.founded, quarantine, options.meta_copy_bytes)? {
             Some(meta) => meta,
             None if identity.founded => return Err(OpenError::MetaLogLost),
-            None => MetaLog::create(Arc::clone(disk)).map_err(failed("make the meta log"))?,
+            None => MetaLog::create(Arc::clone(disk), options.meta_copy_bytes)
+                .map_err(failed("make the meta log"))?,
         };
         let mut space = Space::new(
             Arc::clone(disk),
@@ -297,8 +301,9 @@ impl DataDir {
         &self,
         is_founded: bool,
         quarantine: Option<u64>,
+        copy_bytes: u64,
     ) -> Result<Option<MetaLog>, OpenError> {
-        let found = MetaLog::open(Arc::clone(&self.disk));
+        let found = MetaLog::open(Arc::clone(&self.disk), copy_bytes);
         if is_founded {
             return found.map_err(OpenError::from);
         }

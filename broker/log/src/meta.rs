@@ -34,8 +34,8 @@ pub const META_VERSION: u32 = 1;
 /// Names of the two copies.
 pub(crate) const COPIES: [&str; 2] = ["meta.a", "meta.b"];
 
-/// Size of a copy at its birth, in bytes; a checkpoint that is large makes it larger.
-const COPY_BYTES_MIN: u64 = 512 * 1024;
+/// Size of a copy at its birth, in bytes, unless told otherwise.
+pub(crate) const COPY_BYTES: u64 = 512 * 1024;
 
 const SEAL_AT: u64 = 4096;
 const BATCHES_AT: u64 = 8192;
@@ -56,6 +56,8 @@ pub(crate) struct MetaLog {
     sequence: u64,
     position: u64,
     capacity: u64,
+    /// Size of a new copy, in bytes; a checkpoint that is large makes it larger.
+    copy_bytes: u64,
     /// The last batch's flush has returned.
     is_flushed: bool,
     /// Everything that was written.
@@ -104,28 +106,35 @@ impl Copy {
 impl MetaLog {
     /// A new meta log; flushes everything but the directory's entry of it, which `dirs` of the
     /// next flush must name.
-    pub(crate) fn create(disk: Arc<dyn Disk>) -> io::Result<Self> {
+    ///
+    /// - `copy_bytes`: size of a copy.
+    pub(crate) fn create(disk: Arc<dyn Disk>, copy_bytes: u64) -> io::Result<Self> {
         let file = disk.create(COPIES[0])?;
+        file.allocate(copy_bytes)?;
         let mut log = Self {
             disk,
             active: 0,
             file,
             generation: 1,
-            sequence: 0,
-            position: BATCHES_AT,
-            capacity: COPY_BYTES_MIN,
+            sequence: 1,
+            position: 0,
+            capacity: copy_bytes,
+            copy_bytes,
             is_flushed: true,
             state: MetaState::default(),
         };
-        log.file.allocate(log.capacity)?;
-        log.write_checkpoint()?;
-        log.disk.flush(&[Arc::clone(&log.file)], &[String::new()])?;
-        log.seal()?;
+        let checkpoint = log.checkpoint(log.generation).encode();
+        log.position = write_checkpoint(&*log.file, log.generation, &checkpoint)?;
+        log.disk.flush(&[log.file()], &[String::new()])?;
+        seal(&*log.file, log.generation)?;
+        log.disk.flush(&[log.file()], &[])?;
         Ok(log)
     }
 
     /// Opens what a process before left; `None` where there is no meta log at all.
-    pub(crate) fn open(disk: Arc<dyn Disk>) -> Result<Option<Self>, MetaError> {
+    ///
+    /// - `copy_bytes`: size of a copy that is made from now on.
+    pub(crate) fn open(disk: Arc<dyn Disk>, copy_bytes: u64) -> Result<Option<Self>, MetaError> {
         let names: Vec<String> = disk.list("")?.into_iter().map(|entry| entry.name).collect();
         let mut copies = Vec::new();
         for name in COPIES {
@@ -160,6 +169,7 @@ impl MetaLog {
             sequence: copy.batches,
             position: copy.end,
             capacity: copy.bytes,
+            copy_bytes,
             is_flushed: true,
             state: copy.state,
         };
@@ -213,10 +223,14 @@ impl MetaLog {
     }
 
     /// Moves to the other copy: checkpoint, flush, seal, flush, and a note in the old one.
+    ///
+    /// Errors: no room, and this copy stays the one in use, to be written on; any other error is
+    /// the end of this process's writing.
     pub(crate) fn switch(&mut self) -> io::Result<()> {
         let other = 1 - self.active;
-        let checkpoint = length(self.checkpoint(self.generation + 1).encode().len());
-        let capacity = COPY_BYTES_MIN.max((checkpoint * 4).next_multiple_of(4096));
+        let generation = self.generation + 1;
+        let checkpoint = self.checkpoint(generation).encode();
+        let room = (length(checkpoint.len()) * 4).next_multiple_of(4096);
         // Not emptied: should this process end before the seal, the old content of this copy is
         // of no use, but a larger allocation is.
         let file = match self.disk.open(COPIES[other]) {
@@ -225,24 +239,24 @@ impl MetaLog {
             }
             result => result?,
         };
-        file.allocate(capacity)?;
-        let old = std::mem::replace(&mut self.file, file);
-        let (old_position, old_sequence, old_generation) =
-            (self.position, self.sequence, self.generation);
-        self.active = other;
-        self.capacity = self.file.bytes()?;
-        self.generation += 1;
-        self.write_checkpoint()?;
-        self.disk.flush(&[self.file()], &[String::new()])?;
-        self.seal()?;
+        file.allocate(self.copy_bytes.max(room))?;
+        let position = write_checkpoint(&*file, generation, &checkpoint)?;
+        self.disk.flush(&[Arc::clone(&file)], &[String::new()]).map_err(never_again)?;
+        seal(&*file, generation)?;
+        self.disk.flush(&[Arc::clone(&file)], &[]).map_err(never_again)?;
+        let capacity = file.bytes().map_err(never_again)?;
         let note = Batch {
-            generation: old_generation,
-            sequence: old_sequence,
+            generation: self.generation,
+            sequence: self.sequence,
             flush_sequence: self.state.flush_sequence,
             records: vec![Record::Superseded],
         };
-        old.write_at(old_position, &[&note.encode()])?;
-        self.disk.flush(&[old], &[])
+        let (old, old_position) = (std::mem::replace(&mut self.file, file), self.position);
+        self.active = other;
+        (self.generation, self.sequence) = (generation, 1);
+        (self.position, self.capacity) = (position, capacity);
+        old.write_at(old_position, &[&note.encode()]).map_err(never_again)?;
+        self.disk.flush(&[old], &[]).map_err(never_again)
     }
 
     fn checkpoint(&self, generation: u64) -> Batch {
@@ -253,32 +267,34 @@ impl MetaLog {
             records: self.state.to_records(),
         }
     }
+}
 
-    /// Writes header, an empty seal and the checkpoint of a new generation in one piece.
-    fn write_checkpoint(&mut self) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        bytes.put_u32(MAGIC);
-        bytes.put_u32(META_VERSION);
-        bytes.put_u64(self.generation);
-        let crc = crc32fast::hash(&bytes);
-        bytes.put_u32(crc);
-        bytes.resize(size(BATCHES_AT), 0);
-        bytes.extend_from_slice(&self.checkpoint(self.generation).encode());
-        self.file.write_at(0, &[&bytes])?;
-        self.position = length(bytes.len());
-        self.sequence = 1;
-        Ok(())
-    }
+/// Writes header, an empty seal and the checkpoint of a generation in one piece; where that ends.
+fn write_checkpoint(file: &dyn DiskFile, generation: u64, checkpoint: &[u8]) -> io::Result<u64> {
+    let mut bytes = Vec::new();
+    bytes.put_u32(MAGIC);
+    bytes.put_u32(META_VERSION);
+    bytes.put_u64(generation);
+    let crc = crc32fast::hash(&bytes);
+    bytes.put_u32(crc);
+    bytes.resize(size(BATCHES_AT), 0);
+    bytes.extend_from_slice(checkpoint);
+    file.write_at(0, &[&bytes])?;
+    Ok(length(bytes.len()))
+}
 
-    fn seal(&self) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        bytes.put_u32(SEAL_MAGIC);
-        bytes.put_u64(self.generation);
-        let crc = crc32fast::hash(&bytes);
-        bytes.put_u32(crc);
-        self.file.write_at(SEAL_AT, &[&bytes])?;
-        self.disk.flush(&[self.file()], &[])
-    }
+fn seal(file: &dyn DiskFile, generation: u64) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    bytes.put_u32(SEAL_MAGIC);
+    bytes.put_u64(generation);
+    let crc = crc32fast::hash(&bytes);
+    bytes.put_u32(crc);
+    file.write_at(SEAL_AT, &[&bytes])
+}
+
+/// An error behind which nobody knows what the medium has (D7): room does not help.
+fn never_again(error: io::Error) -> io::Error {
+    io::Error::other(error)
 }
 
 /// No copy is sealed: either the very first start ended before its seal, or both are damaged.

@@ -70,7 +70,7 @@ pub(super) enum NodeCommand {
     Remove(RemoveArguments),
     /// Let a node with an empty directory take the place of a lost one
     #[command(before_help = REPLACE)]
-    Replace(ReplaceArguments),
+    Replace(GoneArguments),
     /// Have a node lead nothing, before work on it; it goes on holding its copies
     #[command(before_help = DRAIN)]
     Drain(DrainArguments),
@@ -99,23 +99,14 @@ pub(super) struct AddArguments {
 
 #[derive(Args)]
 pub(super) struct RemoveArguments {
-    /// The node's number
-    #[arg(value_name = "ID", value_parser = clap::value_parser!(i32).range(1..))]
-    id: i32,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Say what would happen and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    gone: GoneArguments,
     #[command(flatten)]
     waiting: WaitArguments,
-    #[command(flatten)]
-    broker: BrokerArguments,
 }
 
 #[derive(Args)]
-pub(super) struct ReplaceArguments {
+pub(super) struct GoneArguments {
     /// The node's number
     #[arg(value_name = "ID", value_parser = clap::value_parser!(i32).range(1..))]
     id: i32,
@@ -169,14 +160,14 @@ pub(super) fn run(command: &NodeCommand, output: Output) -> Result<(), Fault> {
         NodeCommand::Add(AddArguments { id, dry_run, broker }) => {
             connect::run(permit(broker, (*id, NodePermit::Join), *dry_run, output))
         }
-        NodeCommand::Replace(ReplaceArguments { id, yes, dry_run, broker }) => {
+        NodeCommand::Replace(GoneArguments { id, yes, dry_run, broker }) => {
             let asking = Asking::new(*yes || *dry_run);
             asking.confirm("replace", &id.to_string())?;
             connect::run(permit(broker, (*id, NodePermit::Replace), *dry_run, output))
         }
         NodeCommand::Remove(arguments) => {
-            let asking = Asking::new(arguments.yes || arguments.dry_run);
-            asking.confirm("remove", &arguments.id.to_string())?;
+            let GoneArguments { id, yes, dry_run, .. } = &arguments.gone;
+            Asking::new(*yes || *dry_run).confirm("remove", &id.to_string())?;
             connect::run(remove(arguments, output))
         }
         NodeCommand::Drain(arguments) => connect::run(drain(arguments, output)),
@@ -332,7 +323,7 @@ fn escaped_lines(text: &str) -> String {
 }
 
 async fn remove(arguments: &RemoveArguments, output: Output) -> Result<(), Fault> {
-    let RemoveArguments { id, dry_run, waiting, broker, .. } = arguments;
+    let RemoveArguments { gone: GoneArguments { id, dry_run, broker, .. }, waiting } = arguments;
     let admin = broker.connect().await?.admin();
     let told = admin.set_node_standing(*id, NodeStanding::Leaving, *dry_run).await;
     told.map_err(|error| trouble::node(&error, *id, false))?;

@@ -238,13 +238,12 @@ impl World {
             self.groups.note_commands(payload);
         }
         let known = place(index).and_then(|place| history.entries.get(place));
-        if known.is_none()
-            && entry.kind == FrameKind::Membership
-            && index == history.last_index().next()
-            && let Err(broken) = history.groups.note(payload)
-        {
-            return self.fail(format!("I17: {log:?} at index {index}: {broken}"));
+        let is_next = known.is_none() && index == history.last_index().next();
+        if is_next && entry.kind == FrameKind::Membership {
+            self.note_membership(log, index, payload);
         }
+        let history = self.checker.logs.entry(log).or_default();
+        let known = place(index).and_then(|place| history.entries.get(place));
         let result = match known {
             Some(known) if *known == entry => Ok(()),
             Some(known) => Err(format!("I4: index {index} is {entry:?}, and was {known:?}")),

@@ -169,6 +169,11 @@ impl World {
     /// Ends a process; the page cache stays.
     pub fn kill(&mut self, n: NodeAt) {
         self.count("processes killed");
+        self.leave_disk(n);
+    }
+
+    /// Ends a process without a word; what it has written stays.
+    pub(crate) fn leave_disk(&mut self, n: NodeAt) {
         self.end_process(n);
         self.nodes[n].disk = self.nodes[n].disk.kill();
     }

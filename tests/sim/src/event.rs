@@ -60,6 +60,8 @@ pub enum Event {
     Register(NodeAt, Life),
     /// A node learns that a link of its own does not carry.
     Unreachable(NodeAt, Life, NodeAt),
+    /// A node that stops has given away what it led, or waits no longer.
+    StopEnds(NodeAt, Life),
     /// A process is started again.
     Restart(NodeAt),
     /// A client does what it does next.

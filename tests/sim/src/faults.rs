@@ -46,6 +46,8 @@ pub enum Fault {
     Away,
     /// A bit flips, or a sector becomes unreadable.
     Corrupt,
+    /// The next node is stopped in order, and started again.
+    Roll,
 }
 
 /// Between two faults of a kind at least and at most, in microseconds.
@@ -66,6 +68,7 @@ fn pause(fault: Fault) -> (Micros, Micros) {
         Fault::Transfer => (S / 2, 4 * S),
         Fault::Away => (2 * S, 10 * S),
         Fault::Corrupt => (2 * S, 10 * S),
+        Fault::Roll => (S / 4, 2 * S),
     }
 }
 
@@ -89,6 +92,7 @@ impl World {
             (FaultClass::Transfers, Fault::Transfer),
             (FaultClass::Corruption, Fault::Corrupt),
             (FaultClass::Retention, Fault::Away),
+            (FaultClass::RollingRestarts, Fault::Roll),
         ];
         for (class, fault) in of_class {
             if self.plan.has(class) {
@@ -154,6 +158,7 @@ impl World {
             Fault::Transfer => self.transfer(n),
             Fault::Away => self.keep_away(n),
             Fault::Corrupt => self.corrupt(),
+            Fault::Roll => self.roll(),
         }
         self.plan_fault(fault);
     }

@@ -39,6 +39,7 @@ mod report;
 mod requests;
 mod rest;
 mod retention;
+mod rolling;
 mod shrink;
 mod trace;
 mod turn;

@@ -17,7 +17,7 @@ use crate::world::World;
 use bateau_core::controller::Metadata;
 use bateau_core::node::Voter;
 use bateau_core::replica::membership::{Member, Membership};
-use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes that may join.
@@ -62,6 +62,14 @@ impl GroupHistory {
         }
         self.all.push(next);
         Ok(())
+    }
+
+    /// Who votes by the newest configuration, and did not by the one before.
+    fn new_voters(&self) -> impl Iterator<Item = Member> {
+        let before = self.all.iter().rev().nth(1);
+        let newest = before.and(self.all.last()).into_iter().flat_map(|newest| &newest.voters);
+        let is_new = move |voter: &&Member| before.is_some_and(|one| !one.voters.contains(voter));
+        newest.filter(is_new).copied()
     }
 
     /// A replica's tombstone has been acted upon.
@@ -141,6 +149,24 @@ impl World {
         let (node, metadata) = (&self.nodes[n], self.newest_metadata());
         let member = metadata.as_ref().and_then(|metadata| metadata.member(node.id));
         format!("{member:?}, directory {:?}", node.directory)
+    }
+
+    /// A configuration is committed: whoever gets a vote by it has had the log (D19).
+    pub(crate) fn note_membership(&mut self, log: Incarnation, index: LogIndex, payload: &[u8]) {
+        let groups = &mut self.checker.logs.entry(log).or_default().groups;
+        if let Err(broken) = groups.note(payload) {
+            return self.fail(format!("I17: {log:?} at index {index}: {broken}"));
+        }
+        let new: Vec<Member> = groups.new_voters().collect();
+        for Member { replica_id, node_id } in new {
+            self.count("mark: a learner becomes a voter");
+            let node = self.place_of(node_id).map(|place| &self.nodes[place]);
+            // What it had may have been lost since.
+            if !node.is_some_and(|node| node.is_wiped || node.promises.has_had(log)) {
+                let who = format!("replica {replica_id} on node {node_id}");
+                self.fail(format!("I17: {log:?} at index {index}: {who} votes without any of it"));
+            }
+        }
     }
 
     /// A lost replica gives way to another one: what it promised, nobody keeps.

@@ -53,6 +53,8 @@ pub struct Node {
     pub was_emptied: bool,
     /// Random id of its data directory, as it was last opened.
     pub directory: [u8; 16],
+    /// A copy of its votes is gone, or both: the id of the directory that had them.
+    pub has_lost_votes_of: Option<[u8; 16]>,
 }
 
 impl Node {
@@ -78,6 +80,7 @@ impl Node {
             is_wiped: false,
             was_emptied: false,
             directory: [0; 16],
+            has_lost_votes_of: None,
         }
     }
 
@@ -88,16 +91,30 @@ impl Node {
         self.is_full = false;
         self.slowness = 1;
         self.was_emptied = true;
+        self.has_lost_votes_of = None;
     }
 
-    /// Its meta log is gone, and with it all that it had promised.
-    pub fn lose_votes(&mut self) {
-        for name in META_LOGS {
+    /// Copies of its meta log are gone.
+    ///
+    /// - `copy`: which; `None` for both.
+    pub fn lose_votes(&mut self, copy: Option<usize>) {
+        let is_lost = |at: usize| copy.is_none_or(|copy| copy == at);
+        for (_, name) in META_LOGS.iter().enumerate().filter(|(at, _)| is_lost(*at)) {
             // A copy that was not made yet cannot be lost.
             let _ = self.disk.unlink(name);
         }
         let _ = self.disk.flush(&[], &[String::new()]);
-        self.promises = Promises::default();
+        let directory = std::mem::take(&mut self.directory);
+        self.has_lost_votes_of.get_or_insert(directory);
+    }
+
+    /// Its directory was opened. What was promised goes with the id that the directory had then;
+    /// where it keeps that id, it has to have all of it.
+    pub fn note_opened(&mut self, directory: [u8; 16]) {
+        self.directory = directory;
+        if self.has_lost_votes_of.take().is_some_and(|before| before != directory) {
+            self.promises.forget();
+        }
     }
 
     /// Whether a process runs and does not stand still.

@@ -43,11 +43,13 @@ pub enum FaultClass {
     Retention,
     /// Nodes come, go and lose their disks; partitions move.
     Membership,
+    /// Nodes are restarted one after the other.
+    RollingRestarts,
 }
 
 impl FaultClass {
     /// All classes with their names.
-    pub const ALL: [(Self, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::Loss, "loss"),
         (Self::Duplication, "duplication"),
         (Self::Reordering, "reordering"),
@@ -65,6 +67,7 @@ impl FaultClass {
         (Self::Corruption, "corruption"),
         (Self::Retention, "retention"),
         (Self::Membership, "membership"),
+        (Self::RollingRestarts, "rolling-restarts"),
     ];
 
     /// Its name in a script.
@@ -100,6 +103,7 @@ impl Plan {
             let percent = match class {
                 FaultClass::PowerLoss => 20,
                 FaultClass::Corruption => 15,
+                FaultClass::RollingRestarts => 30,
                 _ => 50,
             };
             if random.chance(percent) {

@@ -34,6 +34,9 @@ use bateau_protocol::ids::{Incarnation, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Size of a copy of a meta log, in bytes: small, so that a run has both of them in use.
+const META_COPY_BYTES: u64 = 24 * 1024;
+
 /// What a running node holds in memory.
 pub struct Process {
     /// What decides as a whole.
@@ -102,6 +105,8 @@ pub enum Waiter {
     },
     /// This node, which makes itself known.
     Registration,
+    /// Whoever stops it.
+    Stop,
 }
 
 impl Process {
@@ -228,7 +233,11 @@ impl World {
         founding_id[..8].copy_from_slice(&random.next_u64().to_be_bytes());
         let mut identity = bateau_storage::identity(&data_dir, id, founding_id)?;
         let now = node.clock.now(self.at);
-        let options = DataDirOptions { wall_ms: now.wall_ms, ..DataDirOptions::default() };
+        let options = DataDirOptions {
+            wall_ms: now.wall_ms,
+            meta_copy_bytes: META_COPY_BYTES,
+            ..DataDirOptions::default()
+        };
         let voters = self.voters_of(n);
         founding_id[8..].copy_from_slice(&random.next_u64().to_be_bytes());
         let others = (&voters[..], founding_id);
@@ -239,13 +248,15 @@ impl World {
         let mut damage = None;
         for log in &opened.logs {
             readers.insert(log.incarnation, log.reader.clone());
+            let corrupt = &log.corrupt;
             let (log, unreadable) = bateau_storage::recovered(log);
             if log.is_damaged {
-                damage = Some(format!("{:?} of node {}: {unreadable:?}", log.incarnation, n + 1));
+                let found = format!("{corrupt:?}, {unreadable:?}");
+                damage = Some(format!("{:?} of node {}: {found}", log.incarnation, n + 1));
             }
             recovered.push(log);
         }
-        self.nodes[n].directory = directory;
+        self.nodes[n].note_opened(directory);
         self.count("starts");
         self.counts_add("torn tails", opened.report.torn.len() as u64);
         self.check_recovered(n, damage, &recovered);

@@ -13,7 +13,7 @@
 use bateau_core::shard::RecoveredLog;
 use bateau_log::{Done, Work};
 use bateau_protocol::ids::{Incarnation, LogIndex, ReplicaId, Term};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What is durable of one log.
 #[derive(Clone, Copy, Default, Debug)]
@@ -29,6 +29,8 @@ pub struct Promises {
     logs: BTreeMap<Incarnation, Promise>,
     /// What snapshots that are on their way to the disk will promise.
     installs: BTreeMap<Incarnation, (LogIndex, Term, ReplicaId)>,
+    /// Logs of which something has ever been durable here.
+    had: BTreeSet<Incarnation>,
 }
 
 /// What a cycle will make durable, once it is answered.
@@ -55,6 +57,17 @@ impl Pending {
 }
 
 impl Promises {
+    /// Nobody keeps any of them.
+    pub fn forget(&mut self) {
+        self.logs.clear();
+        self.installs.clear();
+    }
+
+    /// Whether something of a log has ever been durable on this disk.
+    pub fn has_had(&self, log: Incarnation) -> bool {
+        self.had.contains(&log)
+    }
+
     /// A log was made, and its directory says that the cluster is founded.
     pub fn note_made(&mut self, log: &RecoveredLog) {
         self.logs.entry(log.incarnation).or_default().last_index = log.last_index;
@@ -105,6 +118,7 @@ impl Promises {
                     self.logs.entry(*incarnation).or_default().last_index = *last_index;
                 }
                 Done::Persisted { incarnation, last_index, .. } => {
+                    self.had.insert(*incarnation);
                     let promise = self.logs.entry(*incarnation).or_default();
                     pending.answered(*incarnation);
                     promise.last_index = pending.left_of(*incarnation, *last_index);
@@ -117,6 +131,7 @@ impl Promises {
                 }
                 Done::Installed { incarnation, .. } => {
                     if let Some((last_index, term, voted_for)) = self.installs.remove(incarnation) {
+                        self.had.insert(*incarnation);
                         let new = Promise { last_index, term, voted_for };
                         self.logs.insert(*incarnation, new);
                     }

@@ -237,6 +237,10 @@ impl World {
                 }
             }
             (Waiter::Registration, reply) => self.hear_registration(n, process, &reply),
+            (Waiter::Stop, _) => {
+                self.count("mark: a node has given all leaderships away");
+                self.events.put(self.at, Event::StopEnds(n, self.nodes[n].life));
+            }
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct World {
     pub groups: Groups,
     /// Chance.
     pub random: SimRandom,
+    /// Nodes that were stopped to be restarted, one after the other.
+    pub rolled: usize,
     /// What came to pass.
     pub counts: BTreeMap<&'static str, u64>,
     /// What did not hold.
@@ -108,6 +110,7 @@ impl World {
             checker: Checker::default(),
             groups: Groups::default(),
             random,
+            rolled: 0,
             counts: BTreeMap::new(),
             broken: None,
             is_healing: false,
@@ -186,6 +189,7 @@ impl World {
                 let node = self.nodes[to].id;
                 self.tell(n, [Input::Unreachable { node }]);
             }
+            Event::StopEnds(n, _) => self.end_in_order(n),
             Event::Restart(n) => self.start(n),
             Event::ClientTick(_) if self.is_silent => {}
             Event::ClientTick(id) => self.tick_client(id),
@@ -226,6 +230,7 @@ fn concerns(event: &Event) -> Option<(NodeAt, u64)> {
         | Event::DialEnds(n, life, _)
         | Event::FrameEnds(n, life, _)
         | Event::Register(n, life)
+        | Event::StopEnds(n, life)
         | Event::Unreachable(n, life, _) => Some((*n, *life)),
         _ => None,
     }

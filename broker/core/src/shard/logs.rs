@@ -21,8 +21,8 @@ use crate::controller::{MetadataEvent, PartitionPlacement, Replica as PlacedRepl
 use crate::replica::membership::{Member, Membership};
 use crate::replica::trim::{LogStart, Retention};
 use crate::replica::{
-    Assignment, DerivedStart, ReadOrigin, RecoveredLog, Replica, ReplicaSettings, ReplicaStart,
-    StartError, TailBudget, Vote,
+    Assignment, DerivedStart, ProduceError, ReadOrigin, RecoveredLog, Replica, ReplicaSettings,
+    ReplicaStart, StartError, TailBudget, Vote,
 };
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, NodeId, Offset, ReplicaId, Term};
@@ -384,7 +384,7 @@ impl Shard {
         self.forget(incarnation);
         match self.slots.get_mut(&incarnation) {
             Some(Slot::Running(replica)) => {
-                replica.resign(crate::replica::ProduceError::NotLeader, effects);
+                replica.resign(ProduceError::NotLeader, effects);
             }
             Some(Slot::Creating(creation)) => {
                 creation.doom = Some(Doom { lives_on: true });
@@ -471,7 +471,7 @@ impl Shard {
         self.forget(incarnation);
         match self.slots.get_mut(&incarnation) {
             Some(Slot::Running(replica)) => {
-                replica.resign(crate::replica::ProduceError::NotLeader, effects);
+                replica.resign(ProduceError::NotLeader, effects);
             }
             // The log may not exist yet: it is deleted when it was made.
             Some(Slot::Creating(creation)) => {

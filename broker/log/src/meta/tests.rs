@@ -1,7 +1,7 @@
 //! Torn batches, damage, and the turn of the two copies.
 
 use super::*;
-use crate::sim_disk::SimDisk;
+use crate::sim_disk::{Fault, SimDisk};
 use crate::tail::Tail;
 use crate::work::{HardState, LogStart};
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, ReplicaId, Term};
@@ -42,11 +42,11 @@ fn put(log: &mut MetaLog, id: u64, term: u64) {
 }
 
 fn open(disk: &SimDisk) -> MetaLog {
-    MetaLog::open(Arc::new(disk.clone())).unwrap().unwrap()
+    MetaLog::open(Arc::new(disk.clone()), COPY_BYTES).unwrap().unwrap()
 }
 
 fn corrupt_file(disk: &SimDisk) -> &'static str {
-    match MetaLog::open(Arc::new(disk.clone())) {
+    match MetaLog::open(Arc::new(disk.clone()), COPY_BYTES) {
         Err(MetaError::Corrupt { file, .. }) => file,
         other => panic!("{other:?}"),
     }
@@ -55,7 +55,7 @@ fn corrupt_file(disk: &SimDisk) -> &'static str {
 #[test]
 fn what_was_flushed_is_there_after_a_crash() {
     let disk = SimDisk::new(1, 1 << 30);
-    let mut log = MetaLog::create(Arc::new(disk.clone())).unwrap();
+    let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
     put(&mut log, 5, 2);
     put(&mut log, 6, 4);
     put(&mut log, 5, 7);
@@ -68,13 +68,13 @@ fn what_was_flushed_is_there_after_a_crash() {
 #[test]
 fn a_directory_without_a_meta_log_has_none() {
     let disk = SimDisk::new(1, 1 << 30);
-    assert!(MetaLog::open(Arc::new(disk)).unwrap().is_none());
+    assert!(MetaLog::open(Arc::new(disk), COPY_BYTES).unwrap().is_none());
 }
 
 #[test]
 fn a_torn_last_batch_is_forgotten_and_written_over() {
     let disk = SimDisk::new(1, 1 << 30);
-    let mut log = MetaLog::create(Arc::new(disk.clone())).unwrap();
+    let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
     put(&mut log, 5, 2);
     let before = log.state.clone();
     let end = log.position;
@@ -89,7 +89,7 @@ fn a_torn_last_batch_is_forgotten_and_written_over() {
 #[test]
 fn a_bad_batch_with_a_good_one_behind_it_is_damage() {
     let disk = SimDisk::new(1, 1 << 30);
-    let mut log = MetaLog::create(Arc::new(disk.clone())).unwrap();
+    let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
     let at = log.position;
     put(&mut log, 5, 2);
     put(&mut log, 5, 3);
@@ -100,7 +100,7 @@ fn a_bad_batch_with_a_good_one_behind_it_is_damage() {
 #[test]
 fn the_copies_alternate_and_the_newest_sealed_one_counts() {
     let disk = SimDisk::new(1, 1 << 30);
-    let mut log = MetaLog::create(Arc::new(disk.clone())).unwrap();
+    let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
     for term in 1..20_u64 {
         put(&mut log, 5, term);
         if term % 3 == 0 {
@@ -115,7 +115,7 @@ fn the_copies_alternate_and_the_newest_sealed_one_counts() {
 #[test]
 fn a_batch_that_does_not_fit_moves_to_the_other_copy() {
     let disk = SimDisk::new(1, 1 << 30);
-    let mut log = MetaLog::create(Arc::new(disk.clone())).unwrap();
+    let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
     for term in 1..4000 {
         put(&mut log, term % 7, term);
     }
@@ -127,7 +127,7 @@ fn a_batch_that_does_not_fit_moves_to_the_other_copy() {
 fn a_crash_anywhere_in_a_switch_loses_nothing() {
     for seed in 0..50 {
         let disk = SimDisk::new(seed, 1 << 30);
-        let mut log = MetaLog::create(Arc::new(disk.clone())).unwrap();
+        let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
         put(&mut log, 5, 2);
         log.switch().unwrap();
         put(&mut log, 5, 3);
@@ -148,9 +148,41 @@ fn a_crash_anywhere_in_a_switch_loses_nothing() {
 }
 
 #[test]
+fn a_switch_that_finds_no_room_leaves_the_copy_in_use() {
+    for call in 0..8 {
+        let disk = SimDisk::new(call, 1 << 30);
+        let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
+        put(&mut log, 5, 2);
+        log.switch().unwrap();
+        put(&mut log, 5, 3);
+        disk.inject(call, Fault::NoSpace);
+        match log.switch() {
+            Err(error) if error.kind() != io::ErrorKind::StorageFull => {
+                assert_eq!(open(&disk.kill()).state, log.state, "call {call}");
+                continue;
+            }
+            // Calls that need no room have not met it.
+            result => assert_eq!(result.is_err(), !disk.fault_is_pending(), "call {call}"),
+        }
+        put(&mut log, 5, 9);
+        for survivor in [disk.crash(call), disk.kill()] {
+            let found = open(&survivor);
+            assert_eq!(found.state, log.state, "call {call}");
+        }
+        disk.set_capacity(1 << 30);
+        while disk.fault_is_pending() {
+            put(&mut log, 5, 9);
+        }
+        log.switch().unwrap();
+        put(&mut log, 5, 10);
+        assert_eq!(open(&disk.crash(call)).state, log.state, "call {call}");
+    }
+}
+
+#[test]
 fn the_older_copy_does_not_count_once_the_newer_was_sealed() {
     let disk = SimDisk::new(1, 1 << 30);
-    let mut log = MetaLog::create(Arc::new(disk.clone())).unwrap();
+    let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
     put(&mut log, 5, 2);
     log.switch().unwrap();
     put(&mut log, 5, 9);
@@ -166,7 +198,7 @@ fn the_older_copy_does_not_count_once_the_newer_was_sealed() {
 #[test]
 fn a_newer_format_is_refused() {
     let disk = SimDisk::new(1, 1 << 30);
-    MetaLog::create(Arc::new(disk.clone())).unwrap();
+    MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
     let mut header = Vec::new();
     header.put_u32(MAGIC);
     header.put_u32(META_VERSION + 1);
@@ -174,6 +206,6 @@ fn a_newer_format_is_refused() {
     let crc = crc32fast::hash(&header);
     header.put_u32(crc);
     disk.open("meta.a").unwrap().write_at(0, &[&header]).unwrap();
-    let found = MetaLog::open(Arc::new(disk));
+    let found = MetaLog::open(Arc::new(disk), COPY_BYTES);
     assert!(matches!(found, Err(MetaError::NewerFormat { file: "meta.a", found: 2 })));
 }

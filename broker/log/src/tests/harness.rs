@@ -66,6 +66,7 @@ pub(super) fn options() -> DataDirOptions {
         soft_free_bytes: 0,
         hard_free_bytes: 0,
         ballast_bytes: 0,
+        meta_copy_bytes: 512 * 1024,
         log: LogOptions { segment_bytes: 20 * 1024, index_interval_bytes: 700, vital: false },
         wall_ms: 5,
     }

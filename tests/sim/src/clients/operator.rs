@@ -42,6 +42,20 @@ enum Errand {
     Replace(NodeAt),
     /// Its votes are lost, and it comes back by itself.
     TakeBack(NodeAt),
+    /// It gives its leaderships away.
+    Drain(NodeAt),
+    /// It may have them again.
+    Resume(NodeAt),
+}
+
+impl Errand {
+    /// What has to follow.
+    fn then(self) -> Option<Self> {
+        match self {
+            Self::Drain(n) => Some(Self::Resume(n)),
+            _ => None,
+        }
+    }
 }
 
 impl Operator {
@@ -79,7 +93,7 @@ impl World {
         }
         if let Some(errand) = operator.errand {
             if self.go_on(id, errand, &metadata) || operator.refusals > REFUSALS_MAX {
-                operator.errand = None;
+                operator.errand = errand.then();
                 operator.next_at = self.at + self.random.below(PAUSE_MAX);
             }
         } else if !self.is_healing && self.at >= operator.next_at {
@@ -99,7 +113,7 @@ impl World {
         let member = metadata.member(self.nodes[n].id);
         let serving = metadata.members().filter(|one| one.standing == Standing::Serving).count();
         let least = usize::try_from(self.plan.nodes.min(3)).unwrap_or(3);
-        match self.random.below(5) {
+        match self.random.below(6) {
             0 if member.is_none() && self.nodes[n].is_out => {
                 self.count("errands: a node is added");
                 self.nodes[n].is_out = false;
@@ -132,8 +146,8 @@ impl World {
                 if self.nodes[n].process.is_some() {
                     self.kill(n);
                 }
-                self.nodes[n].lose_votes();
-                self.nodes[n].directory = [0; 16];
+                let copy = usize::try_from(self.random.below(3)).ok();
+                self.nodes[n].lose_votes(copy.filter(|copy| *copy < 2));
                 self.nodes[n].is_wiped = true;
                 Some(Errand::TakeBack(n))
             }
@@ -141,6 +155,10 @@ impl World {
                 operator.moves_until = self.at + ON_ITS_WAY;
                 self.reassign(id, metadata);
                 None
+            }
+            5 if member.is_some_and(|member| member.standing == Standing::Serving) => {
+                self.count("errands: a node is drained");
+                Some(Errand::Drain(n))
             }
             _ => None,
         }
@@ -166,8 +184,7 @@ impl World {
                     }
                     Some(Standing::Leaving) => false,
                     Some(_) => {
-                        let standing = Standing::Leaving;
-                        self.ask_members(id, MembershipRequest::SetStanding { node, standing });
+                        self.stand(id, n, Standing::Leaving, metadata);
                         false
                     }
                 }
@@ -180,6 +197,16 @@ impl World {
                 is_there.unwrap_or(false)
             }
             Errand::TakeBack(n) => self.is_back(n, metadata).unwrap_or(false),
+            Errand::Drain(n) => {
+                let is_drained = self.stand(id, n, Standing::Draining, metadata);
+                let leads = is_drained && self.leads_something(n);
+                if is_drained && !leads {
+                    self.count("mark: a drained node leads nothing");
+                }
+                // There may be nobody else to lead.
+                is_drained && (!leads || self.is_healing || self.random.chance(5))
+            }
+            Errand::Resume(n) => self.stand(id, n, Standing::Serving, metadata),
         }
     }
 
@@ -191,6 +218,21 @@ impl World {
         metadata.member(node).filter(|member| is_it(member))?;
         self.nodes[n].is_wiped = is_behind(metadata, node);
         Some(!self.nodes[n].is_wiped)
+    }
+
+    /// Sees to it that a member is to do this; whether it is so.
+    fn stand(&mut self, id: ClientId, n: NodeAt, standing: Standing, metadata: &Metadata) -> bool {
+        let node = self.nodes[n].id;
+        let is_so = metadata.member(node).is_none_or(|member| member.standing == standing);
+        if !is_so {
+            self.ask_members(id, MembershipRequest::SetStanding { node, standing });
+        }
+        is_so
+    }
+
+    fn leads_something(&self, n: NodeAt) -> bool {
+        let process = self.nodes[n].process.as_ref();
+        process.is_some_and(|one| one.seen.values().any(|seen| seen.leads.is_some()))
     }
 
     fn permit(&mut self, id: ClientId, node: NodeId, permit: Permit, metadata: &Metadata) {
