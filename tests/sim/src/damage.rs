@@ -25,12 +25,10 @@ impl World {
     /// Damages a file of one of the few nodes whose disks may lie.
     pub(crate) fn corrupt(&mut self) {
         // Topics have three replicas: two bad disks may be the majority of one of them.
-        let known = self.newest_metadata().map_or(0, |metadata| metadata.nodes().len());
-        if self.nodes.len() < 3 || known < self.nodes.len() {
-            // Who founds a cluster needs everybody else's word.
+        let n = 0;
+        if !self.may_lie(n) {
             return;
         }
-        let n = 0;
         let is_quiet = self.random.chance(50);
         let Some(process) = &mut self.nodes[n].process else { return };
         if is_quiet && process.cycle.on_idle(&mut Vec::new()).is_err() {
@@ -54,6 +52,15 @@ impl World {
                 self.count("mark: damage above the durable mark");
             }
         }
+    }
+
+    /// Whether a node's disk may lie: the cluster is founded, for which it needs everybody's word,
+    /// and two sound copies of all that is on it are elsewhere.
+    fn may_lie(&self, n: NodeAt) -> bool {
+        let Some(metadata) = self.newest_metadata() else { return false };
+        let is_founded = metadata.nodes().len() >= self.founders().count();
+        let are_sound = self.nodes.iter().all(|node| !node.is_wiped) && self.nodes.len() >= 3;
+        is_founded && are_sound && self.has_two_others(n, &metadata)
     }
 
     fn any_place(&mut self, contents: &BTreeMap<String, Vec<u8>>) -> Option<(String, u64)> {

@@ -108,22 +108,27 @@ impl World {
     }
 
     pub(crate) fn unled(&self) -> Option<String> {
-        let placed = match self.placed() {
-            Ok(placed) => placed,
-            Err(error) => return Some(error),
-        };
+        match self.placed() {
+            Ok(placed) => self.unled_of(placed),
+            Err(error) => Some(error),
+        }
+    }
+
+    /// The first of these logs that nobody leads, in words.
+    pub(crate) fn unled_of(
+        &self,
+        placed: impl IntoIterator<Item = (Incarnation, Vec<NodeAt>)>,
+    ) -> Option<String> {
         let is_led = |log: &Incarnation| {
             self.nodes.iter().any(|node| {
                 let seen = node.process.as_ref().and_then(|process| process.seen.get(log));
                 seen.is_some_and(|seen| seen.leads.is_some())
             })
         };
-        let unled = placed.iter().find(|(log, _)| !is_led(log));
-        let states = |log: &Incarnation| {
-            let nodes = self.nodes.iter().filter_map(|node| node.process.as_ref());
-            nodes.map(|process| process.describe(*log)).collect::<Vec<_>>().join("; ")
-        };
-        unled.map(|(log, nodes)| format!("nobody leads {log:?} of {nodes:?}: {}", states(log)))
+        let (log, nodes) = placed.into_iter().find(|(log, _)| !is_led(log))?;
+        let processes = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        let states: Vec<String> = processes.map(|process| process.describe(log)).collect();
+        Some(format!("nobody leads {log:?} of {nodes:?}: {}", states.join("; ")))
     }
 
     /// A node that its cluster does not know, or that another takes for dead.

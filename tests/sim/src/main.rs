@@ -3,7 +3,8 @@
 //! The last line of one run is `seed=N hash=… ok`, or the broken invariant with a smaller script.
 //! Exit code 1 where something did not hold. `--stop` stops there, `--keep DIR` writes the smaller
 //! script into a file of that directory, `--loud` prints counts and panics, `--ledger FILE` appends
-//! a line about all of them, `--jobs N` runs so many at a time.
+//! a line about all of them, `--jobs N` runs so many at a time, `--also CLASSES` adds kinds of
+//! faults to those that each seed has.
 //!
 //! Absent on purpose: threads within a run.
 
@@ -21,6 +22,8 @@ struct Arguments {
     count: u64,
     jobs: u64,
     script: Option<String>,
+    /// Of a plan: its faults come to those of each seed.
+    also: Option<Plan>,
     keep: Option<PathBuf>,
     ledger: Option<PathBuf>,
     is_loud: bool,
@@ -29,7 +32,7 @@ struct Arguments {
 }
 
 const USAGE: &str = "sim --seed N [--nodes 1|3|5] [--seconds S] [--count K] [--script LINE] \
-                     [--loud] [--no-shrink] [--stop] [--keep DIR] [--ledger FILE] [--jobs N]";
+                     [--also CLASSES] [--loud] [--no-shrink] [--stop] [--keep DIR] [--ledger FILE] [--jobs N]";
 
 fn arguments() -> Result<Arguments, String> {
     let mut found = Arguments {
@@ -39,6 +42,7 @@ fn arguments() -> Result<Arguments, String> {
         count: 1,
         jobs: 1,
         script: None,
+        also: None,
         keep: None,
         ledger: None,
         is_loud: false,
@@ -56,6 +60,7 @@ fn arguments() -> Result<Arguments, String> {
             "--count" => found.count = number(value()?)?,
             "--jobs" => found.jobs = number(value()?)?,
             "--script" => found.script = Some(value()?),
+            "--also" => found.also = Some(Plan::parse(&format!("faults={}", value()?))?),
             "--keep" => found.keep = Some(value()?.into()),
             "--ledger" => found.ledger = Some(value()?.into()),
             "--stop" => found.stops = true,
@@ -104,6 +109,10 @@ fn run_next(arguments: &Arguments, shared: &Mutex<Shared>) -> bool {
         Some(script) => Plan::parse(script),
         None => Ok(Plan::of_seed(seed, arguments.nodes, arguments.seconds)),
     };
+    let plan = plan.map(|mut plan| {
+        plan.faults.extend(arguments.also.iter().flat_map(|also| &also.faults));
+        plan
+    });
     let ran = plan.and_then(|plan| {
         let outcome = run(&plan);
         describe(&outcome, arguments).map(|text| (outcome, text))

@@ -122,10 +122,12 @@ impl World {
         self.nodes.iter().take(usize::try_from(self.plan.nodes).unwrap_or(3))
     }
 
-    /// What a node's file names: the founders; where its disk has been emptied, the members.
+    /// What a node's file names: the founders; where it came later, or its disk has been emptied,
+    /// the members.
     pub(crate) fn voters_of(&self, n: NodeAt) -> Vec<Voter> {
         let voter = |node| Voter { node, address: peers_address(node).into() };
-        let metadata = self.newest_metadata().filter(|_| self.nodes[n].was_emptied);
+        let is_new = self.nodes[n].was_emptied || n >= self.founders().count();
+        let metadata = self.newest_metadata().filter(|_| is_new);
         match metadata {
             Some(metadata) => metadata.members().map(|one| voter(one.founder.node)).collect(),
             None => self.founders().map(|node| voter(node.id)).collect(),

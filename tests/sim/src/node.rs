@@ -51,6 +51,8 @@ pub struct Node {
     pub is_wiped: bool,
     /// Its disk has been emptied at some time: its file names members since.
     pub was_emptied: bool,
+    /// Whom its file names.
+    pub names: Vec<NodeId>,
     /// Random id of its data directory, as it was last opened.
     pub directory: [u8; 16],
     /// A copy of its votes is gone, or both: the id of the directory that had them.
@@ -79,6 +81,7 @@ impl Node {
             is_out: false,
             is_wiped: false,
             was_emptied: false,
+            names: Vec::new(),
             directory: [0; 16],
             has_lost_votes_of: None,
         }
@@ -90,6 +93,7 @@ impl Node {
         self.promises = Promises::default();
         self.is_full = false;
         self.slowness = 1;
+        (self.is_corrupted, self.is_silenced) = (false, false);
         self.was_emptied = true;
         self.has_lost_votes_of = None;
     }

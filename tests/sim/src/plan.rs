@@ -110,10 +110,6 @@ impl Plan {
                 faults.insert(class);
             }
         }
-        if faults.contains(&FaultClass::Corruption) {
-            // A node that is silent for its disk and another that goes are more than a minority.
-            faults.remove(&FaultClass::Membership);
-        }
         Self { seed, nodes: nodes.unwrap_or(drawn), seconds, faults }
     }
 

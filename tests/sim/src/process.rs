@@ -256,6 +256,7 @@ impl World {
             }
             recovered.push(log);
         }
+        self.nodes[n].names = voters.iter().map(|voter| voter.node).collect();
         self.nodes[n].note_opened(directory);
         self.count("starts");
         self.counts_add("torn tails", opened.report.torn.len() as u64);

@@ -35,14 +35,27 @@ impl World {
             return;
         }
         let victim = here[self.random.below(here.len() as u64) as usize];
+        self.nodes[victim].away_until = Micros::MAX;
         self.kill(victim);
         self.live_until(self.at + 1_000_000);
-        self.wait("R23: what a lost node led is led again", ELECTED_WITHIN, Self::unled);
+        self.wait("R23: what a lost node led is led again", ELECTED_WITHIN, Self::deserted);
+        self.nodes[victim].away_until = 0;
         self.events.put(self.at, Event::Restart(victim));
+        self.wait("R23: everything is led again", ELECTED_WITHIN, Self::unled);
         self.wait("R23: who comes back finds its leaders", CONVERGED_WITHIN, Self::unequal);
         self.live_until(self.at + WORN_OUT);
         self.wait("R23: who has nothing to do sleeps again", ASLEEP_WITHIN, Self::unslept);
         self.count("mark: a node dies while everybody sleeps");
+    }
+
+    /// A partition with a majority of its nodes, that nobody leads.
+    fn deserted(&self) -> Option<String> {
+        let runs = |n: &usize| self.nodes[*n].process.is_some();
+        let placed = self.placed().ok()?;
+        let has_majority =
+            |nodes: &Vec<usize>| nodes.iter().copied().filter(runs).count() > nodes.len() / 2;
+        let logs = placed.into_iter().filter(|(_, nodes)| has_majority(nodes));
+        self.unled_of(logs)
     }
 
     /// A partition that does not sleep.

@@ -31,7 +31,8 @@ impl Replica {
     #[must_use]
     pub fn stands_first(&self) -> bool {
         let is_new = self.raft.last().index == LogIndex::new(1);
-        let first = self.membership.voters.first().map(|first| first.replica_id);
+        let first = self.steering.preferred().or(self.membership.voters.first().copied());
+        let first = first.map(|first| first.replica_id);
         self.membership.is_sole_voter(self.replica_id) || (is_new && first == Some(self.replica_id))
     }
 

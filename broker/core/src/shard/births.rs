@@ -6,8 +6,8 @@
 //! it would begin again in term 1, could vote twice and acknowledge what nobody keeps.
 //!
 //! ```text
-//!   replayed placement, no log ──> deferred ──(the metadata is where it was)──> made
-//!                                     └──(its tombstone comes)──> forgotten
+//!   replayed placement, no log ──> deferred ──(the metadata is where it was)──> made, or not
+//!                                     └──(its tombstone comes)──> forgotten     placed any more
 //! ```
 //!
 //! Invariant: a missing log is made once everything that the metadata's log held at the start is

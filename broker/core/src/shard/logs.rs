@@ -69,7 +69,15 @@ pub struct LogBirth {
 }
 
 impl LogBirth {
-    fn new(incarnation: Incarnation, replica_id: ReplicaId, voters: Vec<Member>) -> Self {
+    /// A replica that is there from the birth on. Frame 1 is the same on all of them: it names the
+    /// voters by their ids, and not in the order of preference, which may change before the last
+    /// of them is made.
+    pub(super) fn new(
+        incarnation: Incarnation,
+        replica_id: ReplicaId,
+        mut voters: Vec<Member>,
+    ) -> Self {
+        voters.sort_by_key(|voter| voter.replica_id);
         let membership = Membership::initial(voters).encode();
         let entry = (BIRTH_TERM, BIRTH_INDEX);
         let first = Frame::new(FrameKind::Membership, entry, Offset::ZERO, 0, membership);
@@ -216,9 +224,7 @@ impl Shard {
         if let Some(Doom { lives_on }) = doom {
             effects.push(Effect::Delete { incarnation, lives_on });
             // Another replica may have been waiting for its place.
-            for placement in self.births.take_due() {
-                self.place(&placement, now, effects);
-            }
+            self.place_due(now, effects);
             return;
         }
         if let Some(config) = birth.config.clone() {
@@ -299,12 +305,19 @@ impl Shard {
         }
     }
 
-    pub(super) fn place(
-        &mut self,
-        placement: &PartitionPlacement,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    /// Makes what has waited for that, if the metadata still places it here: a snapshot may have
+    /// passed over its removal.
+    pub(super) fn place_due(&mut self, now: Now, effects: &mut Effects) {
+        for placement in self.births.take_due() {
+            let own = placement.replica_on(self.node_id);
+            let partition = self.metadata().and_then(|one| one.partition(placement.incarnation));
+            if partition.is_some_and(|one| one.holders().any(|held| Some(*held) == own)) {
+                self.place(&placement, now, effects);
+            }
+        }
+    }
+
+    fn place(&mut self, placement: &PartitionPlacement, now: Now, effects: &mut Effects) {
         let incarnation = placement.incarnation;
         let Some(own) = placement.replica_on(self.node_id) else { return };
         if self.replaces(incarnation, own.id) {

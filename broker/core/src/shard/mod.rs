@@ -531,9 +531,7 @@ impl Shard {
         for event in events {
             self.follow_event(event, now, effects);
         }
-        for placement in self.births.take_due() {
-            self.place(&placement, now, effects);
-        }
+        self.place_due(now, effects);
     }
 
     /// Offsets that groups hold for a deleted topic go with it.

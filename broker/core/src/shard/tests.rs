@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::controller::{BootEpoch, BrokerSettings, Founder, FoundingPlan, NodeRegistration};
+use crate::replica::membership::Member;
 
 const NODE: NodeId = NodeId::new(1);
 
@@ -130,4 +131,13 @@ fn an_answer_for_a_log_that_is_gone_is_not_heard() {
     shard.step(at(10), inputs.into_iter(), &mut effects);
     shard.step(at(2_000), std::iter::empty(), &mut effects);
     assert!(effects.is_empty());
+}
+
+#[test]
+fn frame_1_is_the_same_whatever_replica_is_preferred() {
+    let member = |id| Member { replica_id: ReplicaId::new(id), node_id: NodeId::new(id) };
+    let log = Incarnation::new(9);
+    let born = |ids: [u64; 3]| LogBirth::new(log, ReplicaId::new(2), ids.map(member).to_vec());
+    assert_eq!(born([1, 2, 3]).first, born([3, 1, 2]).first);
+    assert_ne!(born([1, 2, 3]).first, born([1, 2, 4]).first);
 }

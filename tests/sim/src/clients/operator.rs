@@ -7,18 +7,20 @@
 
 use super::{Answer, Ask, ClientId};
 use crate::event::{Event, Micros, NodeAt};
+use crate::node::Node;
+use crate::plan::FaultClass;
 use crate::world::World;
 use bateau_core::controller::{
     ControllerRequest, ControllerResponse, Member, MembershipRequest, MembershipResponse, Metadata,
     Partition, Permit, Reassign, Standing,
 };
 use bateau_core::shard::Reply;
-use bateau_protocol::ids::NodeId;
+use bateau_protocol::ids::{Incarnation, NodeId};
 use std::sync::Arc;
 
 const TIMEOUT_MS: u64 = 1_000;
 /// Between two errands, at most, in microseconds.
-const PAUSE_MAX: Micros = 3_000_000;
+const PAUSE_MAX: Micros = 1_000_000;
 /// How long a request may be on its way to whoever decides it.
 const ON_ITS_WAY: Micros = 8_000_000;
 /// Refusals behind which an errand is given up.
@@ -30,7 +32,9 @@ pub struct Operator {
     errand: Option<Errand>,
     refusals: u64,
     next_at: Micros,
-    /// Until then a partition may be asked to move that was not shown to.
+    /// Requests to move a partition that were not answered.
+    moves_asked: u64,
+    /// Until then they may be on their way.
     moves_until: Micros,
 }
 
@@ -46,16 +50,8 @@ enum Errand {
     Drain(NodeAt),
     /// It may have them again.
     Resume(NodeAt),
-}
-
-impl Errand {
-    /// What has to follow.
-    fn then(self) -> Option<Self> {
-        match self {
-            Self::Drain(n) => Some(Self::Resume(n)),
-            _ => None,
-        }
-    }
+    /// A partition moves.
+    Move(Incarnation),
 }
 
 impl Operator {
@@ -69,11 +65,20 @@ impl Operator {
         format!("{:?}", self.errand)
     }
 
+    /// Whether no partition may be asked to move that was not shown to.
+    fn has_no_move_on_its_way(&self, at: Micros) -> bool {
+        self.moves_asked == 0 || at >= self.moves_until
+    }
+
     pub(super) fn answer(&mut self, answer: Answer) {
         if let Reply::Controller(Ok(ControllerResponse::Membership(response))) = answer.reply {
             let is_refused = match response {
                 MembershipResponse::Permitted(result) | MembershipResponse::Standing(result) => {
                     result.is_err()
+                }
+                MembershipResponse::Reassigned(_) => {
+                    self.moves_asked = self.moves_asked.saturating_sub(1);
+                    false
                 }
                 _ => false,
             };
@@ -92,14 +97,27 @@ impl World {
             return;
         }
         if let Some(errand) = operator.errand {
-            if self.go_on(id, errand, &metadata) || operator.refusals > REFUSALS_MAX {
-                operator.errand = errand.then();
+            let is_awaited =
+                matches!(errand, Errand::Move(_)) && !operator.has_no_move_on_its_way(self.at);
+            let is_over = !is_awaited && self.go_on(id, errand, &metadata);
+            if is_over || operator.refusals > REFUSALS_MAX {
+                operator.errand = match errand {
+                    Errand::Drain(n) => Some(Errand::Resume(n)),
+                    Errand::Move(log) if !self.is_healing => self.lose_leader(log, &metadata),
+                    _ => None,
+                };
                 operator.next_at = self.at + self.random.below(PAUSE_MAX);
             }
         } else if !self.is_healing && self.at >= operator.next_at {
             operator.refusals = 0;
             operator.errand = self.begin_errand(id, operator, &metadata);
             operator.next_at = self.at + self.random.below(PAUSE_MAX);
+        } else if self.is_healing
+            && let Some(n) = self.silenced(&metadata)
+        {
+            self.count("errands: a disk that has lied is replaced");
+            operator.refusals = 0;
+            operator.errand = Some(self.lose_disk(n));
         }
     }
 
@@ -112,7 +130,8 @@ impl World {
         let n = self.any_node();
         let member = metadata.member(self.nodes[n].id);
         let serving = metadata.members().filter(|one| one.standing == Standing::Serving).count();
-        let least = usize::try_from(self.plan.nodes.min(3)).unwrap_or(3);
+        let lies = self.plan.has(FaultClass::Corruption);
+        let least = if lies { 3 } else { usize::try_from(self.plan.nodes.min(3)).unwrap_or(3) };
         match self.random.below(6) {
             0 if member.is_none() && self.nodes[n].is_out => {
                 self.count("errands: a node is added");
@@ -125,21 +144,14 @@ impl World {
                 Some(Errand::Remove(n))
             }
             2 if member.is_some()
-                && self.at >= operator.moves_until
+                && operator.has_no_move_on_its_way(self.at)
                 && self.may_lose_directory(n, metadata) =>
             {
                 self.count("errands: a disk is lost");
-                if self.nodes[n].process.is_some() {
-                    self.kill(n);
-                }
-                let seed = self.random.next_u64();
-                self.nodes[n].wipe(seed);
-                self.nodes[n].directory = [0; 16];
-                self.nodes[n].is_wiped = true;
-                Some(Errand::Replace(n))
+                Some(self.lose_disk(n))
             }
             3 if member.is_some()
-                && self.at >= operator.moves_until
+                && operator.has_no_move_on_its_way(self.at)
                 && self.may_lose_directory(n, metadata) =>
             {
                 self.count("errands: votes are lost");
@@ -152,9 +164,11 @@ impl World {
                 Some(Errand::TakeBack(n))
             }
             4 => {
+                operator.moves_asked += 1;
                 operator.moves_until = self.at + ON_ITS_WAY;
-                self.reassign(id, metadata);
-                None
+                let moved = self.reassign(id, metadata)?;
+                // Or something else is begun meanwhile.
+                self.random.chance(50).then_some(Errand::Move(moved))
             }
             5 if member.is_some_and(|member| member.standing == Standing::Serving) => {
                 self.count("errands: a node is drained");
@@ -164,13 +178,48 @@ impl World {
         }
     }
 
+    /// A node gets an empty disk, and is to be replaced.
+    fn lose_disk(&mut self, n: NodeAt) -> Errand {
+        if self.nodes[n].process.is_some() {
+            self.kill(n);
+        }
+        let seed = self.random.next_u64();
+        self.nodes[n].wipe(seed);
+        self.nodes[n].directory = [0; 16];
+        self.nodes[n].is_wiped = true;
+        self.events.put(self.at + self.random.below(500_000), Event::Restart(n));
+        Errand::Replace(n)
+    }
+
+    /// Whoever leads a partition that has just got where it was to go loses its disk, and everybody
+    /// else at most the power: the others alone have to know where it is.
+    fn lose_leader(&mut self, log: Incarnation, metadata: &Metadata) -> Option<Errand> {
+        let n = self.find_leader(log);
+        let is_member = metadata.member(self.nodes[n].id).is_some();
+        if !is_member || !self.random.chance(50) || !self.may_lose_directory(n, metadata) {
+            return None;
+        }
+        self.count("errands: the disk of a leader is lost behind a move");
+        if self.random.chance(50) {
+            let others = (0..self.nodes.len()).filter(|other| *other != n);
+            others.collect::<Vec<_>>().into_iter().for_each(|other| self.crash(other));
+        }
+        Some(self.lose_disk(n))
+    }
+
+    /// A member that does not come back with the disk that it has.
+    fn silenced(&self, metadata: &Metadata) -> Option<NodeAt> {
+        let is_lost = |node: &Node| node.is_silenced && metadata.member(node.id).is_some();
+        let has_operator = self.plan.has(FaultClass::Membership);
+        self.nodes.iter().position(is_lost).filter(|_| has_operator)
+    }
+
     /// Goes on with an errand; whether it is over.
     fn go_on(&mut self, id: ClientId, errand: Errand, metadata: &Metadata) -> bool {
         match errand {
             Errand::Add(n) => {
-                let node = self.nodes[n].id;
-                if metadata.member(node).is_none() {
-                    self.permit(id, node, Permit::Join, metadata);
+                if metadata.member(self.nodes[n].id).is_none() {
+                    self.permit(id, n, Permit::Join, metadata);
                     return false;
                 }
                 self.nodes[n].process.as_ref().is_some_and(|process| process.shard.is_some())
@@ -192,7 +241,7 @@ impl World {
             Errand::Replace(n) => {
                 let is_there = self.is_back(n, metadata);
                 if is_there.is_none() {
-                    self.permit(id, self.nodes[n].id, Permit::Replace, metadata);
+                    self.permit(id, n, Permit::Replace, metadata);
                 }
                 is_there.unwrap_or(false)
             }
@@ -207,6 +256,7 @@ impl World {
                 is_drained && (!leads || self.is_healing || self.random.chance(5))
             }
             Errand::Resume(n) => self.stand(id, n, Standing::Serving, metadata),
+            Errand::Move(_) => metadata.reassigned().next().is_none(),
         }
     }
 
@@ -235,7 +285,16 @@ impl World {
         process.is_some_and(|one| one.seen.values().any(|seen| seen.leads.is_some()))
     }
 
-    fn permit(&mut self, id: ClientId, node: NodeId, permit: Permit, metadata: &Metadata) {
+    /// Lets a node come, and gives it a new file where all that its own names have left.
+    fn permit(&mut self, id: ClientId, n: NodeAt, permit: Permit, metadata: &Metadata) {
+        let node = &self.nodes[n];
+        let is_stranded = node.names.iter().all(|name| metadata.member(*name).is_none());
+        let waits = node.process.as_ref().is_some_and(|process| process.shard.is_none());
+        let node = node.id;
+        if waits && is_stranded {
+            self.count("errands: a node gets another file");
+            self.kill(n);
+        }
         if metadata.permit_of(node).is_none() {
             self.ask_members(id, MembershipRequest::Permit { node, permit });
         }
@@ -258,8 +317,14 @@ impl World {
         self.nodes[n].wipe(seed);
     }
 
-    /// Whether everything on a node's disk has two healthy copies elsewhere.
+    /// Whether a node's disk may go: all that is on it has two healthy copies elsewhere.
     fn may_lose_directory(&self, n: NodeAt, metadata: &Metadata) -> bool {
+        let others = self.nodes.iter().enumerate().filter(|(at, _)| *at != n);
+        others.into_iter().all(|(_, node)| !node.is_corrupted) && self.has_two_others(n, metadata)
+    }
+
+    /// Whether everything on a node's disk has two copies elsewhere, and nothing is on its way.
+    pub(crate) fn has_two_others(&self, n: NodeAt, metadata: &Metadata) -> bool {
         let id = self.nodes[n].id;
         let quorum = metadata.quorum();
         let is_quiet = metadata.reassigned().next().is_none()
@@ -273,13 +338,16 @@ impl World {
         is_quiet && partitions(metadata).all(|partition| is_copied(&partition))
     }
 
-    fn reassign(&mut self, id: ClientId, metadata: &Metadata) {
+    fn reassign(&mut self, id: ClientId, metadata: &Metadata) -> Option<Incarnation> {
         let mut nodes: Vec<i32> = metadata
             .members()
             .filter(|member| member.standing == Standing::Serving)
             .filter_map(|member| i32::try_from(member.founder.node.get()).ok())
             .collect();
-        let keep = 1 + usize::try_from(self.random.below(3)).unwrap_or(0);
+        // One disk that lies is a minority of three.
+        let lies = self.plan.has(FaultClass::Corruption);
+        let keep = if lies || self.random.chance(70) { 3 } else { 1 + self.random.below(3) };
+        let keep = usize::try_from(keep).unwrap_or(3);
         while nodes.len() > keep.max(1) {
             let at = self.random.below(nodes.len() as u64);
             nodes.swap_remove(usize::try_from(at).unwrap_or(0));
@@ -289,6 +357,8 @@ impl World {
         self.count("errands: a partition moves");
         let moved = Reassign { topic: "orders".to_owned(), partition, nodes };
         self.ask_members(id, MembershipRequest::Reassign(vec![moved]));
+        let partitions = &metadata.topic("orders")?.partitions;
+        partitions.get(usize::try_from(partition).ok()?).map(|one| one.incarnation)
     }
 
     /// A change of membership that has not come to its end, in words.
@@ -315,6 +385,9 @@ impl World {
         }
         if has_lost_replicas(&metadata) {
             return Some("replicas are lost, and not renewed".to_owned());
+        }
+        if let Some(n) = self.silenced(&metadata) {
+            return Some(format!("node {} has a disk that is of no use", n + 1));
         }
         metadata.reassigned().next().map(|_| self.moving())
     }
