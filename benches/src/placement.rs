@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: choices. Whoever measures names the nodes.
 
-use crate::client::{ANSWER_WAIT, Client, METADATA_VERSION, address_of};
+use crate::client::{Client, METADATA_VERSION, address_of};
 use crate::failure::{Failure, accepted};
 use bateau_protocol::kafka::ErrorCode;
 use bateau_protocol::kafka::api::alter_partition_reassignments::{
@@ -30,6 +30,10 @@ const ELECT_LEADERS_VERSION: i16 = 2;
 
 /// Kafka's election of the first replica.
 const PREFERRED: i8 = 0;
+
+/// Leaders that are not elected after so long will not be: a node that was slow takes none for half
+/// a minute.
+const ELECTED_MAX: Duration = Duration::from_secs(90);
 
 /// Until it is looked once more who leads.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
@@ -125,7 +129,7 @@ impl Client {
     /// # Errors
     /// The peer refuses, or another node leads for long.
     pub fn elect_first(&mut self, name: &str, partitions: &[i32]) -> Result<(), Failure> {
-        let deadline = Instant::now() + ANSWER_WAIT;
+        let deadline = Instant::now() + ELECTED_MAX;
         loop {
             let strangers = self.led_by_others(name, partitions)?;
             if strangers.is_empty() {

@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::counters::{process_cpu, settle};
 use crate::failure::{Failure, Tried};
 use crate::loader::{Line, Plan, replay_each};
-use crate::paced::{Lane, Lateness, Paced, Sample, Window};
+use crate::paced::{Driven, Lane, Lateness, Paced, Window};
 use crate::payload::{Noise, Shape, produce_requests};
 use crate::report::{Gate, Row, Unit};
 use crate::rows::{Context, compare};
@@ -54,6 +54,8 @@ struct Copied {
     others: (Lateness, Lateness),
     /// To the topic that was copied: disturbed, quiet.
     topic: (Lateness, Lateness),
+    /// Leaderships that producers had to follow.
+    moves: u32,
 }
 
 /// What one bare stream has shown.
@@ -117,6 +119,7 @@ impl<'a> Field<'a> {
     fn copy(&self) -> Result<Copied, Failure> {
         let mut client = Client::connect(self.home.cluster.address(0)?)?;
         let held = self.logs_of_learner()?;
+        self.lead_as_assigned(&mut client)?;
         settle();
         let paced = Paced::begin(&self.lanes()?, INTERVAL)?;
         let begun = Instant::now();
@@ -126,8 +129,9 @@ impl<'a> Field<'a> {
         client.reassign(&self.topic, &COPIED, &ALL)?;
         self.until("partitions that are copied", || client.moving(&self.topic, &COPIED))?;
         let (disturbed, after) = (Window::since(begun), self.cpu()?);
-        let samples = self.ended(paced)?;
-        let (others, topic) = samples.split_at(OTHERS.len().min(samples.len()));
+        let lanes = self.ended(paced)?;
+        let (others, topic) = lanes.split_at(OTHERS.len().min(lanes.len()));
+        let moves = lanes.iter().map(|lane| lane.moves).sum();
         let records = (self.requests * Shape::BULK.records as u64) as i64 + self.singles.get();
         client.expect_records(&self.topic, COPIED.len() as i32, records)?;
         client.reassign(&self.topic, &COPIED, &HOLDERS)?;
@@ -147,7 +151,15 @@ impl<'a> Field<'a> {
             percent: after.iter().zip(&before).map(share).collect(),
             others: both(others)?,
             topic: both(topic)?,
+            moves,
         })
+    }
+
+    /// A node that was slow may have given away what it led.
+    fn lead_as_assigned(&self, client: &mut Client) -> Result<(), Failure> {
+        let others: Vec<i32> = (0..).zip(OTHERS).map(|(partition, _)| partition).collect();
+        client.elect_first(&self.others, &others)?;
+        client.elect_first(&self.topic, &COPIED)
     }
 
     /// To one partition of each other leader, and last to one that is copied.
@@ -215,12 +227,12 @@ impl<'a> Field<'a> {
         let begun = Instant::now();
         feed(other.address, &self.set, self.requests)?;
         let beside = Window::since(begun);
-        let samples = self.ended(paced)?;
+        let lanes = self.ended(paced)?;
         for (bare, file) in [(follower, file), (other, again)] {
             bare.kill();
             fs::remove_file(&file).tried(|| file.display().to_string())?;
         }
-        let (others, topic) = samples.split_at(OTHERS.len().min(samples.len()));
+        let (others, topic) = lanes.split_at(OTHERS.len().min(lanes.len()));
         Ok(Streamed {
             bytes_per_second: self.bytes() as f64 / took.as_secs_f64(),
             others: Lateness::of(others, beside)?,
@@ -229,11 +241,12 @@ impl<'a> Field<'a> {
     }
 
     /// Ends the producers, and remembers what has come to the topic.
-    fn ended(&self, paced: Paced) -> Result<Vec<Vec<Sample>>, Failure> {
-        let samples = paced.end()?;
-        let more = samples.iter().skip(OTHERS.len()).map(Vec::len).sum::<usize>() as i64;
+    fn ended(&self, paced: Paced) -> Result<Vec<Driven>, Failure> {
+        let lanes = paced.end()?;
+        let topic = lanes.iter().skip(OTHERS.len());
+        let more = topic.map(|lane| lane.samples.len()).sum::<usize>() as i64;
         self.singles.set(self.singles.get() + more);
-        Ok(samples)
+        Ok(lanes)
     }
 
     fn rows(&self, copies: &[Copied], bare: &[Streamed]) -> Result<Vec<Row>, Failure> {
@@ -254,6 +267,8 @@ impl<'a> Field<'a> {
                 copies.iter().filter_map(|copied| copied.percent.get(node).copied()).collect();
             learner.beside.push((name, spread(&percent, 0, "% of a core")));
         }
+        let moves: Vec<f64> = copies.iter().map(|copied| f64::from(copied.moves)).collect();
+        learner.beside.push(("leaders that producers had to follow", spread(&moves, 0, "")));
         let probe = "the same p99 while nothing was copied";
         let pairs: Vec<_> = copies.iter().map(|copied| copied.others).collect();
         let mut others = lateness_row(self.context, "learner_others", probe, &pairs)?;

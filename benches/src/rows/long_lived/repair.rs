@@ -192,7 +192,7 @@ impl<'a> Field<'a> {
         let Mended { met, whole, frames } = self.until_mended(begun)?;
         std::thread::sleep(DISTURBED_MIN.saturating_sub(begun.elapsed()));
         let disturbed = Window::since(begun);
-        let samples = paced.end()?;
+        let lanes = paced.end()?;
         if self.frames(&segment)? != frames_before {
             let what = format!("frames of {}", segment.display());
             return Err(Failure::unexpected(what, "others", "those of before"));
@@ -202,9 +202,9 @@ impl<'a> Field<'a> {
             whole,
             met,
             frames,
-            disturbed: Lateness::of(&samples, disturbed)?,
-            quiet: Lateness::of(&samples, quiet)?,
-            restart: Lateness::of(&samples, restart)?,
+            disturbed: Lateness::of(&lanes, disturbed)?,
+            quiet: Lateness::of(&lanes, quiet)?,
+            restart: Lateness::of(&lanes, restart)?,
         })
     }
 
