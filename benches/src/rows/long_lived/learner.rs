@@ -268,7 +268,7 @@ impl<'a> Field<'a> {
             learner.beside.push((name, spread(&percent, 0, "% of a core")));
         }
         let moves: Vec<f64> = copies.iter().map(|copied| f64::from(copied.moves)).collect();
-        learner.beside.push(("leaders that producers had to follow", spread(&moves, 0, "")));
+        learner.beside.push(("leaders that producers had to follow", spread(&moves, 0, "times")));
         let probe = "the same p99 while nothing was copied";
         let pairs: Vec<_> = copies.iter().map(|copied| copied.others).collect();
         let mut others = lateness_row(self.context, "learner_others", probe, &pairs)?;

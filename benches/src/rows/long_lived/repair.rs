@@ -308,7 +308,7 @@ impl<'a> Field<'a> {
             rounds.iter().filter_map(|round| Some(round.met?.as_secs_f64())).collect();
         repair.beside = vec![
             ("damage met after", spread(&met, 2, "s")),
-            ("frames from others", spread(&of(|round| round.frames as f64), 0, "")),
+            ("frames from others", spread(&of(|round| round.frames as f64), 0, "frames")),
             ("read back, twice each round", format!("{} batches", self.requests)),
         ];
         let pairs: Vec<_> = rounds.iter().map(|round| (round.disturbed, round.quiet)).collect();
