@@ -13,6 +13,7 @@
 //!
 //! Absent on purpose: elections, logs, offsets; everything that makes it a replicated log.
 
+use crate::client::connect;
 use crate::failure::{Failure, Tried};
 use crate::requests::{Answer, CorrelationId, Requests, accept, receive};
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Flushes of the three that an answer waits for.
 const MAJORITY: usize = 2;
@@ -100,6 +102,36 @@ pub fn follow(listener: &TcpListener, path: &Path, bytes: u64) -> Result<(), Fai
         });
         written.end();
         received.and(flusher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Sends so many requests to one follower, round and round, and waits until it has flushed all of
+/// them; how long that took.
+///
+/// # Errors
+/// The connection fails.
+pub fn feed(address: SocketAddr, set: &[Vec<u8>], requests: u64) -> Result<Duration, Failure> {
+    let mut stream = connect(address)?;
+    let mut answers = stream.try_clone().tried(|| "the follower's connection".to_owned())?;
+    let count = usize::try_from(requests).unwrap_or(usize::MAX);
+    let all = set.iter().cycle().take(count);
+    let total: u64 = all.clone().map(|request| request.len() as u64).sum();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(move || {
+            for request in all {
+                stream.write_all(request).tried(|| "sending to the follower".to_owned())?;
+            }
+            Ok(())
+        });
+        let mut flushed = [0; 8];
+        let mut heard = Ok(());
+        while heard.is_ok() && u64::from_le_bytes(flushed) < total {
+            heard = answers.read_exact(&mut flushed).tried(|| "the follower's flushes".to_owned());
+        }
+        let took = begun.elapsed();
+        heard.and(sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))?;
+        Ok(took)
     })
 }
 
@@ -299,5 +331,22 @@ mod tests {
         let length = &set[0][..4];
         assert!(requests.chunks(set[0].len()).all(|request| request.starts_with(length)));
         assert!(rest.iter().all(|byte| *byte == 0), "nothing is written twice");
+    }
+
+    #[test]
+    fn a_follower_that_is_fed_alone_has_all_of_it_flushed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("one");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let set = produce_requests("t", 0..1, 3, Shape::SINGLE, &mut Noise::new(1)).unwrap();
+        std::thread::scope(|scope| {
+            let follower = scope.spawn(|| follow(&listener, &path, 1 << 20));
+            feed(address, &set, 7).unwrap();
+            follower.join().unwrap().unwrap();
+        });
+        let written = std::fs::read(&path).unwrap();
+        let expected: Vec<u8> = set.iter().cycle().take(7).flatten().copied().collect();
+        assert!(written.starts_with(&expected) && written.len() == 1 << 20);
     }
 }

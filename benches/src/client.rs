@@ -13,7 +13,9 @@ use bateau_protocol::kafka::api::delete_topics::{DeleteTopics, DeleteTopicsReque
 use bateau_protocol::kafka::api::list_offsets::{
     ListOffsets, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
-use bateau_protocol::kafka::api::metadata::{Metadata, MetadataRequest, MetadataRequestTopic};
+use bateau_protocol::kafka::api::metadata::{
+    Metadata, MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataTopic,
+};
 use bateau_protocol::kafka::api::produce::ProduceResponse;
 use bateau_protocol::kafka::{ApiKey, RequestHeader, Text, decode_response, encode_request};
 use bytes::Bytes;
@@ -34,7 +36,8 @@ pub const FETCH_VERSION: i16 = 12;
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 
 const API_VERSIONS_VERSION: i16 = 3;
-const METADATA_VERSION: i16 = 9;
+/// Version of Metadata: flexible, topics by name.
+pub const METADATA_VERSION: i16 = 9;
 const LIST_OFFSETS_VERSION: i16 = 7;
 const CREATE_TOPICS_VERSION: i16 = 5;
 const DELETE_TOPICS_VERSION: i16 = 5;
@@ -130,6 +133,16 @@ impl Client {
         read_frame(&mut self.stream, what)
     }
 
+    /// As [`Self::call_encoded`], of several requests at once. Their answers have to fit into what
+    /// the kernel keeps of a connection.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn call_all(&mut self, requests: &[Vec<u8>], what: &str) -> Result<Vec<Bytes>, Failure> {
+        self.stream.write_all(&requests.concat()).tried(|| format!("sending {what}"))?;
+        requests.iter().map(|_| read_frame(&mut self.stream, what)).collect()
+    }
+
     /// Creates a topic with one replica and waits until every partition has a leader.
     ///
     /// # Errors
@@ -173,11 +186,7 @@ impl Client {
     /// # Errors
     /// No leader appears in time.
     pub fn await_topic(&mut self, name: &str) -> Result<(), Failure> {
-        let topic = MetadataRequestTopic {
-            name: Some(name.to_owned().into()),
-            ..MetadataRequestTopic::default()
-        };
-        let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
+        let request = about(name);
         let deadline = Instant::now() + ANSWER_WAIT;
         loop {
             let answer = self.call::<Metadata>(&request, METADATA_VERSION)?;
@@ -197,24 +206,24 @@ impl Client {
         }
     }
 
+    /// What the peer says of a topic.
+    ///
+    /// # Errors
+    /// The peer does not answer.
+    pub fn describe(&mut self, name: &str) -> Result<Vec<MetadataTopic>, Failure> {
+        Ok(self.call::<Metadata>(&about(name), METADATA_VERSION)?.topics)
+    }
+
     /// Where each partition of a topic is led, sorted by partition; all of them are led.
     ///
     /// # Errors
     /// The peer names a leader that it does not know.
     pub fn leaders(&mut self, name: &str) -> Result<Vec<(i32, SocketAddr)>, Failure> {
-        let topic = MetadataRequestTopic {
-            name: Some(name.to_owned().into()),
-            ..MetadataRequestTopic::default()
-        };
-        let request = MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() };
-        let answer = self.call::<Metadata>(&request, METADATA_VERSION)?;
+        let answer = self.call::<Metadata>(&about(name), METADATA_VERSION)?;
         let mut leaders = Vec::new();
         for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
             let id = partition.leader_id;
-            let broker = answer.brokers.iter().find(|broker| broker.node_id == id);
-            let address = broker.and_then(|broker| {
-                format!("{}:{}", broker.host.as_str(), broker.port).parse().ok()
-            });
+            let address = address_of(&answer, id);
             let unknown = || Failure::unexpected("leader of a partition", id, "a known broker");
             leaders.push((partition.partition_index, address.ok_or_else(unknown)?));
         }
@@ -286,6 +295,20 @@ impl Client {
             found => Err(Failure::unexpected(format!("records in {name}"), found, expected)),
         }
     }
+}
+
+/// Asks for a topic.
+fn about(name: &str) -> MetadataRequest {
+    let name = Some(name.to_owned().into());
+    let topic = MetadataRequestTopic { name, ..MetadataRequestTopic::default() };
+    MetadataRequest { topics: Some(vec![topic]), ..MetadataRequest::default() }
+}
+
+/// Where a broker listens, as an answer has it.
+#[must_use]
+pub fn address_of(answer: &MetadataResponse, id: i32) -> Option<SocketAddr> {
+    let broker = answer.brokers.iter().find(|broker| broker.node_id == id)?;
+    format!("{}:{}", broker.host.as_str(), broker.port).parse().ok()
 }
 
 /// What a client does until its first record is acknowledged, to a topic that does not exist yet.

@@ -4,9 +4,11 @@
 //! for less than a tick at a time, and a broker does little else.
 //!
 //! Absent on purpose: threads that ended before they were read. A count over living threads is
-//! taken while the threads that worked still live.
+//! taken while the threads that worked still live, or compares each with itself ([`Threads`]).
 
 use crate::failure::{Failure, Tried};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -15,16 +17,39 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// The process is gone, or the kernel counts nothing.
 pub fn process_cpu(pid: u32) -> Result<Duration, Failure> {
+    Ok(threads_cpu(pid)?.0.values().sum())
+}
+
+/// Time that each living thread of a process has run.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Threads(BTreeMap<OsString, Duration>);
+
+impl Threads {
+    /// What they have run since `earlier`. Over a long time threads end, and what those have run
+    /// before takes nothing away from this.
+    #[must_use]
+    pub fn ran_since(&self, earlier: &Self) -> Duration {
+        let before = |thread| earlier.0.get(thread).copied().unwrap_or_default();
+        self.0.iter().map(|(thread, time)| time.saturating_sub(before(thread))).sum()
+    }
+}
+
+/// Time that each living thread of a process has run, both modes together.
+///
+/// # Errors
+/// As [`process_cpu`].
+pub fn threads_cpu(pid: u32) -> Result<Threads, Failure> {
     let directory = format!("/proc/{pid}/task");
     let tasks = fs::read_dir(&directory).tried(|| directory.clone())?;
-    let mut total = Duration::ZERO;
+    let mut threads = Threads::default();
     for task in tasks {
-        let path = task.tried(|| directory.clone())?.path().join("schedstat");
+        let task = task.tried(|| directory.clone())?;
+        let path = task.path().join("schedstat");
         // A thread may end between being listed and being read.
         let Ok(text) = fs::read_to_string(&path) else { continue };
-        total += running_time(&text, &path.to_string_lossy())?;
+        threads.0.insert(task.file_name(), running_time(&text, &path.to_string_lossy())?);
     }
-    Ok(total)
+    Ok(threads)
 }
 
 /// Time that the calling thread has run.
@@ -61,6 +86,8 @@ pub struct Memory {
     pub resident: u64,
     /// Of it, what belongs to no file.
     pub anonymous: u64,
+    /// Of it, pages of mapped files: of the program, and of segments.
+    pub of_files: u64,
 }
 
 /// Resident memory of a process now.
@@ -70,10 +97,20 @@ pub struct Memory {
 pub fn memory(pid: u32) -> Result<Memory, Failure> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).tried(|| path.clone())?;
-    let memory = kibibytes(&text, "VmRSS").zip(kibibytes(&text, "RssAnon"));
-    let (resident, anonymous) =
-        memory.ok_or_else(|| Failure::unexpected(&path, "neither", "VmRSS and RssAnon"))?;
-    Ok(Memory { resident: resident * 1024, anonymous: anonymous * 1024 })
+    let line = |name| {
+        let found = kibibytes(&text, name).map(|kibibytes| kibibytes * 1024);
+        found.ok_or_else(|| Failure::unexpected(&path, format!("no {name}"), "its line"))
+    };
+    let (resident, anonymous) = (line("VmRSS")?, line("RssAnon")?);
+    Ok(Memory { resident, anonymous, of_files: line("RssFile")? })
+}
+
+/// Resident memory of a process, where pages that several processes have count in shares; `None`
+/// where the kernel does not say.
+#[must_use]
+pub fn proportional_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    Some(kibibytes(&text, "Pss")? * 1024)
 }
 
 /// The number of a line such as `VmRSS:     5120 kB`.
@@ -166,13 +203,25 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_has_ended_takes_nothing_away_from_what_the_others_ran() {
+        let threads = |list: &[(&str, u64)]| {
+            let time = |(name, ms): &(&str, u64)| ((*name).into(), Duration::from_millis(*ms));
+            Threads(list.iter().map(time).collect())
+        };
+        let earlier = threads(&[("1", 100), ("2", 500)]);
+        let later = threads(&[("1", 130), ("3", 7)]);
+        assert_eq!(later.ran_since(&earlier), Duration::from_millis(37));
+    }
+
+    #[test]
     fn memory_lines_are_found_by_their_whole_name() {
         let text = "Name:\tx\nVmRSSX:\t1 kB\nVmRSS:\t    5120 kB\nRssAnon:\t 1024 kB\n";
         assert_eq!(kibibytes(text, "VmRSS"), Some(5120));
         assert_eq!(kibibytes(text, "RssAnon"), Some(1024));
         assert_eq!(kibibytes(text, "Rss"), None);
         let own = memory(std::process::id()).unwrap();
-        assert!(own.anonymous > 0 && own.anonymous <= own.resident);
+        assert!(own.anonymous > 0 && own.anonymous + own.of_files <= own.resident);
+        assert!(proportional_bytes(std::process::id()).is_none_or(|bytes| bytes > 0));
     }
 
     #[test]

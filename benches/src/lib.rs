@@ -1,9 +1,10 @@
 //! What the numbers are measured with: a loader, bare loops to compare with, and a report.
 //!
 //! ```text
-//!   bin/first_light ──┬── command ── rows ──┬── process   the broker as a child, its counters
+//!   bin/first_light ──┬── command ── rows ──┬── process, cluster   brokers as children
 //!   bin/native_light ─┤                     ├── loader, fetcher, bystander, abuse   over TCP
-//!   bin/three_nodes ──┘                     ├── native    the same over QUIC, raw frames
+//!   bin/three_nodes ──┤                     ├── paced, placement, read_back   of clusters
+//!   bin/long_lived ───┘                     ├── native    the same over QUIC, raw frames
 //!                                           ├── probe, chain   bare loops, children too
 //!                                           └── report    rows with contract; `stats`
 //! ```
@@ -22,6 +23,7 @@ pub mod bystander;
 pub mod chain;
 pub mod cleanup;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod counters;
 pub mod failure;
@@ -29,9 +31,12 @@ pub mod fetcher;
 pub mod loader;
 pub mod machine;
 pub mod native;
+pub mod paced;
 pub mod payload;
+pub mod placement;
 pub mod probe;
 pub mod process;
+pub mod read_back;
 pub mod report;
 mod requests;
 pub mod rows;

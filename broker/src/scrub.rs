@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes that are read at once.
 const SLICE_BYTES: u64 = 256 * 1024;
-/// Until it is looked for logs again where a pass may begin, at most.
-const LOOK: Duration = Duration::from_secs(60);
+/// Until it is looked for logs again where there is none yet: after a start they are there within
+/// a moment, and damage that has come meanwhile is to be met soon.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How the scrub goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,9 +179,7 @@ impl Worker {
             let (bytes, damaged) = (after.bytes - before.bytes, after.damaged - before.damaged);
             tracing::info!(logs, bytes, damaged, "everything on this disk was read once more");
         }
-        let left = self.settings.interval.saturating_sub(began.elapsed());
-        // A node that has just started has nothing yet.
-        self.rest(if logs == 0 { left.min(LOOK) } else { left })
+        self.rest(rest_behind(logs, self.settings.interval.saturating_sub(began.elapsed())))
     }
 
     fn readers(&self) -> Option<Vec<(Incarnation, LogReader)>> {
@@ -210,5 +209,26 @@ impl Worker {
                 return Some(());
             }
         }
+    }
+}
+
+/// How long there is nothing to do behind a pass.
+///
+/// - `left`: until the next one may begin.
+fn rest_behind(logs: usize, left: Duration) -> Duration {
+    // A node that has just started has nothing yet.
+    if logs == 0 { left.min(LOOK) } else { left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_logs_are_not_there_yet_does_not_wait_for_the_next_day() {
+        let day = Duration::from_secs(86_400);
+        assert!(rest_behind(0, day) <= Duration::from_secs(1));
+        assert_eq!(rest_behind(1, day), day, "a pass has been made");
+        assert_eq!(rest_behind(0, Duration::from_millis(100)), Duration::from_millis(100));
     }
 }

@@ -7,15 +7,17 @@
 //!   bystander                     the same with and without abusive clients
 //!   native                        the native protocol, its client, the TestBroker
 //!   replicated                    three nodes, and a bare chain of three
+//!   long_lived                    three nodes that sleep, come back, mend and move
 //! ```
 //!
 //! Absent on purpose: rows that no gate needs. A row is one file and one line in [`FIRST_LIGHT`],
-//! [`NATIVE_LIGHT`] or [`THREE_NODES`].
+//! [`NATIVE_LIGHT`], [`THREE_NODES`] or [`LONG_LIVED`].
 
 mod build;
 mod bystander;
 mod fetch;
 mod idle;
+mod long_lived;
 mod native;
 mod produce;
 mod recovery;
@@ -25,6 +27,7 @@ mod start;
 
 use crate::cleanup::Scratch;
 use crate::client::Client;
+use crate::cluster::Site;
 use crate::counters::{Ticks, process_cpu};
 use crate::failure::Failure;
 use crate::machine::Machine;
@@ -50,6 +53,7 @@ pub struct Kind {
     run: fn(&Context) -> Result<Vec<Row>, Failure>,
 }
 
+pub use long_lived::LONG_LIVED;
 pub use native::NATIVE_LIGHT;
 
 /// The numbers of the first release, in the order in which they run.
@@ -199,6 +203,11 @@ impl Context {
 
     fn file(&self, name: &str) -> PathBuf {
         self.scratch.path().join(self.unique(name))
+    }
+
+    /// A node with its data in `place`, and its file beside everything else.
+    fn site(&self, place: &Path) -> Site {
+        Site { place: place.to_owned(), file: self.file("node").with_extension("toml") }
     }
 
     /// A broker of our own on an empty directory, or the foreign one.

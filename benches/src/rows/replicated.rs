@@ -5,18 +5,19 @@
 
 use super::{Context, Slice, compare, cpu_per_gigabyte};
 use crate::client::Client;
+use crate::cluster::{self, Cluster, Site};
 use crate::counters::{process_cpu, settle};
 use crate::failure::{Failure, Tried};
 use crate::loader::{Line, Outcome, Plan, replay_each};
 use crate::machine::filesystem_of;
 use crate::payload::{Noise, Shape, produce_requests};
-use crate::process::{Running, Starting};
+use crate::process::Running;
 use crate::report::{Gate, Row, Unit};
 use crate::stats::interleave;
 use crate::volumes::{self, Volume};
 use std::cell::Cell;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -30,6 +31,10 @@ const DISTINCT: usize = 24;
 const INFLIGHT: usize = 16;
 /// Of each volume: a slice of either side, preallocated, and room.
 const VOLUME_BYTES: u64 = 3 << 30;
+/// A node's volume is small, and its retention is to be quick.
+const SETTINGS: &str = "[limits]\nretention_check_ms = 50\n\
+                        disk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
+                        disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n";
 /// Flushes that are timed.
 const FLUSHES: u32 = 200;
 
@@ -149,10 +154,9 @@ impl<'a> Field<'a> {
     }
 
     fn on_cluster(&self) -> Result<Slice, Failure> {
-        let nodes = self.start_nodes()?;
-        let pids: Vec<u32> = nodes.iter().map(Running::pid).collect();
-        let address = nodes.first().map(|node| node.address);
-        let address = address.ok_or_else(|| Failure::unexpected("nodes", 0, NODES))?;
+        let cluster = self.start_nodes()?;
+        let pids = cluster.pids();
+        let address = cluster.address(0)?;
         let topic = self.context.topic("replicated");
         let mut client = Client::connect(address)?;
         let short = [("segment.bytes", SEGMENT_BYTES), ("retention.bytes", SEGMENT_BYTES)];
@@ -192,7 +196,7 @@ impl<'a> Field<'a> {
         if found != expected {
             return Err(Failure::unexpected(format!("records in {topic}"), found, expected));
         }
-        nodes.into_iter().for_each(Running::kill);
+        drop(cluster);
         self.clear()?;
         Ok(self.slice(outcome, after?.saturating_sub(before)))
     }
@@ -223,34 +227,17 @@ impl<'a> Field<'a> {
         Err(Failure::unexpected("percent of segments on recycled files", share, RECYCLED_MIN))
     }
 
-    /// Three nodes on empty directories, found by addresses that were free a moment ago.
-    fn start_nodes(&self) -> Result<Vec<Running>, Failure> {
-        let listeners = (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0"));
-        let listeners: Vec<_> =
-            listeners.collect::<Result<_, _>>().tried(|| "free ports".to_owned())?;
-        let ports = listeners.iter().map(|one| one.local_addr().map(|address| address.port()));
-        let ports: Vec<u16> = ports.collect::<Result<_, _>>().tried(|| "free ports".to_owned())?;
-        drop(listeners);
-        let voters: Vec<String> =
-            (1..).zip(&ports).map(|(id, port)| format!("\"{id}@127.0.0.1:{port}\"")).collect();
-        let mut starting: Vec<Starting> = Vec::new();
-        for (id, (place, port)) in (1..).zip(self.places.iter().zip(&ports)) {
-            let text = format!(
-                "[node]\nid = {id}\ndata_dir = \"{}\"\ndata_dir_exclusive = {}\n\
-                 [listeners]\nkafka = \"127.0.0.1:0\"\nnative = \"off\"\nhttp = \"off\"\n\
-                 peers = \"127.0.0.1:{port}\"\n[cluster]\nvoters = [{}]\n\
-                 [limits]\nretention_check_ms = 50\n\
-                 disk_free_soft_bytes = \"64MiB\"\ndisk_free_soft_percent = 0\n\
-                 disk_free_hard_bytes = \"16MiB\"\ndisk_ballast_bytes = \"4MiB\"\n",
-                place.join("data").display(),
-                self.has_volumes(),
-                voters.join(", "),
-            );
-            let file = self.context.file(&format!("node{id}.toml"));
-            fs::write(&file, text).tried(|| file.display().to_string())?;
-            starting.push(Running::node(&self.context.settings.binary, &file)?);
-        }
-        starting.into_iter().map(Starting::until_ready).collect()
+    /// Three nodes on empty directories.
+    fn start_nodes(&self) -> Result<Cluster, Failure> {
+        let site = |place: &PathBuf| self.context.site(place);
+        let sites: Vec<Site> = self.places.iter().map(site).collect();
+        Cluster::start(cluster::Plan {
+            binary: &self.context.settings.binary,
+            sites: &sites,
+            are_exclusive: self.has_volumes(),
+            has_all_doors: false,
+            settings: SETTINGS,
+        })
     }
 
     fn on_chain(&self) -> Result<Slice, Failure> {
