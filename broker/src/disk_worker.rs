@@ -2,19 +2,19 @@
 //! work is `bateau_log::CommitCycle`.
 //!
 //! ```text
-//!   shard ──Work──> queue ──(all that gathered)──> CommitCycle::run ──Vec<Done>──> shard
+//!   shard ──Work──> queue ──(a share of each log)──> CommitCycle::run ──Vec<Done>──> shard
 //! ```
 //!
 //! Invariants
 //! - While a flush runs, the next batch gathers; there is no timer on the ack path (D3).
-//! - Answers leave after the flush that they rest on, in order.
+//! - Answers leave after the flush that they rest on, those of one log in order.
 //! - After the first failure nothing is written, flushed or answered any more (D7).
 //!
 //! The queue's bound is what replicas may have uncommitted, which raft's limit sets.
 //!
 //! Absent on purpose: a second writer.
 
-use bateau_log::{CommitCycle, DiskFailed, Done, Work};
+use bateau_log::{CommitCycle, DiskFailed, Done, SHARE_BYTES, Work, take_share};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// What the disk thread reports.
 #[derive(Debug)]
 pub enum Report {
-    /// Answers, in the order of the work.
+    /// Answers, those of one log in the order of its work.
     Done(Vec<Done>),
     /// Everything that was queued before a [`DiskQueue::settle`] has been done and answered, and
     /// so has what it left for quiet moments.
@@ -75,7 +75,10 @@ pub fn spawn(
     let (sender, queue) = channel();
     let thread = std::thread::Builder::new().name("disk".to_owned()).spawn(move || {
         let (done, looked) = (Vec::new(), Instant::now());
-        let mut worker = Worker { cycle, queue, report: &report, done, looked };
+        let (waiting, settles_count) = (Vec::new(), 0);
+        let report_to = &report;
+        let mut worker =
+            Worker { cycle, queue, waiting, settles_count, report: report_to, done, looked };
         let ended = worker.run();
         let Worker { cycle, .. } = worker;
         if let Err(failed) = ended.and_then(|()| cycle.close()) {
@@ -88,6 +91,10 @@ pub fn spawn(
 struct Worker<'a> {
     cycle: CommitCycle,
     queue: Receiver<Message>,
+    /// What has gathered and not been taken into a cycle.
+    waiting: Vec<Work>,
+    /// Who waits until nothing is left.
+    settles_count: usize,
     report: &'a dyn Fn(Report),
     done: Vec<Done>,
     /// When it last looked at the free space.
@@ -117,27 +124,35 @@ impl Worker<'_> {
         let mut work = Vec::new();
         let mut quiet = Quiet::Background;
         loop {
-            match self.queue.recv_timeout(quiet.after()) {
-                Ok(first) => {
-                    let mut settles_count = 0;
-                    for message in std::iter::once(first).chain(self.queue.try_iter()) {
-                        match message {
-                            Message::Work(request) => work.push(request),
-                            Message::Settle => settles_count += 1,
-                        }
+            if self.waiting.is_empty() {
+                match self.queue.recv_timeout(quiet.after()) {
+                    Ok(message) => self.take(message),
+                    Err(RecvTimeoutError::Timeout) => {
+                        quiet = self.use_quiet_moment(quiet)?;
+                        continue;
                     }
-                    self.cycle.run(&mut work, &mut self.done)?;
-                    if self.looked.elapsed() >= SPACE_CHECK_INTERVAL {
-                        self.look()?;
-                    }
-                    self.report();
-                    let has_settled = self.settle(settles_count)?;
-                    let has_more = !has_settled && self.background()?;
-                    quiet = if has_more { Quiet::Background } else { Quiet::ClosingFlush };
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 }
-                Err(RecvTimeoutError::Timeout) => quiet = self.use_quiet_moment(quiet)?,
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
+            while let Ok(message) = self.queue.try_recv() {
+                self.take(message);
+            }
+            take_share(&mut self.waiting, &mut work, SHARE_BYTES);
+            self.cycle.run(&mut work, &mut self.done)?;
+            if self.looked.elapsed() >= SPACE_CHECK_INTERVAL {
+                self.look()?;
+            }
+            self.report();
+            let has_settled = self.settle()?;
+            let has_more = !has_settled && self.background()?;
+            quiet = if has_more { Quiet::Background } else { Quiet::ClosingFlush };
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Work(request) => self.waiting.push(request),
+            Message::Settle => self.settles_count += 1,
         }
     }
 
@@ -174,12 +189,12 @@ impl Worker<'_> {
 
     /// Does what is left for quiet moments, where somebody waits for that, and says so. Returns
     /// whether it did.
-    fn settle(&mut self, settles_count: usize) -> Result<bool, DiskFailed> {
-        if settles_count == 0 {
+    fn settle(&mut self) -> Result<bool, DiskFailed> {
+        if self.settles_count == 0 || !self.waiting.is_empty() {
             return Ok(false);
         }
         while self.background()? {}
-        for _ in 0..settles_count {
+        for _ in 0..std::mem::take(&mut self.settles_count) {
             (self.report)(Report::Settled);
         }
         Ok(true)

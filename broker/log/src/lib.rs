@@ -59,6 +59,7 @@ mod recovery;
 mod recycle;
 mod scrub;
 mod segment;
+mod share;
 mod shared;
 mod side;
 #[cfg(any(test, feature = "sim"))]
@@ -90,5 +91,6 @@ pub use recovery::{
 pub use recycle::RecycledSegments;
 pub use scrub::{ScrubPlace, Scrubbed};
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
+pub use share::{SHARE_BYTES, take_share};
 pub use unreadable::name_unreadable_pages;
 pub use work::*;

@@ -40,6 +40,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Bytes of one write from which on the device begins with them at once.
+const WRITE_OUT_BYTES: u64 = 512 * 1024;
+
 /// The side file of a segment that is not closed for good.
 #[derive(Debug)]
 pub(crate) struct Side {
@@ -283,7 +286,12 @@ impl LogWriter {
         }
         slices.push(&[0; FRAME_HEADER_BYTES]);
         let position = if header.is_some() { 0 } else { first.position };
-        segment.file.write_at(position, &slices)
+        segment.file.write_at(position, &slices)?;
+        if run.tail.position - position >= WRITE_OUT_BYTES {
+            // The device works while more of the cycle is written.
+            segment.file.start_flush();
+        }
+        Ok(())
     }
 
     /// Makes a written run visible.

@@ -14,10 +14,12 @@ use crate::event::{Event, FramesWanted, NodeAt};
 use crate::promises::Pending;
 use crate::world::World;
 use bateau_core::shard::{FramesFound, Input};
-use bateau_log::Done;
+use bateau_log::{Done, take_share};
 
 /// Quiet time before the closing flush, in microseconds.
 const CLOSING_FLUSH_AFTER: u64 = 50_000;
+/// Payload bytes of a log in one cycle: some have to wait for the next.
+const SHARE_BYTES: u64 = 1_024;
 /// Between two looks at the free space, in microseconds.
 pub const SPACE_CHECK_EVERY: u64 = 1_000_000;
 /// Pause between two slices of background work, in microseconds.
@@ -45,9 +47,11 @@ impl World {
         }
         let mut done = Vec::new();
         process.quiet_number += 1;
-        let pending = node.promises.begin(&process.work);
+        let mut share = Vec::new();
+        take_share(&mut process.work, &mut share, SHARE_BYTES);
+        let pending = node.promises.begin(&share);
         let before = process.cycle.recycled().used;
-        let result = process.cycle.run(&mut process.work, &mut done);
+        let result = process.cycle.run(&mut share, &mut done);
         let recycled = process.cycle.recycled().used - before;
         node.promises.end(pending, &done);
         let life = node.life;
