@@ -68,6 +68,7 @@ pub(super) fn options() -> DataDirOptions {
         ballast_bytes: 0,
         log: LogOptions { segment_bytes: 20 * 1024, index_interval_bytes: 700, vital: false },
         wall_ms: 5,
+        reads_everything: false,
     }
 }
 

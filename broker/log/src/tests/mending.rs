@@ -53,7 +53,8 @@ fn place(reader: &LogReader, index: u64) -> (LogIndex, u64) {
 
 fn mend(segment: LogIndex, frames: &[Frame], reopens: bool) -> Work {
     let frames = frames.to_vec();
-    Work::Mend(Mend { incarnation: ID, segment, frames, reopens, wall_ms: 77 })
+    let accepts_loss = false;
+    Work::Mend(Mend { incarnation: ID, segment, frames, reopens, accepts_loss, wall_ms: 77 })
 }
 
 /// Mends until there is an answer that ends it. What is asked for comes two frames at a time.
