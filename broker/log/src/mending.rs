@@ -142,6 +142,8 @@ pub(crate) struct Mending {
     old: Option<Arc<dyn DiskFile>>,
     pub(crate) fresh: Arc<dyn DiskFile>,
     truncations: Vec<TruncateMark>,
+    /// Of a closing: where in the old file it goes on behind a hole, in bytes.
+    pub(crate) banks: Vec<u64>,
     /// The end of the fresh file.
     tail: Tail,
     /// Where the old file is read on.
@@ -166,7 +168,8 @@ impl Mending {
         }
         let tail = Tail::before_segment(&header);
         let (source, open) = (SEGMENT_HEADER_BYTES, None);
-        Ok(Self { header, old, fresh, truncations, tail, source, open, mended_count: 0 })
+        let (banks, mended_count) = (Vec::new(), 0);
+        Ok(Self { header, old, fresh, truncations, banks, tail, source, open, mended_count })
     }
 
     /// What is missing, while frames are waited for.
@@ -279,7 +282,7 @@ impl Mending {
         if let Some(old) = &self.old {
             self.refuse_dead_medium(&**old)?;
         }
-        let found = self.find_in_old(behind.last(), |_| true)?;
+        let found = self.find_in_old(behind.last(), |_, _| true)?;
         Ok(match (found, behind) {
             (None, Behind::Segment(_, Some(first))) => {
                 Some(Bank::of(&first, None)).filter(|_| self.is_live_behind(&first))
@@ -292,11 +295,12 @@ impl Mending {
     fn find_in_old(
         &self,
         last: LogIndex,
-        is_wanted: impl Fn(&FrameHeader) -> bool,
+        is_wanted: impl Fn(&FrameHeader, u64) -> bool,
     ) -> Result<Option<(FrameHeader, u64)>, MendError> {
         let mut found = None;
         let mut visit = |header: FrameHeader, position: u64| {
-            if self.is_live_behind(&header) && header.index <= last && is_wanted(&header) {
+            if self.is_live_behind(&header) && header.index <= last && is_wanted(&header, position)
+            {
                 found = Some((header, position));
                 return ControlFlow::Break(());
             }

@@ -49,7 +49,7 @@ use scan::LogScan;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use verdict::{Verdict, settled_by};
+use verdict::{Verdict, last_known, settled_by};
 
 /// One log as recovery left it.
 #[derive(Debug)]
@@ -423,13 +423,13 @@ impl Recovered {
 
 /// What can be made of damage, and what is lost if nobody else has it.
 fn losses(disk: &dyn Disk, scan: &LogScan, range: &CorruptRange) -> (Option<Gap>, Loss) {
-    let found = scan.found.iter().map(|found| found.index).max();
-    let last = range.last_index.max(found.unwrap_or(range.last_index));
+    let last = last_known(scan, range);
     let gap = Gap::of(disk, scan, last);
-    let closing = gap.as_ref().map_err(Clone::clone);
-    let closing = closing.and_then(|gap| gap.closing.as_ref().map_err(Clone::clone));
-    let loss = Loss { ranges: scan.losses.ranges_up_to(last), unclosable: closing.err() };
-    (gap.ok(), loss)
+    let closable = match &gap {
+        Ok(Gap { closing: Err(reason), .. }) | Err(reason) => Err(reason.clone()),
+        Ok(gap) => Ok(gap.header.base_index),
+    };
+    (gap.ok(), Loss { ranges: scan.losses.ranges_up_to(last), closable })
 }
 
 /// Term and vote as stored, but never behind the log; the commit as far as it is certain.

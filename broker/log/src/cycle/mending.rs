@@ -135,7 +135,7 @@ impl CommitCycle {
     fn make_mending(&mut self, request: &Mend) -> Result<Option<Job>, MendError> {
         let (id, base) = (request.incarnation, request.segment);
         let failed = |error: io::Error| write_error("make a mended segment", &error);
-        let mut closing = None;
+        let (mut closing, mut banks) = (None, Vec::new());
         let (header, old, truncations) = if let Some(log) = self.logs.get(&id) {
             let segments = log.shared.segments();
             let segment = segments.iter().find(|segment| segment.base_index() == base);
@@ -148,6 +148,7 @@ impl CommitCycle {
             if request.accepts_loss {
                 let known = gap.closing.clone();
                 let known = known.map_err(|reason| MendError::Unclosable { reason })?;
+                banks.clone_from(&known.banks);
                 closing = Some(self.behind_closing(known));
             }
             let path = format!("{}/{}", log_dir(id), segment_name(base));
@@ -158,7 +159,8 @@ impl CommitCycle {
         let path = mending_path(id, base);
         let fresh = self.disk.create(&path).map_err(failed)?;
         fresh.allocate(bytes.max(u64::from(SEGMENT_BYTES_MIN))).map_err(failed)?;
-        let mending = Mending::new(header, old, fresh, truncations).map_err(failed)?;
+        let mut mending = Mending::new(header, old, fresh, truncations).map_err(failed)?;
+        mending.banks = banks;
         let (is_waiting, is_stale) = (false, false);
         let request = request.clone();
         Ok(Some(Job { request, mending, closing, path, is_waiting, is_stale }))
@@ -177,7 +179,7 @@ impl CommitCycle {
     /// What lies behind a hole that is to be closed. At the log's end what is written gets a flush
     /// sequence of its own, behind everything that was ever buried.
     fn behind_closing(&mut self, known: Closing) -> (Behind, Vec<LogIndex>) {
-        let Closing { next, last, known_offset, void } = known;
+        let Closing { next, last, known_offset, void, .. } = known;
         if let Some(next) = next {
             return (Behind::Remains(next), void);
         }

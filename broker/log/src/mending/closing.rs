@@ -55,7 +55,9 @@ impl Mending {
     /// Closes the hole that begins here.
     pub(super) fn close_hole(&mut self, behind: Behind) -> Result<Progress, MendError> {
         let last = behind.last();
-        let here = self.find_in_old(last, |header| self.tail.can_be_closed_up_to(header))?;
+        let here = self.find_in_old(last, |header, position| {
+            self.banks.contains(&position) && self.tail.can_be_closed_up_to(header)
+        })?;
         if let Some((header, position)) = here {
             self.fill_with_gaps(&Run::before(&header))?;
             self.land(Bank::of(&header, Some(position)));

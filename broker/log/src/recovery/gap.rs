@@ -60,6 +60,8 @@ pub(crate) struct Closing {
     pub(crate) last: LogIndex,
     /// Offsets below this one were given away, as far as is known.
     pub(crate) known_offset: Offset,
+    /// Where in the damaged file it goes on with a frame behind a hole, in bytes.
+    pub(crate) banks: Vec<u64>,
     /// Segment files before that one in which nothing is intact.
     pub(crate) void: Vec<LogIndex>,
 }
@@ -93,7 +95,11 @@ impl Gap {
         behind.sort_unstable();
         let mendable = Mendable::of(disk, scan, behind.first().copied());
         let closing = match missing_state(scan) {
-            None => Ok(Closing::of(disk, scan, &behind, last)),
+            None => {
+                let banks = scan.losses.banks_in(base);
+                let closing = Closing::of(disk, scan, &behind, last);
+                Ok(Closing { banks, ..closing })
+            }
             Some(missing) => Err(format!(
                 "it begins behind index {}, and what the entries before have built is lost: {}",
                 missing.last_index, missing.reason
@@ -123,7 +129,7 @@ impl Mendable {
 
 impl Closing {
     fn of(disk: &dyn Disk, scan: &LogScan, behind: &[LogIndex], last: LogIndex) -> Self {
-        let known_offset = scan.known_offset;
+        let (known_offset, banks) = (scan.known_offset, Vec::new());
         let mut void = Vec::new();
         for base in behind {
             let kept = scan.losses.first_kept_from(*base);
@@ -131,11 +137,11 @@ impl Closing {
             let header = header.filter(|header| is_of_this_life(scan, header));
             if kept.is_some() || (last >= *base && header.is_some()) {
                 let next = Some(NextSegment { base: *base, header, kept });
-                return Self { next, last, known_offset, void };
+                return Self { next, last, known_offset, banks, void };
             }
             void.push(*base);
         }
-        Self { next: None, last, known_offset, void }
+        Self { next: None, last, known_offset, banks, void }
     }
 }
 

@@ -8,6 +8,10 @@
 //! What is found here is what a closing fills ([`crate::Mend::accepts_loss`]), and it is said
 //! before anything is filled.
 //!
+//! What a truncation has dropped lies about behind the end of a segment, and may be intact when what
+//! was written in its place is not. It is told by flushes: whatever was written at a lower index by
+//! a later flush was written when the frame was gone already.
+//!
 //! Invariants
 //! - A frame is kept if it is intact and everything between it and the last one that is kept can
 //!   be stood for by one gap frame per index.
@@ -16,8 +20,8 @@
 
 use crate::tail::Tail;
 use bateau_protocol::frame::FrameHeader;
-use bateau_protocol::ids::{LogIndex, Offset};
-use std::collections::BTreeMap;
+use bateau_protocol::ids::{FlushSequence, LogIndex, Offset};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries of a log that are gone, one behind the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,8 +46,39 @@ pub struct LostRange {
 pub struct Loss {
     /// The ranges, in order.
     pub ranges: Vec<LostRange>,
-    /// Why the log cannot go on without what is lost, where it cannot.
-    pub unclosable: Option<String>,
+    /// The segment by which [`crate::Work::Mend`] is to be asked to close the first one. Errors:
+    /// why the log cannot go on without what is lost, in words.
+    pub closable: Result<LogIndex, String>,
+}
+
+/// What was written when, by side headers and segment headers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    /// Indexes, and the newest flush at or below each of them, once it is settled.
+    written: Vec<(LogIndex, FlushSequence)>,
+}
+
+impl Evidence {
+    pub(super) fn note(&mut self, index: LogIndex, flush_sequence: FlushSequence) {
+        self.written.push((index, flush_sequence));
+    }
+
+    /// All of it was noted.
+    pub(super) fn settle(&mut self) {
+        self.written.sort_unstable();
+        let mut newest = FlushSequence::ZERO;
+        for (_, flush_sequence) in &mut self.written {
+            newest = newest.max(*flush_sequence);
+            *flush_sequence = newest;
+        }
+    }
+
+    /// Whether a frame had been dropped when something was written before it.
+    pub(super) fn belies(&self, header: &FrameHeader) -> bool {
+        let before = self.written.partition_point(|(index, _)| *index < header.index);
+        let newest = before.checked_sub(1).and_then(|at| self.written.get(at));
+        newest.is_some_and(|(_, newest)| *newest > header.flush_sequence)
+    }
 }
 
 /// Follows the intact frames behind a log's stop.
@@ -53,12 +88,14 @@ pub(super) struct LossWalk {
     ranges: Vec<LostRange>,
     /// The first frame of each segment that is kept, by the segment's base index.
     first_kept: BTreeMap<LogIndex, FrameHeader>,
+    /// Where a frame is kept that does not lie behind the one before it.
+    banks: BTreeSet<(LogIndex, u64)>,
 }
 
 impl LossWalk {
     /// From the last frame that follows on.
     pub(super) fn from(tail: Tail) -> Self {
-        Self { tail, ranges: Vec::new(), first_kept: BTreeMap::new() }
+        Self { tail, ranges: Vec::new(), first_kept: BTreeMap::new(), banks: BTreeSet::new() }
     }
 
     /// Where the frames that follow end: in this segment, at this byte.
@@ -71,6 +108,9 @@ impl LossWalk {
         if !self.tail.can_be_closed_up_to(header) {
             return;
         }
+        if (self.tail.segment, self.tail.position) != (segment, position) {
+            self.banks.insert((segment, position));
+        }
         self.lose_up_to(header.index.previous(), Some(header.base_offset));
         self.stand_at(segment, position);
         self.tail = self.tail.after(header);
@@ -82,11 +122,22 @@ impl LossWalk {
         self.first_kept.range(segment..).next().map(|(_, header)| *header)
     }
 
+    /// Where in a segment's file it goes on with a frame behind a hole.
+    pub(super) fn banks_in(&self, segment: LogIndex) -> Vec<u64> {
+        let banks = self.banks.range((segment, 0)..=(segment, u64::MAX));
+        banks.map(|(_, position)| *position).collect()
+    }
+
     /// The ranges, where everything up to `last` was there once.
     pub(super) fn ranges_up_to(&self, last: LogIndex) -> Vec<LostRange> {
         let mut walk = self.clone();
         walk.lose_up_to(last, None);
         walk.ranges
+    }
+
+    /// The last frame that is kept, and where it ends.
+    pub(super) fn end(&self) -> Tail {
+        self.tail
     }
 
     fn lose_up_to(&mut self, last_index: LogIndex, end_offset: Option<Offset>) {

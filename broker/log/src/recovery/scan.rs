@@ -79,7 +79,9 @@ pub(super) struct LogScan {
     pub(super) losses: LossWalk,
     /// Highest live side header behind the tail.
     pub(super) side_proof: Option<LogIndex>,
-    /// Offsets below this one were given away, as far as the durable mark and side headers say.
+    /// The last index that was there, as far as durable mark, side headers and intact frames say.
+    pub(super) last_known: LogIndex,
+    /// Offsets below this one were given away, as far as durable mark and side headers say.
     pub(super) known_offset: Offset,
     /// Highest flush sequence in any frame seen.
     pub(super) flush_sequence: FlushSequence,
@@ -140,6 +142,7 @@ impl LogScan {
             found: Vec::new(),
             losses: LossWalk::from(tail),
             side_proof: None,
+            last_known: LogIndex::ZERO,
             known_offset,
             flush_sequence: FlushSequence::ZERO,
             terms: TermTable::default(),

@@ -72,15 +72,31 @@ pub(super) fn settled_by(highest: FlushSequence) -> FlushSequence {
     FlushSequence::new(highest.get().saturating_sub(2))
 }
 
+/// The last index that was there once. Dead frames prove nothing of it, also where the frames are
+/// gone that would show that they are dead.
+pub(super) fn last_known(scan: &LogScan, range: &CorruptRange) -> LogIndex {
+    let bad = scan.tail.index.next();
+    let durable = scan.meta.durable.map(|durable| durable.index);
+    let state = stored_state(scan);
+    let known = [durable, state, Some(scan.meta.hard_state.commit)].into_iter().flatten().max();
+    let is_gone = scan.segments.is_empty() && range.last_index == bad;
+    scan.last_known.max(known.unwrap_or_default()).max(if is_gone { bad } else { LogIndex::ZERO })
+}
+
+/// The index of the state file, where that says something about the log: a snapshot's state may be
+/// ahead of the log that it came with (R6).
+fn stored_state(scan: &LogScan) -> Option<LogIndex> {
+    let snapshot = scan.meta.snapshot.map(|mark| mark.applied);
+    let state = scan.state.as_ref().map(|state| state.applied);
+    state.filter(|applied| Some(*applied) != snapshot)
+}
+
 /// What proves that the frame behind the tail was durable once, and up to which index.
 fn proof_of_durability(scan: &LogScan, settled: FlushSequence) -> Option<(LogIndex, String)> {
     let bad = scan.tail.index.next();
     let durable = scan.meta.durable.map(|durable| durable.index);
     let commit = scan.meta.hard_state.commit;
-    // A snapshot's state may be ahead of the log that it came with (R6).
-    let snapshot = scan.meta.snapshot.map(|mark| mark.applied);
-    let state = scan.state.as_ref().map(|state| state.applied);
-    let state = state.filter(|applied| Some(*applied) != snapshot);
+    let state = stored_state(scan);
     let frame = scan
         .found
         .iter()

@@ -5,11 +5,12 @@
 use super::{Found, LogScan};
 use crate::bytes_io::size;
 use crate::disk::{Disk, DiskFile};
-use crate::frames::find_frames;
+use crate::frames::{Place, SKIP_BYTES, Window, find_frames, read_place};
 use crate::recovery::files::LogFiles;
-use crate::recovery::loss::LossWalk;
+use crate::recovery::loss::{Evidence, LossWalk};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, side_name};
 use crate::side::{self, ENTRY_BYTES, SideEntry};
+use bateau_protocol::frame::FrameHeader;
 use bateau_protocol::ids::{FlushSequence, LogIndex};
 use std::collections::BTreeSet;
 use std::io;
@@ -32,26 +33,66 @@ impl LogScan {
         let behind: BTreeSet<LogIndex> =
             behind.copied().filter(|base| *base > self.stop.segment).collect();
         places.extend(behind.into_iter().map(|base| (base, 0)));
+        let mut evidence = Evidence::default();
+        if let Some(durable) = self.meta.durable {
+            evidence.note(durable.index, durable.flush_sequence);
+        }
+        let mut beside = Vec::new();
+        for (base, _) in &places {
+            if files.has_side.contains(base) {
+                let file = files.reopen(disk, &side_name(*base))?;
+                let entries = side::read_entries(&*file, self.incarnation, *base);
+                let entries = entries.unwrap_or_default();
+                let entries = entries.chunks_exact(size(ENTRY_BYTES)).filter_map(SideEntry::decode);
+                let is_behind = |header: &FrameHeader| {
+                    header.incarnation == self.incarnation && header.index > self.tail.index
+                };
+                beside.extend(entries.map(|entry| entry.header).filter(is_behind));
+            }
+        }
+        beside.iter().for_each(|header| evidence.note(header.index, header.flush_sequence));
+        for (base, _) in &places {
+            if *base > self.tail.index && files.bases.contains(base) {
+                let file = files.reopen(disk, &segment_name(*base))?;
+                // Who began it had nothing from there on.
+                evidence.note(base.previous(), self.birth_of(&*file, *base).next());
+            }
+        }
+        evidence.settle();
         for (base, position) in places {
-            if files.has_side.contains(&base) {
-                let file = files.reopen(disk, &side_name(base))?;
-                let entries = side::read_entries(&*file, self.incarnation, base);
-                for slot in entries.unwrap_or_default().chunks_exact(size(ENTRY_BYTES)) {
-                    let Some(entry) = SideEntry::decode(slot) else { continue };
-                    if self.is_live_behind(&entry.header) {
-                        let (next, end) = entry.header.next_coordinates();
-                        self.side_proof = self.side_proof.max(Some(next.previous()));
-                        self.known_offset = self.known_offset.max(end);
-                        let sequence = entry.header.flush_sequence;
-                        self.flush_sequence = self.flush_sequence.max(sequence);
-                    }
-                }
+            if files.bases.contains(&base) {
+                let file = files.reopen(disk, &segment_name(base))?;
+                self.find_live_behind(&*file, (base, position), &evidence)?;
             }
-            if !files.bases.contains(&base) {
-                continue;
-            }
-            let file = files.reopen(disk, &segment_name(base))?;
-            self.find_live_behind(&*file, base, position)?;
+        }
+        beside.iter().for_each(|header| self.note_side_header(header, &evidence));
+        self.note_unreadable_end(disk, files)
+    }
+
+    fn note_side_header(&mut self, header: &FrameHeader, evidence: &Evidence) {
+        if !self.is_live_behind(header) {
+            return;
+        }
+        self.side_proof = self.side_proof.max(Some(header.index));
+        self.flush_sequence = self.flush_sequence.max(header.flush_sequence);
+        if !evidence.belies(header) {
+            self.last_known = self.last_known.max(header.index);
+            self.known_offset = self.known_offset.max(header.next_coordinates().1);
+        }
+    }
+
+    /// A frame may have been where the medium cannot be read behind all others.
+    fn note_unreadable_end(&mut self, disk: &dyn Disk, files: &LogFiles) -> io::Result<()> {
+        let end = self.losses.end();
+        self.last_known = self.last_known.max(end.index);
+        if self.stop.is_empty && self.found.is_empty() || !files.bases.contains(&end.segment) {
+            return Ok(());
+        }
+        let file = files.reopen(disk, &segment_name(end.segment))?;
+        let mut window = Window::new(&*file, SKIP_BYTES)?;
+        let place = read_place(&mut window, end.position, false);
+        if let Place::Bad { unreadable: true, .. } = place {
+            self.last_known = self.last_known.max(end.index.next());
         }
         Ok(())
     }
@@ -60,18 +101,21 @@ impl LogScan {
     fn find_live_behind(
         &mut self,
         file: &dyn DiskFile,
-        base: LogIndex,
-        position: u64,
+        (base, position): (LogIndex, u64),
+        evidence: &Evidence,
     ) -> io::Result<()> {
         let birth = self.birth_of(file, base);
         let (mut found, mut dead_bytes) = (Vec::new(), 0);
-        let mut losses = self.losses.clone();
+        let (mut losses, durable) = (self.losses.clone(), self.meta.durable);
         find_frames(file, position, &mut |header, at| {
             let bytes = header.frame_bytes();
             if header.flush_sequence > birth && self.is_live_behind(&header) {
                 let (index, flush_sequence) = (header.index, header.flush_sequence);
                 found.push(Found { index, flush_sequence, bytes });
-                losses.meet(&header, base, at);
+                let is_dropped = durable.is_some_and(|durable| durable.belies(&header, base, at));
+                if !is_dropped && !evidence.belies(&header) {
+                    losses.meet(&header, base, at);
+                }
                 dead_bytes = 0;
             } else {
                 dead_bytes += bytes;
