@@ -51,6 +51,19 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
     (recovered, unreadable)
 }
 
+/// The same, with what can be read of the frames behind the state file where the log is damaged.
+#[must_use]
+pub fn recovered_with_prefix(log: &bateau_log::RecoveredLog) -> RecoveredLog {
+    let (mut recovered, _) = recovered(log);
+    let applied = log.state.as_ref().map_or(LogIndex::ZERO, |state| state.applied);
+    let from = applied.next().max(log.start.index);
+    if recovered.is_damaged && from <= log.last_index {
+        let found = log.reader.frames(from, log.last_index, log.hard_state.commit, usize::MAX);
+        recovered.frames = found.unwrap_or_default().into_iter().map(frame).collect();
+    }
+    recovered
+}
+
 /// The segment of an unreadable range, where it is known.
 fn segment_of(range: &CorruptRange) -> Option<LogIndex> {
     Some(range.segment).filter(|segment| *segment > LogIndex::ZERO)

@@ -69,7 +69,11 @@ pub struct LogBirth {
 }
 
 impl LogBirth {
-    fn new(incarnation: Incarnation, replica_id: ReplicaId, voters: Vec<Member>) -> Self {
+    pub(super) fn new(
+        incarnation: Incarnation,
+        replica_id: ReplicaId,
+        voters: Vec<Member>,
+    ) -> Self {
         let membership = Membership::initial(voters).encode();
         let entry = (BIRTH_TERM, BIRTH_INDEX);
         let first = Frame::new(FrameKind::Membership, entry, Offset::ZERO, 0, membership);
