@@ -134,7 +134,12 @@ impl Recovery {
             Some((log.incarnation, reason.clone()))
         });
         let unclosable: BTreeMap<Incarnation, String> = unclosable.collect();
-        let wanted = Wanted { unclosable: &unclosable, only_damaged: self.only_damaged };
+        let open = self.logs.iter().filter(|log| bateau_storage::ends_in_gap(log));
+        let wanted = Wanted {
+            unclosable: &unclosable,
+            ends_in_gap: &open.map(|log| log.incarnation).collect(),
+            only_damaged: self.only_damaged,
+        };
         let logs: Vec<_> = self.logs.iter().map(bateau_storage::recovered_with_prefix).collect();
         let entropy = crate::entropy::Entropy::system();
         Survival::plan(self.node, &logs, wanted, || entropy.bytes())
@@ -177,7 +182,7 @@ fn loss_of(given_up: &[NodeId], is_only_damaged: bool, is_damaged: bool) -> Stri
 fn next_steps(node: NodeId, given_up: &[NodeId]) -> String {
     if given_up.is_empty() {
         return format!(
-            "what is damaged was closed, and the damaged files are in quarantine/. Start node \
+            "what was damaged is closed, and the damaged files are in quarantine/. Start node \
              {node}.\n"
         );
     }

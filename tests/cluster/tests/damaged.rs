@@ -65,8 +65,9 @@ fn read(id: usize) -> Vec<Stored> {
         assert_eq!(fetched.code, code::NONE, "from offset {offset}");
         let batches = stored(&fetched.records);
         let Some(last) = batches.last() else { return all };
-        offset = last.base_offset + i64::from(last.record_count);
-        all.extend(batches);
+        // One without records is of one offset.
+        offset = last.base_offset + i64::from(last.record_count.max(1));
+        all.extend(batches.into_iter().filter(|batch| batch.record_count > 0));
     }
 }
 
@@ -161,6 +162,8 @@ fn the_only_copy_goes_on_without_what_it_has_lost() {
     batches.push(produce(99));
     assert_eq!(batches.last().map(|(offset, _)| *offset), i64::try_from(BATCHES).ok());
     assert_read(&read(1), &batches);
+    let consumed = cluster.run(1, &["consume", TOPIC, "--exit-at-end"]);
+    assert_eq!(consumed.len(), batches.len());
 
     // Replicas that come later have the same gap.
     cluster.add(1, 2, &[1]);
@@ -188,6 +191,46 @@ fn the_only_copy_goes_on_without_what_it_has_lost() {
         calls::fetch(&mut connection, TOPIC, 0, 0, Duration::ZERO).code == code::NONE
     });
     assert_read(&read(leader.expect("somebody leads it")), &batches);
+}
+
+#[test]
+fn a_lost_end_is_passed_over_and_no_offset_names_two_records() {
+    if !namespace::enter("a_lost_end_is_passed_over_and_no_offset_names_two_records") {
+        return;
+    }
+    let mut cluster = Cluster::founded_by(&[1]);
+    cluster.run(1, &["topic", "create", TOPIC, "--partitions", "1"]);
+    let mut batches: Vec<_> = (0..8).map(|at| produce(at)).collect();
+    let log = log_of(&cluster, 1);
+    cluster.trio.kill(1);
+    // The next start has walked it all, and knows how far it reaches.
+    cluster.trio.launch(1);
+    cluster.trio.until_ready(1);
+    cluster.trio.kill(1);
+    let file = segments(&log).pop().expect("it has one");
+    let frames = data_dir::frames(&file);
+    let cut = frames.iter().rfind(|frame| frame.kind == "records").expect("it has one");
+    let open = fs::File::options().write(true).open(&file).expect("it is there");
+    open.set_len(cut.position + 100).expect("it is cut");
+    let (code, rows, said) = unsafe_recover(&cluster, 1, &["--accept", "lose what is damaged"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(rows[0]["lost_first_offset"], cut.base_offset);
+    assert!(rows[0]["lost_end_offset"].is_null(), "nobody knows: {rows:?}");
+    cluster.trio.launch(1);
+    cluster.trio.until_ready(1);
+    batches.pop();
+    // Whoever reads to the end gets there, although no record is there.
+    let consumed = cluster.run(1, &["consume", TOPIC, "--exit-at-end"]);
+    assert_eq!(consumed.len(), batches.len());
+    let (code, _, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    assert_eq!(code, Some(3), "it runs: {said}");
+    let next = produce(99);
+    assert!(next.0 > i64::from(u32::MAX), "{}", next.0);
+    batches.push(next);
+    assert_read(&read(1), &batches);
+    let consumed = cluster.run(1, &["consume", TOPIC, "--exit-at-end"]);
+    assert_eq!(consumed.len(), batches.len());
 }
 
 #[test]

@@ -7,7 +7,9 @@
 //!   metadata:   … │ uncommitted │ the same │ every other member has another directory now
 //! ```
 //!
-//! A damaged log is closed first, on the disk, and then all of this is planned once more.
+//! A damaged log is closed first, on the disk, and then all of this is planned once more. A topic's
+//! log that ends in a gap gets a batch without records behind it: readers know of an end by what
+//! lies before it.
 //!
 //! Invariants
 //! - Nothing is cut off: what others may have acknowledged behind a log's end is what is lost.
@@ -26,7 +28,9 @@ use crate::replica::membership::{Member, Membership};
 use crate::replica::{Vote, stored_membership, stored_metadata};
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, Offset, Term};
-use std::collections::BTreeMap;
+use bateau_protocol::record::BatchHeader;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// Why a directory cannot go on alone.
@@ -96,6 +100,8 @@ pub struct Left {
 pub struct Wanted<'a> {
     /// Damaged logs that cannot go on without what is missing, and why.
     pub unclosable: &'a BTreeMap<Incarnation, String>,
+    /// Logs behind whose last gap there are no records.
+    pub ends_in_gap: &'a BTreeSet<Incarnation>,
     /// Nobody is given up: only damaged logs whose one copy is here go on.
     pub only_damaged: bool,
 }
@@ -153,7 +159,7 @@ impl Survival {
             let nothing = AloneError::NothingToDo { node };
             return if is_idle { Err(nothing) } else { Ok(plan) };
         }
-        match alone(metadata_log, node)? {
+        match alone(metadata_log, node, false)? {
             Fate::GoesOn(alone) => plan.give_up_others(*alone, node, &mut directory),
             Fate::NeedsNobody if is_idle => return Err(AloneError::NothingToDo { node }),
             Fate::NeedsNobody | Fate::Closes => {}
@@ -177,10 +183,36 @@ impl Survival {
             return Ok(match (is_only_here, log.is_damaged) {
                 (false, true) => Fate::Stays("others may have what is missing here".to_owned()),
                 (false, false) => Fate::NeedsNobody,
-                (true, _) => closed_or_alone(log, node, wanted)?,
+                (true, _) => self.closed_or_alone(log, node, wanted)?,
             });
         }
-        closed_or_alone(log, node, wanted)
+        self.closed_or_alone(log, node, wanted)
+    }
+
+    fn closed_or_alone(
+        &self,
+        log: &RecoveredLog,
+        node: NodeId,
+        wanted: Wanted<'_>,
+    ) -> Result<Fate, AloneError> {
+        if log.is_damaged {
+            return closed(log, wanted);
+        }
+        let of_topic = |log: Incarnation| {
+            let mut topics = self.metadata.topics();
+            topics.any(|topic| topic.partitions.iter().any(|one| one.incarnation == log))
+        };
+        let is_open = wanted.ends_in_gap.contains(&log.incarnation) && of_topic(log.incarnation);
+        let mut fate = alone(log, node, is_open)?;
+        if let Fate::GoesOn(alone) = &mut fate
+            && let Some(last) = alone.frames.last().filter(|_| is_open)
+        {
+            let entry = (last.term, last.index.next());
+            let batch = Bytes::copy_from_slice(&BatchHeader::without_records().encode());
+            let offset = alone.end_offset;
+            alone.frames.push(Frame::new(FrameKind::Records, entry, offset, 1, batch));
+        }
+        Ok(fate)
     }
 
     /// The metadata goes on here, and no other member's directory is known any more.
@@ -212,14 +244,7 @@ enum Fate {
     Stays(String),
 }
 
-fn closed_or_alone(
-    log: &RecoveredLog,
-    node: NodeId,
-    wanted: Wanted<'_>,
-) -> Result<Fate, AloneError> {
-    if !log.is_damaged {
-        return alone(log, node);
-    }
+fn closed(log: &RecoveredLog, wanted: Wanted<'_>) -> Result<Fate, AloneError> {
     let (last_index, reason) = (log.last_index, wanted.unclosable.get(&log.incarnation));
     if let Some(reason) = reason {
         return Ok(Fate::Stays(format!("it is damaged behind index {last_index}: {reason}")));
@@ -233,12 +258,13 @@ fn closed_or_alone(
 
 const NO_VOTE: &str = "the replica here has no vote: it may lack committed entries";
 
-fn alone(log: &RecoveredLog, node: NodeId) -> Result<Fate, AloneError> {
+/// - `is_open`: the log's end is lost, and something is to be put behind it.
+fn alone(log: &RecoveredLog, node: NodeId, is_open: bool) -> Result<Fate, AloneError> {
     let (before, since) = newest_membership(log)?;
     // A gap may have swallowed a later one.
     let gap = log.frames.iter().rev().find(|frame| frame.kind == FrameKind::Gap);
     let is_certain = gap.is_none_or(|gap| gap.index < since);
-    if before.is_sole_voter(log.replica_id) && since <= log.commit && is_certain {
+    if before.is_sole_voter(log.replica_id) && since <= log.commit && is_certain && !is_open {
         return Ok(Fate::NeedsNobody);
     }
     let is_lost = before.voters.is_empty() && !is_certain;
@@ -314,7 +340,7 @@ mod tests {
         logs: &[RecoveredLog],
         unclosable: &BTreeMap<Incarnation, String>,
     ) -> Result<Survival, AloneError> {
-        let wanted = Wanted { unclosable, only_damaged: false };
+        let wanted = Wanted { unclosable, ends_in_gap: &BTreeSet::new(), only_damaged: false };
         Survival::plan(NODE, logs, wanted, || [9; 16])
     }
 
@@ -375,7 +401,8 @@ mod tests {
     fn only_what_is_nowhere_else_is_closed_where_nobody_is_given_up() {
         let mut logs = logs(&[1]);
         logs[1].is_damaged = true;
-        let wanted = Wanted { unclosable: &BTreeMap::new(), only_damaged: true };
+        let (unclosable, ends_in_gap) = (&BTreeMap::new(), &BTreeSet::new());
+        let wanted = Wanted { unclosable, ends_in_gap, only_damaged: true };
         let survival = Survival::plan(NODE, &logs, wanted, || [9; 16]).unwrap();
         // The metadata says of no partition that it is here alone.
         assert!(survival.closes.is_empty() && survival.logs.is_empty());
