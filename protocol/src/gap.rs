@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   index    17       18      19      20      21
-//!          ┌──────┬───────┬───────┬───────┬──────┐   what follows was chained to the frame that was
-//!          │ kept │  gap  │  gap  │  gap* │ kept │   there: the last gap frame is made so that its
-//!          └──────┴───────┴───────┴───────┴──────┘   own chain CRC is the one that is expected
+//!          ┌──────┬───────┬───────┬───────┬──────┐  what follows was chained to the frame that was
+//!          │ kept │  gap  │  gap  │  gap* │ kept │  there: the last gap frame is made so that its
+//!          └──────┴───────┴───────┴───────┴──────┘  own chain CRC is the one that is expected
 //!                  payload: lost up to 20 u64 | filler u32
 //! ```
 //!

@@ -374,10 +374,7 @@ impl Recovered {
             state: scan.state.clone(),
             snapshot: scan.meta.snapshot.map(|mark| mark.applied),
             reader: LogReader::new(Arc::clone(&shared)),
-            mendable: gap
-                .as_ref()
-                .filter(|gap| gap.mendable.is_some())
-                .map(|gap| gap.header.base_index),
+            mendable: gap.as_ref().and_then(Gap::mendable_segment),
             loss,
             corrupt: corrupt.clone(),
         });

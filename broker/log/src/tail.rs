@@ -55,8 +55,8 @@ impl Tail {
         }
     }
 
-    /// Whether a frame at a place cannot be the log's if this was its tail once: frames up to a tail
-    /// lie before it, later ones behind it, and in no earlier flush.
+    /// Whether a frame at a place cannot be the log's if this was its tail once: frames up to a
+    /// tail lie before it, later ones behind it, and in no earlier flush.
     pub(crate) fn belies(&self, header: &FrameHeader, segment: LogIndex, position: u64) -> bool {
         let lies_before = (segment, position) < (self.segment, self.position);
         let is_covered = header.index <= self.index;

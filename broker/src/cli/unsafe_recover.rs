@@ -1,5 +1,5 @@
-//! `bateau node unsafe-recover`: a node goes on alone when the majority is gone for ever, and without
-//! what is damaged and has no other copy.
+//! `bateau node unsafe-recover`: a node goes on alone when the majority is gone for ever, and
+//! without what is damaged and has no other copy.
 //!
 //! ```text
 //!   the file of a node that does not run ─► recovery, of every byte ─► what would be lost, line by

@@ -241,8 +241,8 @@ impl BatchHeader {
         Ok(header)
     }
 
-    /// A whole batch of one offset that holds no record, as compaction leaves them: whoever reads on
-    /// gets behind it.
+    /// A whole batch of one offset that holds no record, as compaction leaves them: whoever reads
+    /// on gets behind it.
     #[must_use]
     pub fn without_records() -> Self {
         let none = Self {

@@ -97,6 +97,54 @@ fn shape(log: &Path) -> Vec<(u64, String, u64, u64)> {
     data_dir::all_frames(log).into_iter().map(shape).collect()
 }
 
+/// One row for the segment that is gone, and one for the frame that is not what it was.
+fn assert_rows(rows: &[Value], gone: &[Frame], flipped: &Frame) {
+    let (ends, name) = (&gone[gone.len() - 1], format!("{TOPIC}/0"));
+    let row = |row: &Value| {
+        let keys = ["first_index", "last_index", "first_offset", "end_offset"];
+        keys.map(|key| row[format!("lost_{key}")].as_u64().expect("a number"))
+    };
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["partition"] == name), "{rows:?}");
+    let end_offset = ends.base_offset + ends.record_count;
+    assert_eq!(row(&rows[0]), [gone[0].index, ends.index, gone[0].base_offset, end_offset]);
+    let Frame { index, base_offset, .. } = *flipped;
+    assert_eq!(row(&rows[1]), [index, index, base_offset, base_offset + 1]);
+}
+
+/// Replicas that come later have the same gap.
+fn grow_and_compare(
+    mut cluster: Cluster,
+    log: &Path,
+    lost_frames: usize,
+    mut batches: Vec<(i64, Vec<u8>)>,
+) {
+    cluster.add(1, 2, &[1]);
+    cluster.add(2, 3, &[1, 2]);
+    cluster.run(1, &["topic", "alter", TOPIC, "--replicas", "3"]);
+    for id in [2, 3] {
+        cluster.until_node(1, id, "all of its copies", |node| {
+            node["replicas"] == 17 && node["incoming"] == 0 && node["metadata"] != "learner"
+        });
+    }
+    let gaps = shape(log).into_iter().filter(|(_, kind, ..)| kind == "gap").count();
+    assert_eq!(gaps, lost_frames);
+    let name = log.file_name().expect("it has a name").to_owned();
+    for id in [2, 3] {
+        let copy = cluster.trio.data(id).join("partitions").join(&name);
+        wait_until("the copies are equal", TIMEOUT, || {
+            let (here, there) = (shape(log), shape(&copy));
+            there.len() > BATCHES && here.ends_with(&there)
+        });
+    }
+    cluster.trio.kill(1);
+    batches.push(produce(100));
+    let leader = [2, 3].into_iter().find(|id| {
+        let mut connection = Connection::open(&kafka(*id));
+        calls::fetch(&mut connection, TOPIC, 0, 0, Duration::ZERO).code == code::NONE
+    });
+    assert_read(&read(leader.expect("somebody leads it")), &batches);
+}
+
 #[test]
 fn the_only_copy_goes_on_without_what_it_has_lost() {
     if !namespace::enter("the_only_copy_goes_on_without_what_it_has_lost") {
@@ -134,16 +182,7 @@ fn the_only_copy_goes_on_without_what_it_has_lost() {
 
     let (code, rows, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
-    let (ends, name) = (&gone[gone.len() - 1], format!("{TOPIC}/0"));
-    let row = |row: &Value| {
-        let keys = ["first_index", "last_index", "first_offset", "end_offset"];
-        keys.map(|key| row[format!("lost_{key}")].as_u64().expect("a number"))
-    };
-    assert!(rows.len() == 2 && rows.iter().all(|row| row["partition"] == name), "{rows:?}");
-    let end_offset = ends.base_offset + ends.record_count;
-    assert_eq!(row(&rows[0]), [gone[0].index, ends.index, gone[0].base_offset, end_offset]);
-    let Frame { index, base_offset, .. } = flipped;
-    assert_eq!(row(&rows[1]), [index, index, base_offset, base_offset + 1]);
+    assert_rows(&rows, &gone, &flipped);
     assert!(!files[1].exists(), "nothing was changed");
     let (code, _, said) = unsafe_recover(&cluster, 1, &["--accept", "yes"]);
     assert_eq!(code, Some(1), "{said}");
@@ -165,32 +204,7 @@ fn the_only_copy_goes_on_without_what_it_has_lost() {
     let consumed = cluster.run(1, &["consume", TOPIC, "--exit-at-end"]);
     assert_eq!(consumed.len(), batches.len());
 
-    // Replicas that come later have the same gap.
-    cluster.add(1, 2, &[1]);
-    cluster.add(2, 3, &[1, 2]);
-    cluster.run(1, &["topic", "alter", TOPIC, "--replicas", "3"]);
-    for id in [2, 3] {
-        cluster.until_node(1, id, "all of its copies", |node| {
-            node["replicas"] == 17 && node["incoming"] == 0 && node["metadata"] != "learner"
-        });
-    }
-    let gaps = shape(&log).into_iter().filter(|(_, kind, ..)| kind == "gap").count();
-    assert_eq!(gaps, 1 + gone.len());
-    let name = log.file_name().expect("it has a name").to_owned();
-    for id in [2, 3] {
-        let copy = cluster.trio.data(id).join("partitions").join(&name);
-        wait_until("the copies are equal", TIMEOUT, || {
-            let (here, there) = (shape(&log), shape(&copy));
-            there.len() > BATCHES && here.ends_with(&there)
-        });
-    }
-    cluster.trio.kill(1);
-    batches.push(produce(100));
-    let leader = [2, 3].into_iter().find(|id| {
-        let mut connection = Connection::open(&kafka(*id));
-        calls::fetch(&mut connection, TOPIC, 0, 0, Duration::ZERO).code == code::NONE
-    });
-    assert_read(&read(leader.expect("somebody leads it")), &batches);
+    grow_and_compare(cluster, &log, gone.len() + 1, batches);
 }
 
 #[test]
@@ -200,7 +214,7 @@ fn a_lost_end_is_passed_over_and_no_offset_names_two_records() {
     }
     let mut cluster = Cluster::founded_by(&[1]);
     cluster.run(1, &["topic", "create", TOPIC, "--partitions", "1"]);
-    let mut batches: Vec<_> = (0..8).map(|at| produce(at)).collect();
+    let mut batches: Vec<_> = (0..8).map(produce).collect();
     let log = log_of(&cluster, 1);
     cluster.trio.kill(1);
     // The next start has walked it all, and knows how far it reaches.

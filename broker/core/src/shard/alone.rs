@@ -250,8 +250,8 @@ fn closed(log: &RecoveredLog, wanted: Wanted<'_>) -> Result<Fate, AloneError> {
         return Ok(Fate::Stays(format!("it is damaged behind index {last_index}: {reason}")));
     }
     let (known, _) = newest_membership(log)?;
-    // Where no configuration is left, the first frame is lost. Who was there from the birth on had a
-    // vote; whoever came later has begun behind a snapshot, which holds one.
+    // Where no configuration is left, the first frame is lost. Who was there from the birth on had
+    // a vote; whoever came later has begun behind a snapshot, which holds one.
     let may_vote = known.voters.is_empty() || known.is_voter(log.replica_id);
     Ok(if may_vote { Fate::Closes } else { Fate::Stays(NO_VOTE.to_owned()) })
 }

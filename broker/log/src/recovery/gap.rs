@@ -107,6 +107,11 @@ impl Gap {
         };
         Ok(Self { header, has_file, truncations, mendable, closing })
     }
+
+    /// The segment in which it begins, where others may fill it.
+    pub(super) fn mendable_segment(&self) -> Option<LogIndex> {
+        self.mendable.as_ref().map(|_| self.header.base_index)
+    }
 }
 
 impl Mendable {

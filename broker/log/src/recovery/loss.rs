@@ -8,9 +8,9 @@
 //! What is found here is what a closing fills ([`crate::Mend::accepts_loss`]), and it is said
 //! before anything is filled.
 //!
-//! What a truncation has dropped lies about behind the end of a segment, and may be intact when what
-//! was written in its place is not. It is told by flushes: whatever was written at a lower index by
-//! a later flush was written when the frame was gone already.
+//! What a truncation has dropped lies about behind the end of a segment, and may be intact when
+//! what was written in its place is not. It is told by flushes: whatever was written at a lower
+//! index by a later flush was written when the frame was gone already.
 //!
 //! Invariants
 //! - A frame is kept if it is intact and everything between it and the last one that is kept can

@@ -18,8 +18,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// - `settled`: a live frame of this flush or an earlier one proves that what lies before it was
-    ///   durable.
+    /// - `settled`: a live frame of this flush or an earlier one proves that what lies before it
+    ///   was durable.
     pub(super) fn of(scan: &LogScan, settled: FlushSequence) -> Self {
         let bad = scan.tail.index.next();
         let stop = &scan.stop;
