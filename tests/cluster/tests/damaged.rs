@@ -248,6 +248,37 @@ fn a_lost_end_is_passed_over_and_no_offset_names_two_records() {
 }
 
 #[test]
+fn a_partition_with_one_copy_is_closed_without_giving_anybody_up() {
+    if !namespace::enter("a_partition_with_one_copy_is_closed_without_giving_anybody_up") {
+        return;
+    }
+    let mut cluster = Cluster::founded_by(&NODES);
+    cluster.run(1, &["topic", "create", TOPIC, "--partitions", "1", "--replicas", "1"]);
+    let mut batches: Vec<_> = (0..BATCHES).map(|at| produce(at as u8)).collect();
+    let described = cluster.run(1, &["topic", "describe", TOPIC]);
+    let home = described[0]["partitions"][0]["replicas"][0].as_u64().expect("a node");
+    let home = usize::try_from(home).expect("of three");
+    let log = log_of(&cluster, home);
+    cluster.trio.kill(home);
+    let gone = data_dir::frames(&segments(&log)[1]);
+    fs::remove_file(&segments(&log)[1]).expect("it is there");
+    let (code, rows, said) = unsafe_recover(&cluster, home, &["--only-damaged", "--dry-run"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(rows.len() == 1 && rows[0]["lost_first_index"] == gone[0].index, "{rows:?}");
+    let accepted = ["--only-damaged", "--accept", "lose what is damaged"];
+    let (code, _, said) = unsafe_recover(&cluster, home, &accepted);
+    assert_eq!(code, Some(0), "{said}");
+    cluster.trio.launch(home);
+    cluster.trio.until_ready(home);
+    let range = gone[0].base_offset..gone[gone.len() - 1].base_offset + 1;
+    batches.retain(|(offset, _)| !range.contains(&u64::try_from(*offset).expect("positive")));
+    batches.push(produce(99));
+    assert_read(&read(home), &batches);
+    let nodes = cluster.run(home, &["node", "list"]);
+    assert!(nodes.len() == 3 && nodes.iter().all(|node| node["alive"] == true), "{nodes:?}");
+}
+
+#[test]
 fn what_all_copies_have_lost_at_the_same_place_is_given_up_on_one() {
     if !namespace::enter("what_all_copies_have_lost_at_the_same_place_is_given_up_on_one") {
         return;
