@@ -60,7 +60,13 @@ pub(super) struct Evidence {
 
 impl Evidence {
     pub(super) fn note(&mut self, index: LogIndex, flush_sequence: FlushSequence) {
-        self.written.push((index, flush_sequence));
+        // Headers come in order, and many are of one flush.
+        let says_more = |(before, newest): &(LogIndex, FlushSequence)| {
+            index < *before || flush_sequence > *newest
+        };
+        if self.written.last().is_none_or(says_more) {
+            self.written.push((index, flush_sequence));
+        }
     }
 
     /// All of it was noted.
@@ -73,11 +79,12 @@ impl Evidence {
         }
     }
 
-    /// Whether a frame had been dropped when something was written before it.
-    pub(super) fn belies(&self, header: &FrameHeader) -> bool {
-        let before = self.written.partition_point(|(index, _)| *index < header.index);
+    /// Whether a frame of this index and flush had been dropped when something was written before
+    /// it.
+    pub(super) fn belies(&self, index: LogIndex, flush_sequence: FlushSequence) -> bool {
+        let before = self.written.partition_point(|(other, _)| *other < index);
         let newest = before.checked_sub(1).and_then(|at| self.written.get(at));
-        newest.is_some_and(|(_, newest)| *newest > header.flush_sequence)
+        newest.is_some_and(|(_, newest)| *newest > flush_sequence)
     }
 }
 

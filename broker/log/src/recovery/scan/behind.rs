@@ -10,7 +10,6 @@ use crate::recovery::files::LogFiles;
 use crate::recovery::loss::{Evidence, LossWalk};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name, side_name};
 use crate::side::{self, ENTRY_BYTES, SideEntry};
-use bateau_protocol::frame::FrameHeader;
 use bateau_protocol::ids::{FlushSequence, LogIndex};
 use std::collections::BTreeSet;
 use std::io;
@@ -42,15 +41,21 @@ impl LogScan {
             if files.has_side.contains(base) {
                 let file = files.reopen(disk, &side_name(*base))?;
                 let entries = side::read_entries(&*file, self.incarnation, *base);
-                let entries = entries.unwrap_or_default();
-                let entries = entries.chunks_exact(size(ENTRY_BYTES)).filter_map(SideEntry::decode);
-                let is_behind = |header: &FrameHeader| {
-                    header.incarnation == self.incarnation && header.index > self.tail.index
-                };
-                beside.extend(entries.map(|entry| entry.header).filter(is_behind));
+                for slot in entries.unwrap_or_default().chunks_exact(size(ENTRY_BYTES)) {
+                    let Some(SideEntry { header, .. }) = SideEntry::decode(slot) else { continue };
+                    if header.incarnation != self.incarnation || header.index <= self.tail.index {
+                        continue;
+                    }
+                    evidence.note(header.index, header.flush_sequence);
+                    if self.is_live_behind(&header) {
+                        self.side_proof = self.side_proof.max(Some(header.index));
+                        self.flush_sequence = self.flush_sequence.max(header.flush_sequence);
+                        let end = header.next_coordinates().1;
+                        beside.push((header.index, header.flush_sequence, end));
+                    }
+                }
             }
         }
-        beside.iter().for_each(|header| evidence.note(header.index, header.flush_sequence));
         for (base, _) in &places {
             if *base > self.tail.index && files.bases.contains(base) {
                 let file = files.reopen(disk, &segment_name(*base))?;
@@ -65,20 +70,12 @@ impl LogScan {
                 self.find_live_behind(&*file, (base, position), &evidence)?;
             }
         }
-        beside.iter().for_each(|header| self.note_side_header(header, &evidence));
+        beside.retain(|(index, flush_sequence, _)| !evidence.belies(*index, *flush_sequence));
+        for (index, _, end) in beside {
+            self.last_known = self.last_known.max(index);
+            self.known_offset = self.known_offset.max(end);
+        }
         self.note_unreadable_end(disk, files)
-    }
-
-    fn note_side_header(&mut self, header: &FrameHeader, evidence: &Evidence) {
-        if !self.is_live_behind(header) {
-            return;
-        }
-        self.side_proof = self.side_proof.max(Some(header.index));
-        self.flush_sequence = self.flush_sequence.max(header.flush_sequence);
-        if !evidence.belies(header) {
-            self.last_known = self.last_known.max(header.index);
-            self.known_offset = self.known_offset.max(header.next_coordinates().1);
-        }
     }
 
     /// A frame may have been where the medium cannot be read behind all others.
@@ -113,7 +110,7 @@ impl LogScan {
                 let (index, flush_sequence) = (header.index, header.flush_sequence);
                 found.push(Found { index, flush_sequence, bytes });
                 let is_dropped = durable.is_some_and(|durable| durable.belies(&header, base, at));
-                if !is_dropped && !evidence.belies(&header) {
+                if !is_dropped && !evidence.belies(header.index, header.flush_sequence) {
                     losses.meet(&header, base, at);
                 }
                 dead_bytes = 0;
