@@ -55,7 +55,8 @@ pub enum FrameKind {
     Membership = 3,
     /// A new log start.
     Trim = 4,
-    /// Entries that compaction has removed; `record_count` is their offset span.
+    /// Entries that are gone for good: lost, or removed by compaction. `record_count` is their
+    /// offset span; of what is lost [`crate::gap`] makes one frame per index.
     Gap = 5,
     /// Commands of a metadata or group partition.
     Command = 6,
@@ -161,8 +162,13 @@ impl FrameHeader {
     /// next frame carries it as `previous_crc`.
     #[must_use]
     pub fn chain_crc(&self) -> u32 {
+        crc32fast::hash(&self.chained_bytes())
+    }
+
+    /// What the chain CRC is the CRC of.
+    pub(crate) fn chained_bytes(&self) -> [u8; FRAME_HEADER_BYTES] {
         let shared = Self { flush_sequence: FlushSequence::ZERO, ..*self };
-        crc32fast::hash(&shared.encode_without_crc())
+        shared.encode_without_crc()
     }
 
     /// Decodes and verifies a header.

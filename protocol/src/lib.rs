@@ -5,7 +5,7 @@
 //!   kafka   Kafka's messages, one file per API            limits   every wire limit
 //!   native  our own protocol's frames and messages        wire     what both are written in
 //!   peer    what brokers say to each other                terms    where each term starts
-//!   ids     the numbers that must not mix
+//!   ids     the numbers that must not mix                  gap      what stands for lost entries
 //! ```
 //!
 //! Invariants
@@ -30,6 +30,7 @@
 
 mod fields;
 pub mod frame;
+pub mod gap;
 pub mod ids;
 pub mod kafka;
 pub mod limits;

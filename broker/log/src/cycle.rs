@@ -27,7 +27,7 @@ mod mending;
 use crate::disk::{Disk, LockGuard};
 use crate::flush_set::FlushSet;
 use crate::meta::{MetaLog, Record, TruncateMark};
-use crate::recovery::Quarantined;
+use crate::recovery::{Quarantined, Reading};
 use crate::recycle::{RecycledFiles, RecycledSegments};
 use crate::shared::NodeWide;
 use crate::space::Space;
@@ -61,6 +61,8 @@ pub struct CommitCycle {
     mendings: Mendings,
     /// Settings of a log of which nothing else is known.
     options: LogOptions,
+    /// Whether logs are read below their durable marks, too.
+    reads_everything: bool,
     /// The highest flush sequence that the start found.
     highest: FlushSequence,
     /// The last flush sequence that was given to anything.
@@ -108,7 +110,7 @@ pub(crate) struct CycleParts {
     pub(crate) meta: MetaLog,
     pub(crate) logs: BTreeMap<Incarnation, LogWriter>,
     pub(crate) quarantined: BTreeMap<Incarnation, Quarantined>,
-    pub(crate) options: LogOptions,
+    pub(crate) reading: Reading,
     pub(crate) highest: FlushSequence,
     /// Files that nobody needs any more.
     pub(crate) leftovers: Vec<String>,
@@ -136,7 +138,8 @@ impl CommitCycle {
             logs: parts.logs,
             quarantined: parts.quarantined,
             mendings: Mendings::default(),
-            options: parts.options,
+            options: parts.reading.options,
+            reads_everything: parts.reading.everything,
             highest: parts.highest,
             flush_sequence: parts.flush_sequence,
             returned: parts.flush_sequence,

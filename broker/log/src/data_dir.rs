@@ -12,7 +12,7 @@ use crate::bytes_io::{Fields, PutFields, length, size};
 use crate::cycle::{CommitCycle, CycleParts, QUARANTINE};
 use crate::disk::{Disk, LockError, LockGuard};
 use crate::meta::{COPIES, META_VERSION, MetaError, MetaLog};
-use crate::recovery::{RecoveredLog, RecoveryProgress, RecoveryReport, recover};
+use crate::recovery::{Reading, RecoveredLog, RecoveryProgress, RecoveryReport, recover};
 use crate::recycle::RecycledFiles;
 use crate::space::Space;
 use crate::work::LogOptions;
@@ -65,6 +65,9 @@ pub struct DataDirOptions {
     pub log: LogOptions,
     /// Now, in Unix milliseconds: names trash entries.
     pub wall_ms: u64,
+    /// Whether every byte of every log is read, and not only what lies behind its durable mark: a
+    /// start of this kind finds all damage, and takes as long as that.
+    pub reads_everything: bool,
 }
 
 impl Default for DataDirOptions {
@@ -78,6 +81,7 @@ impl Default for DataDirOptions {
             meta_copy_bytes: crate::meta::COPY_BYTES,
             log: LogOptions::default(),
             wall_ms: 0,
+            reads_everything: false,
         }
     }
 }
@@ -277,13 +281,14 @@ impl DataDir {
             .map_err(failed("list the recycled segments"))?;
         space.look(recycled.freeable_bytes()).map_err(failed("look at the free space"))?;
         recycled.note_room(space.above_soft_bytes);
-        let recovered = recover(disk, &mut meta, options.log, options.wall_ms, progress)?;
+        let reading = Reading { options: options.log, everything: options.reads_everything };
+        let recovered = recover(disk, &mut meta, reading, options.wall_ms, progress)?;
         let cycle = CommitCycle::new(CycleParts {
             disk: Arc::clone(disk),
             meta,
             logs: recovered.writers,
             quarantined: recovered.quarantined,
-            options: options.log,
+            reading,
             highest: recovered.highest,
             leftovers: recovered.leftovers,
             flush_sequence: recovered.flush_sequence,

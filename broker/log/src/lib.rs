@@ -32,7 +32,7 @@
 //! - `I-LOG-8` Nothing at or below the durable mark is ever truncated.
 //!
 //! Absent on purpose: threads, queues and clocks (the body's); Raft, offsets of groups and
-//! everything else that decides (the brain's); compaction, a scrub, and repair from a peer.
+//! everything else that decides (the brain's); compaction.
 
 #![cfg_attr(
     not(test),
@@ -86,7 +86,8 @@ pub use reader::{
     TimestampCandidate,
 };
 pub use recovery::{
-    CorruptRange, RecoveredLog, RecoveryProgress, RecoveryReport, StoredState, TornTail,
+    CorruptRange, Loss, LostRange, RecoveredLog, RecoveryProgress, RecoveryReport, StoredState,
+    TornTail,
 };
 pub use recycle::RecycledSegments;
 pub use scrub::{ScrubPlace, Scrubbed};

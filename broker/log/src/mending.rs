@@ -11,17 +11,24 @@
 //! one behind the hole follows the last one of it by chain CRC. A frame that was mended carries the
 //! flush sequence of the next one that was there, so that the sequence never falls along a log.
 //!
+//! Where nobody has what is missing and an operator has accepted its loss, the hole is
+//! [closed](closing) with gap frames instead.
+//!
 //! Invariants
 //! - Only what is committed is taken from others, and only where something intact lies behind it.
 //! - A mended segment has the frames of the old one at the same places, byte for byte, but for the
-//!   flush sequences and header CRCs of what was mended.
+//!   flush sequences and header CRCs of what was mended. In one that was closed, what lies behind a
+//!   hole lies elsewhere, byte for byte.
 //!
 //! Absent on purpose: who the others are (`core`), flushing, and names of files (`cycle`).
+
+mod closing;
 
 use crate::bytes_io::{length, size};
 use crate::disk::DiskFile;
 use crate::frames::{Place, WALK_BYTES, Window, find_frames, read_place};
 use crate::meta::TruncateMark;
+use crate::recovery::NextSegment;
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::tail::Tail;
 use crate::work::{Hole, MendError};
@@ -50,6 +57,21 @@ pub(crate) enum Behind {
     End(LogIndex),
     /// The end of the log, as far as frames are found.
     Unknown,
+    /// Another one, of which something is intact or known; what is missing is lost.
+    Remains(NextSegment),
+    /// Nothing; what is missing is lost.
+    Nothing(LostEnd),
+}
+
+/// The lost end of a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LostEnd {
+    /// The last index that is known to have been there.
+    pub(crate) last: LogIndex,
+    /// Offsets below this one were given away, as far as is known.
+    pub(crate) known_offset: Offset,
+    /// What is put there gets this one: behind every truncation.
+    pub(crate) flush_sequence: FlushSequence,
 }
 
 impl Behind {
@@ -57,7 +79,9 @@ impl Behind {
     fn last(&self) -> LogIndex {
         match self {
             Self::Segment(next, _) => next.base_index.previous(),
+            Self::Remains(next) => next.base.previous(),
             Self::End(last) => *last,
+            Self::Nothing(end) => end.last,
             Self::Unknown => LogIndex::new(u64::MAX),
         }
     }
@@ -118,6 +142,8 @@ pub(crate) struct Mending {
     old: Option<Arc<dyn DiskFile>>,
     pub(crate) fresh: Arc<dyn DiskFile>,
     truncations: Vec<TruncateMark>,
+    /// Of a closing: where in the old file it goes on behind a hole, in bytes.
+    pub(crate) banks: Vec<u64>,
     /// The end of the fresh file.
     tail: Tail,
     /// Where the old file is read on.
@@ -142,7 +168,8 @@ impl Mending {
         }
         let tail = Tail::before_segment(&header);
         let (source, open) = (SEGMENT_HEADER_BYTES, None);
-        Ok(Self { header, old, fresh, truncations, tail, source, open, mended_count: 0 })
+        let (banks, mended_count) = (Vec::new(), 0);
+        Ok(Self { header, old, fresh, truncations, banks, tail, source, open, mended_count })
     }
 
     /// What is missing, while frames are waited for.
@@ -171,11 +198,14 @@ impl Mending {
         if self.tail.position >= until {
             return Ok(Progress::Copying);
         }
+        if let Behind::Remains(_) | Behind::Nothing(_) = behind {
+            return self.close_hole(behind);
+        }
         let Some(bank) = self.find_bank(behind)? else {
             return match behind {
                 // What else there was, the start that finds the mended segment says.
                 Behind::Unknown => Ok(Progress::Complete),
-                Behind::End(_) | Behind::Segment(..) => Err(MendError::Unmendable {
+                _ => Err(MendError::Unmendable {
                     first: self.tail.index.next(),
                     reason: "nothing intact lies behind it".to_owned(),
                 }),
@@ -249,25 +279,37 @@ impl Mending {
 
     /// The next intact frame behind the hole that begins here, or the segment behind.
     fn find_bank(&self, behind: Behind) -> Result<Option<Bank>, MendError> {
+        if let Some(old) = &self.old {
+            self.refuse_dead_medium(&**old)?;
+        }
+        let found = self.find_in_old(behind.last(), |_, _| true)?;
+        Ok(match (found, behind) {
+            (None, Behind::Segment(_, Some(first))) => {
+                Some(Bank::of(&first, None)).filter(|_| self.is_live_behind(&first))
+            }
+            (found, _) => found.map(|(header, position)| Bank::of(&header, Some(position))),
+        })
+    }
+
+    /// The next intact frame of the old file that is wanted, and where it is.
+    fn find_in_old(
+        &self,
+        last: LogIndex,
+        is_wanted: impl Fn(&FrameHeader, u64) -> bool,
+    ) -> Result<Option<(FrameHeader, u64)>, MendError> {
         let mut found = None;
-        let last = behind.last();
         let mut visit = |header: FrameHeader, position: u64| {
-            if self.is_live_behind(&header) && header.index <= last {
-                found = Some(Bank::of(&header, Some(position)));
+            if self.is_live_behind(&header) && header.index <= last && is_wanted(&header, position)
+            {
+                found = Some((header, position));
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         };
         if let Some(old) = &self.old {
-            self.refuse_dead_medium(&**old)?;
             find_frames(&**old, self.source, &mut visit).map_err(|error| write_failed(&error))?;
         }
-        Ok(match (found, behind) {
-            (None, Behind::Segment(_, Some(first))) => {
-                Some(Bank::of(&first, None)).filter(|_| self.is_live_behind(&first))
-            }
-            (found, _) => found,
-        })
+        Ok(found)
     }
 
     /// A device that gives nothing at all may give everything again: what can be read of it then is

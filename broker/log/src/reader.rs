@@ -211,7 +211,8 @@ impl LogReader {
     }
 
     /// Lends the committed record batches that start with the one holding `from` (which may begin
-    /// before it, G29). Gap frames and Raft's own frames are passed over.
+    /// before it, G29). Gap frames and Raft's own frames are passed over: an offset within a gap
+    /// reads on with the next record.
     ///
     /// - `from`: in `start..=end`. At or above `up_to` there is nothing to lend: empty, no error.
     /// - `up_to`: the high watermark, exclusive. Never more than what is committed (I-LOG-3).
@@ -504,7 +505,7 @@ impl LogReader {
         Ok(up_to.min(end))
     }
 
-    /// Segment, position and bytes of the frame that holds `from`.
+    /// Segment, position and bytes of the first record batch that holds `from` or lies behind it.
     fn first_batch(
         &self,
         from: Offset,
@@ -513,7 +514,7 @@ impl LogReader {
         let mut cursor = Cursor::at_offset(&self.shared, from);
         while cursor.next_offset() < limit {
             let Some(header) = cursor.header()? else { break };
-            if header.next_coordinates().1 > from {
+            if header.next_coordinates().1 > from && header.kind == FrameKind::Records {
                 let frame_bytes = size(header.frame_bytes());
                 return Ok(cursor
                     .place()

@@ -21,11 +21,14 @@
 mod again;
 mod files;
 mod gap;
+mod loss;
 mod progress;
 mod scan;
+mod verdict;
 
 pub(crate) use again::ReadAgain;
-pub(crate) use gap::Gap;
+pub(crate) use gap::{Closing, Gap, NextSegment};
+pub use loss::{Loss, LostRange};
 pub use progress::RecoveryProgress;
 
 use crate::bytes_io::from_hex;
@@ -33,7 +36,7 @@ use crate::cycle::{REMOVED_SUFFIX, TRASH, finish_installs, trash_name};
 use crate::data_dir::OpenError;
 use crate::disk::{Disk, DiskFile};
 use crate::flush_set::FlushSet;
-use crate::meta::{MetaLog, Record, ReplicaMeta, TruncateMark};
+use crate::meta::{MetaLog, Record, ReplicaMeta};
 use crate::reader::LogReader;
 use crate::segment::{Segment, log_dir, segment_name, side_name};
 use crate::shared::{LogShared, NodeWide, Published};
@@ -46,6 +49,7 @@ use scan::LogScan;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use verdict::{Verdict, last_known, settled_by};
 
 /// One log as recovery left it.
 #[derive(Debug)]
@@ -74,6 +78,8 @@ pub struct RecoveredLog {
     pub corrupt: Option<CorruptRange>,
     /// The segment in which the damage begins, where [`crate::Work::Mend`] may help.
     pub mendable: Option<LogIndex>,
+    /// What is lost by the damage if nobody else has it.
+    pub loss: Option<Loss>,
 }
 
 /// Derived state from a state file (D9).
@@ -162,6 +168,14 @@ pub(crate) struct Quarantined {
     pub(crate) gap: Option<Gap>,
 }
 
+/// How logs are read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) options: LogOptions,
+    /// Also what lies below the durable mark.
+    pub(crate) everything: bool,
+}
+
 fn failed(operation: &str) -> impl FnOnce(io::Error) -> OpenError {
     let operation = operation.to_owned();
     move |source| OpenError::Io { operation, source }
@@ -171,7 +185,7 @@ fn failed(operation: &str) -> impl FnOnce(io::Error) -> OpenError {
 pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     meta: &mut MetaLog,
-    options: LogOptions,
+    reading: Reading,
     wall_ms: u64,
     progress: &RecoveryProgress,
 ) -> Result<Recovered, OpenError> {
@@ -184,7 +198,7 @@ pub(crate) fn recover(
     };
     finish_installs(&**disk, meta).map_err(failed("put a snapshot in the place of a log"))?;
     report.orphans = move_orphans(&**disk, meta, wall_ms).map_err(failed("move an orphan"))?;
-    let scans = scan_all(&**disk, meta, options, progress).map_err(failed("read the logs"))?;
+    let scans = scan_all(&**disk, meta, reading, progress).map_err(failed("read the logs"))?;
     let highest = scans
         .iter()
         .map(|scan| scan.flush_sequence)
@@ -192,7 +206,7 @@ pub(crate) fn recover(
     let verdicts: Vec<(LogScan, Verdict)> = scans
         .into_iter()
         .map(|scan| {
-            let verdict = Verdict::of(&scan, highest);
+            let verdict = Verdict::of(&scan, settled_by(highest));
             (scan, verdict)
         })
         .collect();
@@ -212,7 +226,7 @@ pub(crate) fn recover(
         if matches!(verdict, Verdict::Corrupt(_)) {
             gap::keep_copy(&**disk, &scan, wall_ms);
         }
-        recovered.take(disk, meta, options, (scan, verdict, None), &mut flush)?;
+        recovered.take(disk, meta, reading.options, (scan, verdict, None), &mut flush)?;
     }
     if !flush.is_empty() {
         flush.flush(&**disk).map_err(failed("flush truncated tails"))?;
@@ -248,7 +262,7 @@ const SCAN_THREADS: usize = 4;
 fn scan_all(
     disk: &dyn Disk,
     meta: &MetaLog,
-    options: LogOptions,
+    reading: Reading,
     progress: &RecoveryProgress,
 ) -> io::Result<Vec<LogScan>> {
     let mut listed = Vec::new();
@@ -268,7 +282,7 @@ fn scan_all(
         }
     }
     let scan = |(files, replica): (LogFiles, &ReplicaMeta)| {
-        LogScan::run(disk, files, replica.clone(), options.index_interval_bytes, progress)
+        LogScan::run(disk, files, replica.clone(), reading, progress)
     };
     if listed.len() < PARALLEL_SCANS_MIN {
         return listed.into_iter().map(scan).collect();
@@ -290,118 +304,6 @@ fn scan_all(
             scans.extend(scanned.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
         Ok(scans)
-    })
-}
-
-/// What the end of a log's frames means.
-enum Verdict {
-    /// Nothing was lost.
-    Whole,
-    /// What follows the tail was never acknowledged.
-    Torn(TornTail),
-    /// What follows the tail, or the tail itself, was durable once.
-    Corrupt(CorruptRange),
-}
-
-impl Verdict {
-    fn of(scan: &LogScan, highest: FlushSequence) -> Self {
-        let bad = scan.tail.index.next();
-        let stop = &scan.stop;
-        if let Some((last_index, proof)) = proof_of_durability(scan, highest) {
-            return Self::Corrupt(CorruptRange {
-                first_index: bad,
-                last_index: last_index.max(bad),
-                first_offset: scan.tail.next_offset,
-                segment: stop.segment,
-                position: stop.position,
-                reason: stop.reason.clone(),
-                proof,
-            });
-        }
-        if let Some(range) = missing_state(scan) {
-            return Self::Corrupt(range);
-        }
-        if stop.is_empty && scan.found.is_empty() {
-            return Self::Whole;
-        }
-        let durable = scan.meta.durable.map_or(LogIndex::ZERO, |durable| durable.index);
-        assert!(bad > durable, "I-LOG-8: truncation at {bad} with everything to {durable} durable");
-        let here = if stop.is_empty { 0 } else { 1 };
-        Self::Torn(TornTail {
-            incarnation: scan.incarnation,
-            first_index: bad,
-            frames: here + scan.found.len() as u64,
-            bytes: stop.bytes + scan.found.iter().map(|found| found.bytes).sum::<u64>(),
-        })
-    }
-
-    /// What the meta log has to hold of the log from now on; nothing changes for a corrupt one.
-    fn marks(&self, scan: &LogScan, highest: FlushSequence) -> Option<ReplicaMeta> {
-        let mut meta = scan.meta.clone();
-        meta.durable = Some(scan.tail);
-        match self {
-            Self::Corrupt(_) => return None,
-            Self::Whole => {}
-            Self::Torn(torn) => meta
-                .truncations
-                .push(TruncateMark { index: torn.first_index, flush_sequence: highest }),
-        }
-        (meta != scan.meta).then_some(meta)
-    }
-}
-
-/// What proves that the frame behind the tail was durable once, and up to which index.
-fn proof_of_durability(scan: &LogScan, highest: FlushSequence) -> Option<(LogIndex, String)> {
-    let bad = scan.tail.index.next();
-    let durable = scan.meta.durable.map(|durable| durable.index);
-    let commit = scan.meta.hard_state.commit;
-    // A snapshot's state may be ahead of the log that it came with (R6).
-    let snapshot = scan.meta.snapshot.map(|mark| mark.applied);
-    let state = scan.state.as_ref().map(|state| state.applied);
-    let state = state.filter(|applied| Some(*applied) != snapshot);
-    let settled = highest.get().saturating_sub(2);
-    let frame = scan
-        .found
-        .iter()
-        .filter(|found| found.flush_sequence.get() <= settled)
-        .map(|found| found.index)
-        .max();
-    let proofs = [
-        (durable, "the durable mark"),
-        (Some(commit), "the stored commit"),
-        (state, "a state file"),
-        (scan.side_proof, "a side header"),
-        (frame, "a later frame of an earlier flush"),
-    ];
-    let proven: Vec<(LogIndex, &str)> = proofs
-        .into_iter()
-        .filter_map(|(index, proof)| Some((index?, proof)))
-        .filter(|(index, _)| *index >= bad)
-        .collect();
-    let last = proven.iter().map(|(index, _)| *index).max();
-    if let Some(last) = last {
-        let proofs: Vec<String> =
-            proven.iter().map(|(index, proof)| format!("{proof} at {index}")).collect();
-        return Some((last, proofs.join(", ")));
-    }
-    if scan.segments.is_empty() {
-        return Some((bad, "the meta log names this replica".to_owned()));
-    }
-    scan.stop.unreadable.then(|| (bad, "the medium cannot be read there".to_owned()))
-}
-
-/// A state that neither a state file nor a replay can give any more.
-fn missing_state(scan: &LogScan) -> Option<CorruptRange> {
-    let first = scan.segments.first()?.header;
-    let applied = scan.state.as_ref().map_or(LogIndex::ZERO, |state| state.applied);
-    (first.base_index > applied.next()).then(|| CorruptRange {
-        first_index: applied.next(),
-        last_index: first.base_index.previous(),
-        first_offset: scan.tail.next_offset,
-        segment: first.base_index,
-        position: 0,
-        reason: scan.damaged_state.clone().unwrap_or_else(|| "there is no state file".to_owned()),
-        proof: "earlier frames were trimmed, which needs a state file".to_owned(),
     })
 }
 
@@ -437,7 +339,8 @@ impl Recovered {
             Verdict::Corrupt(range) => Some(range.clone()),
             _ => None,
         };
-        let gap = corrupt.as_ref().and_then(|_| Gap::of(&**disk, &scan));
+        let (gap, loss) = corrupt.as_ref().map(|range| losses(&**disk, &scan, range)).unzip();
+        let gap = gap.flatten();
         if let Some(range) = &corrupt {
             self.report.corrupt.push((id, range.clone()));
         } else {
@@ -471,7 +374,8 @@ impl Recovered {
             state: scan.state.clone(),
             snapshot: scan.meta.snapshot.map(|mark| mark.applied),
             reader: LogReader::new(Arc::clone(&shared)),
-            mendable: gap.as_ref().map(|gap| gap.header.base_index),
+            mendable: gap.as_ref().and_then(Gap::mendable_segment),
+            loss,
             corrupt: corrupt.clone(),
         });
         if corrupt.is_some() {
@@ -512,6 +416,17 @@ impl Recovered {
         }
         Ok(())
     }
+}
+
+/// What can be made of damage, and what is lost if nobody else has it.
+fn losses(disk: &dyn Disk, scan: &LogScan, range: &CorruptRange) -> (Option<Gap>, Loss) {
+    let last = last_known(scan, range);
+    let gap = Gap::of(disk, scan, last);
+    let closable = match &gap {
+        Ok(Gap { closing: Err(reason), .. }) | Err(reason) => Err(reason.clone()),
+        Ok(gap) => Ok(gap.header.base_index),
+    };
+    (gap.ok(), Loss { ranges: scan.losses.ranges_up_to(last), closable })
 }
 
 /// Term and vote as stored, but never behind the log; the commit as far as it is certain.

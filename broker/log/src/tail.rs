@@ -55,6 +55,14 @@ impl Tail {
         }
     }
 
+    /// Whether a frame at a place cannot be the log's if this was its tail once: frames up to a
+    /// tail lie before it, later ones behind it, and in no earlier flush.
+    pub(crate) fn belies(&self, header: &FrameHeader, segment: LogIndex, position: u64) -> bool {
+        let lies_before = (segment, position) < (self.segment, self.position);
+        let is_covered = header.index <= self.index;
+        lies_before != is_covered || (!is_covered && header.flush_sequence < self.flush_sequence)
+    }
+
     /// What keeps a stored frame from following this tail, in words. Its payload is the caller's.
     pub(crate) fn check_follows(
         &self,

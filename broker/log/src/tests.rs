@@ -3,6 +3,7 @@
 //! The number of seeds is a constant, so that every run is the same run; the feature `soak`
 //! multiplies it: `cargo test -p bateau-log --release --features soak`.
 
+mod closing;
 mod crash;
 mod faults;
 mod harness;

@@ -154,6 +154,9 @@ pub struct Mend {
     pub frames: Vec<Frame>,
     /// Nobody runs on the log: the answer is to have all that a start needs.
     pub reopens: bool,
+    /// An operator has accepted that what is missing is lost: gap frames are put in its place, and
+    /// nobody is asked for anything. For a log that nobody runs on.
+    pub accepts_loss: bool,
     /// Now, in Unix milliseconds: names the damaged file in the quarantine.
     pub wall_ms: u64,
 }
@@ -181,6 +184,12 @@ pub enum MendError {
     Unmendable {
         /// First index that is missing.
         first: LogIndex,
+        /// Why.
+        reason: String,
+    },
+    /// The log cannot go on without what is missing.
+    #[error("it cannot go on without what is missing: {reason}")]
+    Unclosable {
         /// Why.
         reason: String,
     },

@@ -148,7 +148,8 @@ catalogue! {
         fix "it goes on by itself; look with `bateau node list`, or repeat with a longer --wait",
         why "The cluster was told, and goes on whether a command waits for it or not.";
     ALONE_REFUSED = "E0507", Refused, "the node cannot go on alone",
-        cause "its copy of the metadata is missing, damaged or without a vote, or it needs nobody",
+        cause "its copy of the metadata is missing, damaged or without a vote, or it needs nobody \
+               and nothing that could go on is damaged",
         fix "choose another node that is left, or restore a copy of its directory",
         why "`bateau node unsafe-recover` builds on the metadata of one node. A copy that never \
              had a vote may lack what the cluster decided long ago.";

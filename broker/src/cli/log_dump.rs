@@ -13,7 +13,9 @@ use super::fault::Fault;
 use super::output::{Output, print};
 use crate::exit::Exit;
 use bateau_log::SegmentHeader;
-use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader};
+use bateau_protocol::frame::{FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameKind};
+use bateau_protocol::gap;
+use bateau_protocol::ids::LogIndex;
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -75,30 +77,39 @@ enum Next {
 struct Found {
     position: u64,
     header: FrameHeader,
+    /// Of a gap: the last index of the run of lost entries that it is of.
+    lost_to: Option<LogIndex>,
 }
 
 impl Found {
     fn line(&self, output: Output) -> String {
-        let Self { position, header } = self;
+        let Self { position, header, lost_to } = self;
         let kind = format!("{:?}", header.kind).to_lowercase();
         let (index, term, offset) = (header.index, header.term, header.base_offset);
         let (records, bytes, flush) =
             (header.record_count, header.payload_bytes, header.flush_sequence);
         match output {
             Output::Json => {
-                let object = json!({
+                let mut object = json!({
                     "position": position, "index": index.get(), "term": term.get(),
                     "base_offset": offset.get(), "record_count": records, "kind": kind,
                     "payload_bytes": bytes, "payload_crc": header.payload_crc,
                     "incarnation": format!("{:016x}", header.incarnation.get()),
                     "flush_sequence": flush.get(),
                 });
+                if let Some(lost_to) = lost_to {
+                    object["lost_to"] = lost_to.get().into();
+                }
                 format!("{object}\n")
             }
-            Output::Table => format!(
-                "{position:>10} {index:>9} {term:>6} {offset:>12} {records:>8} {kind:<10} \
-                 {bytes:>8} {flush:>5}\n"
-            ),
+            Output::Table => {
+                let lost = lost_to.map(|last| format!("  lost up to index {last}"));
+                let lost = lost.unwrap_or_default();
+                format!(
+                    "{position:>10} {index:>9} {term:>6} {offset:>12} {records:>8} {kind:<10} \
+                     {bytes:>8} {flush:>5}{lost}\n"
+                )
+            }
         }
     }
 }
@@ -143,7 +154,9 @@ impl<R: Read> Frames<R> {
         }
         self.previous = Some(header);
         self.position += header.frame_bytes();
-        Ok(Next::Frame(Found { position, header }))
+        let is_gap = header.kind == FrameKind::Gap;
+        let lost_to = is_gap.then(|| gap::lost_to(&payload)).flatten();
+        Ok(Next::Frame(Found { position, header, lost_to }))
     }
 
     /// Whether a frame is of what the file was before.
@@ -165,7 +178,7 @@ fn broken_link(previous: &FrameHeader, header: &FrameHeader) -> Option<String> {
         let found = header.previous_crc;
         return Some(format!("chain CRC is {found:#010x}, expected {chain:#010x}"));
     }
-    if header.index != index && header.kind != bateau_protocol::frame::FrameKind::Gap {
+    if header.index != index && header.kind != FrameKind::Gap {
         return Some(format!("index is {}, expected {index}", header.index));
     }
     (header.base_offset != offset)
@@ -195,8 +208,8 @@ fn segment_header(file: &mut impl Read) -> io::Result<Option<SegmentHeader>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bateau_protocol::frame::{Frame, FrameKind};
-    use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset, Term};
+    use bateau_protocol::frame::Frame;
+    use bateau_protocol::ids::{FlushSequence, Incarnation, Offset, Term};
     use bytes::Bytes;
 
     /// Three frames and the zeros of a preallocated file.
@@ -278,6 +291,25 @@ mod tests {
         assert_eq!(segment_header(&mut &header[..]).unwrap(), Some(segment(4)));
         assert_eq!(segment_header(&mut &[7; 4096][..]).unwrap(), None);
         assert!(segment_header(&mut &header[..100]).is_err());
+    }
+
+    #[test]
+    fn a_gap_says_how_far_the_loss_reaches() {
+        let lost = gap::Gap {
+            index: LogIndex::new(1),
+            term: Term::new(1),
+            base_offset: Offset::ZERO,
+            offset_count: 5,
+            lost_to: LogIndex::new(7),
+        };
+        let frame = lost.frame();
+        let header = frame.header(Incarnation::new(9), 0, FlushSequence::new(4));
+        let bytes = [&header.encode()[..], &frame.payload].concat();
+        let mut frames = Frames { file: &bytes[..], position: 0, segment: None, previous: None };
+        let Next::Frame(found) = frames.next().unwrap() else { panic!("it is one") };
+        let line = found.line(Output::Table);
+        assert!(line.contains(" gap ") && line.ends_with("lost up to index 7\n"), "{line}");
+        assert!(found.line(Output::Json).contains(r#""lost_to":7"#));
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn mending(done: &Done) -> Option<MendingInput> {
         }
         Done::MendFailed { incarnation, segment, error } => {
             let failure = match error {
-                MendError::Unmendable { .. } => MendFailure::Lost,
+                MendError::Unmendable { .. } | MendError::Unclosable { .. } => MendFailure::Lost,
                 MendError::Uncommitted { .. } => MendFailure::Uncommitted,
                 MendError::Write(_) => MendFailure::Disk,
             };

@@ -35,7 +35,7 @@ pub use letters::{
     Letter, Said, answer_letter, frames_of, letter, mending_letter, said, snapshot_letters,
     told_by_shard,
 };
-pub use recovery::{frames_found, recovered};
+pub use recovery::{ends_in_gap, frames_found, recovered, recovered_with_prefix};
 pub use segments::segments;
-pub use survival::go_on_alone;
+pub use survival::{close_gaps, go_on_alone};
 pub use work::{Business, birth, work};

@@ -7,7 +7,7 @@ use bateau_core::replica::Vote;
 use bateau_core::replica::trim::LogStart;
 use bateau_core::shard::{FramesFound, RecoveredLog};
 use bateau_log::{CorruptRange, LogReader, ReadError};
-use bateau_protocol::frame::Frame;
+use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{LogIndex, Offset, ReplicaId};
 
 /// What recovery found, in the brain's words. The frames behind the state file are read now;
@@ -49,6 +49,33 @@ pub fn recovered(log: &bateau_log::RecoveredLog) -> (RecoveredLog, Option<Corrup
         readable: if is_damaged { readable(log) } else { None },
     };
     (recovered, unreadable)
+}
+
+/// The same, with what can be read of the frames behind the state file where the log is damaged.
+#[must_use]
+pub fn recovered_with_prefix(log: &bateau_log::RecoveredLog) -> RecoveredLog {
+    let (mut recovered, _) = recovered(log);
+    let applied = log.state.as_ref().map_or(LogIndex::ZERO, |state| state.applied);
+    let from = applied.next().max(log.start.index);
+    if recovered.is_damaged && from <= log.last_index {
+        let found = log.reader.frames(from, log.last_index, log.hard_state.commit, usize::MAX);
+        recovered.frames = found.unwrap_or_default().into_iter().map(frame).collect();
+    }
+    recovered
+}
+
+/// Whether there are no records behind the log's last gap, and there is one.
+#[must_use]
+pub fn ends_in_gap(log: &bateau_log::RecoveredLog) -> bool {
+    let mut index = log.last_index;
+    while index >= log.start.index && log.corrupt.is_none() {
+        let found = log.reader.frames(index, index, index, usize::MAX).unwrap_or_default();
+        match found.first().map(|frame| frame.header.kind) {
+            Some(kind) if !kind.counts_offsets() => index = index.previous(),
+            kind => return kind == Some(FrameKind::Gap),
+        }
+    }
+    false
 }
 
 /// The segment of an unreadable range, where it is known.

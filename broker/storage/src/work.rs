@@ -45,7 +45,8 @@ pub fn work(effect: Effect, wall_ms: u64) -> Business {
         Effect::Delete { incarnation, lives_on: true } => Work::Remove { incarnation },
         Effect::Quarantine { incarnation } => Work::Quarantine { incarnation, wall_ms },
         Effect::Mend { incarnation, segment, frames, reopens } => {
-            Work::Mend(Mend { incarnation, segment, frames, reopens, wall_ms })
+            let accepts_loss = false;
+            Work::Mend(Mend { incarnation, segment, frames, reopens, accepts_loss, wall_ms })
         }
         Effect::StopMending { incarnation } => Work::StopMending { incarnation },
         Effect::Configure { incarnation, config } => {

@@ -241,6 +241,27 @@ impl BatchHeader {
         Ok(header)
     }
 
+    /// A whole batch of one offset that holds no record, as compaction leaves them: whoever reads
+    /// on gets behind it.
+    #[must_use]
+    pub fn without_records() -> Self {
+        let none = Self {
+            base_offset: 0,
+            length: LENGTH_MIN,
+            leader_epoch: -1,
+            crc: 0,
+            attributes: Attributes::from_bits(0),
+            last_offset_delta: 0,
+            base_timestamp: -1,
+            max_timestamp: -1,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            record_count: 0,
+        };
+        Self { crc: none.computed_crc(&[]), ..none }
+    }
+
     fn from_array(bytes: &[u8; BATCH_HEADER_BYTES]) -> Self {
         let mut fields = FieldReader::new(bytes);
         let base_offset = i64::from_be_bytes(fields.take());

@@ -514,3 +514,13 @@ fn nobody_builds_a_batch_that_is_empty_or_too_large() {
         ValidationLimits { batch_bytes_max: crate::limits::BATCH_BYTES_MAX, ..Default::default() };
     assert!(check(&builder.build().unwrap(), limits).is_ok());
 }
+
+#[test]
+fn a_batch_without_records_is_of_one_offset_and_whole() {
+    let header = BatchHeader { base_offset: 7, ..BatchHeader::without_records() };
+    let bytes = header.encode();
+    assert_eq!(BatchHeader::parse(&bytes), Ok(header));
+    assert_eq!((header.next_offset(), header.batch_bytes()), (8, bytes.len()));
+    assert_eq!(header.crc, header.computed_crc(&[]));
+    assert!(!header.has_producer());
+}

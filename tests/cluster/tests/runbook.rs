@@ -3,11 +3,12 @@
 use cluster_tests::commanded::Cluster;
 use cluster_tests::{NODES, TIMEOUT};
 use kafka_clients_tests::broker::binary;
+use kafka_clients_tests::data_dir::{all_frames, logs, metadata_log, segments};
 use kafka_clients_tests::namespace;
 use kafka_clients_tests::program::{Program, wait_until};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the page has in its blocks of commands, block by block.
@@ -73,6 +74,7 @@ impl Runbook {
 
     fn act(&mut self, id: usize, deed: &str) {
         match deed {
+            "lose a segment file" => self.lose_a_segment(id),
             "stop it" | "lose it, with its directory" => {
                 self.running.remove(&id);
                 self.cluster.trio.kill(id);
@@ -100,6 +102,17 @@ impl Runbook {
             }
             other => panic!("nobody knows how to {other}"),
         }
+    }
+
+    /// The whole log of a partition, but for the metadata's and that of the one record.
+    fn lose_a_segment(&self, id: usize) {
+        let data = self.cluster.trio.data(id);
+        let has_no_record = |log: &PathBuf| {
+            *log != metadata_log(&data)
+                && all_frames(log).iter().all(|frame| frame.kind != "records")
+        };
+        let log = logs(&data).into_iter().find(has_no_record).expect("there is one");
+        fs::remove_file(segments(&log).last().expect("it has one")).expect("it is there");
     }
 
     /// Waits until everybody who runs is ready, and nothing moves.
@@ -135,7 +148,7 @@ fn the_runbook_can_be_followed_from_its_first_line_to_its_last() {
         return;
     }
     let blocks = blocks();
-    assert!(blocks.len() >= 9, "{blocks:?}");
+    assert!(blocks.len() >= 10, "{blocks:?}");
     let mut runbook = Runbook { cluster: Cluster::founded_by(&[1]), running: BTreeSet::from([1]) };
     runbook.cluster.run(1, &["topic", "create", "orders", "--partitions", "6"]);
     runbook.cluster.run(1, &["produce", "orders", "-k", "7", "an order"]);

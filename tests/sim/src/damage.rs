@@ -1,4 +1,5 @@
-//! Disks that lie: bits that flip, sectors that cannot be read, writes that went elsewhere.
+//! Disks that lie: bits that flip, sectors that cannot be read, writes that went elsewhere, files
+//! that end too early.
 //!
 //! ```text
 //!   quiet directory, all of it marked durable ──> anywhere, found by a start or met by readers
@@ -45,7 +46,7 @@ impl World {
         let contents = self.nodes[n].disk.contents();
         let place = if is_quiet { self.any_place(&contents) } else { self.proven(&contents) };
         let Some((path, position)) = place else { return };
-        if self.damage(n, &contents, (&path, position), is_running).is_ok() {
+        if self.damage(n, &contents, (&path, position), (is_running, is_quiet)).is_ok() {
             self.nodes[n].is_corrupted = true;
             self.count("corruptions");
             if !is_quiet {
@@ -100,16 +101,22 @@ impl World {
         n: NodeAt,
         contents: &BTreeMap<String, Vec<u8>>,
         (path, position): (&str, u64),
-        is_running: bool,
+        (is_running, is_marked): (bool, bool),
     ) -> io::Result<()> {
         // What a running process has in memory stays as it is, until it is read once more.
-        let kind = if is_running { 5 } else { self.random.below(10) };
+        let kind = match (is_running, is_marked) {
+            (true, _) => 5,
+            (false, true) => self.random.below(11),
+            // An end that is gone takes its proof along.
+            (false, false) => self.random.below(10),
+        };
         let disk = &self.nodes[n].disk;
         match kind {
             0..=4 => disk.flip_bit(path, position, u8::try_from(position % 8).unwrap_or(0)),
             5 | 6 => disk.damage_sector(path, position),
             // A write that went elsewhere: what belongs here is not here, or somebody else's is.
             7 => overwrite(disk, path, position, &[0; SECTOR_BYTES]),
+            10 => cut(disk, path, position),
             _ => {
                 let other = segments(contents).next().map_or(&[][..], |(_, bytes)| bytes);
                 overwrite(disk, path, position, other.get(..SECTOR_BYTES).unwrap_or_default())
@@ -143,6 +150,13 @@ fn frames(path: &str, bytes: &[u8]) -> Vec<(u64, FrameHeader)> {
 
 fn sector_of(position: u64) -> u64 {
     position / SECTOR_BYTES as u64
+}
+
+/// Lets a file end at a position.
+fn cut(disk: &SimDisk, path: &str, position: u64) -> io::Result<()> {
+    let file = disk.open(path)?;
+    file.set_bytes(position)?;
+    disk.flush(&[file], &[])
 }
 
 /// Puts a sector where it does not belong.

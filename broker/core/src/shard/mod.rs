@@ -35,7 +35,7 @@ mod timers;
 mod tests;
 
 pub use crate::replica::{REST_TICKS, RecoveredLog};
-pub use alone::{Alone, AloneError, Left, Survival};
+pub use alone::{Alone, AloneError, Left, Survival, Wanted};
 pub use effects::{Effect, Effects, Reply};
 pub use fitness::Unfit;
 pub use logs::{LogBirth, ShardStartError};

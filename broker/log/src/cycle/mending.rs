@@ -5,6 +5,9 @@
 //!   BASE.log ──> quarantine/            BASE-TIME.mended ──> BASE.log   carries it to its end
 //! ```
 //!
+//! Where the loss of what is missing was accepted, the fresh file has gap frames there, and frames
+//! behind them lie elsewhere: it is named `.closed`, and the side file leaves with the old one.
+//!
 //! Invariants
 //! - Until the fresh file is whole and durable, the damaged one is the log's.
 //! - The old file is kept. Who reads it goes on with it.
@@ -15,10 +18,10 @@
 use super::{CommitCycle, QUARANTINE, failure};
 use crate::bytes_io::{from_hex, hex};
 use crate::disk::Disk;
-use crate::mending::{Behind, Mending, Progress};
+use crate::mending::{Behind, LostEnd, Mending, Progress};
 use crate::meta::Record;
-use crate::recovery::{ReadAgain, RecoveredLog};
-use crate::segment::{SEGMENT_HEADER_BYTES, Segment, log_dir, segment_name};
+use crate::recovery::{Closing, Gap, ReadAgain, Reading, RecoveredLog};
+use crate::segment::{SEGMENT_HEADER_BYTES, Segment, log_dir, segment_name, side_name};
 use crate::state_file;
 use crate::work::{DiskFailed, Done, Mend, MendError, SEGMENT_BYTES_MIN, WriteError};
 use crate::writer::write_error;
@@ -31,12 +34,16 @@ use std::sync::Arc;
 pub(crate) const MENDING_SUFFIX: &str = ".mending";
 /// Suffix of a fresh file that is whole and is to take its segment's place.
 const MENDED_SUFFIX: &str = ".mended";
+/// The same of one in which frames lie elsewhere than in the old file.
+const CLOSED_SUFFIX: &str = ".closed";
 
 /// A mending, and what was asked for.
 #[derive(Debug)]
 struct Job {
     request: Mend,
     mending: Mending,
+    /// Of a mending that closes a hole: what lies behind, and segment files that hold nothing.
+    closing: Option<(Behind, Vec<LogIndex>)>,
     path: String,
     /// For frames.
     is_waiting: bool,
@@ -107,7 +114,8 @@ impl CommitCycle {
         let (incarnation, segment) = (request.incarnation, request.segment);
         let is_vital = self.logs.get(&incarnation).is_some_and(|log| log.options.vital);
         let mut made = self.make_mending(&request);
-        while matches!(made, Err(WriteError::NoSpace)) && self.make_room(is_vital) {
+        while matches!(made, Err(MendError::Write(WriteError::NoSpace))) && self.make_room(is_vital)
+        {
             made = self.make_mending(&request);
         }
         match made {
@@ -119,35 +127,65 @@ impl CommitCycle {
             Ok(None) => Some(self.mended(&request, 0)),
             Err(error) => {
                 let _ = self.disk.unlink(&mending_path(incarnation, segment));
-                Some(Done::MendFailed { incarnation, segment, error: error.into() })
+                Some(Done::MendFailed { incarnation, segment, error })
             }
         }
     }
 
-    fn make_mending(&self, request: &Mend) -> Result<Option<Job>, WriteError> {
+    fn make_mending(&mut self, request: &Mend) -> Result<Option<Job>, MendError> {
         let (id, base) = (request.incarnation, request.segment);
         let failed = |error: io::Error| write_error("make a mended segment", &error);
+        let (mut closing, mut banks) = (None, Vec::new());
         let (header, old, truncations) = if let Some(log) = self.logs.get(&id) {
             let segments = log.shared.segments();
-            let Some(segment) = segments.iter().find(|segment| segment.base_index() == base) else {
+            let segment = segments.iter().find(|segment| segment.base_index() == base);
+            let Some(segment) = segment.filter(|_| !request.accepts_loss) else {
                 return Ok(None);
             };
             (segment.header, Some(Arc::clone(&segment.file)), log.truncations.clone())
         } else {
-            let gap = self.quarantined.get(&id).and_then(|log| log.gap.as_ref());
-            let gap = gap.filter(|gap| gap.header.base_index == base);
-            let gap = gap.ok_or_else(|| self.unknown(id))?;
+            let gap = self.gap_to_fill(request)?;
+            if request.accepts_loss {
+                let known = gap.closing.clone();
+                let known = known.map_err(|reason| MendError::Unclosable { reason })?;
+                banks.clone_from(&known.banks);
+                closing = Some(self.behind_closing(known));
+            }
             let path = format!("{}/{}", log_dir(id), segment_name(base));
             let old = gap.has_file.then(|| self.disk.open(&path)).transpose().map_err(failed)?;
-            (gap.header, old, gap.truncations.clone())
+            (gap.header, old, gap.truncations)
         };
         let bytes = old.as_ref().map_or(Ok(0), |old| old.bytes()).map_err(failed)?;
         let path = mending_path(id, base);
         let fresh = self.disk.create(&path).map_err(failed)?;
         fresh.allocate(bytes.max(u64::from(SEGMENT_BYTES_MIN))).map_err(failed)?;
-        let mending = Mending::new(header, old, fresh, truncations).map_err(failed)?;
+        let mut mending = Mending::new(header, old, fresh, truncations).map_err(failed)?;
+        mending.banks = banks;
         let (is_waiting, is_stale) = (false, false);
-        Ok(Some(Job { request: request.clone(), mending, path, is_waiting, is_stale }))
+        let request = request.clone();
+        Ok(Some(Job { request, mending, closing, path, is_waiting, is_stale }))
+    }
+
+    /// The gap of a log that nobody runs on, where what is asked for can be done.
+    fn gap_to_fill(&self, request: &Mend) -> Result<Gap, WriteError> {
+        let gap = self.quarantined.get(&request.incarnation).and_then(|log| log.gap.as_ref());
+        let gap = gap.filter(|gap| {
+            gap.header.base_index == request.segment
+                && (request.accepts_loss || gap.mendable.is_some())
+        });
+        gap.cloned().ok_or_else(|| self.unknown(request.incarnation))
+    }
+
+    /// What lies behind a hole that is to be closed. At the log's end what is written gets a flush
+    /// sequence of its own, behind everything that was ever buried.
+    fn behind_closing(&mut self, known: Closing) -> (Behind, Vec<LogIndex>) {
+        let Closing { next, last, known_offset, void, .. } = known;
+        if let Some(next) = next {
+            return (Behind::Remains(next), void);
+        }
+        self.flush_sequence = self.flush_sequence.next();
+        let flush_sequence = self.flush_sequence;
+        (Behind::Nothing(LostEnd { last, known_offset, flush_sequence }), void)
     }
 
     /// One slice of one mending. Returns whether there was any.
@@ -186,7 +224,12 @@ impl CommitCycle {
     /// What lies behind the segment that is mended, and the last frame that is known to be
     /// committed; `None` where the segment is not there any more.
     fn around(&self, id: Incarnation) -> Option<(Behind, LogIndex)> {
-        let base = self.mendings.jobs.get(&id)?.request.segment;
+        let job = self.mendings.jobs.get(&id)?;
+        let base = job.request.segment;
+        if let Some((behind, _)) = job.closing {
+            // Nothing is asked of anybody.
+            return Some((behind, LogIndex::ZERO));
+        }
         if let Some(log) = self.logs.get(&id) {
             let segments = log.shared.segments();
             let at = segments.iter().position(|segment| segment.base_index() == base)?;
@@ -196,8 +239,9 @@ impl CommitCycle {
             return Some((next.unwrap_or(Behind::End(log.tail.index)), log.hard_state.commit));
         }
         let gap = self.quarantined.get(&id)?.gap.as_ref()?;
-        let next = gap.next.map(|(next, first)| Behind::Segment(next, first));
-        Some((next.unwrap_or(Behind::Unknown), gap.commit))
+        let mendable = gap.mendable.as_ref()?;
+        let next = mendable.next.map(|(next, first)| Behind::Segment(next, first));
+        Some((next.unwrap_or(Behind::Unknown), mendable.commit))
     }
 
     /// Puts a whole fresh file in its segment's place.
@@ -211,28 +255,33 @@ impl CommitCycle {
             Err(error) => return Ok(Some(self.give_up_mending(id, base, error))),
         };
         let Some(job) = self.mendings.jobs.get(&id) else { return Ok(None) };
-        let named = self.disk.rename(&job.path, &mended_path(id, base, wall_ms));
+        let is_closed = job.closing.is_some();
+        let exchange = Exchange { log: id, base, wall_ms, is_closed };
+        let named = self.disk.rename(&job.path, &exchange.fresh());
         if let Err(error) = named {
             let error = write_error("name a mended segment", &error);
             return Ok(Some(self.give_up_mending(id, base, error.into())));
         }
         self.disk.flush(&[], &[log_dir(id)]).map_err(failure("name a mended segment"))?;
-        let mut moved = exchange(&*self.disk, id, base, wall_ms);
+        let mut moved = exchange.perform(&*self.disk);
         while matches!(&moved, Err(error) if error.kind() == io::ErrorKind::StorageFull)
             && self.make_room(true)
         {
-            moved = exchange(&*self.disk, id, base, wall_ms);
+            moved = exchange.perform(&*self.disk);
         }
         if let Err(error) = &moved
             && error.kind() == io::ErrorKind::StorageFull
         {
             let error = write_error("put a mended segment in place", error);
-            undo(&*self.disk, id, base, wall_ms).map_err(failure("put a segment back"))?;
+            exchange.undo(&*self.disk).map_err(failure("put a segment back"))?;
             return Ok(Some(self.give_up_mending(id, base, error.into())));
         }
         moved.map_err(failure("put a mended segment in place"))?;
         let Some(job) = self.mendings.jobs.remove(&id) else { return Ok(None) };
         self.keep_old(id, base, wall_ms);
+        if let Some((_, void)) = &job.closing {
+            bury(&*self.disk, id, void, wall_ms);
+        }
         match segment {
             Some(segment) => {
                 if let Some(log) = self.logs.get_mut(&id) {
@@ -288,7 +337,9 @@ impl CommitCycle {
         let shared = self.quarantined.get(&id).map(|log| Arc::clone(&log.shared));
         let shared = shared.ok_or_else(unknown)?;
         let replica = self.meta.state.replicas.get(&id).ok_or_else(unknown)?;
-        let read = ReadAgain::read(&*self.disk, id, replica, self.highest, self.options);
+        let flushes = (self.highest, request.accepts_loss);
+        let reading = Reading { options: self.options, everything: self.reads_everything };
+        let read = ReadAgain::read(&*self.disk, id, replica, flushes, reading);
         let read = read.map_err(failed)?;
         if let Some(marks) = read.marks() {
             let sequence = self.flush_sequence.next();
@@ -328,6 +379,7 @@ impl CommitCycle {
             reader: log.reader(),
             corrupt: None,
             mendable: None,
+            loss: None,
         })
     }
 }
@@ -336,48 +388,113 @@ fn mending_path(log: Incarnation, base: LogIndex) -> String {
     format!("{}/{}{MENDING_SUFFIX}", log_dir(log), hex(base.get()))
 }
 
-fn mended_path(log: Incarnation, base: LogIndex, wall_ms: u64) -> String {
-    format!("{}/{}-{}{MENDED_SUFFIX}", log_dir(log), hex(base.get()), hex(wall_ms))
-}
-
 /// Name of a damaged segment in the quarantine.
 fn kept_name(log: Incarnation, base: LogIndex, wall_ms: u64) -> String {
     format!("{}-{}-{}", hex(log.get()), hex(base.get()), hex(wall_ms))
 }
 
-/// Puts a mended segment in its place. What has been done of it stays done.
-fn exchange(disk: &dyn Disk, log: Incarnation, base: LogIndex, wall_ms: u64) -> io::Result<()> {
-    let dir = log_dir(log);
-    let (place, fresh) = (format!("{dir}/{}", segment_name(base)), mended_path(log, base, wall_ms));
-    disk.create_dir(QUARANTINE)?;
-    match disk.rename(&place, &format!("{QUARANTINE}/{}", kept_name(log, base, wall_ms))) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => result?,
-    }
-    match disk.rename(&fresh, &place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => result?,
-    }
-    disk.flush(&[], &[String::new(), QUARANTINE.to_owned(), dir])
+/// Name of its side file there.
+fn kept_side_name(log: Incarnation, base: LogIndex, wall_ms: u64) -> String {
+    format!("{}-{}-side-{}", hex(log.get()), hex(base.get()), hex(wall_ms))
 }
 
-/// Takes back what an exchange has begun.
-fn undo(disk: &dyn Disk, log: Incarnation, base: LogIndex, wall_ms: u64) -> io::Result<()> {
-    let dir = log_dir(log);
-    let (place, kept) = (segment_name(base), kept_name(log, base, wall_ms));
-    if !disk.list(&dir)?.iter().any(|entry| entry.name == place) {
-        disk.rename(&format!("{QUARANTINE}/{kept}"), &format!("{dir}/{place}"))?;
+/// A mended segment, durable, and the place that it is to take.
+#[derive(Clone, Copy)]
+struct Exchange {
+    log: Incarnation,
+    base: LogIndex,
+    wall_ms: u64,
+    /// Its frames lie elsewhere than in the old file: what the side file says is not true of it.
+    is_closed: bool,
+}
+
+impl Exchange {
+    /// What a file of this name in the log's directory is to become.
+    fn parse(log: Incarnation, name: &str) -> Option<Self> {
+        let (name, is_closed) = match name.strip_suffix(CLOSED_SUFFIX) {
+            Some(name) => (name, true),
+            None => (name.strip_suffix(MENDED_SUFFIX)?, false),
+        };
+        let (base, wall_ms) = name.split_once('-')?;
+        let (base, wall_ms) = (LogIndex::new(from_hex(base)?), from_hex(wall_ms)?);
+        Some(Self { log, base, wall_ms, is_closed })
     }
-    disk.unlink(&mended_path(log, base, wall_ms))?;
-    disk.flush(&[], &[dir])
+
+    fn fresh(&self) -> String {
+        let suffix = if self.is_closed { CLOSED_SUFFIX } else { MENDED_SUFFIX };
+        format!("{}/{}-{}{suffix}", log_dir(self.log), hex(self.base.get()), hex(self.wall_ms))
+    }
+
+    fn place(&self) -> String {
+        format!("{}/{}", log_dir(self.log), segment_name(self.base))
+    }
+
+    fn side(&self) -> String {
+        format!("{}/{}", log_dir(self.log), side_name(self.base))
+    }
+
+    fn kept(&self) -> String {
+        format!("{QUARANTINE}/{}", kept_name(self.log, self.base, self.wall_ms))
+    }
+
+    fn kept_side(&self) -> String {
+        format!("{QUARANTINE}/{}", kept_side_name(self.log, self.base, self.wall_ms))
+    }
+
+    /// Puts the segment in its place. What has been done of it stays done.
+    fn perform(&self, disk: &dyn Disk) -> io::Result<()> {
+        let dirs = [String::new(), QUARANTINE.to_owned(), log_dir(self.log)];
+        disk.create_dir(QUARANTINE)?;
+        if self.is_closed {
+            // For good, before a segment is there of which it is not true.
+            rename_if_there(disk, &self.side(), &self.kept_side())?;
+            disk.flush(&[], &dirs)?;
+        }
+        rename_if_there(disk, &self.place(), &self.kept())?;
+        rename_if_there(disk, &self.fresh(), &self.place())?;
+        disk.flush(&[], &dirs)
+    }
+
+    /// Takes back what has been done of it.
+    fn undo(&self, disk: &dyn Disk) -> io::Result<()> {
+        let dir = log_dir(self.log);
+        let entries = disk.list(&dir)?;
+        let is_there = |name: String| entries.iter().any(|entry| entry.name == name);
+        if !is_there(segment_name(self.base)) {
+            rename_if_there(disk, &self.kept(), &self.place())?;
+        }
+        if self.is_closed && !is_there(side_name(self.base)) {
+            rename_if_there(disk, &self.kept_side(), &self.side())?;
+        }
+        disk.unlink(&self.fresh())?;
+        disk.flush(&[], &[dir])
+    }
+}
+
+fn rename_if_there(disk: &dyn Disk, from: &str, to: &str) -> io::Result<()> {
+    match disk.rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Keeps segment files in which nothing is intact, and which a closed hole covers. Those that
+/// cannot be kept are taken away like everything behind a log's end.
+fn bury(disk: &dyn Disk, log: Incarnation, void: &[LogIndex], wall_ms: u64) {
+    let dir = log_dir(log);
+    for base in void {
+        let segment = (segment_name(*base), kept_name(log, *base, wall_ms));
+        let side = (side_name(*base), kept_side_name(log, *base, wall_ms));
+        for (name, kept) in [segment, side] {
+            let _ = disk.rename(&format!("{dir}/{name}"), &format!("{QUARANTINE}/{kept}"));
+        }
+    }
 }
 
 /// Carries a mending to its end whose fresh file is durable. Returns whether `name`, of a file in
 /// the log's directory, is such a one.
 pub(crate) fn finish_if_mended(disk: &dyn Disk, log: Incarnation, name: &str) -> io::Result<bool> {
-    let parts = name.strip_suffix(MENDED_SUFFIX).and_then(|name| name.split_once('-'));
-    let parts = parts.and_then(|(base, wall_ms)| Some((from_hex(base)?, from_hex(wall_ms)?)));
-    let Some((base, wall_ms)) = parts else { return Ok(false) };
-    exchange(disk, log, LogIndex::new(base), wall_ms)?;
+    let Some(exchange) = Exchange::parse(log, name) else { return Ok(false) };
+    exchange.perform(disk)?;
     Ok(true)
 }

@@ -4,7 +4,8 @@
 
 use super::files::LogFiles;
 use super::scan::LogScan;
-use super::{Recovered, RecoveryProgress, RecoveryReport, Verdict, failed};
+use super::verdict::{Verdict, settled_by};
+use super::{Reading, Recovered, RecoveryProgress, RecoveryReport, failed};
 use crate::data_dir::OpenError;
 use crate::disk::{Disk, DiskFile};
 use crate::flush_set::FlushSet;
@@ -26,12 +27,14 @@ impl ReadAgain {
     ///
     /// - `highest`: M, as the start found it. Nothing was written to the log since but what was
     ///   mended.
+    /// - `keeps_all`: nothing that is intact is taken for torn: somebody has just said that what is
+    ///   missing before it is to be missing.
     pub(crate) fn read(
         disk: &dyn Disk,
         incarnation: Incarnation,
         replica: &ReplicaMeta,
-        highest: FlushSequence,
-        options: LogOptions,
+        (highest, keeps_all): (FlushSequence, bool),
+        reading: Reading,
     ) -> Result<Self, OpenError> {
         let files = LogFiles::list(disk, incarnation, replica);
         let files = files.map_err(failed("list a mended log"))?;
@@ -39,10 +42,10 @@ impl ReadAgain {
         disk.flush(&opened, std::slice::from_ref(&files.dir))
             .map_err(failed("flush a mended log"))?;
         let progress = RecoveryProgress::default();
-        let interval = options.index_interval_bytes;
-        let scan = LogScan::run(disk, files, replica.clone(), interval, &progress)
+        let scan = LogScan::run(disk, files, replica.clone(), reading, &progress)
             .map_err(failed("read a mended log"))?;
-        let verdict = Verdict::of(&scan, highest);
+        let settled = if keeps_all { FlushSequence::new(u64::MAX) } else { settled_by(highest) };
+        let verdict = Verdict::of(&scan, settled);
         Ok(Self { scan, verdict, highest })
     }
 

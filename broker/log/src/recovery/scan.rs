@@ -7,10 +7,13 @@
 //!
 //! Absent on purpose: writing, and the decision what a bad frame means (`recovery`).
 
-use super::RecoveryProgress;
+mod behind;
+
+use super::loss::LossWalk;
+use super::{Reading, RecoveryProgress};
 use crate::bytes_io::size;
 use crate::disk::{Disk, DiskFile};
-use crate::frames::{Place, SKIP_BYTES, WALK_BYTES, Window, find_frames, read_place};
+use crate::frames::{Place, SKIP_BYTES, WALK_BYTES, Window, read_place};
 use crate::index::SparseIndex;
 use crate::meta::ReplicaMeta;
 use crate::recovery::StoredState;
@@ -20,18 +23,10 @@ use crate::side::{self, ENTRY_BYTES, SideEntry};
 use crate::tail::Tail;
 use crate::writer::Side;
 use bateau_protocol::frame::FrameHeader;
-use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex};
+use bateau_protocol::ids::{FlushSequence, Incarnation, LogIndex, Offset};
 use bateau_protocol::terms::TermTable;
-use std::collections::BTreeSet;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
-
-/// Bytes of dead frames in one file behind which nothing more is looked for. What a recycled file
-/// held before lies behind its tail, up to the file's end, and frames that are whole there were not
-/// written over: a live one behind them would have to follow a write that was lost, whole, over so
-/// many bytes. Without a bound a start would read all of every recycled segment.
-const DEAD_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// A segment whose frames follow those before.
 #[derive(Debug)]
@@ -80,8 +75,14 @@ pub(super) struct LogScan {
     pub(super) tail: Tail,
     pub(super) stop: Stop,
     pub(super) found: Vec<Found>,
+    /// What is missing between the intact frames behind the stop.
+    pub(super) losses: LossWalk,
     /// Highest live side header behind the tail.
     pub(super) side_proof: Option<LogIndex>,
+    /// The last index that was there, as far as durable mark, side headers and intact frames say.
+    pub(super) last_known: LogIndex,
+    /// Offsets below this one were given away, as far as durable mark and side headers say.
+    pub(super) known_offset: Offset,
     /// Highest flush sequence in any frame seen.
     pub(super) flush_sequence: FlushSequence,
     pub(super) terms: TermTable,
@@ -92,7 +93,7 @@ pub(super) struct LogScan {
     pub(super) walked_bytes: u64,
     /// Files that nobody needs any more.
     pub(super) leftovers: Vec<String>,
-    interval_bytes: u32,
+    reading: Reading,
     /// Birth sequence of the newest segment that follows: what is older is no frame of its future.
     birth: FlushSequence,
 }
@@ -104,7 +105,7 @@ impl LogScan {
         disk: &dyn Disk,
         mut files: LogFiles,
         meta: ReplicaMeta,
-        interval_bytes: u32,
+        reading: Reading,
         progress: &RecoveryProgress,
     ) -> io::Result<Self> {
         let segments = files.bases.len();
@@ -120,24 +121,29 @@ impl LogScan {
             unreadable: false,
             bytes: 0,
         };
+        let tail = Tail {
+            segment,
+            position: SEGMENT_HEADER_BYTES,
+            index: meta.start.index.previous(),
+            next_offset: meta.start.offset,
+            term: meta.start.term,
+            chain_crc: meta.start.chain_crc,
+            flush_sequence: FlushSequence::ZERO,
+        };
+        let known_offset = meta.durable.map_or(meta.start.offset, |durable| durable.next_offset);
         let mut scan = Self {
             incarnation: files.incarnation,
             dir: files.dir.clone(),
             segments: Vec::new(),
             later: Vec::new(),
-            tail: Tail {
-                segment,
-                position: SEGMENT_HEADER_BYTES,
-                index: meta.start.index.previous(),
-                next_offset: meta.start.offset,
-                term: meta.start.term,
-                chain_crc: meta.start.chain_crc,
-                flush_sequence: FlushSequence::ZERO,
-            },
+            tail,
             meta,
             stop,
             found: Vec::new(),
+            losses: LossWalk::from(tail),
             side_proof: None,
+            last_known: LogIndex::ZERO,
+            known_offset,
             flush_sequence: FlushSequence::ZERO,
             terms: TermTable::default(),
             state,
@@ -145,7 +151,7 @@ impl LogScan {
             walked_frames: 0,
             walked_bytes: 0,
             leftovers: std::mem::take(&mut files.leftovers),
-            interval_bytes,
+            reading,
             birth: FlushSequence::ZERO,
         };
         scan.walk_segments(disk, &mut files, progress)?;
@@ -249,7 +255,13 @@ impl LogScan {
         } else {
             None
         };
-        let durable = self.meta.durable.filter(|durable| durable.segment >= base);
+        let mut durable = self.meta.durable.filter(|durable| durable.segment >= base);
+        if self.reading.everything
+            && let Some(mark) = durable
+            && !self.is_intact(disk, files, &*file, mark)?
+        {
+            durable = None;
+        }
         let known = durable.filter(|durable| durable.segment > base).and(side_file.as_ref());
         // A file that is too short for what is known of it has lost something: then every byte is
         // read.
@@ -269,7 +281,7 @@ impl LogScan {
         let mut good = GoodSegment {
             header,
             file: Arc::clone(&file),
-            index: SparseIndex::new(self.interval_bytes),
+            index: SparseIndex::new(self.reading.options.index_interval_bytes),
             tail: self.tail,
             side: Side::new(0),
             is_sealed: false,
@@ -287,6 +299,33 @@ impl LogScan {
         good.tail = self.tail;
         self.segments.push(good);
         Ok(())
+    }
+
+    /// Whether every byte of a segment is as it should be, up to the durable mark or the segment
+    /// behind. What is not, is then walked as if there were no mark.
+    fn is_intact(
+        &mut self,
+        disk: &dyn Disk,
+        files: &mut LogFiles,
+        file: &dyn DiskFile,
+        durable: Tail,
+    ) -> io::Result<bool> {
+        let before = self.tail;
+        let mut window = Window::new(file, WALK_BYTES)?;
+        let is_whole = loop {
+            let ends_here = durable.segment == before.segment;
+            if ends_here && self.tail.index >= durable.index || self.is_taken_over(disk, files)? {
+                break true;
+            }
+            match read_place(&mut window, self.tail.position, true) {
+                Place::Frame { header, .. } if self.follows(&header) => {
+                    self.tail = self.tail.after(&header);
+                }
+                _ => break false,
+            }
+        };
+        self.tail = before;
+        Ok(is_whole)
     }
 
     fn take_checkpoint(
@@ -340,7 +379,7 @@ impl LogScan {
         let ends_here = durable.segment == good.header.base_index;
         for entries in [entries, &[]] {
             (self.tail, self.terms) = before.clone();
-            good.index = SparseIndex::new(self.interval_bytes);
+            good.index = SparseIndex::new(self.reading.options.index_interval_bytes);
             good.side = Side::new(0);
             self.index_by(good, ends_here.then_some(durable.index), entries)?;
             let arrived = if ends_here {
@@ -498,76 +537,5 @@ impl LogScan {
             && header.index > self.tail.index
             && header.term >= self.tail.term
             && header.base_offset >= self.tail.next_offset
-    }
-
-    /// Looks for what was once durable behind the stop: side headers, and whole frames.
-    fn look_behind(&mut self, disk: &dyn Disk, files: &mut LogFiles) -> io::Result<()> {
-        let mut places = vec![(self.stop.segment, self.stop.position)];
-        // A side file may outlive its segment, and prove what was lost.
-        let behind = self.later.iter().chain(&files.has_side);
-        let behind: BTreeSet<LogIndex> =
-            behind.copied().filter(|base| *base > self.stop.segment).collect();
-        places.extend(behind.into_iter().map(|base| (base, 0)));
-        for (base, position) in places {
-            if files.has_side.contains(&base) {
-                let file = files.reopen(disk, &side_name(base))?;
-                let entries = side::read_entries(&*file, self.incarnation, base);
-                for slot in entries.unwrap_or_default().chunks_exact(size(ENTRY_BYTES)) {
-                    let Some(entry) = SideEntry::decode(slot) else { continue };
-                    if self.is_live_behind(&entry.header) {
-                        let index = entry.header.index;
-                        self.side_proof = self.side_proof.max(Some(index));
-                        let sequence = entry.header.flush_sequence;
-                        self.flush_sequence = self.flush_sequence.max(sequence);
-                    }
-                }
-            }
-            if !files.bases.contains(&base) {
-                continue;
-            }
-            let file = files.reopen(disk, &segment_name(base))?;
-            self.find_live_behind(&*file, base, position)?;
-        }
-        Ok(())
-    }
-
-    /// Looks for whole frames of this log's future in a segment file.
-    fn find_live_behind(
-        &mut self,
-        file: &dyn DiskFile,
-        base: LogIndex,
-        position: u64,
-    ) -> io::Result<()> {
-        let birth = self.birth_of(file, base);
-        let (mut found, mut dead_bytes) = (Vec::new(), 0);
-        find_frames(file, position, &mut |header, _| {
-            let bytes = header.frame_bytes();
-            if header.flush_sequence > birth && self.is_live_behind(&header) {
-                let (index, flush_sequence) = (header.index, header.flush_sequence);
-                found.push(Found { index, flush_sequence, bytes });
-                dead_bytes = 0;
-            } else {
-                dead_bytes += bytes;
-            }
-            if dead_bytes > DEAD_BYTES_MAX {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
-        let highest = found.iter().map(|found| found.flush_sequence).max();
-        self.flush_sequence = self.flush_sequence.max(highest.unwrap_or_default());
-        self.found.append(&mut found);
-        Ok(())
-    }
-
-    /// Birth sequence of a segment that does not follow, as far as its header can be read.
-    fn birth_of(&self, file: &dyn DiskFile, base: LogIndex) -> FlushSequence {
-        let mut bytes = vec![0; size(SEGMENT_HEADER_BYTES)];
-        let header =
-            file.read_at(0, &mut bytes).ok().and_then(|()| SegmentHeader::decode(&bytes).ok());
-        let own = header
-            .filter(|header| (header.incarnation, header.base_index) == (self.incarnation, base));
-        own.map_or(FlushSequence::ZERO, |header| header.birth_flush_sequence)
     }
 }

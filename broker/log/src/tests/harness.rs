@@ -69,6 +69,7 @@ pub(super) fn options() -> DataDirOptions {
         meta_copy_bytes: 512 * 1024,
         log: LogOptions { segment_bytes: 20 * 1024, index_interval_bytes: 700, vital: false },
         wall_ms: 5,
+        reads_everything: false,
     }
 }
 
@@ -82,10 +83,15 @@ pub(super) fn found(disk: &SimDisk) {
 
 /// Opens a founded directory.
 pub(super) fn open(disk: &SimDisk) -> Result<Opened, OpenError> {
+    open_with(disk, options())
+}
+
+/// The same, in a certain way.
+pub(super) fn open_with(disk: &SimDisk, options: DataDirOptions) -> Result<Opened, OpenError> {
     let dir = DataDir::lock(Arc::new(disk.clone()), 1).unwrap();
     let found = dir.identity(NodeId::new(1))?.expect("founded");
     let progress = RecoveryProgress::default();
-    let opened = dir.open_watched(&found, options(), &progress)?;
+    let opened = dir.open_watched(&found, options, &progress)?;
     let (done, total) = progress.segments();
     assert_eq!(done, total, "a recovery that is over says so, whatever it found");
     assert!(total >= opened.logs.iter().filter(|log| log.corrupt.is_none()).count() as u64);

@@ -11,13 +11,13 @@ use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, Term};
 use std::collections::BTreeMap;
 
-const LOG: u64 = 9;
-const ID: Incarnation = Incarnation::new(LOG);
+pub(super) const LOG: u64 = 9;
+pub(super) const ID: Incarnation = Incarnation::new(LOG);
 /// Records behind frame 1.
-const RECORDS: u64 = 120;
+pub(super) const RECORDS: u64 = 120;
 
 /// A log of some segments, all of it committed, and what another replica has of it.
-fn node() -> (Node, Vec<Frame>) {
+pub(super) fn node() -> (Node, Vec<Frame>) {
     let disk = SimDisk::new(1, 1 << 30);
     found(&disk);
     let mut node = Node::start(1, &disk);
@@ -36,12 +36,12 @@ fn node() -> (Node, Vec<Frame>) {
     (node, others)
 }
 
-fn path(base: LogIndex) -> String {
+pub(super) fn path(base: LogIndex) -> String {
     format!("partitions/{LOG:016x}/{:016x}.log", base.get())
 }
 
 /// Where frame `index` begins, by what is on the disk.
-fn place(reader: &LogReader, index: u64) -> (LogIndex, u64) {
+pub(super) fn place(reader: &LogReader, index: u64) -> (LogIndex, u64) {
     let index = LogIndex::new(index);
     let bases = reader.sealed().into_iter().map(|sealed| sealed.first_index);
     let base = bases.filter(|base| *base <= index).max().unwrap_or(LogIndex::new(1));
@@ -53,7 +53,8 @@ fn place(reader: &LogReader, index: u64) -> (LogIndex, u64) {
 
 fn mend(segment: LogIndex, frames: &[Frame], reopens: bool) -> Work {
     let frames = frames.to_vec();
-    Work::Mend(Mend { incarnation: ID, segment, frames, reopens, wall_ms: 77 })
+    let accepts_loss = false;
+    Work::Mend(Mend { incarnation: ID, segment, frames, reopens, accepts_loss, wall_ms: 77 })
 }
 
 /// Mends until there is an answer that ends it. What is asked for comes two frames at a time.
@@ -168,7 +169,7 @@ fn damage_that_was_in_memory_alone_is_mended_without_others() {
 }
 
 /// A directory that was closed by a crash, and then lost something.
-fn damaged(damage: impl FnOnce(&SimDisk, &LogReader)) -> (SimDisk, Vec<Frame>) {
+pub(super) fn damaged(damage: impl FnOnce(&SimDisk, &LogReader)) -> (SimDisk, Vec<Frame>) {
     let (node, others) = node();
     let disk = node.disk.kill();
     damage(&disk, &node.readers[&LOG]);
