@@ -334,6 +334,11 @@ impl ShardLoop {
                 }
                 NodeEffect::LeaderElsewhere { incarnation, leader } => {
                     update.set_leader_elsewhere(incarnation, leader);
+                    inputs.extend(leader.map(|(node, term)| Input::Leads {
+                        incarnation,
+                        node,
+                        term,
+                    }));
                 }
                 // What concerns links is done, and a founding is over before there is a shard.
                 NodeEffect::Dial { .. }

@@ -182,6 +182,8 @@ impl World {
         log: Incarnation,
         leader: Option<(NodeId, Term)>,
     ) {
+        let leads = leader.map(|(node, term)| Input::Leads { incarnation: log, node, term });
+        process.inbox.extend(leads);
         let place = leader.and_then(|(node, _)| self.place_of(node));
         match place {
             Some(place) => drop(process.elsewhere.insert(log, place)),

@@ -32,7 +32,8 @@ struct Arguments {
 }
 
 const USAGE: &str = "sim --seed N [--nodes 1|3|5] [--seconds S] [--count K] [--script LINE] \
-                     [--also CLASSES] [--loud] [--no-shrink] [--stop] [--keep DIR] [--ledger FILE] [--jobs N]";
+                     [--also CLASSES] [--loud] [--no-shrink] [--stop] [--keep DIR] \
+                     [--ledger FILE] [--jobs N]";
 
 fn arguments() -> Result<Arguments, String> {
     let mut found = Arguments {

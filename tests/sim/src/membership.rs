@@ -190,9 +190,12 @@ impl World {
         let id = self.nodes[n].id;
         let shard = process.shard();
         let removed = shard.and_then(|shard| removed_replica(shard.metadata()?, log, id));
+        let metadata = shard.and_then(|shard| shard.metadata());
+        let is_tombstone = metadata.is_some_and(|metadata| metadata.is_tombstone(log));
         let groups = &mut self.checker.logs.entry(log).or_default().groups;
-        // A node that starts hears of it again, when it has confirmed it.
-        if removed.is_none() && groups.has_removed_on(id) {
+        // A node that starts hears of it again, when it has confirmed it; and all of the partition
+        // may have been deleted since.
+        if removed.is_none() && (groups.has_removed_on(id) || is_tombstone) {
             return;
         }
         let Some(removed) = removed else {

@@ -12,7 +12,7 @@ use super::raft_view::Fetch;
 use super::{Replica, ReplicaFault, Role};
 use crate::shard::{Effect, Effects};
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{NodeId, ReplicaId};
+use bateau_protocol::ids::{NodeId, ReplicaId, Term};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
 
 impl Replica {
@@ -89,6 +89,21 @@ impl Replica {
         self.candidacy = self.turn_among(|voter| voter.node_id != node);
         if !self.is_asleep() {
             self.stand_in_turn();
+        }
+    }
+
+    /// The replica on `node` says that it leads in `term`. Who has just started, sleeps and has all
+    /// that there was in that term remembers it, as if it had never been away, and sleeps on.
+    ///
+    /// Safe: nobody else has ever led in that term.
+    pub fn hear_leader(&mut self, node: NodeId, term: Term) {
+        let leader = self.membership.voters.iter().find(|voter| voter.node_id == node);
+        let Some(leader) = leader.filter(|leader| leader.replica_id != self.replica_id) else {
+            return;
+        };
+        if self.needs_rousing() && self.raft.term() == term && self.raft.is_at_rest() {
+            self.raft.remember_leader(leader.replica_id);
+            self.candidacy = None;
         }
     }
 

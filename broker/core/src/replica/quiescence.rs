@@ -109,7 +109,7 @@ impl Replica {
         let is_stirred = !self.gathered.is_empty()
             || !self.held.is_empty()
             || !self.reads.is_empty()
-            || self.raft.has_ready();
+            || self.raft.is_stirred();
         if self.is_asleep() && is_stirred {
             self.wake();
         }

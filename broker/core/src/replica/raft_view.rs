@@ -187,6 +187,7 @@ impl RaftView {
             ticks: 0,
             heard: BTreeMap::new(),
         };
+        view.pace_learners();
         view.overwrite_election_timeout();
         Ok(view)
     }
@@ -214,14 +215,29 @@ impl RaftView {
         self.overwrite_election_timeout();
     }
 
+    /// This replica follows `leader`, which leads in its term.
+    pub fn remember_leader(&mut self, leader: ReplicaId) {
+        let term = self.node.raft.term;
+        self.node.raft.become_follower(term, leader.get());
+        self.overwrite_election_timeout();
+    }
+
     /// Whether the election clock must run: not for whoever leads nobody but itself.
     pub fn needs_ticks(&self) -> bool {
         !self.is_leader() || self.node.raft.prs().iter().count() > 1
     }
 
-    /// Whether raft has something to be done.
-    pub fn has_ready(&self) -> bool {
-        self.node.has_ready()
+    /// Whether raft has more to be done than to say who leads.
+    pub fn is_stirred(&self) -> bool {
+        let raft = &self.node.raft;
+        let log = &raft.raft_log;
+        let vote = Vote { term: Term::new(raft.term), voted_for: ReplicaId::new(raft.vote) };
+        vote != self.vote
+            || !raft.msgs.is_empty()
+            || !raft.read_states.is_empty()
+            || !log.unstable_entries().is_empty()
+            || log.unstable_snapshot().is_some()
+            || log.has_next_entries()
     }
 
     /// Goes on with the clocks that stood still: a leader says at once that it is there, and gives

@@ -50,7 +50,7 @@ use crate::replica::trim::Segments;
 use crate::replica::{MetadataStart, Produce, ProduceError, ReadOrigin, Replica, TailBudget};
 use crate::ticket::Ticket;
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, TopicId};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, Term, TopicId};
 use bateau_protocol::peer::{RaftMessage, SnapshotChunk};
 use births::Births;
 use fitness::Fitness;
@@ -197,6 +197,15 @@ pub enum Input {
     },
     /// Who lives, this node included.
     Lives(BTreeSet<NodeId>),
+    /// Another node says that it leads a partition, held here or not.
+    Leads {
+        /// The partition's log.
+        incarnation: Incarnation,
+        /// The node.
+        node: NodeId,
+        /// Its term.
+        term: Term,
+    },
     /// Other nodes that give their leaderships away, and want none.
     GiveWay(BTreeSet<NodeId>),
     /// Give the leadership of a partition away.
@@ -360,6 +369,9 @@ impl Shard {
                 self.with(incarnation, effects, |replica, _| replica.transfer_leadership(node));
             }
             Input::Lives(live) => self.note_live(live, effects),
+            Input::Leads { incarnation, node, term } => {
+                self.with(incarnation, effects, |replica, _| replica.hear_leader(node, term));
+            }
             Input::GiveWay(nodes) => self.fitness.hear_giving_way(nodes),
             Input::Leave { ticket } => self.leave(ticket, effects),
             Input::Persisted { incarnation, ready } => {

@@ -14,7 +14,7 @@
 //!
 //! Absent on purpose: which change comes next (`steering`).
 
-use super::{ProposalDropped, RaftView};
+use super::{MESSAGES_INFLIGHT_MAX, ProposalDropped, RaftView};
 use crate::replica::membership::{Membership, Step};
 use crate::replica::stamp::Stamp;
 use bateau_protocol::frame::{Frame, FrameKind};
@@ -23,6 +23,10 @@ use raft::eraftpb::{
     ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState,
 };
 use raft::{INVALID_ID, ProgressState, StateRole};
+
+/// Append messages to one learner that may be unanswered: while some are on their way, and some go
+/// to the disk, the next ones are read.
+const LEARNER_MESSAGES_INFLIGHT_MAX: usize = 4;
 
 impl RaftView {
     /// Proposes `next` in the place of `present`, which is applied. Returns its index.
@@ -67,7 +71,22 @@ impl RaftView {
             let term = self.node.raft.term;
             self.node.raft.become_follower(term, INVALID_ID);
         }
+        self.pace_learners();
         self.overwrite_election_timeout();
+    }
+
+    /// Learners copy with little on its way: whoever works beside them waits for no more than that.
+    pub(super) fn pace_learners(&mut self) {
+        let tracker = self.node.raft.prs();
+        let learners = tracker.conf().learners();
+        let most = |id: u64| match learners.contains(&id) {
+            true => LEARNER_MESSAGES_INFLIGHT_MAX,
+            false => MESSAGES_INFLIGHT_MAX,
+        };
+        let all: Vec<(u64, usize)> = tracker.iter().map(|(id, _)| (*id, most(*id))).collect();
+        for (id, most) in all {
+            self.node.raft.adjust_max_inflight_msgs(id, most);
+        }
     }
 
     /// The last index that a member is known to have flushed, where it has everything or gets what
