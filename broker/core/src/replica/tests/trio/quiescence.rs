@@ -88,6 +88,7 @@ fn who_loses_the_leaders_node_asleep_sleeps_on_until_it_is_roused() {
         trio.seat(id).replica.rouse();
         assert!(trio.is_asleep(id), "there is a leader");
         trio.seat(id).replica.forget_leader(NodeId::new(1));
+        trio.drain(id);
         assert!(trio.is_asleep(id), "its turn comes");
     }
     trio.pass(50, &[2, 3]);
@@ -129,6 +130,37 @@ fn who_starts_asleep_is_roused_by_whoever_asks_it() {
     assert_eq!(trio.answers(leader), [(9, Ok(1))]);
     trio.pass(REST_TICKS + 1, &VOTERS);
     trio.assert_all_sleep();
+}
+
+#[test]
+fn who_is_told_asleep_who_leads_in_its_term_sleeps_on_behind_it() {
+    let mut trio = Trio::asleep();
+    let term = trio.seats[&1].replica.term();
+    trio.seat(3).replica.forget_leader(NodeId::new(1));
+    trio.drain(3);
+    for (node, term) in [(1, Term::new(term.get() + 1)), (4, term), (3, term)] {
+        trio.seat(3).replica.hear_leader(NodeId::new(node), term);
+        assert!(trio.seats[&3].replica.needs_rousing(), "node {node} in term {term}");
+    }
+    trio.seat(3).replica.hear_leader(NodeId::new(1), term);
+    trio.drain(3);
+    assert!(!trio.seats[&3].replica.needs_rousing());
+    trio.assert_all_sleep();
+    trio.seat(2).replica.hear_leader(NodeId::new(3), term);
+    assert_eq!(trio.seats[&2].replica.followed_on(NodeId::new(3)), None, "it knows better");
+    trio.produce(1, 8, b"b");
+    trio.settle(&VOTERS);
+    assert_eq!(trio.answers(1).last(), Some(&(8, Ok(1))));
+}
+
+#[test]
+fn who_has_not_got_everything_does_not_sleep_behind_a_leader() {
+    let mut trio = Trio::asleep();
+    let term = trio.seats[&1].replica.term();
+    trio.restart(3);
+    trio.seat(3).replica.sleep_leaderless();
+    trio.seat(3).replica.hear_leader(NodeId::new(1), term);
+    assert!(trio.seats[&3].replica.needs_rousing(), "its commit is behind");
 }
 
 #[test]
