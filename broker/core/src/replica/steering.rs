@@ -220,3 +220,30 @@ fn without(members: &[Member], others: &[Member]) -> Vec<Member> {
 fn are_same(one: &[Member], other: &[Member]) -> bool {
     one.len() == other.len() && without(one, other).is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bateau_protocol::ids::NodeId;
+
+    fn members(ids: &[u64]) -> Vec<Member> {
+        let member =
+            |id: &u64| Member { replica_id: ReplicaId::new(*id), node_id: NodeId::new(*id) };
+        ids.iter().map(member).collect()
+    }
+
+    #[test]
+    fn what_is_told_to_be_reached_has_been_repeated_as_settled() {
+        let voters = members(&[2, 3]);
+        let wanted = Assignment { number: 1, voters: voters.clone(), ..Assignment::default() };
+        let before = Membership::initial(members(&[1, 2]));
+        assert!(!wanted.is_of(&before));
+        let joint = before.towards(&voters, &[], 1);
+        assert!(joint.is_joint() && !wanted.is_of(&joint));
+        let left = joint.left();
+        assert!(!wanted.is_of(&left), "whoever follows may go by the joint one");
+        assert!(wanted.is_of(&left.settled(1)));
+        let other = Assignment { number: 2, ..wanted };
+        assert!(!other.is_of(&left.settled(1)), "another assignment of the same voters");
+    }
+}
