@@ -52,10 +52,14 @@ impl Cluster {
         let mut command = Command::new(binary());
         command.args(arguments).args(["--broker", &self.url(at)]);
         command.env_remove("BATEAU_CONTEXT").env_remove("RUST_LOG");
-        let mut program = Program::start("bateau", command);
-        let status = program.wait_for_exit(TIMEOUT);
-        let objects = program.lines().into_iter().filter_map(|line| line.json).collect();
-        (status.code(), objects, program.errors().join("\n"))
+        ended(command)
+    }
+
+    /// Has a node that does not run accept its loss: its exit code, the rows, and stderr.
+    pub fn unsafe_recover(&self, id: usize, more: &[&str]) -> (Option<i32>, Vec<Value>, String) {
+        let mut command = Command::new(binary());
+        command.args(["node", "unsafe-recover", "--config"]).arg(self.trio.file(id)).args(more);
+        ended(command)
     }
 
     /// As [`Self::try_run`]; it must end well.
@@ -98,4 +102,12 @@ impl Cluster {
     pub fn until_node(&self, at: usize, id: usize, what: &str, is_so: impl Fn(&Value) -> bool) {
         wait_until(what, TIMEOUT, || self.node(at, id).is_some_and(|node| is_so(&node)));
     }
+}
+
+/// Waits for the end of a command: its exit code, the objects on stdout, and stderr.
+fn ended(command: Command) -> (Option<i32>, Vec<Value>, String) {
+    let mut program = Program::start("bateau", command);
+    let status = program.wait_for_exit(TIMEOUT);
+    let objects = program.lines().into_iter().filter_map(|line| line.json).collect();
+    (status.code(), objects, program.errors().join("\n"))
 }

@@ -3,10 +3,9 @@
 
 use cluster_tests::commanded::Cluster;
 use cluster_tests::{NODES, TIMEOUT};
-use kafka_clients_tests::broker::binary;
 use kafka_clients_tests::data_dir::{self, FRAME_HEADER_BYTES, Frame, flip, segments};
 use kafka_clients_tests::namespace;
-use kafka_clients_tests::program::{Program, wait_until};
+use kafka_clients_tests::program::wait_until;
 use kafka_clients_tests::raw::batch::{Batch, Stored, stored};
 use kafka_clients_tests::raw::calls;
 use kafka_clients_tests::raw::code;
@@ -14,7 +13,6 @@ use kafka_clients_tests::raw::connection::Connection;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 const TOPIC: &str = "orders";
@@ -24,20 +22,6 @@ const BATCH_BYTES: usize = 10_000;
 
 fn kafka(id: usize) -> String {
     format!("127.0.0.1:{}", 9_090 + id)
-}
-
-/// Has a node that does not run accept its loss: its exit code, the rows, and stderr.
-fn unsafe_recover(
-    cluster: &Cluster,
-    id: usize,
-    more: &[&str],
-) -> (Option<i32>, Vec<Value>, String) {
-    let mut command = Command::new(binary());
-    command.args(["node", "unsafe-recover", "--config"]).arg(cluster.trio.file(id)).args(more);
-    let mut program = Program::start("bateau", command);
-    let status = program.wait_for_exit(TIMEOUT);
-    let rows = program.lines().into_iter().filter_map(|line| line.json).collect();
-    (status.code(), rows, program.errors().join("\n"))
 }
 
 /// Produces a batch where the partition is led, and returns it with its offset.
@@ -155,7 +139,7 @@ fn the_only_copy_goes_on_without_what_it_has_lost() {
     let mut batches: Vec<_> = (0..BATCHES).map(|at| produce(at as u8)).collect();
     let log = log_of(&cluster, 1);
     cluster.trio.kill(1);
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--dry-run"]);
     assert_eq!(code, Some(4), "nothing is to be recovered: {said}");
 
     // All of the second segment, and a bit of the third one.
@@ -180,17 +164,17 @@ fn the_only_copy_goes_on_without_what_it_has_lost() {
     assert_eq!(refused.code, code::KAFKA_STORAGE_ERROR);
     cluster.trio.kill(1);
 
-    let (code, rows, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    let (code, rows, said) = cluster.unsafe_recover(1, &["--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
     assert_rows(&rows, &gone, &flipped);
     assert!(!files[1].exists(), "nothing was changed");
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--accept", "yes"]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--accept", "yes"]);
     assert_eq!(code, Some(1), "{said}");
     let loss = "lose what is damaged";
     assert!(said.contains(loss), "{said}");
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--accept", loss]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--accept", loss]);
     assert_eq!(code, Some(0), "{said}");
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--dry-run"]);
     assert_eq!(code, Some(4), "it is done: {said}");
 
     cluster.trio.launch(1);
@@ -226,7 +210,7 @@ fn a_lost_end_is_passed_over_and_no_offset_names_two_records() {
     let cut = frames.iter().rfind(|frame| frame.kind == "records").expect("it has one");
     let open = fs::File::options().write(true).open(&file).expect("it is there");
     open.set_len(cut.position + 100).expect("it is cut");
-    let (code, rows, said) = unsafe_recover(&cluster, 1, &["--accept", "lose what is damaged"]);
+    let (code, rows, said) = cluster.unsafe_recover(1, &["--accept", "lose what is damaged"]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!(rows[0]["lost_first_offset"], cut.base_offset);
@@ -237,7 +221,7 @@ fn a_lost_end_is_passed_over_and_no_offset_names_two_records() {
     // Whoever reads to the end gets there, although no record is there.
     let consumed = cluster.run(1, &["consume", TOPIC, "--exit-at-end"]);
     assert_eq!(consumed.len(), batches.len());
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--dry-run"]);
     assert_eq!(code, Some(3), "it runs: {said}");
     let next = produce(99);
     assert!(next.0 > i64::from(u32::MAX), "{}", next.0);
@@ -262,11 +246,11 @@ fn a_partition_with_one_copy_is_closed_without_giving_anybody_up() {
     cluster.trio.kill(home);
     let gone = data_dir::frames(&segments(&log)[1]);
     fs::remove_file(&segments(&log)[1]).expect("it is there");
-    let (code, rows, said) = unsafe_recover(&cluster, home, &["--only-damaged", "--dry-run"]);
+    let (code, rows, said) = cluster.unsafe_recover(home, &["--only-damaged", "--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(rows.len() == 1 && rows[0]["lost_first_index"] == gone[0].index, "{rows:?}");
     let accepted = ["--only-damaged", "--accept", "lose what is damaged"];
-    let (code, _, said) = unsafe_recover(&cluster, home, &accepted);
+    let (code, _, said) = cluster.unsafe_recover(home, &accepted);
     assert_eq!(code, Some(0), "{said}");
     cluster.trio.launch(home);
     cluster.trio.until_ready(home);
@@ -302,13 +286,13 @@ fn what_all_copies_have_lost_at_the_same_place_is_given_up_on_one() {
     cluster.run(1, &["topic", "create", "whole", "--partitions", "1"]);
     NODES.into_iter().for_each(|id| cluster.trio.kill(id));
 
-    let (code, rows, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    let (code, rows, said) = cluster.unsafe_recover(1, &["--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
     let lost: Vec<&Value> = rows.iter().filter(|row| row["lost_first_index"].is_u64()).collect();
     assert_eq!(lost.len(), 1, "{rows:?}");
     assert_eq!(lost[0]["lost_first_index"], gone[0].index);
     let loss = "lose what only nodes 2, 3 hold and what is damaged";
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--accept", loss]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--accept", loss]);
     assert_eq!(code, Some(0), "{said}");
 
     cluster.trio.launch(1);

@@ -3,12 +3,10 @@
 
 use cluster_tests::commanded::Cluster;
 use cluster_tests::{NODES, TIMEOUT, Trio};
-use kafka_clients_tests::broker::binary;
 use kafka_clients_tests::program::Program;
 use kafka_clients_tests::{namespace, runtimes};
 use serde_json::Value;
 use std::fs;
-use std::process::Command;
 
 const TOPIC: &str = "orders";
 const PARTITIONS: &str = "6";
@@ -168,20 +166,6 @@ fn a_node_that_has_lost_its_votes_is_taken_back_by_itself() {
     assert_eq!(values, ["before", "after"]);
 }
 
-/// Has a node that does not run go on alone: its exit code, the rows, and stderr.
-fn unsafe_recover(
-    cluster: &Cluster,
-    id: usize,
-    more: &[&str],
-) -> (Option<i32>, Vec<Value>, String) {
-    let mut command = Command::new(binary());
-    command.args(["node", "unsafe-recover", "--config"]).arg(cluster.trio.file(id)).args(more);
-    let mut program = Program::start("bateau", command);
-    let status = program.wait_for_exit(TIMEOUT);
-    let rows = program.lines().into_iter().filter_map(|line| line.json).collect();
-    (status.code(), rows, program.errors().join("\n"))
-}
-
 #[test]
 fn one_of_three_goes_on_alone_when_its_loss_was_accepted() {
     if !namespace::enter("one_of_three_goes_on_alone_when_its_loss_was_accepted") {
@@ -191,21 +175,21 @@ fn one_of_three_goes_on_alone_when_its_loss_was_accepted() {
     cluster.run(1, &["topic", "create", TOPIC, "--partitions", "6"]);
     cluster.run(1, &["topic", "create", "elsewhere", "--partitions", "3", "--replicas", "1"]);
     cluster.run(1, &["produce", TOPIC, "-k", "7", "before"]);
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--dry-run"]);
     assert_eq!(code, Some(3), "it runs: {said}");
     NODES.into_iter().for_each(|id| cluster.trio.kill(id));
-    let (code, rows, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    let (code, rows, said) = cluster.unsafe_recover(1, &["--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
     let goes_on = |row: &&Value| row["goes_on"] == true;
     assert_eq!(rows.iter().filter(goes_on).count(), 16 + 6 + 1, "{rows:?}");
     assert_eq!(rows.iter().filter(|row| !goes_on(row)).count(), 2, "{rows:?}");
-    let (code, _, said) = unsafe_recover(&cluster, 1, &[]);
+    let (code, _, said) = cluster.unsafe_recover(1, &[]);
     assert_eq!(code, Some(2), "nobody can type it here: {said}");
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--accept", "yes"]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--accept", "yes"]);
     assert_eq!(code, Some(1), "{said}");
     let loss = "lose what only nodes 2, 3 hold";
     assert!(said.contains(loss), "{said}");
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--accept", loss]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--accept", loss]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("bateau node replace 2"), "{said}");
 
@@ -233,7 +217,7 @@ fn one_of_three_goes_on_alone_when_its_loss_was_accepted() {
             node["replicas"] == 22 && node["incoming"] == 0 && node["metadata"] == "voter"
         });
     }
-    let (code, _, said) = unsafe_recover(&cluster, 1, &["--dry-run"]);
+    let (code, _, said) = cluster.unsafe_recover(1, &["--dry-run"]);
     assert_eq!(code, Some(3), "{said}");
     cluster.trio.kill(1);
     let read = cluster.run(2, &["consume", TOPIC, "--exit-at-end"]);

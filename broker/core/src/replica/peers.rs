@@ -92,8 +92,9 @@ impl Replica {
         }
     }
 
-    /// The replica on `node` says that it leads in `term`. Who has just started, sleeps and has all
-    /// that there was in that term remembers it, as if it had never been away, and sleeps on.
+    /// The replica on `node` says that it leads in `term`. Who sleeps in that term without a
+    /// leader, with all of its log committed, remembers it as if it had never been away, and sleeps
+    /// on.
     ///
     /// Safe: nobody else has ever led in that term.
     pub fn hear_leader(&mut self, node: NodeId, term: Term) {

@@ -370,7 +370,7 @@ impl Shard {
             }
             Input::Lives(live) => self.note_live(live, effects),
             Input::Leads { incarnation, node, term } => {
-                self.with(incarnation, effects, |replica, _| replica.hear_leader(node, term));
+                self.hear_leader(incarnation, (node, term), effects);
             }
             Input::GiveWay(nodes) => self.fitness.hear_giving_way(nodes),
             Input::Leave { ticket } => self.leave(ticket, effects),

@@ -17,7 +17,7 @@ use super::timers::TICK_MS;
 use super::{Effects, Shard};
 use crate::clock::Now;
 use crate::replica::Replica;
-use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
+use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId, Term};
 use std::collections::BTreeSet;
 
 /// Replicas that are woken in one tick.
@@ -110,6 +110,19 @@ impl Shard {
             }
         }
         self.sweep.live = Some(live);
+    }
+
+    /// A node says that it leads a partition. A start hears that of all of them: who knows its
+    /// leader is left in peace.
+    pub(super) fn hear_leader(
+        &mut self,
+        incarnation: Incarnation,
+        (node, term): (NodeId, Term),
+        effects: &mut Effects,
+    ) {
+        if self.replica(incarnation).is_some_and(Replica::needs_rousing) {
+            self.with(incarnation, effects, |replica, _| replica.hear_leader(node, term));
+        }
     }
 
     /// Whoever followed a replica on `node` looks for another leader: at once if it is awake.
