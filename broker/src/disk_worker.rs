@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const CLOSING_FLUSH_AFTER: Duration = Duration::from_millis(50);
 /// Pause between two slices of background work on an otherwise quiet directory (D5).
 const BACKGROUND_PAUSE: Duration = Duration::from_millis(1);
+/// How much longer than its last slice a mending rests, while others may write and flush.
+const MENDING_RESTS: u32 = 3;
 /// Between two looks at the free space, however busy or quiet it is.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -77,8 +79,17 @@ pub fn spawn(
         let (done, looked) = (Vec::new(), Instant::now());
         let (waiting, settles_count) = (Vec::new(), 0);
         let report_to = &report;
-        let mut worker =
-            Worker { cycle, queue, waiting, settles_count, report: report_to, done, looked };
+        let rests_until = looked;
+        let mut worker = Worker {
+            cycle,
+            queue,
+            waiting,
+            settles_count,
+            report: report_to,
+            done,
+            looked,
+            rests_until,
+        };
         let ended = worker.run();
         let Worker { cycle, .. } = worker;
         if let Err(failed) = ended.and_then(|()| cycle.close()) {
@@ -99,6 +110,8 @@ struct Worker<'a> {
     done: Vec<Done>,
     /// When it last looked at the free space.
     looked: Instant,
+    /// Until then nothing is mended.
+    rests_until: Instant,
 }
 
 /// What a quiet moment is used for next.
@@ -181,8 +194,18 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// A slice of what is left for quiet moments. Returns whether there is more.
     fn background(&mut self) -> Result<bool, DiskFailed> {
+        let begun = Instant::now();
+        let is_mending = self.cycle.is_mending();
+        if is_mending && begun < self.rests_until {
+            return Ok(true);
+        }
         let has_more = self.cycle.background_step(&mut self.done)?;
+        if is_mending {
+            let ended = Instant::now();
+            self.rests_until = ended + MENDING_RESTS * ended.duration_since(begun);
+        }
         self.report();
         Ok(has_more)
     }
@@ -193,7 +216,8 @@ impl Worker<'_> {
         if self.settles_count == 0 || !self.waiting.is_empty() {
             return Ok(false);
         }
-        while self.background()? {}
+        while self.cycle.background_step(&mut self.done)? {}
+        self.report();
         for _ in 0..std::mem::take(&mut self.settles_count) {
             (self.report)(Report::Settled);
         }

@@ -40,7 +40,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Bytes that one step copies.
-const STEP_BYTES: u64 = 1024 * 1024;
+const STEP_BYTES: u64 = 256 * 1024;
 
 /// By how much the fresh file grows where it is too small, in bytes.
 const GROW_BYTES: u64 = 1024 * 1024;

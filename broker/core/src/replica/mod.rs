@@ -48,6 +48,7 @@ mod tests;
 
 pub use derived::{Derived, DerivedStart, MetadataStart};
 pub use install::RECEIVING_BYTES_MAX;
+pub(crate) use peers::CopyRead;
 pub use producers::{PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Producers, SequenceError};
 pub use quiescence::REST_TICKS;
 pub use raft_view::{ReadOrigin, ReplicaFault, Vote};
@@ -197,6 +198,8 @@ pub struct Replica {
     /// Snapshots on their way to followers.
     sending: BTreeMap<ReplicaId, Sending>,
     newest_snapshot: u64,
+    /// What learners wait for that the disk has.
+    copy_reads: Vec<CopyRead>,
     /// A snapshot that is being received.
     incoming: Option<Incoming>,
     /// A snapshot that is being made durable: nothing else happens meanwhile.

@@ -12,8 +12,25 @@ use super::raft_view::Fetch;
 use super::{Replica, ReplicaFault, Role};
 use crate::shard::{Effect, Effects};
 use bateau_protocol::frame::Frame;
-use bateau_protocol::ids::{NodeId, ReplicaId, Term};
+use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, Term};
 use bateau_protocol::peer::{RaftBody, RaftMessage};
+
+/// Frames that a learner lacks and the disk has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CopyRead {
+    /// Where the learner is.
+    pub node: NodeId,
+    /// Of this log.
+    pub incarnation: Incarnation,
+    /// Number to answer with.
+    pub fetch: u64,
+    /// The first one.
+    pub first: LogIndex,
+    /// The last one, at most.
+    pub last: LogIndex,
+    /// Entries of the log behind the first one.
+    pub behind: u64,
+}
 
 impl Replica {
     /// Hears a replica on `node`. What does not concern this replica is dropped: raft repeats what
@@ -154,9 +171,21 @@ impl Replica {
             }
         }
         let incarnation = self.incarnation;
-        for Fetch { number: fetch, first, last, bytes_max } in self.raft.take_fetches() {
-            effects.push(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max });
+        for Fetch { number: fetch, first, last, bytes_max, learner } in self.raft.take_fetches() {
+            let copied_to = learner.and_then(|learner| self.node_of(learner));
+            if let Some(node) = copied_to {
+                let behind = self.raft.last().index.get().saturating_sub(first.get());
+                let read = CopyRead { node, incarnation, fetch, first, last, behind };
+                self.copy_reads.push(read);
+            } else {
+                effects.push(Effect::ReadFrames { incarnation, fetch, first, last, bytes_max });
+            }
         }
+    }
+
+    /// Takes what learners wait for that the disk has: whoever asks decides when it is read.
+    pub fn take_copy_reads(&mut self) -> Vec<CopyRead> {
+        std::mem::take(&mut self.copy_reads)
     }
 
     pub(super) fn tell_leader(&mut self, effects: &mut Effects) {

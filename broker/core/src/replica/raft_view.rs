@@ -126,6 +126,15 @@ pub(super) struct Fetch {
     pub first: LogIndex,
     pub last: LogIndex,
     pub bytes_max: u64,
+    /// Who waits for them, where none of those has a vote.
+    pub learner: Option<ReplicaId>,
+}
+
+/// A [`Fetch`] that is not answered.
+struct Asked {
+    first: LogIndex,
+    learner: Option<ReplicaId>,
+    context: GetEntriesContext,
 }
 
 pub(super) struct RaftView {
@@ -140,7 +149,7 @@ pub(super) struct RaftView {
     sendable: Vec<Message>,
     /// Messages that speak of what is being written, by the ready whose flush they wait for (R3).
     unsendable: VecDeque<(u64, Vec<Message>)>,
-    fetches: BTreeMap<u64, (LogIndex, GetEntriesContext)>,
+    fetches: BTreeMap<u64, Asked>,
     newest_fetch: u64,
     reads: ReadOrigin,
     newest_read: u64,
@@ -382,13 +391,17 @@ impl RaftView {
         let mut fetches = Vec::new();
         for wanted in self.node.mut_store().take_wanted() {
             let Wanted { first, last, bytes_max, context } = wanted;
-            // Raft asks again with every answer of the follower.
-            if self.fetches.values().any(|(asked, _)| *asked == first) {
+            let learner = self.learner_waiting_for(first);
+            // Raft asks again with every answer of the follower. A voter does not wait for what is
+            // read for a learner.
+            let is_same = |asked: &Asked| asked.first == first && asked.learner == learner;
+            if self.fetches.values().any(is_same) {
                 continue;
             }
             self.newest_fetch += 1;
-            self.fetches.insert(self.newest_fetch, (first, context));
-            fetches.push(Fetch { number: self.newest_fetch, first, last, bytes_max });
+            let number = self.newest_fetch;
+            self.fetches.insert(number, Asked { first, learner, context });
+            fetches.push(Fetch { number, first, last, bytes_max, learner });
         }
         fetches
     }
@@ -396,7 +409,11 @@ impl RaftView {
     /// The disk's answer; `None` where it does not have the entries any more (R9: raft checks
     /// itself whether they are still of use).
     pub fn fetched(&mut self, number: u64, frames: Option<Vec<Frame>>) {
-        let Some((first, context)) = self.fetches.remove(&number) else { return };
+        let Some(Asked { first, context, .. }) = self.fetches.remove(&number) else { return };
+        // An answer to whoever was here before, under the same number.
+        if frames.as_ref().and_then(|frames| frames.first()).is_some_and(|one| one.index != first) {
+            return;
+        }
         self.node.mut_store().offer(first, frames);
         self.node.on_entries_fetched(context);
         self.node.mut_store().withdraw_offer();

@@ -152,6 +152,7 @@ impl Replica {
             budget: start.budget,
             sending: BTreeMap::new(),
             newest_snapshot: 0,
+            copy_reads: Vec::new(),
             incoming: None,
             installing: None,
             ahead: stored,

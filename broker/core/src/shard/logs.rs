@@ -9,6 +9,7 @@
 //! Absent on purpose: files, and a log whose replica lives elsewhere.
 
 use super::births::Births;
+use super::copies::Copies;
 use super::fitness::Fitness;
 use super::leaving::Leaving;
 use super::mending::{Mendings, Opening};
@@ -175,6 +176,7 @@ impl Shard {
             fitness: Fitness::default(),
             sweep: Sweep::default(),
             mendings: Mendings::default(),
+            copies: Copies::default(),
             rest_ticks: settings.rest_ticks,
             early: EarlyMessages::default(),
             groups: settings.groups,

@@ -27,7 +27,7 @@ use bateau_protocol::peer::PeerEntry;
 use std::collections::BTreeMap;
 
 /// Payload bytes that are asked for at once, the first entry excepted.
-pub const RANGE_BYTES_MAX: u32 = 1024 * 1024;
+pub const RANGE_BYTES_MAX: u32 = 256 * 1024;
 /// How long a node may take to answer, in milliseconds.
 const ANSWER_MS: u64 = 2_000;
 /// Until another node is asked when one could not help, in milliseconds.

@@ -20,6 +20,7 @@
 
 mod alone;
 mod births;
+mod copies;
 mod effects;
 mod fitness;
 mod invariants;
@@ -53,6 +54,7 @@ use bateau_protocol::frame::Frame;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, Term, TopicId};
 use bateau_protocol::peer::{RaftMessage, SnapshotChunk};
 use births::Births;
+use copies::Copies;
 use fitness::Fitness;
 use leaving::Leaving;
 use logs::Creation;
@@ -302,6 +304,7 @@ pub struct Shard {
     fitness: Fitness,
     sweep: Sweep,
     mendings: Mendings,
+    copies: Copies,
     rest_ticks: u32,
     /// Messages that came before their replica.
     early: EarlyMessages,
@@ -325,6 +328,7 @@ impl Shard {
         }
         self.tick(now, effects);
         self.end_turn(now, effects);
+        self.go_on_copying(now, effects);
         self.weigh(now, effects);
         self.answer_leaving(effects);
     }
@@ -362,6 +366,7 @@ impl Shard {
             Input::PeerLost { node } => self.note_lost(node, effects),
             Input::PeerStopped { node, stopped } => self.note_stopped(node, &stopped, effects),
             Input::FramesRead { incarnation, fetch, found } => {
+                self.copies.note_read(incarnation, fetch, &found, now);
                 self.hear_frames(incarnation, fetch, found, effects);
             }
             Input::Confirm { incarnation, ticket } => self.confirm(incarnation, ticket, effects),
@@ -522,6 +527,7 @@ impl Shard {
                 Ok(Err(error)) => self.isolate(incarnation, error.to_string(), effects),
                 Err(panic) => self.isolate(incarnation, panic_message(&*panic), effects),
             }
+            self.copy_for(incarnation);
             if incarnation == Incarnation::METADATA {
                 self.follow_metadata(now, effects);
             }

@@ -107,10 +107,27 @@ impl Shard {
     ) {
         let incarnation = message.incarnation;
         match self.slots.get(&incarnation) {
-            Some(Slot::Running(_)) => self.tell(node, message, effects),
+            Some(Slot::Running(_)) => {
+                self.note_copied(node, &message, now);
+                self.tell(node, message, effects);
+            }
             Some(Slot::Creating(_)) | None => self.early.hold(node, message, now),
             // It is silent, as if its node were down.
             Some(Slot::Mending(_) | Slot::Unavailable(_)) => {}
+        }
+    }
+
+    /// What a follower says of its log frees the way of what is copied to it.
+    fn note_copied(&mut self, node: NodeId, message: &RaftMessage, now: Now) {
+        let incarnation = message.incarnation;
+        match &message.body {
+            RaftBody::AppendEntriesResponse { rejected: Some(_), .. } => {
+                self.copies.note_lost(node, Some(incarnation));
+            }
+            RaftBody::AppendEntriesResponse { index, .. } => {
+                self.copies.note_flushed(node, incarnation, *index, now);
+            }
+            _ => {}
         }
     }
 
@@ -172,6 +189,7 @@ impl Shard {
     }
 
     pub(super) fn note_unreachable(&mut self, node: NodeId, effects: &mut Effects) {
+        self.copies.note_lost(node, None);
         for incarnation in self.running() {
             let concerns =
                 |replica: &Replica| replica.membership().members_on(node).next().is_some();

@@ -76,7 +76,7 @@ impl Shard {
         let sweep = self.sweep.next_ms();
         let real = tick.into_iter().chain(sweep).chain(timers.creates.values().copied());
         let soonest = real.map(Deadline::Monotonic).chain(timers.deadlines.values().copied());
-        let soonest = soonest.chain(self.mendings.deadlines());
+        let soonest = soonest.chain(self.mendings.deadlines()).chain(self.copies.deadlines());
         let waits = soonest.map(|deadline| deadline.wait_ms(now));
         waits.fold(housekeeping.wait_ms(now), u64::min)
     }

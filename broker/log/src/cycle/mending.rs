@@ -37,6 +37,10 @@ const MENDED_SUFFIX: &str = ".mended";
 /// The same of one in which frames lie elsewhere than in the old file.
 const CLOSED_SUFFIX: &str = ".closed";
 
+/// What has been written of a fresh file goes to the device so often, in bytes: who waits for a
+/// flush of another log waits for no more than that.
+const WRITE_OUT_BYTES: u64 = 256 * 1024;
+
 /// A mending, and what was asked for.
 #[derive(Debug)]
 struct Job {
@@ -45,6 +49,8 @@ struct Job {
     /// Of a mending that closes a hole: what lies behind, and segment files that hold nothing.
     closing: Option<(Behind, Vec<LogIndex>)>,
     path: String,
+    /// How much of the fresh file the device has, in bytes.
+    written_out: u64,
     /// For frames.
     is_waiting: bool,
     /// Frames that were copied may be gone.
@@ -163,7 +169,7 @@ impl CommitCycle {
         mending.banks = banks;
         let (is_waiting, is_stale) = (false, false);
         let request = request.clone();
-        Ok(Some(Job { request, mending, closing, path, is_waiting, is_stale }))
+        Ok(Some(Job { request, mending, closing, path, written_out: 0, is_waiting, is_stale }))
     }
 
     /// The gap of a log that nobody runs on, where what is asked for can be done.
@@ -188,6 +194,13 @@ impl CommitCycle {
         (Behind::Nothing(LostEnd { last, known_offset, flush_sequence }), void)
     }
 
+    /// Whether there is a mending that could go on now: its slices are larger than those of other
+    /// background work, and nobody waits for them.
+    #[must_use]
+    pub fn is_mending(&self) -> bool {
+        self.mendings.next().is_some()
+    }
+
     /// One slice of one mending. Returns whether there was any.
     pub(super) fn step_mending(&mut self, done: &mut Vec<Done>) -> Result<bool, DiskFailed> {
         let Some(id) = self.mendings.next() else { return Ok(false) };
@@ -205,10 +218,19 @@ impl CommitCycle {
             done.push(self.mended(&request, 0));
             return Ok(true);
         };
-        match job.mending.step(behind, commit) {
+        let progress = job.mending.step(behind, commit);
+        let written = job.mending.tail().position;
+        if written >= job.written_out + WRITE_OUT_BYTES {
+            job.written_out = written;
+            let sent = job.mending.fresh.write_out();
+            sent.map_err(failure("write out a segment that is mended"))?;
+        }
+        match progress {
             Ok(Progress::Copying) => {}
             Ok(Progress::Wants(hole)) => {
-                job.is_waiting = true;
+                if let Some(job) = self.mendings.jobs.get_mut(&id) {
+                    job.is_waiting = true;
+                }
                 let refused = None;
                 done.push(Done::MendWants { incarnation: id, segment, hole, refused });
             }

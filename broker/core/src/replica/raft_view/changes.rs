@@ -24,9 +24,9 @@ use raft::eraftpb::{
 };
 use raft::{INVALID_ID, ProgressState, StateRole};
 
-/// Append messages to one learner that may be unanswered: while some are on their way, and some go
-/// to the disk, the next ones are read.
-const LEARNER_MESSAGES_INFLIGHT_MAX: usize = 4;
+/// Append messages to one learner that may be unanswered. Those that come off the disk are paced by
+/// the shard; of the log's end, which is sent from memory, this is the limit.
+const LEARNER_MESSAGES_INFLIGHT_MAX: usize = 8;
 
 impl RaftView {
     /// Proposes `next` in the place of `present`, which is applied. Returns its index.
@@ -75,7 +75,7 @@ impl RaftView {
         self.overwrite_election_timeout();
     }
 
-    /// Learners copy with little on its way: whoever works beside them waits for no more than that.
+    /// Learners copy with little on its way: who works beside them waits for no more than that.
     pub(super) fn pace_learners(&mut self) {
         let tracker = self.node.raft.prs();
         let learners = tracker.conf().learners();
@@ -87,6 +87,16 @@ impl RaftView {
         for (id, most) in all {
             self.node.raft.adjust_max_inflight_msgs(id, most);
         }
+    }
+
+    /// The learner that entries from `first` on are wanted for; `None` where a voter wants them.
+    pub(super) fn learner_waiting_for(&self, first: LogIndex) -> Option<ReplicaId> {
+        let tracker = self.node.raft.prs();
+        let learners = tracker.conf().learners();
+        let mut waiting = tracker.iter().filter(|(_, progress)| progress.next_idx == first.get());
+        let (learner, _) = waiting.next()?;
+        let is_alone = learners.contains(learner) && waiting.all(|(id, _)| learners.contains(id));
+        is_alone.then(|| ReplicaId::new(*learner))
     }
 
     /// The last index that a member is known to have flushed, where it has everything or gets what
