@@ -24,7 +24,7 @@ const CLOSING_FLUSH_AFTER: Duration = Duration::from_millis(50);
 /// Pause between two slices of background work on an otherwise quiet directory (D5).
 const BACKGROUND_PAUSE: Duration = Duration::from_millis(1);
 /// How much longer than its last slice a mending rests, while others may write and flush.
-const MENDING_RESTS: u32 = 3;
+const MENDING_RESTS: u32 = 7;
 /// Between two looks at the free space, however busy or quiet it is.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
