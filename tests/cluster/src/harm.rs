@@ -93,11 +93,6 @@ impl Harm {
         Ok(Self { path: path.to_owned(), blow, position, kept, file_bytes })
     }
 
-    /// What was done.
-    pub fn blow(&self) -> Blow {
-        self.blow
-    }
-
     /// Puts back what was there.
     ///
     /// # Errors

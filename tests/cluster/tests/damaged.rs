@@ -4,15 +4,16 @@
 use cluster_tests::commanded::Cluster;
 use cluster_tests::{NODES, TIMEOUT};
 use kafka_clients_tests::data_dir::{self, FRAME_HEADER_BYTES, Frame, flip, segments};
-use kafka_clients_tests::namespace;
-use kafka_clients_tests::program::wait_until;
+use kafka_clients_tests::program::{Program, wait_until};
 use kafka_clients_tests::raw::batch::{Batch, Stored, stored};
 use kafka_clients_tests::raw::calls;
 use kafka_clients_tests::raw::code;
 use kafka_clients_tests::raw::connection::Connection;
+use kafka_clients_tests::{namespace, runtimes};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const TOPIC: &str = "orders";
@@ -20,19 +21,27 @@ const TOPIC: &str = "orders";
 const BATCHES: usize = 30;
 const BATCH_BYTES: usize = 10_000;
 
+const READS_ON: &str = "every_client_reads_on_behind_a_lost_end";
+/// For a client, start of its runtime included.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
 fn kafka(id: usize) -> String {
     format!("127.0.0.1:{}", 9_090 + id)
 }
 
 /// Produces a batch where the partition is led, and returns it with its offset.
 fn produce(fill: u8) -> (i64, Vec<u8>) {
+    produce_to(TOPIC, fill)
+}
+
+fn produce_to(topic: &str, fill: u8) -> (i64, Vec<u8>) {
     let batch = Batch::of(&[&[fill; BATCH_BYTES]]).encode();
     let mut offset = None;
     wait_until("somebody takes a record", TIMEOUT, || {
         offset = NODES.into_iter().find_map(|id| {
             std::net::TcpStream::connect(kafka(id)).ok()?;
             let mut connection = Connection::open(&kafka(id));
-            let produced = calls::produce(&mut connection, TOPIC, 0, &batch);
+            let produced = calls::produce(&mut connection, topic, 0, &batch);
             (produced.code == code::NONE).then_some(produced.base_offset)
         });
         offset.is_some()
@@ -67,12 +76,30 @@ fn assert_read(found: &[Stored], wanted: &[(i64, Vec<u8>)]) {
 
 /// The log with the most records in a node's directory.
 fn log_of(cluster: &Cluster, id: usize) -> PathBuf {
-    let records = |log: &PathBuf| {
-        let frames = data_dir::all_frames(log);
-        frames.iter().filter(|frame| frame.kind == "records").count()
-    };
     let logs = data_dir::logs(&cluster.trio.data(id));
-    logs.into_iter().max_by_key(records).expect("there are logs")
+    logs.into_iter().max_by_key(|log| records(log)).expect("there are logs")
+}
+
+fn records(log: &Path) -> usize {
+    data_dir::all_frames(log).iter().filter(|frame| frame.kind == "records").count()
+}
+
+/// Cuts the last batch of a log short, and returns its offset.
+fn cut_last(log: &Path) -> u64 {
+    let file = segments(log).pop().expect("it has one");
+    let frames = data_dir::frames(&file);
+    let cut = frames.iter().rfind(|frame| frame.kind == "records").expect("it has one");
+    let open = fs::File::options().write(true).open(&file).expect("it is there");
+    open.set_len(cut.position + 100).expect("it is cut");
+    cut.base_offset
+}
+
+/// Stops a node whose next start knows how far its logs reach: one has walked them all.
+fn kill_twice(cluster: &mut Cluster, id: usize) {
+    cluster.trio.kill(id);
+    cluster.trio.launch(id);
+    cluster.trio.until_ready(id);
+    cluster.trio.kill(id);
 }
 
 /// Index, kind, offset and number of offsets of every frame, which is the same on all replicas.
@@ -200,20 +227,12 @@ fn a_lost_end_is_passed_over_and_no_offset_names_two_records() {
     cluster.run(1, &["topic", "create", TOPIC, "--partitions", "1"]);
     let mut batches: Vec<_> = (0..8).map(produce).collect();
     let log = log_of(&cluster, 1);
-    cluster.trio.kill(1);
-    // The next start has walked it all, and knows how far it reaches.
-    cluster.trio.launch(1);
-    cluster.trio.until_ready(1);
-    cluster.trio.kill(1);
-    let file = segments(&log).pop().expect("it has one");
-    let frames = data_dir::frames(&file);
-    let cut = frames.iter().rfind(|frame| frame.kind == "records").expect("it has one");
-    let open = fs::File::options().write(true).open(&file).expect("it is there");
-    open.set_len(cut.position + 100).expect("it is cut");
+    kill_twice(&mut cluster, 1);
+    let cut = cut_last(&log);
     let (code, rows, said) = cluster.unsafe_recover(1, &["--accept", "lose what is damaged"]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(rows.len(), 1, "{rows:?}");
-    assert_eq!(rows[0]["lost_first_offset"], cut.base_offset);
+    assert_eq!(rows[0]["lost_first_offset"], cut);
     assert!(rows[0]["lost_end_offset"].is_null(), "nobody knows: {rows:?}");
     cluster.trio.launch(1);
     cluster.trio.until_ready(1);
@@ -229,6 +248,71 @@ fn a_lost_end_is_passed_over_and_no_offset_names_two_records() {
     assert_read(&read(1), &batches);
     let consumed = cluster.run(1, &["consume", TOPIC, "--exit-at-end"]);
     assert_eq!(consumed.len(), batches.len());
+}
+
+/// Programs that write to a topic, read it from its beginning in a group, and go on.
+fn clients() -> Vec<(&'static str, Command)> {
+    let kafkajs = runtimes::node().map(|node| {
+        let mut command = node.command();
+        command.arg("group.js");
+        command
+    });
+    let others = [
+        ("confluent-kafka", runtimes::python()),
+        ("kafka-python-3", runtimes::python()),
+        ("aiokafka", runtimes::python()),
+        ("franz-go", runtimes::go()),
+        ("sarama", runtimes::go()),
+        ("kafka-go", runtimes::go()),
+        ("java", runtimes::java()),
+    ];
+    let others = others.map(|(name, runtime)| (name, runtime.map(|runtime| runtime.command())));
+    let all = [("kafkajs", kafkajs)].into_iter().chain(others);
+    let mut present = Vec::new();
+    for (name, command) in all {
+        match command {
+            Some(command) => present.push((name, command)),
+            None => runtimes::skip(READS_ON, &format!("{name} has no runtime here")),
+        }
+    }
+    present
+}
+
+#[test]
+fn every_client_reads_on_behind_a_lost_end() {
+    // What is missing is installed out here, where there is a network.
+    let clients = clients();
+    if !namespace::enter(READS_ON) {
+        return;
+    }
+    let mut cluster = Cluster::founded_by(&[1]);
+    for (name, _) in &clients {
+        cluster.run(1, &["topic", "create", name, "--partitions", "1"]);
+        produce_to(name, 7);
+    }
+    kill_twice(&mut cluster, 1);
+    let mut logs = data_dir::logs(&cluster.trio.data(1));
+    logs.retain(|log| records(log) > 0);
+    assert_eq!(logs.len(), clients.len());
+    assert!(logs.iter().all(|log| cut_last(log) == 0));
+    let (code, rows, said) = cluster.unsafe_recover(1, &["--accept", "lose what is damaged"]);
+    assert!(code == Some(0) && rows.len() == clients.len(), "{said}");
+    cluster.trio.launch(1);
+    cluster.trio.until_ready(1);
+    let programs: Vec<_> = clients
+        .into_iter()
+        .map(|(name, mut command)| {
+            command.args([name, &kafka(1), "group", name, name]);
+            Program::start(name, command)
+        })
+        .collect();
+    for mut program in programs {
+        let status = program.wait_for_exit(READ_TIMEOUT);
+        assert!(status.success(), "{}: {status}{}", program.name(), program.tail());
+        let lines = program.lines();
+        let resumed = lines.iter().any(|line| line.event() == Some("resumed"));
+        assert!(resumed, "{}{}", program.name(), program.tail());
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! - Damage lies where a frame with many more behind it is, of more than a second before, so that
 //!   it never is a torn tail.
 //! - What is damaged on all is put back in the end, so that the checker judges every record.
+//! - What a start does not look at is met by readers or the scrub, within the same minute.
 //!
 //! Absent on purpose: damage under a running node (P11).
 
@@ -33,6 +34,8 @@ const REFUSED: i32 = 4;
 const MARKED_AFTER: Duration = Duration::from_millis(1_500);
 /// For so long readers ask for what is damaged.
 const ASKED: Duration = Duration::from_secs(4);
+/// What a node says that has met damage while it ran.
+const ASKED_WORDS: &str = "damaged entries are asked of others";
 /// Kafka's code for what cannot be read.
 const STORAGE_ERROR: i16 = 56;
 /// Commits of each group before the damage.
@@ -204,8 +207,8 @@ fn minority(run: &mut Run, spot: &Spot) {
     let since = run.now();
     victims.iter().for_each(|id| run.nodes.kill(*id));
     run.recovers("beside nodes that are gone", LOOK_MAX);
-    let harms: Vec<(usize, Harm)> =
-        victims.iter().filter_map(|id| Some((*id, harm(run, spot, *id)?))).collect();
+    let mut harmed = victims.clone();
+    harmed.retain(|id| harm(run, spot, *id).is_some());
     victims.iter().for_each(|id| run.nodes.launch(*id));
     let begun = Instant::now();
     for id in &victims {
@@ -215,8 +218,8 @@ fn minority(run: &mut Run, spot: &Spot) {
         }
     }
     right(run);
-    for (id, harm) in harms {
-        mended(run, spot, id, harm, begun);
+    for id in harmed {
+        mended(run, spot, id, begun);
     }
     let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     run.entry.measure("mended_after_ms", took_ms);
@@ -264,40 +267,49 @@ fn reported(run: &Run, spot: &Spot, id: usize) -> Option<(u64, u64)> {
     Some((first.parse().ok()?, last.parse().ok()?))
 }
 
-/// Waits until a damaged frame is there again. What nobody has noticed is put back: it lies below
-/// the durable mark, where the next read or a scrub finds it.
-fn mended(run: &mut Run, spot: &Spot, id: usize, harm: Harm, begun: Instant) {
+/// First and last index that a running node has asked others for, which a start had not missed.
+fn asked(run: &Run, spot: &Spot, id: usize) -> Option<(u64, u64)> {
+    let log = u64::from_str_radix(&spot.log, 16).ok()?;
+    let said = run.nodes.said(id);
+    said.lines().filter(|line| line.contains(ASKED_WORDS)).find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let fields = line.get("fields").unwrap_or(&line);
+        let number = |name: &str| fields.get(name)?.as_u64();
+        let range = (number("first")?, number("last")?);
+        (number("incarnation")? == log && (range.0..=range.1).contains(&spot.index))
+            .then_some(range)
+    })
+}
+
+/// Waits until a damaged frame is there again. What the start has not met lies below the durable
+/// mark: readers find it, or the scrub.
+fn mended(run: &mut Run, spot: &Spot, id: usize, begun: Instant) {
     if !matches!(spot.target, Target::Records | Target::Commands) {
         return;
     }
     let log = run.nodes.disk(id).data().join("partitions").join(&spot.log);
     let is_reported = reported(run, spot, id).is_some();
+    if !is_reported && spot.target == Target::Records && run.random.bool() {
+        read_there(run, spot, id);
+    }
     while !replicas::holds(&log, spot.index) {
-        if !is_reported && matches!(harm.blow(), Blow::Bit | Blow::Block) {
-            run.entry.note("latent");
-            if spot.target == Target::Records && read_there(run, spot, id) {
-                continue;
-            }
-            run.nodes.kill(id);
-            // The scrub may have met it in this moment: then the file is another one.
-            if !replicas::holds(&log, spot.index) {
-                harm.undo().expect("the file is there");
-            }
-            run.nodes.launch(id);
-            return run.until_ready(id);
-        }
         if begun.elapsed() > CHANGE_MAX {
             let what = if is_reported { "reported" } else { "not even reported" };
             return run.problem(format!("node {id}, {spot:?}: not mended, {what}"));
         }
         std::thread::sleep(RETRY_PAUSE);
     }
-    run.entry.note(if is_reported { "replaced_by_itself" } else { "made_up_for" });
+    let how = match (is_reported, asked(run, spot, id)) {
+        (true, _) => "replaced_by_itself",
+        (false, Some(_)) => "met_while_it_ran",
+        (false, None) => "made_up_for",
+    };
+    run.entry.note(how);
 }
 
 /// Has a node lead everything and be asked for everything, so that readers meet what is damaged
-/// there: an error, and no wrong byte. Whether it is mended by that.
-fn read_there(run: &mut Run, spot: &Spot, id: usize) -> bool {
+/// there, unless the scrub was there before them: an error, and no wrong byte.
+fn read_there(run: &mut Run, spot: &Spot, id: usize) {
     let others: Vec<String> = run.nodes.others(id).iter().map(usize::to_string).collect();
     let drained = |run: &Run, how: &[&str]| {
         for other in &others {
@@ -326,7 +338,6 @@ fn read_there(run: &mut Run, spot: &Spot, id: usize) -> bool {
     }
     run.entry.note(if is_mended { "mended_when_read" } else { "refused_to_readers" });
     drained(run, &["--undo"]);
-    is_mended
 }
 
 /// Damages the same on every node, looks at what they say of it, and puts it back.
@@ -375,12 +386,22 @@ fn everywhere(run: &mut Run, spot: &Spot) {
             ids.iter().for_each(|id| run.nodes.disk(*id).exchange_with_copy());
             ids.iter().for_each(|id| run.nodes.disk(*id).forget_copy());
         } else {
-            harms.into_iter().for_each(|(_, harm)| harm.undo().expect("the directory is there"));
+            harms.into_iter().for_each(|(id, harm)| undone(run, spot, id, harm));
         }
         ids.iter().for_each(|id| run.nodes.launch(*id));
         ids.iter().for_each(|id| run.until_ready(*id));
     }
     run.fault_ended(since, &all_partitions());
+}
+
+/// Puts a file back. One node may have said what it lost before the others had met the same: then
+/// its replica has a successor, and what was there is in quarantine.
+fn undone(run: &mut Run, spot: &Spot, id: usize, harm: Harm) {
+    if run.nodes.disk(id).data().join("partitions").join(&spot.log).is_dir() {
+        harm.undo().expect("the directory is there");
+    } else {
+        run.entry.note("replaced_meanwhile");
+    }
 }
 
 /// No node may go on that has lost its votes or its metadata, as all have.
@@ -415,7 +436,7 @@ fn reports(run: &mut Run, spot: &Spot, harmed: &[usize]) {
         match reported(run, spot, id) {
             // A block may begin below the durable mark, and end above it.
             Some((first, _)) if first > spot.index && spot.blow == Blow::Block => {
-                run.entry.note("latent");
+                run.entry.note("reports_the_end");
             }
             Some((first, _)) if first == spot.index || spot.blow == Blow::Deleted => {
                 run.entry.note("reports");
@@ -424,7 +445,14 @@ fn reports(run: &mut Run, spot: &Spot, harmed: &[usize]) {
                 run.problem(format!("node {id}, {spot:?}: reported {first} to {last}"));
             }
             None if matches!(spot.blow, Blow::Bit | Blow::Block) => {
-                run.entry.note("latent");
+                let until = Instant::now() + CHANGE_MAX;
+                while asked(run, spot, id).is_none() && Instant::now() < until {
+                    std::thread::sleep(RETRY_PAUSE);
+                }
+                match asked(run, spot, id) {
+                    Some(_) => run.entry.note("met_while_it_ran"),
+                    None => run.problem(format!("node {id}, {spot:?}: not met")),
+                }
             }
             None => run.problem(format!("node {id}, {spot:?}: not reported")),
         }

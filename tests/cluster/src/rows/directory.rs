@@ -16,7 +16,8 @@
 
 use super::membership::{command_until_done, right};
 use super::{LOOK_MAX, RECOVERY_MAX, Run, all_partitions};
-use std::time::Duration;
+use crate::load::RETRY_PAUSE;
+use std::time::{Duration, Instant};
 
 /// Exit code of what is refused.
 const REFUSED: i32 = 4;
@@ -67,7 +68,10 @@ fn wiped(run: &mut Run) {
     run.nodes.launch(victim);
     if away.is_some() {
         // Whether somebody has permitted it, one node alone cannot know: it waits.
-        std::thread::sleep(WAITS);
+        let until = Instant::now() + WAITS;
+        while Instant::now() < until && !run.nodes.is_ready(victim) {
+            std::thread::sleep(RETRY_PAUSE);
+        }
     }
     if run.nodes.is_ready(victim) {
         run.problem(format!("node {victim} has lost everything and is ready"));
