@@ -173,10 +173,11 @@ impl Disk {
         let filler = File::options().create(true).append(true).open(self.filler());
         let filler = filler.expect("a file takes no room before it is written");
         let length = || filler.metadata().expect("an open file has a length").len();
-        // Bookkeeping of the filesystem takes room, too.
-        while let bytes @ 1.. = self.free_bytes().saturating_sub(left_bytes) {
+        // Bookkeeping of the filesystem takes room, too, and so does whoever writes meanwhile.
+        let mut most = u64::MAX;
+        while let bytes @ 1.. = self.free_bytes().saturating_sub(left_bytes).min(most) {
             if fallocate(&filler, FallocateFlags::empty(), length(), bytes).is_err() {
-                break;
+                most = bytes / 2;
             }
         }
     }

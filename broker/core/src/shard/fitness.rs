@@ -4,7 +4,7 @@
 //! ```text
 //!   a write ──> flushed ──(slow for a third of 10 s)──> says so ──(5 s)──┐
 //!   the disk is full, the node stops ────────────────────────────────────┴──> gives way
-//!                                               fit for 30 s ───────────────> leads again
+//!                                    room again, or quick for 30 s ──────────> leads again
 //! ```
 //!
 //! Invariants
@@ -39,7 +39,7 @@ const STUCK_MS: u64 = 5_000;
 /// Milliseconds between saying that this node is slow and acting on it: what slows all of them is
 /// seen by all of them within that time.
 const HEARD_MS: u64 = 5_000;
-/// Milliseconds that a node must have been fit until it leads again.
+/// Milliseconds that a node must not have been slow until it leads again.
 const CALM_MS: u64 = 30_000;
 
 /// Why a node gives way.
@@ -127,6 +127,17 @@ impl Fitness {
         }
     }
 
+    /// What this node says, where it has said `had` and `unfit` speaks against leading now.
+    fn says(had: Option<Unfit>, unfit: Option<Unfit>, is_calm: bool) -> Option<Unfit> {
+        match (had, unfit) {
+            (_, Some(Unfit::Stopping | Unfit::DiskFull)) | (None, _) => unfit,
+            // There is room only well above the limit: what is freed stays so for a while.
+            (Some(Unfit::DiskFull), _) => unfit,
+            (Some(_), None) if is_calm => None,
+            (Some(_), _) => had,
+        }
+    }
+
     /// What speaks against leading, just now.
     fn judge(&mut self, now_ms: u64) -> Option<Unfit> {
         if let Some((.., since_ms)) = self.timed
@@ -186,13 +197,9 @@ impl Shard {
         if unfit.is_some() {
             self.fitness.unfit_ms = now_ms;
         }
-        let has_recovered = unfit.is_none() && now_ms >= self.fitness.unfit_ms + CALM_MS;
+        let is_calm = now_ms >= self.fitness.unfit_ms + CALM_MS;
         let had = self.fitness.gives_way;
-        self.fitness.gives_way = match (had, unfit) {
-            (None, _) => unfit,
-            (Some(_), _) if has_recovered => None,
-            (Some(had), _) => Some(had),
-        };
+        self.fitness.gives_way = Fitness::says(had, unfit, is_calm);
         if had.is_none() {
             self.fitness.since_ms = now_ms;
         }
@@ -256,6 +263,19 @@ mod tests {
         assert_eq!(writes.judge(1_000), None);
         written(&mut writes, (1_000, 9_000), 10, 4);
         assert_eq!(writes.judge(9_000), None);
+    }
+
+    #[test]
+    fn a_node_with_room_again_leads_at_once_and_one_that_was_slow_when_it_is_calm() {
+        let slow = |slow_ms| Some(Unfit::Slow { median_ms: 2, slow_ms });
+        let full = Some(Unfit::DiskFull);
+        assert_eq!(Fitness::says(None, full, false), full);
+        assert_eq!(Fitness::says(full, None, false), None, "there is room again");
+        assert_eq!(Fitness::says(full, slow(9_000), false), slow(9_000), "and it is slow");
+        assert_eq!(Fitness::says(slow(9_000), None, false), slow(9_000), "quick, but not for long");
+        assert_eq!(Fitness::says(slow(9_000), slow(5_000), true), slow(9_000), "said once");
+        assert_eq!(Fitness::says(slow(9_000), full, true), full);
+        assert_eq!(Fitness::says(slow(9_000), None, true), None);
     }
 
     #[test]
