@@ -110,7 +110,7 @@ struct Worker<'a> {
     done: Vec<Done>,
     /// When it last looked at the free space.
     looked: Instant,
-    /// Until then nothing is mended.
+    /// Until then nothing is mended; other background work goes on.
     rests_until: Instant,
 }
 
@@ -198,16 +198,17 @@ impl Worker<'_> {
     fn background(&mut self) -> Result<bool, DiskFailed> {
         let begun = Instant::now();
         let is_mending = self.cycle.is_mending();
-        if is_mending && begun < self.rests_until {
-            return Ok(true);
-        }
-        let has_more = self.cycle.background_step(&mut self.done)?;
-        if is_mending {
+        let has_more = if is_mending && begun < self.rests_until {
+            self.cycle.background_step_beside_mending(&mut self.done)?
+        } else {
+            self.cycle.background_step(&mut self.done)?
+        };
+        if is_mending && begun >= self.rests_until {
             let ended = Instant::now();
             self.rests_until = ended + MENDING_RESTS * ended.duration_since(begun);
         }
         self.report();
-        Ok(has_more)
+        Ok(has_more || is_mending)
     }
 
     /// Does what is left for quiet moments, where somebody waits for that, and says so. Returns

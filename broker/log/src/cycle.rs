@@ -193,7 +193,7 @@ impl CommitCycle {
     /// Called after the answers of a cycle have been delivered. Returns whether there is more;
     /// while there is, the caller pauses at least 1 ms between slices if it has nothing else.
     pub fn background_step(&mut self, done: &mut Vec<Done>) -> Result<bool, DiskFailed> {
-        self.guarded(|cycle| cycle.step(done))
+        self.guarded(|cycle| cycle.step(done, true))
     }
 
     /// Free space as of the last look. Looks are made by cycles and by

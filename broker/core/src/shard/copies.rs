@@ -18,7 +18,7 @@
 //! Absent on purpose: followers with a vote, since a commit may wait for them; and what is sent
 //! from memory, which is only the end of a log.
 
-use super::{Effect, Effects, FramesFound, Shard};
+use super::{Effect, Effects, FramesFound, Shard, Slot};
 use crate::clock::{Deadline, Now};
 use crate::replica::CopyRead;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId};
@@ -231,7 +231,7 @@ impl Copies {
 impl Shard {
     /// Takes what learners of a replica lack.
     pub(super) fn copy_for(&mut self, incarnation: Incarnation) {
-        let Some(super::Slot::Running(replica)) = self.slots.get_mut(&incarnation) else { return };
+        let Some(Slot::Running(replica)) = self.slots.get_mut(&incarnation) else { return };
         replica.take_copy_reads().into_iter().for_each(|read| self.copies.ask(read));
     }
 

@@ -236,7 +236,9 @@ impl CommitCycle {
     }
 
     /// One slice; whether there is more that can be done now.
-    pub(super) fn step(&mut self, done: &mut Vec<Done>) -> Result<bool, DiskFailed> {
+    ///
+    /// - `mends`: whether it may be a mending's.
+    pub(super) fn step(&mut self, done: &mut Vec<Done>, mends: bool) -> Result<bool, DiskFailed> {
         if let Some(request) = self.background.installs.pop_front() {
             let answer = self.install(&request)?;
             done.push(answer);
@@ -261,7 +263,10 @@ impl CommitCycle {
             }
         } else if let Some((log, to, wall_ms)) = self.background.next_deletion() {
             self.move_away(log, to, wall_ms)?;
-        } else if self.step_mending(done)? || self.recycled.shrink() || self.shrink_removed() {
+        } else if (mends && self.step_mending(done)?)
+            || self.recycled.shrink()
+            || self.shrink_removed()
+        {
             // What is not there any more goes last.
         } else {
             return Ok(self.empty_trash() || self.empty_quarantine());

@@ -37,10 +37,6 @@ const MENDED_SUFFIX: &str = ".mended";
 /// The same of one in which frames lie elsewhere than in the old file.
 const CLOSED_SUFFIX: &str = ".closed";
 
-/// What has been written of a fresh file goes to the device so often, in bytes: who waits for a
-/// flush of another log waits for no more than that.
-const WRITE_OUT_BYTES: u64 = 256 * 1024;
-
 /// A mending, and what was asked for.
 #[derive(Debug)]
 struct Job {
@@ -49,8 +45,6 @@ struct Job {
     /// Of a mending that closes a hole: what lies behind, and segment files that hold nothing.
     closing: Option<(Behind, Vec<LogIndex>)>,
     path: String,
-    /// How much of the fresh file the device has, in bytes.
-    written_out: u64,
     /// For frames.
     is_waiting: bool,
     /// Frames that were copied may be gone.
@@ -169,7 +163,7 @@ impl CommitCycle {
         mending.banks = banks;
         let (is_waiting, is_stale) = (false, false);
         let request = request.clone();
-        Ok(Some(Job { request, mending, closing, path, written_out: 0, is_waiting, is_stale }))
+        Ok(Some(Job { request, mending, closing, path, is_waiting, is_stale }))
     }
 
     /// The gap of a log that nobody runs on, where what is asked for can be done.
@@ -194,11 +188,19 @@ impl CommitCycle {
         (Behind::Nothing(LostEnd { last, known_offset, flush_sequence }), void)
     }
 
-    /// Whether there is a mending that could go on now: its slices are larger than those of other
-    /// background work, and nobody waits for them.
+    /// Whether there is a mending that could go on now, for which nobody waits.
     #[must_use]
     pub fn is_mending(&self) -> bool {
         self.mendings.next().is_some()
+    }
+
+    /// As [`CommitCycle::background_step`] while mendings rest: they alone wait. Returns whether
+    /// there is more that can be done meanwhile.
+    pub fn background_step_beside_mending(
+        &mut self,
+        done: &mut Vec<Done>,
+    ) -> Result<bool, DiskFailed> {
+        self.guarded(|cycle| cycle.step(done, false))
     }
 
     /// One slice of one mending. Returns whether there was any.
@@ -219,18 +221,13 @@ impl CommitCycle {
             return Ok(true);
         };
         let progress = job.mending.step(behind, commit);
-        let written = job.mending.tail().position;
-        if written >= job.written_out + WRITE_OUT_BYTES {
-            job.written_out = written;
-            let sent = job.mending.fresh.write_out();
-            sent.map_err(failure("write out a segment that is mended"))?;
-        }
+        // Who waits for a flush of another log waits for no more than a slice of this one.
+        let written = job.mending.fresh.write_out();
+        written.map_err(failure("write out a segment that is mended"))?;
         match progress {
             Ok(Progress::Copying) => {}
             Ok(Progress::Wants(hole)) => {
-                if let Some(job) = self.mendings.jobs.get_mut(&id) {
-                    job.is_waiting = true;
-                }
+                job.is_waiting = true;
                 let refused = None;
                 done.push(Done::MendWants { incarnation: id, segment, hole, refused });
             }

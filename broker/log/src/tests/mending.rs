@@ -9,6 +9,7 @@ use crate::{
 };
 use bateau_protocol::frame::{Frame, FrameKind};
 use bateau_protocol::ids::{Incarnation, LogIndex, Offset, Term};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 pub(super) const LOG: u64 = 9;
@@ -287,6 +288,24 @@ fn a_running_mending_survives_power_cuts_too() {
         nth += 1;
     }
     assert!(nth > 8, "{nth} steps");
+}
+
+#[test]
+fn a_mending_that_rests_holds_up_nothing_else() {
+    let (mut node, _) = node();
+    let (segment, position) = place(&node.readers[&LOG], 60);
+    node.disk.flip_bit(&path(segment), position + 70, 1).unwrap();
+    let (applied, state) = (LogIndex::new(RECORDS), Bytes::from_static(b"state"));
+    let store = Work::StoreState { incarnation: ID, applied, state };
+    let mut done = Vec::new();
+    node.cycle.run(&mut vec![mend(segment, &[], false), store], &mut done).unwrap();
+    done.clear();
+    while node.cycle.background_step_beside_mending(&mut done).unwrap() {}
+    assert!(matches!(done[..], [Done::StateStored { .. }]), "{done:?}");
+    assert!(node.cycle.is_mending());
+    while node.cycle.background_step(&mut done).unwrap() {}
+    assert!(matches!(done[1..], [Done::MendWants { .. }]), "{done:?}");
+    assert!(!node.cycle.is_mending(), "it waits for frames");
 }
 
 #[test]
