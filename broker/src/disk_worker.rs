@@ -25,6 +25,9 @@ const CLOSING_FLUSH_AFTER: Duration = Duration::from_millis(50);
 const BACKGROUND_PAUSE: Duration = Duration::from_millis(1);
 /// How much longer than its last slice a mending rests, while others may write and flush.
 const MENDING_RESTS: u32 = 7;
+/// The least from a slice of a mending to the next one: what is mended also takes processors and
+/// links, here and where it comes from. A segment of 256 MiB takes 1,024 slices.
+const MENDING_SLICE_MIN: Duration = Duration::from_millis(16);
 /// Between two looks at the free space, however busy or quiet it is.
 const SPACE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -205,7 +208,8 @@ impl Worker<'_> {
         };
         if is_mending && begun >= self.rests_until {
             let ended = Instant::now();
-            self.rests_until = ended + MENDING_RESTS * ended.duration_since(begun);
+            let rested = ended + MENDING_RESTS * ended.duration_since(begun);
+            self.rests_until = rested.max(begun + MENDING_SLICE_MIN);
         }
         self.report();
         Ok(has_more || is_mending)

@@ -148,6 +148,11 @@ pub trait DiskFile: Debug + Send + Sync {
     /// holds.
     fn drop_cache(&self, position: u64) -> io::Result<()>;
 
+    /// From now on reads take what they ask for from the medium, and nothing behind it: what is
+    /// read ahead by megabytes is what everybody else's flush waits for. A hint; maps go on as
+    /// they did.
+    fn read_no_further(&self) -> io::Result<()>;
+
     /// Drops cached clean pages of a range that nobody has mapped. A hint.
     fn forget(&self, position: u64, bytes: u64) -> io::Result<()>;
 
@@ -471,6 +476,10 @@ impl DiskFile for RealFile {
         Ok(rustix::fs::fadvise(&self.file, position, None, rustix::fs::Advice::DontNeed)?)
     }
 
+    fn read_no_further(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::Random)?)
+    }
+
     fn forget(&self, position: u64, bytes: u64) -> io::Result<()> {
         let bytes = std::num::NonZeroU64::new(bytes);
         Ok(rustix::fs::fadvise(&self.file, position, bytes, rustix::fs::Advice::DontNeed)?)
@@ -529,6 +538,9 @@ impl FileMap for RealMap {
         if bytes == 0 {
             return Ok(());
         }
+        // What faults alone bring in is as much as the kernel cares to read around them: megabytes,
+        // on some machines, for which everybody else's flush waits. A hint.
+        let _ = self.map.advise_range(Advice::WillNeed, start, bytes);
         self.map.advise_range(Advice::PopulateRead, start, bytes)
     }
 

@@ -163,8 +163,9 @@ impl Mending {
     ) -> io::Result<Self> {
         fresh.write_at(0, &[&header.encode(), &[0; FRAME_HEADER_BYTES]])?;
         if let Some(old) = &old {
-            // What is only wrong in memory is read once more. A hint.
+            // Hints. What is only wrong in memory is read once more.
             let _ = old.drop_cache(0);
+            let _ = old.read_no_further();
         }
         let tail = Tail::before_segment(&header);
         let (source, open) = (SEGMENT_HEADER_BYTES, None);

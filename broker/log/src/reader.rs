@@ -444,7 +444,7 @@ impl LogReader {
             return Err(ReadError::IndexOutOfRange { from, first, last });
         }
         let mut bytes = 0;
-        let mut cursor = Cursor::at_index(&self.shared, from, commit);
+        let mut cursor = Cursor::at_index(&self.shared, from, commit).bringing_in();
         while cursor.next_index() <= to.min(last) {
             let Some(header) = cursor.header()? else { break };
             if header.index >= from {

@@ -79,6 +79,8 @@ impl LogReader {
 fn check_slice(segment: &Segment, from: Tail, end: u64, bytes_max: u64) -> (Tail, bool) {
     let planned = size(bytes_max.min(end.saturating_sub(from.position)));
     let was_resident = segment.map.is_resident(from.position, planned);
+    // A hint. What was read ahead would also look as if somebody else had it in memory.
+    let _ = segment.file.read_no_further();
     let mut tail = from;
     let is_intact = if from.position == SEGMENT_HEADER_BYTES && !has_header(segment) {
         false

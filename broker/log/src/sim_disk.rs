@@ -467,6 +467,10 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn read_no_further(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     fn forget(&self, _position: u64, _bytes: u64) -> io::Result<()> {
         Ok(())
     }

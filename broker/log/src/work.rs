@@ -402,6 +402,8 @@ pub enum Done {
         segment: LogIndex,
         /// What is missing, from its first frame on.
         hole: Hole,
+        /// Whether it is what is left of a hole that was named before.
+        is_rest: bool,
         /// What was wrong with the frames that came: another replica may have better ones.
         refused: Option<String>,
     },

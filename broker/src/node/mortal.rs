@@ -200,6 +200,10 @@ impl DiskFile for MortalFile {
         self.inner.drop_cache(position)
     }
 
+    fn read_no_further(&self) -> io::Result<()> {
+        self.inner.read_no_further()
+    }
+
     fn forget(&self, position: u64, bytes: u64) -> io::Result<()> {
         self.inner.forget(position, bytes)
     }

@@ -31,7 +31,7 @@ pub(super) fn report_refusal(done: &Done) {
             let (incarnation, segment) = (incarnation.get(), segment.get());
             tracing::error!(incarnation, segment, "a segment is damaged");
         }
-        Done::MendWants { incarnation, segment, hole, refused } => {
+        Done::MendWants { incarnation, segment, hole, is_rest, refused } => {
             let (incarnation, segment) = (incarnation.get(), segment.get());
             let (first, last) = (hole.first.get(), hole.last.get());
             match refused {
@@ -43,6 +43,8 @@ pub(super) fn report_refusal(done: &Done) {
                     reason,
                     "entries of a peer do not fit"
                 ),
+                // A segment's worth comes in a thousand pieces.
+                None if *is_rest => {}
                 None => tracing::warn!(
                     incarnation,
                     segment,

@@ -51,7 +51,7 @@ fn mending(done: &Done) -> Option<MendingInput> {
         Done::Damaged { incarnation, segment } => {
             MendingInput::Damaged { incarnation: *incarnation, segment: *segment }
         }
-        Done::MendWants { incarnation, segment, hole, refused } => {
+        Done::MendWants { incarnation, segment, hole, refused, .. } => {
             let Hole { first, last, known, term, payload_crc } = *hole;
             let (incarnation, segment) = (*incarnation, *segment);
             let missing = MissingRange { first, last, known, term, payload_crc };

@@ -55,8 +55,11 @@ const INFLIGHT: usize = 16;
 
 /// Of each lane.
 const INTERVAL: Duration = Duration::from_millis(4);
-/// How long nothing happens, and how long a start alone is looked at.
-const QUIET: Duration = Duration::from_secs(3);
+/// How long nothing happens: about as long as a repair takes, so that what this machine does by
+/// itself every few seconds is in both windows.
+const QUIET: Duration = Duration::from_secs(20);
+/// How long a start alone is looked at.
+const RESTART: Duration = Duration::from_secs(3);
 /// The least that is looked at of a repair.
 const DISTURBED_MIN: Duration = Duration::from_secs(1);
 const DAMAGE_BYTES: u64 = 4_096;
@@ -183,7 +186,7 @@ impl<'a> Field<'a> {
         self.home.cluster.kill(VICTIM);
         let begun = Instant::now();
         self.home.cluster.start_again(VICTIM)?;
-        std::thread::sleep(QUIET.saturating_sub(begun.elapsed()));
+        std::thread::sleep(RESTART.saturating_sub(begun.elapsed()));
         let restart = Window::since(begun);
         self.home.cluster.kill(VICTIM);
         blow.deal(&segment)?;

@@ -393,11 +393,12 @@ impl RaftView {
             let Wanted { first, last, bytes_max, context } = wanted;
             let learner = self.learner_waiting_for(first);
             // Raft asks again with every answer of the follower. A voter does not wait for what is
-            // read for a learner.
+            // read for a learner, and a learner waits at one place.
             let is_same = |asked: &Asked| asked.first == first && asked.learner == learner;
             if self.fetches.values().any(is_same) {
                 continue;
             }
+            self.fetches.retain(|_, asked| learner.is_none() || asked.learner != learner);
             self.newest_fetch += 1;
             let number = self.newest_fetch;
             self.fetches.insert(number, Asked { first, learner, context });

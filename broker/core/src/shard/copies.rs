@@ -10,7 +10,8 @@
 //!
 //! Invariants
 //! - Of all logs together no more than the window is on its way to a node; one piece always is.
-//! - Every read that is asked for comes about, whatever is lost on the way.
+//! - A log waits once for each node: where its learner asks from another place, it waits there.
+//! - The newest read that a log asks for comes about, whatever is lost on the way.
 //! - A log that is copied goes on before another one begins: whoever has all of it needs no more
 //!   than what is appended.
 //! - A copy that does not come nearer to its log's end gets more, whoever waits.
@@ -161,9 +162,14 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// Takes a read to be carried out when there is room.
+    /// Takes a read to be carried out when there is room, instead of one that waits for the log.
     fn ask(&mut self, read: CopyRead) {
-        self.ways.entry(read.node).or_insert_with(Way::new).waiting.push_back(read);
+        let way = self.ways.entry(read.node).or_insert_with(Way::new);
+        let is_of_log = |waiting: &&mut CopyRead| waiting.incarnation == read.incarnation;
+        match way.waiting.iter_mut().find(is_of_log) {
+            Some(waiting) => *waiting = read,
+            None => way.waiting.push_back(read),
+        }
     }
 
     /// A piece has been read, and is sent.
@@ -328,20 +334,35 @@ mod tests {
     #[test]
     fn what_is_lost_is_not_waited_for() {
         let mut copies = Copies::default();
-        for fetch in 1..=4 {
-            copies.ask(read(1, fetch, 10 - fetch));
-        }
-        assert!(copies.release(at(0)).is_some());
+        let mut next = 0;
+        let mut asks_at = |copies: &mut Copies, now_ms| {
+            next += 1;
+            copies.ask(read(1, next, 10 - next));
+            copies.release(at(now_ms)).is_some()
+        };
+        assert!(asks_at(&mut copies, 0));
+        assert!(!asks_at(&mut copies, PIECE_MS_MAX - 1));
         let deadlines: Vec<_> = copies.deadlines().collect();
         assert_eq!(deadlines, [Deadline::Monotonic(PIECE_MS_MAX)]);
-        assert_eq!(copies.release(at(PIECE_MS_MAX - 1)), None);
         assert!(copies.release(at(PIECE_MS_MAX)).is_some(), "nobody has answered");
         copies.note_lost(TO, Some(Incarnation::new(2)));
-        assert_eq!(copies.release(at(PIECE_MS_MAX)), None, "another log's");
+        assert!(!asks_at(&mut copies, PIECE_MS_MAX), "another log's");
         copies.note_lost(TO, Some(Incarnation::new(1)));
         assert!(copies.release(at(PIECE_MS_MAX)).is_some(), "the learner has refused it");
         copies.note_lost(TO, None);
-        assert!(copies.release(at(PIECE_MS_MAX)).is_some(), "the link has broken");
+        assert!(asks_at(&mut copies, PIECE_MS_MAX), "the link has broken");
+    }
+
+    #[test]
+    fn a_log_waits_once_for_each_node_and_at_the_newest_place() {
+        let mut copies = Copies::default();
+        for fetch in 1..=1_000 {
+            copies.ask(read(1, fetch, 2_000 - fetch));
+            copies.ask(read(2, fetch, 2_000 - fetch));
+        }
+        copies.ask(CopyRead { node: NodeId::new(4), ..read(1, 1_001, 9) });
+        assert_eq!(copies.ways[&TO].waiting, [read(1, 1_000, 1_000), read(2, 1_000, 1_000)]);
+        assert_eq!(copies.ways[&NodeId::new(4)].waiting.len(), 1);
     }
 
     #[test]

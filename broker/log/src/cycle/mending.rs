@@ -47,6 +47,8 @@ struct Job {
     path: String,
     /// For frames.
     is_waiting: bool,
+    /// Last frame of the hole that they were asked for to fill.
+    asked: Option<LogIndex>,
     /// Frames that were copied may be gone.
     is_stale: bool,
 }
@@ -81,11 +83,12 @@ impl CommitCycle {
                 Ok(Ok(())) => job.is_waiting = false,
                 Ok(Err(reason)) => {
                     let hole = job.mending.hole();
-                    let refused = Some(reason);
+                    let (is_rest, refused) = (true, Some(reason));
                     answers.extend(hole.map(|hole| Done::MendWants {
                         incarnation,
                         segment,
                         hole,
+                        is_rest,
                         refused,
                     }));
                 }
@@ -161,9 +164,9 @@ impl CommitCycle {
         fresh.allocate(bytes.max(u64::from(SEGMENT_BYTES_MIN))).map_err(failed)?;
         let mut mending = Mending::new(header, old, fresh, truncations).map_err(failed)?;
         mending.banks = banks;
-        let (is_waiting, is_stale) = (false, false);
+        let (is_waiting, asked, is_stale) = (false, None, false);
         let request = request.clone();
-        Ok(Some(Job { request, mending, closing, path, is_waiting, is_stale }))
+        Ok(Some(Job { request, mending, closing, path, is_waiting, asked, is_stale }))
     }
 
     /// The gap of a log that nobody runs on, where what is asked for can be done.
@@ -228,8 +231,9 @@ impl CommitCycle {
             Ok(Progress::Copying) => {}
             Ok(Progress::Wants(hole)) => {
                 job.is_waiting = true;
+                let is_rest = job.asked.replace(hole.last) == Some(hole.last);
                 let refused = None;
-                done.push(Done::MendWants { incarnation: id, segment, hole, refused });
+                done.push(Done::MendWants { incarnation: id, segment, hole, is_rest, refused });
             }
             Ok(Progress::Complete) => {
                 let answer = self.finish_mending(id)?;

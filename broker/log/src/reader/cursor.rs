@@ -12,6 +12,9 @@ use bateau_protocol::ids::{LogIndex, Offset};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Bytes that are brought into memory at once, at the least.
+const BROUGHT_BYTES: u64 = 256 * 1024;
+
 /// The cursor. It holds the segment list as of its making: what it reads stays there.
 pub(super) struct Cursor<'a> {
     shared: &'a LogShared,
@@ -27,6 +30,8 @@ pub(super) struct Cursor<'a> {
     /// The payload here is verified.
     is_checked: bool,
     slack: u64,
+    /// What it goes over may be cold: up to where it was brought in, in which segment.
+    brought: Option<(usize, u64)>,
 }
 
 impl<'a> Cursor<'a> {
@@ -55,6 +60,7 @@ impl<'a> Cursor<'a> {
             verified_from: None,
             is_checked: false,
             slack: next.map_or(0, |next| next - position) + length(FRAME_HEADER_BYTES),
+            brought: None,
         }
     }
 
@@ -79,6 +85,12 @@ impl<'a> Cursor<'a> {
         let at = after.saturating_sub(1);
         let floor = segments.get(at).and_then(|segment| segment.index().floor_index(index));
         Self { lend_up_to: commit, ..Self::new(shared, segments, at, floor) }
+    }
+
+    /// The same, where nobody has made resident what it goes over: it brings that in, so that what
+    /// the medium cannot read is an error (`unreadable`). Blocks.
+    pub(super) fn bringing_in(self) -> Self {
+        Self { brought: Some((0, 0)), ..self }
     }
 
     /// At `floor`, or at its first frame, in the segment that begins with `base_index`.
@@ -120,6 +132,7 @@ impl<'a> Cursor<'a> {
                 return Ok(None);
             }
         }
+        self.bring_in(length(FRAME_HEADER_BYTES))?;
         let Some(segment) = self.segments.get(self.at) else { return Ok(None) };
         let header = if self.next_index <= self.lend_up_to {
             segment.header_at(self.position)
@@ -143,6 +156,7 @@ impl<'a> Cursor<'a> {
 
     /// The payload of the frame here: lent, or a copy; verified where that has not been done.
     pub(super) fn payload(&mut self, header: &FrameHeader) -> Result<Bytes, ReadError> {
+        self.bring_in(header.frame_bytes())?;
         let Some(segment) = self.segments.get(self.at) else { return Ok(Bytes::new()) };
         let position = self.position + length(FRAME_HEADER_BYTES);
         let bytes = self.payload_bytes(header);
@@ -244,6 +258,24 @@ impl<'a> Cursor<'a> {
     pub(super) fn populate(&self, position: u64, bytes: usize) -> Result<(), ReadError> {
         let Some(segment) = self.segments.get(self.at) else { return Ok(()) };
         segment.map.populate(position, bytes).map_err(|error| self.damaged(error.to_string()))
+    }
+
+    /// Has the next bytes of the segment in memory, where nobody else sees to that.
+    fn bring_in(&mut self, bytes: u64) -> Result<(), ReadError> {
+        let Some((at, until)) = self.brought else { return Ok(()) };
+        let Some(segment) = self.segments.get(self.at) else { return Ok(()) };
+        if at == self.at && self.position + bytes <= until {
+            return Ok(());
+        }
+        let most = bytes.max(BROUGHT_BYTES).min(segment.end().saturating_sub(self.position));
+        let mut brought = most;
+        if segment.map.populate(self.position, size(most)).is_err() {
+            // What cannot be read may lie behind what is wanted.
+            self.populate(self.position, size(bytes))?;
+            brought = bytes;
+        }
+        self.brought = Some((self.at, self.position + brought));
+        Ok(())
     }
 
     /// Remembers what was verified.

@@ -66,13 +66,15 @@ fn mended_by(
     reopens: bool,
 ) -> Result<Done, DiskFailed> {
     let mut work = vec![mend(segment, &[], reopens)];
+    let mut asked = None;
     loop {
         let mut done = Vec::new();
         cycle.run(&mut work, &mut done)?;
         while cycle.background_step(&mut done)? {}
         let wanted = done.into_iter().find_map(|answer| match answer {
-            Done::MendWants { hole, refused, .. } => {
+            Done::MendWants { hole, is_rest, refused, .. } => {
                 assert_eq!(refused, None);
+                assert_eq!(is_rest, asked.replace(hole.last) == Some(hole.last), "{hole:?}");
                 Some(Ok(hole))
             }
             ended @ (Done::Mended { .. } | Done::MendFailed { .. }) => Some(Err(ended)),
@@ -483,6 +485,22 @@ fn a_scrub_meets_what_nobody_has_read_and_tells_of_it() {
     }
     assert!(scrub(&reader).is_empty());
     check_same(&reader, &others);
+}
+
+#[test]
+fn what_the_medium_cannot_give_a_follower_is_an_error_and_is_told() {
+    let (node, others) = node();
+    let (segment, position) = place(&node.readers[&LOG], 60);
+    node.disk.damage_sector(&path(segment), position + 10).unwrap();
+    // A sector has the ends of a few frames before.
+    let [first, before, at] = [1, 55, 60].map(LogIndex::new);
+    let reader = &node.readers[&LOG];
+    let frames = reader.frames(first, before, before, usize::MAX).unwrap();
+    assert_eq!(frames.len(), others.iter().filter(|frame| frame.index <= before).count());
+    let error = reader.frames(first, at, at, usize::MAX).unwrap_err();
+    let ReadError::Damaged { segment: damaged, message, .. } = error else { panic!("{error}") };
+    assert_eq!(damaged, segment);
+    assert!(message.contains("unreadable"), "{message}");
 }
 
 #[test]
