@@ -423,7 +423,7 @@ impl LogReader {
 
     /// Frames of all kinds from index `from` to index `to`, both included, until `bytes_max` bytes
     /// of payload (the first one excepted); at or below `commit` lent, above it copied. For
-    /// catch-up and replay; may touch cold pages.
+    /// catch-up and replay; brings in what is cold, so it blocks.
     ///
     /// Errors: [`ReadError::IndexOutOfRange`], [`ReadError::Damaged`].
     pub fn frames(
