@@ -16,7 +16,7 @@ use bateau_core::controller::ControllerRequest;
 use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings};
 use bateau_core::shard::Input;
 use bateau_protocol::ids::NodeId;
-use bateau_protocol::peer::RaftMessage;
+use bateau_protocol::peer::{HelloAnswer, RaftMessage};
 use bateau_storage::Said;
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
@@ -55,6 +55,8 @@ pub struct Cluster {
     inputs: Vec<NodeInput>,
     /// Who has dialled us and waits for an answer.
     hellos: BTreeMap<u64, oneshot::Sender<Answered>>,
+    /// Who is heard, by the link: it is closed when this goes.
+    heard: BTreeMap<u64, oneshot::Sender<()>>,
     newest_hello: u64,
 }
 
@@ -62,8 +64,9 @@ impl Cluster {
     /// A node and its links, none of which is dialled yet.
     #[must_use]
     pub fn new(settings: NodeSettings, (peers, events): (Peers, Letters)) -> Self {
-        let (inputs, hellos, newest_hello) = (Vec::new(), BTreeMap::new(), 0);
-        Self { node: Node::new(settings), peers, events, inputs, hellos, newest_hello }
+        let (hellos, heard, newest_hello) = (BTreeMap::new(), BTreeMap::new(), 0);
+        let (node, inputs) = (Node::new(settings), Vec::new());
+        Self { node, peers, events, inputs, hellos, heard, newest_hello }
     }
 
     /// What it decides by.
@@ -160,12 +163,8 @@ impl Cluster {
         let mut left = Vec::new();
         for effect in effects {
             match self.peers.perform(effect) {
-                Some(NodeEffect::Answer { link, answer }) => {
-                    if let Some(waiting) = self.hellos.remove(&link) {
-                        // Who has hung up meanwhile dials again.
-                        let _ = waiting.send(Answered { link, answer });
-                    }
-                }
+                Some(NodeEffect::Answer { link, answer }) => self.answer(link, answer),
+                Some(NodeEffect::Close { link }) => drop(self.heard.remove(&link)),
                 Some(NodeEffect::HangUp { node }) => {
                     self.inputs.push(NodeInput::LinkDown { node });
                 }
@@ -174,5 +173,15 @@ impl Cluster {
             }
         }
         left
+    }
+
+    fn answer(&mut self, link: u64, answer: HelloAnswer) {
+        let Some(waiting) = self.hellos.remove(&link) else { return };
+        let (heard, closed) = oneshot::channel();
+        if matches!(answer, HelloAnswer::Welcome(_)) {
+            self.heard.insert(link, heard);
+        }
+        // Who has hung up meanwhile dials again.
+        let _ = waiting.send(Answered { link, answer, closed });
     }
 }

@@ -344,6 +344,7 @@ impl ShardLoop {
                 NodeEffect::Dial { .. }
                 | NodeEffect::HangUp { .. }
                 | NodeEffect::Answer { .. }
+                | NodeEffect::Close { .. }
                 | NodeEffect::Send { .. }
                 | NodeEffect::Request { .. }
                 | NodeEffect::Announce { .. }

@@ -198,12 +198,16 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let mut link = Messages::new(stream, LinkEnd::Acceptor);
     let greeting = greet(&mut link, &proof, hall);
     match tokio::time::timeout(HELLO_TIME_MAX, greeting).await {
-        Ok(Ok(Greeted::Welcome { node, number })) => {
+        Ok(Ok(Greeted::Welcome { node, number, closed })) => {
             let is_proved = proof.is_of(node).is_ok();
             assert!(is_proved, "I-TLS-2: a link is heard as a node whose certificate it lacks");
             drop(place);
             hall.complaints.settle(&peer.ip());
-            listen(&mut link, (node, number), &hall.events).await
+            let hears = listen(&mut link, (node, number), &hall.events);
+            tokio::select! {
+                ended = hears => ended,
+                _ = closed => Ok(()),
+            }
         }
         Ok(Ok(Greeted::Refused { node, reason })) => {
             hall.complain(peer, &format!("node {node}: {reason}"));
@@ -223,8 +227,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// What a hello came to.
 enum Greeted {
-    /// This node is heard from now on, on the link of this number.
-    Welcome { node: NodeId, number: u64 },
+    /// This node is heard from now on, on the link of this number, until that is to be closed.
+    Welcome { node: NodeId, number: u64, closed: oneshot::Receiver<()> },
     /// It has been told why not.
     Refused { node: NodeId, reason: String },
     /// This node stops.
@@ -241,27 +245,25 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the first frame is no Hello"));
     };
     let node = hello.node_id;
-    let (number, answer) = match proof.is_of(node) {
+    let refused = |text: &str| Greeted::Refused { node, reason: text.to_owned() };
+    let (greeted, answer) = match proof.is_of(node) {
         Ok(()) => {
             let (answer, answered) = oneshot::channel();
             if !hall.events.put(PeerEvent::Hello { hello, answer }, 0).await {
                 return Ok(Greeted::Stopped);
             }
-            let Ok(Answered { link, answer }) = answered.await else {
+            let Ok(Answered { link: number, answer, closed }) = answered.await else {
                 return Ok(Greeted::Stopped);
             };
-            (link, answer)
+            match &answer {
+                HelloAnswer::Welcome(_) => (Greeted::Welcome { node, number, closed }, answer),
+                HelloAnswer::Refused(refusal) => (refused(refusal.text.as_str()), answer),
+            }
         }
         Err(not_named) => {
             let reason = RefusalReason::WrongCertificate;
             let text = operator_text(&not_named.to_string());
-            (0, HelloAnswer::Refused(Refusal { reason, text }))
-        }
-    };
-    let greeted = match &answer {
-        HelloAnswer::Welcome(_) => Greeted::Welcome { node, number },
-        HelloAnswer::Refused(refusal) => {
-            Greeted::Refused { node, reason: refusal.text.as_str().to_owned() }
+            (refused(text.as_str()), HelloAnswer::Refused(Refusal { reason, text }))
         }
     };
     if let Some((own, wires)) = &hall.wires {

@@ -92,6 +92,8 @@ pub struct Answered {
     pub link: u64,
     /// The answer.
     pub answer: HelloAnswer,
+    /// Ends when a link that is welcome is to be closed.
+    pub closed: oneshot::Receiver<()>,
 }
 
 /// What became of a link that was dialled.

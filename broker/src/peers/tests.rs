@@ -130,21 +130,38 @@ fn door() -> (SocketAddr, Letters, watch::Sender<bool>) {
     (address, heard, stop)
 }
 
-async fn welcomed(address: SocketAddr, heard: &mut Letters) -> Messages<TcpStream> {
+/// Answers a hello. The link ends when what is returned goes.
+fn answer_hello(to: oneshot::Sender<Answered>, answer: HelloAnswer) -> oneshot::Sender<()> {
+    let (open, closed) = oneshot::channel();
+    to.send(Answered { link: 1, answer, closed }).unwrap();
+    open
+}
+
+async fn welcomed(
+    address: SocketAddr,
+    heard: &mut Letters,
+) -> (Messages<TcpStream>, oneshot::Sender<()>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     write(&mut stream, &[PeerMessage::Hello(hello())]).await.unwrap();
     let Some(PeerEvent::Hello { answer, .. }) = heard.next().await else { panic!("no hello") };
-    let answered = HelloAnswer::Welcome(Welcome::default());
-    answer.send(Answered { link: 1, answer: answered }).unwrap();
+    let open = answer_hello(answer, HelloAnswer::Welcome(Welcome::default()));
     let mut link = Messages::new(stream, LinkEnd::Dialler);
     assert!(matches!(link.next().await.unwrap(), Some(PeerMessage::HelloAnswer(_))));
-    link
+    (link, open)
+}
+
+#[tokio::test]
+async fn a_link_that_is_closed_ends_for_who_has_dialled_it() {
+    let (address, mut heard, _stop) = door();
+    let (mut link, open) = welcomed(address, &mut heard).await;
+    drop(open);
+    assert!(matches!(link.next().await, Ok(None) | Err(_)));
 }
 
 #[tokio::test]
 async fn a_welcome_peer_is_heard_as_who_it_said_it_is() {
     let (address, mut heard, _stop) = door();
-    let mut link = welcomed(address, &mut heard).await;
+    let (mut link, _open) = welcomed(address, &mut heard).await;
     let foreign = Liveness { node_id: NodeId::new(7), ..Liveness::default() };
     let messages = [PeerMessage::Liveness(foreign), PeerMessage::RaftBatch(vec![heartbeat(5)])];
     write(link.stream_mut(), &messages).await.unwrap();
@@ -163,8 +180,7 @@ async fn who_is_refused_is_told_why_and_is_not_heard() {
     write(&mut stream, &[PeerMessage::Hello(hello())]).await.unwrap();
     let Some(PeerEvent::Hello { answer, .. }) = heard.next().await else { panic!("no hello") };
     let refusal = Refusal { reason: RefusalReason::UnknownNode, text: operator_text("who?") };
-    let answered = HelloAnswer::Refused(refusal.clone());
-    answer.send(Answered { link: 1, answer: answered }).unwrap();
+    answer_hello(answer, HelloAnswer::Refused(refusal.clone()));
     let mut link = Messages::new(stream, LinkEnd::Dialler);
     let expected = PeerMessage::HelloAnswer(HelloAnswer::Refused(refusal));
     assert_eq!(link.next().await.unwrap(), Some(expected));
@@ -174,8 +190,8 @@ async fn who_is_refused_is_told_why_and_is_not_heard() {
 #[tokio::test]
 async fn damage_ends_its_own_link_and_no_other() {
     let (address, mut heard, _stop) = door();
-    let mut healthy = welcomed(address, &mut heard).await;
-    let mut damaged = welcomed(address, &mut heard).await;
+    let (mut healthy, _open) = welcomed(address, &mut heard).await;
+    let (mut damaged, _still_open) = welcomed(address, &mut heard).await;
     let frame = PeerMessage::RaftBatch(vec![heartbeat(5)]).encode().unwrap().to_bytes();
     let mut frame = frame.to_vec();
     *frame.last_mut().unwrap() ^= 1;

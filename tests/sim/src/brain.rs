@@ -119,6 +119,7 @@ impl World {
                 NodeEffect::Dial { node, hello, .. } => self.dial(n, process, node, *hello),
                 NodeEffect::HangUp { node } => self.drop_link(process, node),
                 NodeEffect::Answer { link, answer } => self.answer_hello(link, answer),
+                NodeEffect::Close { link } => self.break_link(link),
                 NodeEffect::Found { founders } => {
                     self.begin_member(n, process, &founders, None)?;
                     process.brain.told.push(NodeInput::Founded);

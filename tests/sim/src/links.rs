@@ -391,8 +391,8 @@ impl World {
 
     fn hear_peer(&mut self, id: LinkId, from: NodeAt, to: NodeAt, message: PeerMessage) {
         let node = NodeId::new(from as u64 + 1);
-        let hears = |process: &mut Process| process.brain.node.hears(node, id);
-        if !self.nodes[to].process.as_deref_mut().is_some_and(hears) {
+        let hears = |process: &Process| process.brain.node.hears(node, id);
+        if !self.nodes[to].process.as_deref().is_some_and(hears) {
             return self.count("mark: a link says something behind its successor");
         }
         match bateau_storage::said(node, message) {

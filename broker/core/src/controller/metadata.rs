@@ -271,6 +271,13 @@ impl Metadata {
         Some((self.topics.get(self.topic_names.get(topic)?)?, *partition))
     }
 
+    /// Where an incarnation that lives is placed.
+    #[must_use]
+    pub fn placement(&self, incarnation: Incarnation) -> Option<PartitionPlacement> {
+        let (topic, number) = self.partition_of(incarnation)?;
+        Some(PartitionPlacement::of(topic, number, topic.partition(number)?))
+    }
+
     /// Whether an incarnation was deleted and some node has not confirmed that it is gone. Only
     /// this, never an unknown incarnation, allows to take a log away (D10).
     #[must_use]

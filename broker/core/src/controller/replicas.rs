@@ -17,7 +17,7 @@
 //! Absent on purpose: how a group changes (`replica::steering`).
 
 use super::command::{Partition, Replica, Topic};
-use super::event::{MetadataEvent, PartitionPlacement};
+use super::event::MetadataEvent;
 use super::metadata::{Metadata, Refusal};
 use crate::codec::{DecodeError, Reader, Writer};
 use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId};
@@ -225,12 +225,7 @@ impl Metadata {
     }
 
     fn push_assigned(&self, log: Incarnation, events: &mut Vec<MetadataEvent>) {
-        if let Some((topic, number)) = self.partition_of(log)
-            && let Some(partition) = topic.partition(number)
-        {
-            let placement = PartitionPlacement::of(topic, number, partition);
-            events.push(MetadataEvent::PartitionAssigned(placement));
-        }
+        events.extend(self.placement(log).map(MetadataEvent::PartitionAssigned));
     }
 
     /// A node has nothing of its removed replica any more.

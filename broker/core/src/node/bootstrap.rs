@@ -20,6 +20,7 @@
 //!
 //! Absent on purpose: who gets a permit, which is the operator's and the controller's.
 
+use super::accepted::Shown;
 use super::forward::OWN_TIMEOUT_MS;
 use super::{Node, NodeEffect, PeerBoot, Phase, Voter};
 use crate::clock::Now;
@@ -149,6 +150,9 @@ impl Node {
                 if !hello.is_founded && hello.former_founding_id.is_none() {
                     self.meet(hello.node_id, hello.founding_id);
                 }
+                let metadata_index = hello.metadata_index;
+                let shown = Shown { directory: hello.founding_id, metadata_index };
+                self.accept(hello.node_id, link, shown);
                 self.note_contact(hello.node_id, now);
                 self.repeat(hello.node_id, now);
                 self.dial_soon(hello.node_id, now);
@@ -241,10 +245,7 @@ impl Node {
 
     fn judge_by_record(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
         let (own, other) = (self.settings.node_id, face.node);
-        let recorded = self.members.iter().find(|member| member.node == other);
-        let is_recorded = recorded.is_some_and(|member| {
-            member.founding_id == face.founding_id || member.founding_id == [0; 16]
-        });
+        let is_recorded = self.is_recorded(other, face.founding_id);
         if !is_recorded && self.is_ahead(face) {
             self.note_ahead(face);
             return Ok(());
@@ -263,7 +264,7 @@ impl Node {
             );
             return Err(refusal(RefusalReason::Removed, &text));
         }
-        if recorded.is_none() {
+        if self.members.iter().all(|member| member.node != other) {
             let text = format!(
                 "node {other} is not a member of node {own}'s cluster; `bateau node add {other}` \
                  lets a new node in, `bateau node replace {other}` puts one in the place of a lost \
@@ -390,7 +391,8 @@ impl Node {
         if !welcome.is_founded {
             self.meet(node, welcome.founding_id);
         }
-        self.note_link_up(node, now);
+        let Welcome { founding_id: directory, metadata_index, .. } = welcome;
+        self.note_link_up(node, Shown { directory, metadata_index }, now);
         if welcome.is_founded && self.phase == Phase::Meeting {
             // It let us in, so it has us on its record, and knows the others.
             let recorded = welcome.voters.iter();

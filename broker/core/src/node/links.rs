@@ -12,6 +12,7 @@
 //! Absent on purpose: what travels on a link, what a lost peer means to a partition, and a word of
 //! farewell.
 
+use super::accepted::Shown;
 use super::{LIVENESS_MS, Node, NodeEffect, SILENCE_MS};
 use crate::clock::Now;
 use crate::controller::BootEpoch;
@@ -32,6 +33,8 @@ const REDIAL_MS_MAX: u64 = 1_000;
 pub(super) struct Link {
     address: Arc<str>,
     state: LinkState,
+    /// What the peer has shown, while the link is up.
+    shown: Option<Shown>,
     redial_ms: u64,
     heard_ms: u64,
     is_alive: bool,
@@ -53,6 +56,7 @@ impl Link {
         Self {
             address,
             state: LinkState::Waiting { until_ms: now.monotonic_ms },
+            shown: None,
             redial_ms: REDIAL_MS_MIN,
             heard_ms: 0,
             is_alive: false,
@@ -63,6 +67,11 @@ impl Link {
 
     pub fn is_up(&self) -> bool {
         self.state == LinkState::Up
+    }
+
+    /// What whoever has welcomed us has shown.
+    pub fn welcomed(&self) -> Option<Shown> {
+        self.shown.filter(|_| self.is_up())
     }
 
     pub fn is_alive(&self) -> bool {
@@ -152,9 +161,10 @@ impl Node {
         }
     }
 
-    pub(super) fn note_link_up(&mut self, node: NodeId, now: Now) {
+    pub(super) fn note_link_up(&mut self, node: NodeId, shown: Shown, now: Now) {
         if let Some(link) = self.links.get_mut(&node) {
             link.state = LinkState::Up;
+            link.shown = Some(shown);
             link.redial_ms = REDIAL_MS_MIN;
             self.tell_leads_to(node);
         }

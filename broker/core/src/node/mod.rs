@@ -17,6 +17,7 @@
 //!
 //! Absent on purpose: sockets, files, and the replicas: a shard's business.
 
+mod accepted;
 mod boots;
 mod bootstrap;
 mod forward;
@@ -37,6 +38,7 @@ use crate::controller::{
     ClusterId, ControllerError, ControllerRequest, ControllerResponse, Founder, Metadata,
 };
 use crate::ticket::Ticket;
+use accepted::Accepted;
 use bateau_protocol::ids::{Incarnation, LogIndex, NodeId, ReplicaId, Term};
 use bateau_protocol::peer::{Hello, HelloAnswer, Leaderships, Liveness, Refusal, Welcome};
 use boots::Boots;
@@ -173,6 +175,11 @@ pub enum NodeEffect {
         /// The answer.
         answer: HelloAnswer,
     },
+    /// Close a link that was answered with a welcome; nothing is heard of it any more.
+    Close {
+        /// The link.
+        link: u64,
+    },
     /// Make the metadata log with these voters and flush it; then store the founders and that the
     /// cluster is founded; then say [`NodeInput::Founded`]. Nothing is voted before.
     Found {
@@ -284,8 +291,8 @@ pub struct Node {
     metadata: Arc<Metadata>,
     links: BTreeMap<NodeId, Link>,
     boots: Boots,
-    /// The newest link of each peer on which it has said anything.
-    heard: BTreeMap<NodeId, u64>,
+    /// The link of each peer on which it is heard.
+    accepted: BTreeMap<NodeId, Accepted>,
     leaders: Leaders,
     /// Nodes that are not recorded here and know more: how far, and where they are.
     ahead: BTreeMap<NodeId, (LogIndex, Arc<str>)>,
@@ -320,7 +327,7 @@ impl Node {
             settings,
             metadata: Arc::new(Metadata::new()),
             links: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             leaders: Leaders::default(),
             ahead: BTreeMap::new(),
             not_let_in: BTreeMap::new(),
@@ -364,15 +371,6 @@ impl Node {
         soonest.map_or(u64::MAX, |at_ms| at_ms.saturating_sub(now.monotonic_ms))
     }
 
-    /// Whether what a peer says on this link is heard: it has said nothing on a newer one. What is
-    /// left of an older one would come behind what was said later.
-    #[must_use]
-    pub fn hears(&mut self, node: NodeId, link: u64) -> bool {
-        let newest = self.heard.entry(node).or_default();
-        *newest = link.max(*newest);
-        link == *newest
-    }
-
     /// Whether this node belongs to a cluster, so that its replicas may vote.
     #[must_use]
     pub fn is_founded(&self) -> bool {
@@ -414,14 +412,14 @@ impl Node {
             }
             NodeInput::Leads { incarnation, term } => self.note_own_lead(incarnation, term),
             NodeInput::Leaderships { node, leaderships } => self.hear_leads(node, leaderships),
-            NodeInput::Metadata(metadata) => self.learn(metadata),
+            NodeInput::Metadata(metadata) => self.learn(metadata, now),
             NodeInput::Ask { request, ticket } => self.ask(request, ticket, now),
             NodeInput::Answered { number, response } => self.hear_answer(number, response, now),
             NodeInput::Controller(node) => self.follow_controller(node, now),
         }
     }
 
-    fn learn(&mut self, metadata: Arc<Metadata>) {
+    fn learn(&mut self, metadata: Arc<Metadata>, now: Now) {
         if let Some(founding) = metadata.founding() {
             self.cluster_id = Some(founding.cluster_id);
             self.members = metadata.members().map(|member| member.founder.clone()).collect();
@@ -432,6 +430,7 @@ impl Node {
         self.not_let_in.clear();
         let applied = self.metadata.applied();
         self.ahead.retain(|_, (index, _)| *index > applied);
+        self.part_with_former_members(now);
         self.forget_deleted();
     }
 }

@@ -154,7 +154,7 @@ impl Meeting {
                     let stopped = stopped.iter().map(|replica| replica.get()).collect();
                     self.peer_stopped.push((id.get(), node.get(), stopped));
                 }
-                NodeEffect::HangUp { .. } => {}
+                NodeEffect::HangUp { .. } | NodeEffect::Close { .. } => {}
             }
         }
     }
@@ -735,4 +735,100 @@ fn a_request_to_a_controller_out_of_reach_waits_without_asking_for_turns() {
     meeting.ask(7, ids(5_000));
     let two = &meeting.nodes[&NodeId::new(2)];
     assert!(two.wait_ms(at(meeting.now_ms)) > 0, "nothing is to be done before a link is open");
+}
+
+/// Node 1 of three, as its record says who the others are: node 3 by this directory.
+fn with_on_record(directory: [u8; 16]) -> Node {
+    let member = |id: u64| Founder {
+        node: NodeId::new(id),
+        founding_id: if id == 3 { directory } else { [u8::try_from(id).unwrap(); 16] },
+        peers_address: format!("node{id}:9644").into(),
+    };
+    Node::new(NodeSettings { members: (1..=3).map(member).collect(), ..settings(1, &[1, 2, 3]) })
+}
+
+/// Node 3 greets, with this directory, and has applied the metadata so far. Returns what became of
+/// links that were open, and whether it is welcome.
+fn greet(node: &mut Node, link: u64, directory: [u8; 16], metadata_index: u64) -> (Vec<u64>, bool) {
+    let three = NodeId::new(3);
+    let boot = BootEpoch { epoch: 1, start_id: u64::from(directory[0]) };
+    let greeting =
+        Node::new(NodeSettings { founding_id: directory, boot, ..settings(3, &[1, 2, 3]) });
+    let metadata_index = LogIndex::new(metadata_index);
+    let cluster_id = node.cluster_id.map(|id| id.0);
+    let hello = greeting.hello_to(NodeId::new(1));
+    let hello = Hello { is_founded: true, metadata_index, cluster_id, ..hello };
+    let start = PeerBoot { directory, boot };
+    let inputs = [NodeInput::Hello { link, hello }, NodeInput::PeerNoted { node: three, start }];
+    let effects: Vec<_> = node.step(at(1), inputs.into_iter()).collect();
+    let is_welcome = |effect: &NodeEffect| {
+        matches!(effect, NodeEffect::Answer { answer: HelloAnswer::Welcome(_), .. })
+    };
+    (closed(&effects), effects.iter().any(is_welcome))
+}
+
+fn closed(effects: &[NodeEffect]) -> Vec<u64> {
+    let link = |effect: &NodeEffect| match effect {
+        NodeEffect::Close { link } => Some(*link),
+        _ => None,
+    };
+    effects.iter().filter_map(link).collect()
+}
+
+#[test]
+fn a_peer_is_heard_on_the_link_that_was_welcomed_last() {
+    let (three, old, new) = (NodeId::new(3), [3; 16], [33; 16]);
+    let mut node = with_on_record(old);
+    node.cluster_id = Some(ClusterId([1; 16]));
+    assert_eq!(greet(&mut node, 1, new, 50), (vec![], true), "it knows more of this cluster");
+    assert!(node.hears(three, 1));
+    // A greeting was on its way for long, or an old copy still runs: the record has not changed.
+    assert_eq!(greet(&mut node, 2, old, 0), (vec![1], true));
+    assert!(!node.hears(three, 1) && node.hears(three, 2));
+    assert_eq!(greet(&mut node, 3, new, 50), (vec![2], true), "it has dialled anew");
+    let boot = BootEpoch { epoch: 1, start_id: 33 };
+    let sign = Liveness {
+        node_id: three,
+        boot_epoch: boot.epoch,
+        start_id: boot.start_id,
+        ..Liveness::default()
+    };
+    node.step(at(60_000), std::iter::once(NodeInput::Liveness(sign))).for_each(drop);
+    assert!(node.lives(three));
+}
+
+#[test]
+fn whoever_has_given_way_by_the_record_is_parted_with() {
+    let world = World::founded(3);
+    let metadata = Arc::new(world.metadata().clone());
+    let applied = metadata.applied().get();
+    let (three, former, ahead) = (NodeId::new(3), [77; 16], [78; 16]);
+    let learn = |node: &mut Node| {
+        let inputs = [NodeInput::Metadata(Arc::clone(&metadata))];
+        node.step(at(2), inputs.into_iter()).collect::<Vec<_>>()
+    };
+    let mut node = with_on_record(former);
+    node.cluster_id = metadata.founding().map(|founding| founding.cluster_id);
+    node.step(at(0), std::iter::empty()).for_each(drop);
+    let boot = BootEpoch { epoch: 1, start_id: 77 };
+    assert_eq!(greet(&mut node, 1, former, 1), (vec![], true));
+    let welcome = Welcome {
+        node_id: three,
+        founding_id: former,
+        boot_epoch: boot.epoch,
+        start_id: boot.start_id,
+        is_founded: true,
+        ..Welcome::default()
+    };
+    node.step(at(1), std::iter::once(NodeInput::Welcomed { node: three, welcome })).for_each(drop);
+    let effects = learn(&mut node);
+    assert_eq!(closed(&effects), [1]);
+    assert!(effects.contains(&NodeEffect::HangUp { node: three }), "nor is anything sent to it");
+    assert!(!node.hears(three, 1));
+    assert_eq!(greet(&mut node, 2, former, 1), (vec![], false), "it is judged by the record");
+
+    let mut node = with_on_record(ahead);
+    node.cluster_id = metadata.founding().map(|founding| founding.cluster_id);
+    assert_eq!(greet(&mut node, 1, ahead, applied + 1), (vec![], true));
+    assert_eq!(closed(&learn(&mut node)), [], "whoever knows more may be on a later record");
 }

@@ -10,27 +10,28 @@
 //!                                     └──(its tombstone comes)──> forgotten     placed any more
 //! ```
 //!
-//! Invariant: a missing log is made once everything that the metadata's log held at the start is
-//! settled: applied, or overruled by an entry of a later term.
+//! Invariants
+//! - A missing log is made once everything that the metadata's log held at the start is settled:
+//!   applied, or overruled by an entry of a later term.
+//! - It is made as the metadata places it then: what has waited may have been placed anew since.
 //!
 //! Absent on purpose: logs that are there; they open at once.
 
-use crate::controller::PartitionPlacement;
 use bateau_protocol::ids::{Incarnation, LogIndex, Term};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-/// Placements whose logs are missing, and what they wait for.
+/// Logs that are placed here and missing, and what they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Births {
     /// Last index and term of the metadata's log at the start; `None` once it is settled.
     behind: Option<(LogIndex, Term)>,
-    deferred: BTreeMap<Incarnation, PartitionPlacement>,
+    deferred: BTreeSet<Incarnation>,
 }
 
 impl Births {
     /// Nothing is made before the metadata's log, which ended here at the start, is settled.
     pub fn behind(last: LogIndex, term: Term) -> Self {
-        Self { behind: Some((last, term)), deferred: BTreeMap::new() }
+        Self { behind: Some((last, term)), deferred: BTreeSet::new() }
     }
 
     pub fn note_applied(&mut self, applied: LogIndex, term: Term) {
@@ -45,8 +46,8 @@ impl Births {
         self.behind.is_none()
     }
 
-    pub fn defer(&mut self, placement: PartitionPlacement) {
-        self.deferred.insert(placement.incarnation, placement);
+    pub fn defer(&mut self, incarnation: Incarnation) {
+        self.deferred.insert(incarnation);
     }
 
     /// A tombstone has come.
@@ -55,11 +56,11 @@ impl Births {
     }
 
     /// What may be made now.
-    pub fn take_due(&mut self) -> Vec<PartitionPlacement> {
-        if !self.may_happen() {
-            return Vec::new();
+    pub fn take_due(&mut self) -> BTreeSet<Incarnation> {
+        match self.may_happen() {
+            true => std::mem::take(&mut self.deferred),
+            false => BTreeSet::new(),
         }
-        std::mem::take(&mut self.deferred).into_values().collect()
     }
 }
 

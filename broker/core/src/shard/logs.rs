@@ -307,13 +307,11 @@ impl Shard {
         }
     }
 
-    /// Makes what has waited for that, if the metadata still places it here: a snapshot may have
-    /// passed over its removal.
+    /// Makes what has waited for that, where the metadata places it by now: it may have been
+    /// placed anew, and a snapshot may have passed over its removal.
     pub(super) fn place_due(&mut self, now: Now, effects: &mut Effects) {
-        for placement in self.births.take_due() {
-            let own = placement.replica_on(self.node_id);
-            let partition = self.metadata().and_then(|one| one.partition(placement.incarnation));
-            if partition.is_some_and(|one| one.holders().any(|held| Some(*held) == own)) {
+        for incarnation in self.births.take_due() {
+            if let Some(placement) = self.metadata().and_then(|one| one.placement(incarnation)) {
                 self.place(&placement, now, effects);
             }
         }
@@ -326,7 +324,7 @@ impl Shard {
             if self.births.may_happen() && self.retire(incarnation, effects) {
                 self.place(placement, now, effects);
             } else {
-                self.births.defer(placement.clone());
+                self.births.defer(incarnation);
             }
             return;
         }
@@ -343,7 +341,7 @@ impl Shard {
             return;
         }
         if !self.recovered.contains_key(&incarnation) && !self.births.may_happen() {
-            self.births.defer(placement.clone());
+            self.births.defer(incarnation);
             return;
         }
         let derived = if placement.internal {

@@ -100,8 +100,7 @@ async fn a_node_is_dialled_where_it_listens_now_and_a_hello_needs_both_ways() {
     tokio::spawn(door.run(heard_events, asked));
     wires.cut(OTHER, OWN);
     let Some(PeerEvent::Hello { answer, .. }) = heard.next().await else { panic!("no hello") };
-    let welcome = HelloAnswer::Welcome(Welcome::default());
-    answer.send(Answered { link: 1, answer: welcome }).unwrap();
+    let _open = answer_hello(answer, HelloAnswer::Welcome(Welcome::default()));
     assert!(timeout(A_WHILE, events.next()).await.is_err(), "the answer does not pass");
     wires.restore(OTHER, OWN);
     assert!(matches!(outcome(events.next().await), Dialled::Welcomed(_)));

@@ -30,6 +30,8 @@ const REFUSALS_MAX: u64 = 20;
 #[derive(Default)]
 pub struct Operator {
     errand: Option<Errand>,
+    /// What has to wait until a disk that is of no use is replaced.
+    put_off: Option<Errand>,
     refusals: u64,
     next_at: Micros,
     /// Requests to move a partition that were not answered.
@@ -57,12 +59,12 @@ enum Errand {
 impl Operator {
     /// Whether nothing is begun and not finished.
     pub fn is_done(&self) -> bool {
-        self.errand.is_none()
+        self.errand.is_none() && self.put_off.is_none()
     }
 
     /// What it is about, in words.
     pub fn describe(&self) -> String {
-        format!("{:?}", self.errand)
+        format!("{:?}, put off {:?}", self.errand, self.put_off)
     }
 
     /// Whether no partition may be asked to move that was not shown to.
@@ -96,6 +98,9 @@ impl World {
         if metadata.topic("orders").is_none() {
             return;
         }
+        if self.is_healing && !matches!(operator.errand, Some(Errand::Replace(_))) {
+            self.replace_first(operator, &metadata);
+        }
         if let Some(errand) = operator.errand {
             let is_awaited =
                 matches!(errand, Errand::Move(_)) && !operator.has_no_move_on_its_way(self.at);
@@ -104,7 +109,7 @@ impl World {
                 operator.errand = match errand {
                     Errand::Drain(n) => Some(Errand::Resume(n)),
                     Errand::Move(log) if !self.is_healing => self.lose_leader(log, &metadata),
-                    _ => None,
+                    _ => operator.put_off.take(),
                 };
                 operator.next_at = self.at + self.random.below(PAUSE_MAX);
             }
@@ -112,13 +117,20 @@ impl World {
             operator.refusals = 0;
             operator.errand = self.begin_errand(id, operator, &metadata);
             operator.next_at = self.at + self.random.below(PAUSE_MAX);
-        } else if self.is_healing
-            && let Some(n) = self.silenced(&metadata)
-        {
-            self.count("errands: a disk that has lied is replaced");
-            operator.refusals = 0;
-            operator.errand = Some(self.lose_disk(n));
         }
+    }
+
+    /// A node whose disk is of no use, and that is to stay, is replaced before anything else goes
+    /// on: what moves may be on its way there.
+    fn replace_first(&mut self, operator: &mut Operator, metadata: &Metadata) {
+        let Some(n) = self.silenced(metadata) else { return };
+        if matches!(operator.errand, Some(Errand::Remove(leaving)) if leaving == n) {
+            return;
+        }
+        self.count("errands: a disk that has lied is replaced");
+        operator.refusals = 0;
+        operator.put_off = operator.errand.take().or(operator.put_off);
+        operator.errand = Some(self.lose_disk(n));
     }
 
     fn begin_errand(
@@ -398,8 +410,11 @@ impl World {
         let Some((topic, number, one)) = metadata.reassigned().next() else {
             return "nothing moves".to_owned();
         };
-        let states = self.nodes.iter().filter_map(|node| node.process.as_ref());
-        let states: Vec<_> = states.map(|each| each.describe(one.incarnation)).collect();
+        let state = |node: &Node| match &node.process {
+            Some(process) => format!("node {}: {}", node.id, process.describe(one.incarnation)),
+            None => format!("node {}: down, silenced {}", node.id, node.is_silenced),
+        };
+        let states: Vec<_> = self.nodes.iter().map(state).collect();
         format!("{}/{number} moves: {one:?}; {}", topic.name, states.join("; "))
     }
 }
