@@ -225,7 +225,8 @@ impl MetaLog {
     /// Moves to the other copy: checkpoint, flush, seal, flush, and a note in the old one.
     ///
     /// Errors: no room, and this copy stays the one in use, to be written on; any other error is
-    /// the end of this process's writing.
+    /// the end of this process's writing. So is every error of the seal, which may be there in
+    /// spite of it: whatever were written to this copy then, a start would go by the other one.
     pub(crate) fn switch(&mut self) -> io::Result<()> {
         let other = 1 - self.active;
         let generation = self.generation + 1;
@@ -242,7 +243,7 @@ impl MetaLog {
         file.allocate(self.copy_bytes.max(room))?;
         let position = write_checkpoint(&*file, generation, &checkpoint)?;
         self.disk.flush(&[Arc::clone(&file)], &[String::new()]).map_err(never_again)?;
-        seal(&*file, generation)?;
+        seal(&*file, generation).map_err(never_again)?;
         self.disk.flush(&[Arc::clone(&file)], &[]).map_err(never_again)?;
         let capacity = file.bytes().map_err(never_again)?;
         let note = Batch {

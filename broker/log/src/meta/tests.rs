@@ -149,8 +149,9 @@ fn a_crash_anywhere_in_a_switch_loses_nothing() {
 
 #[test]
 fn a_switch_that_finds_no_room_leaves_the_copy_in_use() {
-    for call in 0..8 {
-        let disk = SimDisk::new(call, 1 << 30);
+    // A call that finds no room writes a part, which is up to the seed.
+    for (call, seed) in (0..8).flat_map(|call| (0..16).map(move |seed| (call, seed))) {
+        let disk = SimDisk::new(seed, 1 << 30);
         let mut log = MetaLog::create(Arc::new(disk.clone()), COPY_BYTES).unwrap();
         put(&mut log, 5, 2);
         log.switch().unwrap();
@@ -158,7 +159,7 @@ fn a_switch_that_finds_no_room_leaves_the_copy_in_use() {
         disk.inject(call, Fault::NoSpace);
         match log.switch() {
             Err(error) if error.kind() != io::ErrorKind::StorageFull => {
-                assert_eq!(open(&disk.kill()).state, log.state, "call {call}");
+                assert_eq!(open(&disk.kill()).state, log.state, "call {call}, seed {seed}");
                 continue;
             }
             // Calls that need no room have not met it.
@@ -167,7 +168,7 @@ fn a_switch_that_finds_no_room_leaves_the_copy_in_use() {
         put(&mut log, 5, 9);
         for survivor in [disk.crash(call), disk.kill()] {
             let found = open(&survivor);
-            assert_eq!(found.state, log.state, "call {call}");
+            assert_eq!(found.state, log.state, "call {call}, seed {seed}");
         }
         disk.set_capacity(1 << 30);
         while disk.fault_is_pending() {
@@ -175,7 +176,7 @@ fn a_switch_that_finds_no_room_leaves_the_copy_in_use() {
         }
         log.switch().unwrap();
         put(&mut log, 5, 10);
-        assert_eq!(open(&disk.crash(call)).state, log.state, "call {call}");
+        assert_eq!(open(&disk.crash(call)).state, log.state, "call {call}, seed {seed}");
     }
 }
 
