@@ -30,10 +30,11 @@ pub async fn meet(mut opened: Opened, cluster: &mut Cluster) -> Result<Opened, F
                     opened = on_the_disk(opened, |opened| opened.found(founders)).await?;
                     cluster.tell(NodeInput::Founded);
                 }
-                NodeEffect::Join { members, replica_id, .. } => {
+                NodeEffect::Join { members, replica_id, cluster_id } => {
                     let replica = replica_id.get();
                     tracing::info!(replica, "let in: the metadata comes first, then what it gets");
-                    opened = on_the_disk(opened, move |one| one.join(members, replica_id)).await?;
+                    let join = move |one: &mut Opened| one.join(members, replica_id, cluster_id);
+                    opened = on_the_disk(opened, join).await?;
                     cluster.tell(NodeInput::Founded);
                 }
                 NodeEffect::NotePeer { node, start } => {

@@ -139,9 +139,15 @@ impl Opened {
     /// Makes an empty metadata log for this replica, and stores who the members are.
     ///
     /// Errors: the disk refuses; this node is of no cluster then.
-    pub fn join(&mut self, members: Vec<Founder>, replica: ReplicaId) -> Result<(), Failure> {
+    pub fn join(
+        &mut self,
+        members: Vec<Founder>,
+        replica: ReplicaId,
+        cluster_id: Option<ClusterId>,
+    ) -> Result<(), Failure> {
         let (cycle, identity) = (&mut self.cycle, &mut self.identity);
-        let made = bateau_storage::join(&self.data_dir, cycle, identity, (&members, replica));
+        let place = (&*members, replica, cluster_id);
+        let made = bateau_storage::join(&self.data_dir, cycle, identity, place);
         self.begin(made, members)
     }
 

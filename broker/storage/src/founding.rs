@@ -13,7 +13,7 @@
 //! Absent on purpose: when a cluster is founded, and by whom. That is `Node`'s.
 
 use crate::work::birth;
-use bateau_core::controller::{Founder, Metadata};
+use bateau_core::controller::{ClusterId, Founder, Metadata};
 use bateau_core::node::Voter;
 use bateau_core::shard::{LogBirth, RecoveredLog};
 use bateau_log::{
@@ -111,16 +111,17 @@ pub fn found(
 }
 
 /// Makes an empty metadata log for a node that joins a cluster under this replica id, and stores
-/// who its members are.
+/// who its members are, and which cluster it is, where that is known.
 ///
 /// Errors: as of [`found`].
 pub fn join(
     data_dir: &DataDir,
     cycle: &mut CommitCycle,
     identity: &mut Identity,
-    (members, replica_id): (&[Founder], ReplicaId),
+    (members, replica_id, cluster_id): (&[Founder], ReplicaId, Option<ClusterId>),
 ) -> Result<(RecoveredLog, LogReader), OpenError> {
     let first = LogBirth::of_later_replica(Incarnation::METADATA, replica_id);
+    identity.cluster_id = cluster_id.map(|id| id.0).or(identity.cluster_id);
     begin(data_dir, cycle, identity, (first, members))
 }
 

@@ -124,8 +124,9 @@ impl World {
                     self.begin_member(n, process, &founders, None)?;
                     process.brain.told.push(NodeInput::Founded);
                 }
-                NodeEffect::Join { members, replica_id, .. } => {
-                    self.begin_member(n, process, &members, Some(replica_id))?;
+                NodeEffect::Join { members, replica_id, cluster_id } => {
+                    let joins = Some((replica_id, cluster_id));
+                    self.begin_member(n, process, &members, joins)?;
                     process.brain.told.push(NodeInput::Founded);
                 }
                 NodeEffect::NotePeer { node, start } => {
@@ -198,7 +199,7 @@ impl World {
         n: NodeAt,
         process: &mut Process,
         members: &[Founder],
-        joins_as: Option<ReplicaId>,
+        joins: Option<(ReplicaId, Option<ClusterId>)>,
     ) -> Result<(), Ending> {
         let dies = self.plan.has(FaultClass::Crashes) && self.random.chance(20);
         if dies {
@@ -210,8 +211,11 @@ impl World {
         };
         let (data_dir, identity) = (&opening.data_dir, &mut opening.identity);
         let cycle = &mut process.cycle;
-        let made = match joins_as {
-            Some(replica) => bateau_storage::join(data_dir, cycle, identity, (members, replica)),
+        let made = match joins {
+            Some((replica, cluster_id)) => {
+                let place = (members, replica, cluster_id);
+                bateau_storage::join(data_dir, cycle, identity, place)
+            }
             None => bateau_storage::found(data_dir, cycle, identity, members),
         };
         if dies {
@@ -220,7 +224,7 @@ impl World {
         }
         match made {
             Ok((log, reader)) => {
-                self.count(if joins_as.is_some() { "nodes that join" } else { "foundings" });
+                self.count(if joins.is_some() { "nodes that join" } else { "foundings" });
                 self.nodes[n].promises.note_made(&log);
                 process.readers.insert(log.incarnation, reader);
                 opening.recovered.push(log);

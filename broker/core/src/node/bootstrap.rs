@@ -231,6 +231,11 @@ impl Node {
         } else if !face.is_founded {
             self.judge_unfounded(face)?;
         }
+        if self.cluster_id.is_none() && self.is_founded() {
+            // A node that has joined and has nothing yet: whoever is on its record knows.
+            let knows = self.is_recorded(other, face.founding_id);
+            self.cluster_id = face.cluster_id.filter(|_| knows);
+        }
         let seen = self.boots.newest_of(other, face.founding_id);
         if !seen.admits(face.boot) {
             let text = format!(

@@ -747,6 +747,31 @@ fn with_on_record(directory: [u8; 16]) -> Node {
     Node::new(NodeSettings { members: (1..=3).map(member).collect(), ..settings(1, &[1, 2, 3]) })
 }
 
+#[test]
+fn a_node_that_has_nothing_yet_learns_its_cluster_from_who_is_on_its_record() {
+    let mut node = with_on_record([3; 16]);
+    let of_cluster = |hello: Hello| Hello {
+        is_founded: true,
+        cluster_id: Some([1; 16]),
+        metadata_index: LogIndex::new(50),
+        ..hello
+    };
+    let is_welcome = |node: &mut Node, from: NodeSettings| {
+        let start = PeerBoot { directory: from.founding_id, boot: from.boot };
+        let noted = NodeInput::PeerNoted { node: from.node_id, start };
+        let hello = of_cluster(Node::new(from).hello_to(NodeId::new(1)));
+        let inputs = [NodeInput::Hello { link: 1, hello }, noted];
+        let is_welcome = |effect: NodeEffect| {
+            matches!(effect, NodeEffect::Answer { answer: HelloAnswer::Welcome(_), .. })
+        };
+        node.step(at(1), inputs.into_iter()).any(is_welcome)
+    };
+    let replaced = NodeSettings { founding_id: [33; 16], ..settings(3, &[1, 2, 3]) };
+    assert!(!is_welcome(&mut node, replaced.clone()), "of what cluster is it?");
+    assert!(is_welcome(&mut node, settings(2, &[1, 2, 3])));
+    assert!(is_welcome(&mut node, replaced), "it is of this cluster, and knows more of it");
+}
+
 /// Node 3 greets, with this directory, and has applied the metadata so far. Returns what became of
 /// links that were open, and whether it is welcome.
 fn greet(node: &mut Node, link: u64, directory: [u8; 16], metadata_index: u64) -> (Vec<u64>, bool) {
