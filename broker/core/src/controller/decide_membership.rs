@@ -72,6 +72,10 @@ impl Draft<'_> {
         if former.is_some() && former == known {
             self.permit_node(node, Permit::Replace)?;
         }
+        if let Some(permit) = self.ahead.permit_of(node) {
+            // Whoever was away when it was given may be back.
+            self.ahead.check_permit(node, permit, self.live)?;
+        }
         let replica = ReplicaId::new(self.ahead.next_replica_id);
         match self.submit(MetadataCommand::AdmitNode { founder, replica }) {
             Ok(CommandOutcome::Done) => Ok(replica),

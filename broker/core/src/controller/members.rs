@@ -181,7 +181,7 @@ impl Metadata {
         self.permits.iter().map(|(node, permit)| (*node, *permit))
     }
 
-    /// The id of the directory with which a node was a member.
+    /// The id of the directory with which a node was a member before it was removed, or replaced.
     #[must_use]
     pub fn former_member(&self, node: NodeId) -> Option<[u8; 16]> {
         self.former_members.get(&node).copied()
@@ -242,12 +242,19 @@ impl Metadata {
     ) -> Result<(), Refusal> {
         let node = founder.node;
         let permit = self.permits.get(&node).copied().ok_or(Refusal::NotPermitted)?;
+        let present = self.member(node).map(|member| member.founder.founding_id);
+        if present.is_some() && self.former_member(node) == Some(founder.founding_id) {
+            return Err(Refusal::FormerDirectory);
+        }
         if replica.get() < self.next_replica_id {
             return Err(Refusal::ReplicaIdTaken);
         }
         self.next_replica_id = replica.get().checked_add(1).ok_or(Refusal::ReplicaIdTaken)?;
         self.permits.remove(&node);
-        self.former_members.remove(&node);
+        match present.filter(|present| *present != founder.founding_id) {
+            Some(present) => self.former_members.insert(node, present),
+            None => self.former_members.remove(&node),
+        };
         let standing = self.member(node).map_or(Standing::Serving, |member| member.standing);
         let void_below = match permit {
             Permit::Join => ReplicaId::ZERO,

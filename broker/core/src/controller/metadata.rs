@@ -108,6 +108,8 @@ pub enum Refusal {
     NotPermitted,
     /// The node still has replicas.
     MemberInUse,
+    /// The directory has given way to another one: whatever is said in its name comes late.
+    FormerDirectory,
 }
 
 /// What all nodes know together.

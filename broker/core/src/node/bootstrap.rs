@@ -263,13 +263,20 @@ impl Node {
             let text = format!("node {own} asks the controller whether node {other} may come");
             return Err(refusal(RefusalReason::NotReady, &text));
         }
+        let is_member = self.members.iter().any(|member| member.node == other);
         if self.metadata.former_member(other) == Some(face.founding_id) {
-            let text = format!(
-                "node {other} was removed from the cluster; nobody needs its data directory now"
-            );
+            let text = match is_member {
+                false => format!(
+                    "node {other} was removed from the cluster; nobody needs its data directory now"
+                ),
+                true => format!(
+                    "node {other} shows a data directory that another one has replaced; nobody \
+                     needs it now"
+                ),
+            };
             return Err(refusal(RefusalReason::Removed, &text));
         }
-        if self.members.iter().all(|member| member.node != other) {
+        if !is_member {
             let text = format!(
                 "node {other} is not a member of node {own}'s cluster; `bateau node add {other}` \
                  lets a new node in, `bateau node replace {other}` puts one in the place of a lost \

@@ -87,6 +87,23 @@ fn permits_for_a_member_for_a_stranger_and_for_who_is_alive_are_refused() {
 }
 
 #[test]
+fn a_permit_replaces_nobody_who_is_back_and_lets_no_replaced_directory_in() {
+    let mut world = trio(&[1, 2]);
+    permit(&mut world, 3, Permit::Replace).unwrap();
+    world.live(&[1, 2, 3]);
+    assert_eq!(admit(&mut world, (3, 33), None), Err(NodeError::Alive { node: node(3) }));
+    world.live(&[1, 2]);
+    let replica = admit(&mut world, (3, 33), None).unwrap();
+    assert_eq!(world.metadata().former_member(node(3)), Some([3; 16]));
+    // The operator has asked twice, and a greeting of the lost directory comes late.
+    permit(&mut world, 3, Permit::Replace).unwrap();
+    assert_eq!(admit(&mut world, (3, 3), None), Err(NodeError::NotPermitted { node: node(3) }));
+    assert_eq!(admit(&mut world, (3, 33), None), Ok(replica), "it stays who it is");
+    admit(&mut world, (3, 35), None).unwrap();
+    assert_eq!(world.metadata().former_member(node(3)), Some([33; 16]));
+}
+
+#[test]
 fn who_has_lost_its_votes_is_taken_back_without_a_permit_and_all_that_it_had_is_void() {
     let mut world = trio(&[1, 2]);
     world.create_one(topic("orders", 1, 3)).unwrap();
