@@ -119,7 +119,9 @@ fn a_lost_node_is_replaced_under_its_own_id() {
     cluster.refused(1, &["node", "replace", "3", "--yes"], (4, "E0503"), alive);
     cluster.refused(1, &["node", "add", "3"], (4, "E0501"), "is a member of the cluster already");
     cluster.trio.kill(3);
-    fs::remove_dir_all(cluster.trio.data(3)).expect("it is there");
+    let data = cluster.trio.data(3);
+    let lost = data.with_extension("lost");
+    fs::rename(&data, &lost).expect("it is there");
     cluster.until_node(1, 3, "that its end is seen", |node| node["alive"] == false);
     cluster.run(1, &["node", "replace", "3", "--dry-run"]);
     cluster.run(1, &["node", "replace", "3", "--yes"]);
@@ -134,6 +136,14 @@ fn a_lost_node_is_replaced_under_its_own_id() {
     let read = cluster.run(3, &["consume", TOPIC, "--exit-at-end"]);
     let values: Vec<&Value> = read.iter().map(|record| &record["value"]).collect();
     assert_eq!(values, ["before", "after"]);
+    // The lost directory turns up.
+    cluster.trio.kill(3);
+    fs::remove_dir_all(&data).expect("it is there");
+    fs::rename(&lost, &data).expect("it was kept");
+    cluster.trio.launch(3);
+    let (status, said) = cluster.trio.ended(3);
+    assert_eq!(status.code(), Some(4), "{said}");
+    assert!(said.contains("shows a data directory that another one has replaced"), "{said}");
 }
 
 #[test]
@@ -202,7 +212,9 @@ fn one_of_three_goes_on_alone_when_its_loss_was_accepted() {
     cluster.until_node(1, 1, "that it goes on alone", |node| node["metadata"] == "leader");
     cluster.run(1, &["produce", TOPIC, "-k", "7", "still alone"]);
     for id in [2, 3] {
-        cluster.trio.kill(id);
+        let (status, said) = cluster.trio.ended(id);
+        assert_eq!(status.code(), Some(4), "{said}");
+        assert!(said.contains("shows a data directory that another one has replaced"), "{said}");
         fs::remove_dir_all(cluster.trio.data(id)).expect("it is there");
         let id_text = id.to_string();
         cluster.until_node(1, id, "that it is gone", |node| node["alive"] == false);
