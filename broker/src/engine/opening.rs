@@ -109,6 +109,7 @@ impl Opened {
             cluster_id: self.identity.cluster_id.map(ClusterId),
             peer_boots: bateau_storage::peer_boots(&self.report),
             members: self.members.clone(),
+            is_founder: bateau_storage::is_founder(&self.identity, &self.recovered),
             voters: self.voters(),
             peers_address: self.peers_address().into(),
         };

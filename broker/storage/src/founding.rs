@@ -95,6 +95,14 @@ pub fn members(identity: &Identity) -> Vec<Founder> {
     identity.founders.iter().map(founder).collect()
 }
 
+/// Whether this directory was there at the founding: its replica of the metadata has the node's
+/// own id.
+#[must_use]
+pub fn is_founder(identity: &Identity, recovered: &[RecoveredLog]) -> bool {
+    let metadata = recovered.iter().find(|log| log.incarnation == Incarnation::METADATA);
+    identity.founded && metadata.is_some_and(|log| log.replica_id.get() == identity.node.get())
+}
+
 /// Makes the metadata log of these founders, and stores that the cluster is founded. Returns the
 /// log as the shard takes it up, and who reads it.
 ///

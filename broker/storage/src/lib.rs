@@ -30,7 +30,7 @@ mod work;
 pub use answer::answer;
 pub use boots::{note_peer, peer_boots, told_by_disk};
 pub use carried::ControllerAnswer;
-pub use founding::{found, identity, is_of_directory, join, known, members, open};
+pub use founding::{found, identity, is_founder, is_of_directory, join, known, members, open};
 pub use letters::{
     Letter, Said, answer_letter, frames_of, letter, mending_letter, said, snapshot_letters,
     told_by_shard,

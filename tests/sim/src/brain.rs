@@ -17,7 +17,7 @@ use bateau_core::controller::{
     ClusterId, ControllerRequest, ControllerResponse, Founder, Metadata, NodeRegistration,
 };
 use bateau_core::node::{Node, NodeEffect, NodeInput, NodeSettings, PeerBoot, Voter};
-use bateau_core::shard::{Input, Reply};
+use bateau_core::shard::{Input, RecoveredLog, Reply};
 use bateau_core::ticket::Ticket;
 use bateau_log::{Identity, OpenError};
 use bateau_protocol::ids::{Incarnation, NodeId, ReplicaId, Term};
@@ -51,7 +51,7 @@ impl Brain {
     /// The brain of a node with this directory.
     pub fn new(
         registration: NodeRegistration,
-        identity: &Identity,
+        (identity, recovered): (&Identity, &[RecoveredLog]),
         peer_boots: BTreeMap<NodeId, PeerBoot>,
         voters: &[Voter],
     ) -> Self {
@@ -63,6 +63,7 @@ impl Brain {
             cluster_id: identity.cluster_id.map(ClusterId),
             peer_boots,
             members: bateau_storage::members(identity),
+            is_founder: bateau_storage::is_founder(identity, recovered),
             voters: bateau_storage::known(identity, voters),
             peers_address: peers_address(registration.node).into(),
         };

@@ -263,7 +263,8 @@ impl World {
         self.check_recovered(n, damage, &recovered);
         let boot = BootEpoch { epoch: opened.report.boot_epoch, start_id: random.next_u64() };
         let met = bateau_storage::peer_boots(&opened.report);
-        let brain = Brain::new(registration(id, directory, boot), &identity, met, &voters);
+        let brain =
+            Brain::new(registration(id, directory, boot), (&identity, &recovered), met, &voters);
         let space = Done::Space(opened.cycle.space());
         Ok(Process {
             brain,

@@ -11,7 +11,8 @@
 //!
 //! Invariants
 //! - Two lists that differ stop both nodes, each of which prints both (exit code 2).
-//! - A recorded founder makes its first frame from the record, never from its own file.
+//! - A recorded founder makes its first frame from the record, never from its own file. Nobody is
+//!   let in as a founder by whoever does not know whether it is one.
 //! - After the founding a node with another founding id is another data directory: refused.
 //!
 //! - Who is behind hears whoever is ahead, recorded here or not: it could not catch up otherwise.
@@ -95,6 +96,14 @@ struct Face<'a> {
     metadata_index: LogIndex,
 }
 
+/// As what a node begins.
+enum Place {
+    /// It makes frame 1 of the metadata log.
+    Founder,
+    /// It gets all of that log, for a replica with this id.
+    Later(ReplicaId),
+}
+
 impl Face<'_> {
     const fn start(&self) -> PeerBoot {
         PeerBoot { directory: self.founding_id, boot: self.boot }
@@ -163,9 +172,18 @@ impl Node {
         self.effects.push(NodeEffect::Answer { link, answer });
     }
 
-    fn welcome(&self, version: u16, to: NodeId) -> Welcome {
+    /// What a recorded node begins with that has nothing yet.
+    fn place_of(&self, node: NodeId) -> Option<Place> {
         let quorum = self.metadata.quorum();
-        let replica = quorum.replica_on(to).filter(|_| quorum.assignment > 0);
+        if quorum.assignment > 0 {
+            return quorum.replica_on(node).map(|replica| Place::Later(replica.id));
+        }
+        // Before the first assignment the record has nobody but founders.
+        (self.is_founder || self.metadata.founding().is_some()).then_some(Place::Founder)
+    }
+
+    fn welcome(&self, version: u16, to: NodeId) -> Welcome {
+        let place = self.place_of(to);
         Welcome {
             version,
             cluster_id: self.cluster_id.map(|id| id.0),
@@ -175,7 +193,10 @@ impl Node {
             start_id: self.settings.boot.start_id,
             is_founded: self.is_founded(),
             voters: self.shown_voters(),
-            replica_id: replica.map(|replica| replica.id),
+            replica_id: match place {
+                Some(Place::Later(replica)) => Some(replica),
+                Some(Place::Founder) | None => None,
+            },
             metadata_index: self.metadata.applied(),
         }
     }
@@ -228,6 +249,10 @@ impl Node {
         }
         if self.is_founded() {
             self.judge_by_record(face)?;
+            if !face.is_founded && self.place_of(other).is_none() {
+                let text = format!("node {own} does not know yet as what node {other} begins");
+                return Err(refusal(RefusalReason::NotReady, &text));
+            }
         } else if !face.is_founded {
             self.judge_unfounded(face)?;
         }
@@ -475,6 +500,7 @@ impl Node {
     fn found(&mut self, voters: Vec<Voter>) {
         self.members = self.met_members(voters);
         self.phase = Phase::Storing;
+        self.is_founder = true;
         self.effects.push(NodeEffect::Found { founders: self.members.clone() });
     }
 

@@ -285,6 +285,8 @@ enum Phase {
 pub struct Node {
     settings: NodeSettings,
     phase: Phase,
+    /// Whether this node was there at the founding.
+    is_founder: bool,
     /// Who is of the cluster, as stored here or in the metadata.
     members: Vec<Founder>,
     cluster_id: Option<ClusterId>,
@@ -319,6 +321,7 @@ impl Node {
         let phase = if settings.members.is_empty() { Phase::Meeting } else { Phase::Member };
         Self {
             phase,
+            is_founder: settings.is_founder,
             members: settings.members.clone(),
             cluster_id: settings.cluster_id,
             boots: Boots::stored(&settings.peer_boots),

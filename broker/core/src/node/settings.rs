@@ -50,6 +50,9 @@ pub struct NodeSettings {
     pub peer_boots: BTreeMap<NodeId, PeerBoot>,
     /// The members of the cluster, as stored; empty while it is not founded here.
     pub members: Vec<Founder>,
+    /// Whether it was there at the founding: its metadata log began with frame 1. Whoever joined
+    /// later may have nothing of that log yet.
+    pub is_founder: bool,
     /// The configured voters. A new cluster begins with them; a node that is not among them joins
     /// theirs.
     pub voters: Vec<Voter>,

@@ -26,6 +26,7 @@ fn settings(id: u64, ids: &[u64]) -> NodeSettings {
         cluster_id: None,
         peer_boots: BTreeMap::new(),
         members: Vec::new(),
+        is_founder: false,
         voters: voters(ids),
         peers_address: format!("node{id}:9644").into(),
     }
@@ -259,7 +260,7 @@ fn founded_trio() -> Meeting {
 fn started_again(meeting: &Meeting, id: u64, boot_epoch: u64) -> NodeSettings {
     let (_, founders) = meeting.founded.iter().find(|(node, _)| *node == id).unwrap();
     let boot = BootEpoch { epoch: boot_epoch, start_id: 100 * boot_epoch };
-    NodeSettings { members: founders.clone(), boot, ..settings(id, &[1, 2, 3]) }
+    NodeSettings { members: founders.clone(), is_founder: true, boot, ..settings(id, &[1, 2, 3]) }
 }
 
 #[test]
@@ -744,7 +745,8 @@ fn with_on_record(directory: [u8; 16]) -> Node {
         founding_id: if id == 3 { directory } else { [u8::try_from(id).unwrap(); 16] },
         peers_address: format!("node{id}:9644").into(),
     };
-    Node::new(NodeSettings { members: (1..=3).map(member).collect(), ..settings(1, &[1, 2, 3]) })
+    let members = (1..=3).map(member).collect();
+    Node::new(NodeSettings { members, is_founder: true, ..settings(1, &[1, 2, 3]) })
 }
 
 #[test]
@@ -770,6 +772,32 @@ fn a_node_that_has_nothing_yet_learns_its_cluster_from_who_is_on_its_record() {
     assert!(!is_welcome(&mut node, replaced.clone()), "of what cluster is it?");
     assert!(is_welcome(&mut node, settings(2, &[1, 2, 3])));
     assert!(is_welcome(&mut node, replaced), "it is of this cluster, and knows more of it");
+}
+
+#[test]
+fn who_has_joined_and_has_nothing_yet_lets_nobody_in_as_a_founder() {
+    let three =
+        NodeSettings { boot: BootEpoch { epoch: 2, start_id: 3 }, ..settings(3, &[1, 2, 3]) };
+    let start = PeerBoot { directory: three.founding_id, boot: three.boot };
+    let noted = || NodeInput::PeerNoted { node: three.node_id, start };
+    let answer = |node: &mut Node| {
+        let hello = Node::new(three.clone()).hello_to(NodeId::new(1));
+        let inputs = [NodeInput::Hello { link: 1, hello }, noted()];
+        let answer = |effect: NodeEffect| match effect {
+            NodeEffect::Answer { answer: HelloAnswer::Welcome(welcome), .. } => {
+                Ok(welcome.replica_id)
+            }
+            NodeEffect::Answer { answer: HelloAnswer::Refused(refusal), .. } => Err(refusal.reason),
+            _ => Err(RefusalReason::Other(0)),
+        };
+        let effects: Vec<_> = node.step(at(1), inputs.into_iter()).collect();
+        let is_answer = |effect: &NodeEffect| matches!(effect, NodeEffect::Answer { .. });
+        answer(effects.into_iter().find(is_answer).expect("it is answered"))
+    };
+    let mut founder = with_on_record([3; 16]);
+    assert_eq!(answer(&mut founder), Ok(None), "its start ended inside of the founding");
+    let mut joined = Node { is_founder: false, ..with_on_record([3; 16]) };
+    assert_eq!(answer(&mut joined), Err(RefusalReason::NotReady));
 }
 
 /// Node 3 greets, with this directory, and has applied the metadata so far. Returns what became of

@@ -126,6 +126,7 @@ fn hall(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<u64>, wat
         boot: BootEpoch { epoch: 1, start_id: 2 },
         cluster_id: Some(ClusterId(OURS)),
         members: vec![founder(1), founder(2)],
+        is_founder: true,
         peer_boots: Default::default(),
         voters: vec![voter(1), voter(2)],
         peers_address: "127.0.0.1:1".into(),
