@@ -276,8 +276,7 @@ impl Node {
     fn judge_by_record(&mut self, face: &Face<'_>) -> Result<(), Refusal> {
         let (own, other) = (self.settings.node_id, face.node);
         let is_recorded = self.is_recorded(other, face.founding_id);
-        if !is_recorded && self.is_ahead(face) {
-            self.note_ahead(face);
+        if !is_recorded && self.is_ahead(face) && self.note_ahead(face) {
             return Ok(());
         }
         // Whether it has a permit, the controller knows: this node's metadata may be behind.
@@ -326,11 +325,17 @@ impl Node {
         face.is_founded && is_ours && face.metadata_index > self.metadata.applied()
     }
 
-    /// Remembers where such a node is, to be able to answer it.
-    fn note_ahead(&mut self, face: &Face<'_>) {
-        if !face.peers_address.is_empty() && self.ahead.len() < AHEAD_MAX {
+    /// Remembers where such a node is, to be able to answer it. Whether it may be heard: it is one
+    /// of a bounded number, or we have dialled it.
+    fn note_ahead(&mut self, face: &Face<'_>) -> bool {
+        if face.peers_address.is_empty() {
+            return self.links.contains_key(&face.node);
+        }
+        let has_room = self.ahead.len() < AHEAD_MAX || self.ahead.contains_key(&face.node);
+        if has_room {
             self.ahead.insert(face.node, (face.metadata_index, face.peers_address.into()));
         }
+        has_room
     }
 
     /// Asks the controller to make a member of a node, for which it must have a permit.
