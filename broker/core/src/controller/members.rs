@@ -242,8 +242,7 @@ impl Metadata {
     ) -> Result<(), Refusal> {
         let node = founder.node;
         let permit = self.permits.get(&node).copied().ok_or(Refusal::NotPermitted)?;
-        let present = self.member(node).map(|member| member.founder.founding_id);
-        if present.is_some() && self.former_member(node) == Some(founder.founding_id) {
+        if self.former_member(node) == Some(founder.founding_id) {
             return Err(Refusal::FormerDirectory);
         }
         if replica.get() < self.next_replica_id {
@@ -251,10 +250,10 @@ impl Metadata {
         }
         self.next_replica_id = replica.get().checked_add(1).ok_or(Refusal::ReplicaIdTaken)?;
         self.permits.remove(&node);
-        match present.filter(|present| *present != founder.founding_id) {
-            Some(present) => self.former_members.insert(node, present),
-            None => self.former_members.remove(&node),
-        };
+        let present = self.member(node).map(|member| member.founder.founding_id);
+        if let Some(present) = present.filter(|present| *present != founder.founding_id) {
+            self.former_members.insert(node, present);
+        }
         let standing = self.member(node).map_or(Standing::Serving, |member| member.standing);
         let void_below = match permit {
             Permit::Join => ReplicaId::ZERO,

@@ -108,7 +108,7 @@ pub enum Refusal {
     NotPermitted,
     /// The node still has replicas.
     MemberInUse,
-    /// The directory has given way to another one: whatever is said in its name comes late.
+    /// The directory was a member's, and was removed or replaced: it is not let in twice.
     FormerDirectory,
 }
 
