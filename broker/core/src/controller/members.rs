@@ -166,8 +166,7 @@ impl Metadata {
     /// founding is one with any.
     #[must_use]
     pub fn is_member(&self, node: NodeId, directory: [u8; 16]) -> bool {
-        let recorded = self.member(node).map(|member| member.founder.founding_id);
-        recorded.is_some_and(|recorded| recorded == directory || recorded == [0; 16])
+        self.member(node).is_some_and(|member| member.founder.has(directory))
     }
 
     /// What a node with an empty directory may do.

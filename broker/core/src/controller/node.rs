@@ -122,6 +122,13 @@ pub struct Founder {
 }
 
 impl Founder {
+    /// Whether the record has this directory for the node, or any: nobody had met it at the
+    /// founding.
+    #[must_use]
+    pub fn has(&self, directory: [u8; 16]) -> bool {
+        self.founding_id == directory || self.founding_id == [0; 16]
+    }
+
     pub(super) fn encode(&self, writer: &mut Writer) {
         writer.u64(self.node.get());
         writer.raw(&self.founding_id);

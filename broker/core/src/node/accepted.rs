@@ -82,9 +82,8 @@ impl Node {
         is_known_since && !self.is_recorded(node, shown.directory)
     }
 
-    /// Whether the record has this directory for a node, or any: it did not meet it.
+    /// Whether a node with this directory is on the record that is known here.
     pub(super) fn is_recorded(&self, node: NodeId, directory: [u8; 16]) -> bool {
-        let recorded = self.members.iter().find(|member| member.node == node);
-        recorded.is_some_and(|one| one.founding_id == directory || one.founding_id == [0; 16])
+        self.members.iter().any(|member| member.node == node && member.has(directory))
     }
 }
